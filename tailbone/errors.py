@@ -1,0 +1,249 @@
+"""The tree of errors: each class has a stable code, and a message that may be shown to the caller.
+
+A message names what was wrong and what is allowed; it never holds a secret or an inner exception's text.
+Whatever helps only the operator goes into ``detail``, which is logged and never sent.
+The tables from code to HTTP status and to gRPC status stand with the servers that need them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TailboneError(Exception):
+    """Any failure that tailbone foresees.
+
+    Attributes:
+        code: stable, lower-case name of the failure; scripts may rely on it.
+        message: short text for whoever asked.
+        detail: more for the log, never for the caller.
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+# --- settings
+
+
+class ConfigError(TailboneError):
+    """A setting is unknown, malformed or contradicts another one."""
+
+    code = "config_invalid"
+
+
+# --- the tailnet
+
+
+class TailnetError(TailboneError):
+    """The embedded node, or the private tailnet, could not do what was asked."""
+
+    code = "tailnet_error"
+
+
+class LoginRefusedError(TailnetError):
+    """The control server refused the auth key: unknown, used up, revoked or expired."""
+
+    code = "login_refused"
+
+
+class ApprovalNeededError(TailnetError):
+    """The node waits for an administrator's approval."""
+
+    code = "approval_needed"
+
+
+class ControlUnreachableError(TailnetError):
+    """The control server did not answer."""
+
+    code = "control_unreachable"
+
+
+class JoinTimeoutError(TailnetError):
+    """Joining the tailnet took longer than allowed."""
+
+    code = "join_timeout"
+
+
+class LoginNeededError(JoinTimeoutError):
+    """Nobody opened the login URL in time."""
+
+    code = "login_needed"
+
+
+class CancelledUpError(TailnetError):
+    """Joining was ended early, by a cancel or a close."""
+
+    code = "cancelled"
+
+
+class NodeClosedError(TailnetError):
+    """The node, listener or tailnet was closed already."""
+
+    code = "closed"
+
+
+class PeerNotFoundError(TailnetError):
+    """The name or address is no peer of the current netmap."""
+
+    code = "peer_not_found"
+
+
+class AddressInUseError(TailnetError):
+    """A port or socket path is taken."""
+
+    code = "address_in_use"
+
+
+class ForkedError(TailnetError):
+    """The native library was called in a forked child, where its threads do not exist."""
+
+    code = "forked"
+
+
+# --- requests
+
+
+class RequestError(TailboneError):
+    """The request itself is at fault."""
+
+    code = "bad_request"
+
+
+class MalformedRequestError(RequestError):
+    """Not HTTP, or HTTP that two readers could understand differently (RFC 9112 section 6.3)."""
+
+    code = "malformed_request"
+
+
+class UnknownPathError(RequestError):
+    """No such path."""
+
+    code = "not_found"
+
+
+class MethodNotAllowedError(RequestError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+
+
+class BodyTooLargeError(RequestError):
+    """The body is longer than what is read of it."""
+
+    code = "body_too_large"
+
+
+class WrongHostError(RequestError):
+    """The Host header names no address or name of this node (RFC 9110 section 15.5.20)."""
+
+    code = "wrong_host"
+
+
+class BadParameterError(RequestError):
+    """A query parameter is unknown, repeated or malformed."""
+
+    code = "bad_parameter"
+
+
+class AccessError(TailboneError):
+    """The caller may not have what it asked for."""
+
+    code = "forbidden"
+
+
+class BrowserRequestError(AccessError):
+    """A web page sent this, not its visitor."""
+
+    code = "browser_request"
+
+
+class UnknownCallerError(AccessError):
+    """whois knows nobody behind the caller's address."""
+
+    code = "unknown_caller"
+
+
+class ExpiredCallerError(AccessError):
+    """The caller's node key has expired."""
+
+    code = "expired_caller"
+
+
+class SharedCallerError(AccessError):
+    """The caller's node is shared in from another tailnet."""
+
+    code = "shared_caller"
+
+
+class AudienceNotAllowedError(AccessError):
+    """The audience asked for is not on the list."""
+
+    code = "audience_not_allowed"
+
+
+# --- keys and their publication
+
+
+class SigningError(TailboneError):
+    """A key operation failed."""
+
+    code = "key_error"
+
+
+class NoSigningKeyError(SigningError):
+    """No key may sign now."""
+
+    code = "no_signing_key"
+
+
+class UnknownKeyError(SigningError):
+    """No key with that kid."""
+
+    code = "unknown_key"
+
+
+class KeyStateError(SigningError):
+    """The key, or the folder, is in no state for this change."""
+
+    code = "key_state"
+
+
+class KeyFileError(SigningError):
+    """A key file is unreadable, malformed or has unsafe permissions."""
+
+    code = "key_file"
+
+
+class StoreError(TailboneError):
+    """The store of the published documents could not be read or changed; nothing was changed."""
+
+    code = "store_unavailable"
+
+
+class StoreConflictError(StoreError):
+    """Somebody else changed the document first; read again and retry."""
+
+    code = "store_conflict"
+
+
+class StoreDeniedError(StoreError):
+    """The store refused the credentials or the permission."""
+
+    code = "store_denied"
+
+
+class ForeignDocumentError(StoreError):
+    """What lies at the JWKS's path is no JWKS; it is left untouched."""
+
+    code = "foreign_document"
+
+
+class UnconditionalStoreError(StoreError):
+    """The store ignores If-Match, so that two writers could lose each other's keys."""
+
+    code = "store_unconditional"
