@@ -1,0 +1,1 @@
+"""The admin API: gRPC on the tailnet, and its client."""

@@ -1,0 +1,244 @@
+"""The admin API's server: the four methods over a KeyLifecycle, on a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote
+
+import grpc
+import msgspec
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from tailbone.admin._proto import admin_pb2 as pb
+from tailbone.admin._proto import admin_pb2_grpc
+from tailbone.admin.access import ACCESS_MODES, Role, role_of
+from tailbone.admin.guard import Entrance, Guard, Log
+from tailbone.errors import AddressInUseError, BadParameterError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tailbone.identity import Identity
+
+SERVICE: Final = "proto.AdminService"
+
+LAST_SECOND: Final = 253_402_300_799
+"""The end of the year 9999 in unix seconds: what a date can show."""
+
+_OPTIONS: Final = (
+    # A request has a hundred bytes, and an answer holds at most a hundred keys.
+    ("grpc.max_receive_message_length", 64 * 1024),
+    ("grpc.max_send_message_length", 1024 * 1024),
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.max_concurrent_streams", 32),
+    # A caller that vanished from the tailnet sends no FIN: only pings find out.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # grpc-go lets nobody set less than 10 s; who pings oftener is disconnected.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.so_reuseport", 0),
+)
+
+_FINISH_S: Final = 5.0
+
+
+class KeyInfo(Protocol):
+    """What is told of a key; ``keys.lifecycle.KeyInfo`` is one."""
+
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def created_at(self) -> int | None: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def foreign(self) -> bool: ...
+    @property
+    def next_change(self) -> tuple[str, float] | None: ...
+
+
+class Lifecycle(Protocol):
+    """The part of ``keys.lifecycle.KeyLifecycle`` that is used here."""
+
+    async def generate(self, algorithm: str | None = None, size: int | None = None) -> KeyInfo: ...
+    async def list(self) -> Sequence[KeyInfo]: ...
+    async def remove(self, kid: str) -> Sequence[KeyInfo]: ...
+
+
+class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What GetStatus tells of the server, and where it gets the rest from.
+
+    Attributes:
+        version: of tailbone.
+        commit: of tailbone; empty when it is not known.
+        issuer: the ``iss`` of its tokens.
+        jwks: where the JWKS is published; empty without a bucket.
+        signing_key_id: gives the kid that signs now, or an empty string.
+        readiness: gives why no token can be issued now; nothing when one can.
+        notes: gives what is amiss without stopping tokens.
+    """
+
+    version: str = ""
+    commit: str = ""
+    issuer: str = ""
+    jwks: str = ""
+    signing_key_id: Callable[[], str] = str
+    readiness: Callable[[], Sequence[str]] = tuple
+    notes: Callable[[], Sequence[str]] = tuple
+
+
+class AdminServer:
+    """Serves the admin API, and the standard health service, from ``start`` to ``close``.
+
+    Args:
+        lifecycle: makes, lists and removes keys.
+        identify: from grpc's name of the peer to its identity; raises UnknownCallerError. The name is
+            ``unix-abstract:`` and the percent-encoded abstract name of the bridge's end.
+        access: ``acl`` or ``grant``.
+        capability: the name of the capability that holds roles.
+        settings: what GetStatus tells.
+        log: a structlog logger.
+
+    Raises:
+        ConfigError: ``access`` is neither.
+    """
+
+    def __init__(
+        self,
+        *,
+        lifecycle: Lifecycle,
+        identify: Callable[[str], Identity],
+        access: str,
+        capability: str,
+        settings: AdminSettings,
+        log: Log,
+    ) -> None:
+        if access not in ACCESS_MODES:
+            raise ConfigError(f"admin.access is one of {', '.join(ACCESS_MODES)}, not {access!r}")
+        self._log = log
+        self._entrance = Entrance(identify=identify, access=access, capability=capability, log=log)
+        self._servicer = _Servicer(lifecycle, self._entrance, settings)
+        self._guard = Guard(self._entrance)
+        self._health = health.aio.HealthServicer()
+        self._server: Any = None
+        self._closing = asyncio.Lock()
+
+    async def start(self, unix_path: str | Path) -> None:
+        """Listen on a Unix socket; when this returns, calls are answered.
+
+        Args:
+            unix_path: where the socket is made; only this process's user may reach its folder.
+
+        Raises:
+            AddressInUseError: the socket could not be made there.
+        """
+        server = grpc.aio.server(interceptors=[self._guard], options=_OPTIONS)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        try:
+            server.add_insecure_port(f"unix:{quote(str(unix_path))}")
+        except RuntimeError as error:
+            await server.stop(None)
+            raise AddressInUseError(
+                f"the admin API cannot listen on {unix_path}", detail=str(error)
+            ) from None
+        for service in ("", SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await server.start()
+        self._server = server
+        if self._entrance.access == "acl":
+            self._log.warning(
+                "whoever the tailnet lets reach the admin port may make and remove keys; "
+                "admin.access = grant asks for a role"
+            )
+
+    async def close(self, grace_s: float) -> None:
+        """Refuse new calls, let running ones end, and stop; a second call does nothing.
+
+        Args:
+            grace_s: seconds that running calls have; a change still at work then is cancelled, and has five
+                more to leave nothing half done.
+        """
+        async with self._closing:
+            server, self._server = self._server, None
+            if server is None:
+                return
+            # Watches would hold the server for the whole grace.
+            await self._health.enter_graceful_shutdown()
+            await server.stop(grace_s)
+            await self._guard.finish(_FINISH_S)
+
+
+class _Servicer(admin_pb2_grpc.AdminServiceServicer):
+    """The methods, for a caller who was admitted."""
+
+    # ruff: noqa: N802  the methods have the wire's names
+
+    def __init__(self, lifecycle: Lifecycle, entrance: Entrance, settings: AdminSettings) -> None:
+        self._lifecycle = lifecycle
+        self._entrance = entrance
+        self._settings = settings
+        self._started_at = int(time.time())
+
+    async def GenerateNewKeys(self, request: pb.GenerateNewKeysRequest, _: Any) -> pb.GenerateNewKeysResponse:
+        made = await self._lifecycle.generate(
+            algorithm=request.algorithm if request.HasField("algorithm") else None,
+            size=request.size if request.HasField("size") else None,
+        )
+        return pb.GenerateNewKeysResponse(key=_key(made))
+
+    async def ListKeys(self, _request: pb.ListKeysRequest, _: Any) -> pb.ListKeysResponse:
+        return pb.ListKeysResponse(keys=map(_key, await self._lifecycle.list()))
+
+    async def RemoveKey(self, request: pb.RemoveKeyRequest, _: Any) -> pb.RemoveKeyResponse:
+        if not request.key_id:
+            raise BadParameterError("a key_id is needed")
+        return pb.RemoveKeyResponse(keys=map(_key, await self._lifecycle.remove(request.key_id)))
+
+    async def GetStatus(self, _request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:
+        entrance, settings = self._entrance, self._settings
+        caller = entrance.identify(context.peer())
+        role = role_of(caller, access=entrance.access, capability=entrance.capability)
+        reasons = settings.readiness()
+        return pb.GetStatusResponse(
+            version=settings.version,
+            commit=settings.commit,
+            started_at=self._started_at,
+            ready=not reasons,
+            reasons=[*reasons, *settings.notes()],
+            signing_key_id=settings.signing_key_id(),
+            issuer=settings.issuer,
+            jwks=settings.jwks,
+            caller=caller.login or ",".join(caller.tags),
+            roles=[held.word for held in Role if role is not None and held <= role],
+        )
+
+
+def _key(info: KeyInfo) -> pb.Key:
+    what, when = info.next_change or ("", 0)
+    return pb.Key(
+        key_id=_text(info.key_id),
+        algorithm=_text(info.algorithm),
+        created_at=_second(info.created_at),
+        state=info.state,
+        foreign=info.foreign,
+        next_change=what,
+        next_change_at=_second(when),
+    )
+
+
+def _text(text: str) -> str:
+    """Give what protobuf can carry: a foreign kid may hold half a surrogate pair, which must not fail the call."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _second(at: float | None) -> int:
+    """Give a time in unix seconds; 0 where there is none, or (from an odd kid) one that no calendar has."""
+    return int(at) if at is not None and 0 < at <= LAST_SECOND else 0
