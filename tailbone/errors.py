@@ -247,3 +247,24 @@ class UnconditionalStoreError(StoreError):
     """The store ignores If-Match, so that two writers could lose each other's keys."""
 
     code = "store_unconditional"
+
+
+# --- the admin API, as its client sees it
+
+
+class AdminError(TailboneError):
+    """The server refused a call of the admin API, or could not do what it asks."""
+
+    code = "admin_error"
+
+
+class ServerUnreachableError(AdminError):
+    """No admin API answered at that address."""
+
+    code = "server_unreachable"
+
+
+class OldServerError(AdminError):
+    """The server is too old for what was asked of it."""
+
+    code = "old_server"
