@@ -235,7 +235,7 @@ def _key(info: KeyInfo) -> pb.Key:
 
 
 def _text(text: str) -> str:
-    """Give what protobuf can carry: a foreign kid may hold half a surrogate pair, which must not fail the call."""
+    """Give what protobuf can carry: a foreign kid may hold half a surrogate pair."""
     return text.encode(errors="backslashreplace").decode()
 
 

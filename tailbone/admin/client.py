@@ -1,0 +1,257 @@
+"""The admin API's client: what ``tailbone keys`` asks of a server.
+
+Blocking, and light to import: grpc and the stubs, nothing of the server.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+# Both are read by grpc when it is imported. Its own resolver knows less of search domains and of
+# MagicDNS's split DNS than the system's, which every other program on this machine asks.
+os.environ.setdefault("GRPC_DNS_RESOLVER", "native")
+# Its connection errors would stand on standard error beside ours.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+
+from tailbone.admin._proto import admin_pb2 as pb
+from tailbone.admin._proto import admin_pb2_grpc
+from tailbone.errors import AdminError, OldServerError, ServerUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+READ_TIME_S: Final = 10.0
+"""How long a question may take. The first contact between two nodes may take seconds of it."""
+
+CHANGE_TIME_S: Final = 45.0
+"""How long a change may take: the server ends one within 30 s, either way."""
+
+_PROBE_TIME_S: Final = 3.0
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 1024 * 1024),
+    # The tailnet is not behind a proxy.
+    ("grpc.enable_http_proxy", 0),
+    # A change is sent once: whether to repeat it is for the person to say.
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config_disable_resolution", 1),
+)
+
+_HINTS: Final = {
+    "unknown_key": "`tailbone keys list` shows the keys",
+    "store_unavailable": "nothing was changed; try again when the bucket answers",
+    "store_conflict": "nothing was changed; try again",
+}
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as the server tells of it.
+
+    Attributes:
+        key_id: the kid.
+        algorithm: "RS256" or "ES256"; what the JWKS says for a foreign key.
+        created_at: unix seconds; 0 when it cannot be told.
+        state: "pending", "published", "active" or "retiring"; empty from a server that has no such field.
+        foreign: in the JWKS, but not one of this server's.
+        next_change: what happens to it next by itself ("signs", "removed"); empty for nothing.
+        next_change_at: when, in unix seconds; 0 for nothing.
+    """
+
+    key_id: str
+    algorithm: str = ""
+    created_at: int = 0
+    state: str = ""
+    foreign: bool = False
+    next_change: str = ""
+    next_change_at: int = 0
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether it signs, or would if all others went; keys without a state are those that do."""
+        return not self.foreign and self.state in ("", "active", "published")
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of itself; the fields of GetStatusResponse in admin.proto."""
+
+    version: str
+    commit: str
+    started_at: int
+    ready: bool
+    reasons: tuple[str, ...]
+    signing_key_id: str
+    issuer: str
+    jwks: str
+    caller: str
+    roles: tuple[str, ...]
+
+
+class AdminClient:
+    """A connection to one server's admin API, made by the first call; a context manager.
+
+    Args:
+        host: a tailnet name or address, as the caller's own machine resolves it.
+        port: of the admin API.
+
+    Every call raises AdminError, or one of its subclasses, with one line that says what to do.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._channel = grpc.insecure_channel(f"dns:///{_joined(host, port)}", options=_OPTIONS)
+        self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> AdminClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; a second call does nothing."""
+        self._channel.close()
+
+    def generate(self, *, size: int | None = None, algorithm: str | None = None) -> Key:
+        """Have a signing key made.
+
+        Args:
+            size: bits; None leaves it to the server.
+            algorithm: "RS256" or "ES256"; None leaves it to the server.
+
+        Raises:
+            OldServerError: the key was made, but by a server that knows neither size nor algorithm.
+        """
+        request = pb.GenerateNewKeysRequest(size=size, algorithm=algorithm)
+        made = _key(self._call(self._stub.GenerateNewKeys, request, CHANGE_TIME_S).key)
+        if not made.state and (size is not None or algorithm is not None):
+            raise OldServerError(
+                f"the server made {made.key_id} by its own settings: it is too old to be asked for a size "
+                "or an algorithm; update the server"
+            )
+        return made
+
+    def list(self) -> tuple[Key, ...]:
+        """Give the keys that the server knows."""
+        return _keys(self._call(self._stub.ListKeys, pb.ListKeysRequest(), READ_TIME_S))
+
+    def remove(self, key_id: str) -> tuple[Key, ...]:
+        """Have a key taken out of the JWKS.
+
+        Returns:
+            The keys that are left.
+        """
+        request = pb.RemoveKeyRequest(key_id=key_id)
+        return _keys(self._call(self._stub.RemoveKey, request, CHANGE_TIME_S))
+
+    def status(self) -> Status:
+        """Ask how the server is.
+
+        Raises:
+            OldServerError: the server cannot say.
+        """
+        answer = self._call(self._stub.GetStatus, pb.GetStatusRequest(), READ_TIME_S)
+        return Status(
+            version=answer.version,
+            commit=answer.commit,
+            started_at=answer.started_at,
+            ready=answer.ready,
+            reasons=tuple(answer.reasons),
+            signing_key_id=answer.signing_key_id,
+            issuer=answer.issuer,
+            jwks=answer.jwks,
+            caller=answer.caller,
+            roles=tuple(answer.roles),
+        )
+
+    def _call(self, method: Callable[..., Any], request: Any, timeout_s: float) -> Any:
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise self._explained(error, timeout_s) from None
+
+    def _explained(self, error: Any, timeout_s: float) -> AdminError:
+        status, text = error.code(), _one_line(error.details() or "")
+        reported = dict(error.trailing_metadata() or ()).get("tailbone-code", "")
+        if reported:
+            hint = _HINTS.get(str(reported))
+            return AdminError(f"{text}; {hint}" if hint else text, detail=str(reported))
+        if status is grpc.StatusCode.UNIMPLEMENTED:
+            return OldServerError("the server is too old for this command: update it")
+        if status is grpc.StatusCode.UNAVAILABLE:
+            return ServerUnreachableError(why_unreachable(self._host, self._port), detail=text)
+        if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return ServerUnreachableError(
+                f"no answer from {_joined(self._host, self._port)} within {timeout_s:.0f} s; if this was a "
+                "change, `tailbone keys list` shows whether it was made",
+                detail=text,
+            )
+        return AdminError(f"the server answers: {text or status.name}", detail=status.name)
+
+
+def why_unreachable(host: str, port: int) -> str:
+    """Try an address once more, and say in one line why no admin API answers there, and what to do."""
+    place = _joined(host, port)
+    try:
+        connection = socket.create_connection((host, port), _PROBE_TIME_S)
+    except socket.gaierror:
+        return f"no host {host!r} is known here: is this machine on the tailnet? --host names the server"
+    except ConnectionRefusedError:
+        return (
+            f"nothing listens on {place}: is the server running, with the component admin? "
+            "--port names another port"
+        )
+    except TimeoutError:
+        return f"{place} does not answer: is the server running, and may this machine reach that port?"
+    except OSError as error:
+        return f"{place} cannot be reached: {error.strerror or error}"
+    with connection:
+        return _what_answers(connection, place)
+
+
+def _what_answers(connection: socket.socket, place: str) -> str:
+    connection.settimeout(_PROBE_TIME_S)
+    try:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        first = connection.recv(16)
+    except OSError:
+        first = b""
+    if first.startswith(b"HTTP/1."):
+        return f"{place} speaks HTTP, not gRPC: --port names the admin API's port, 50051 unless it was set"
+    return (
+        f"{place} takes connections but no admin API answers: --port names its port (50051 unless it was set)"
+    )
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _one_line(text: str) -> str:
+    """Give a foreign program's text as one printable line: it goes to a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def _keys(answer: Any) -> tuple[Key, ...]:
+    return tuple(map(_key, answer.keys))
+
+
+def _key(key: pb.Key) -> Key:
+    return Key(
+        key_id=key.key_id,
+        algorithm=key.algorithm,
+        created_at=key.created_at,
+        state=key.state,
+        foreign=key.foreign,
+        next_change=key.next_change,
+        next_change_at=key.next_change_at,
+    )

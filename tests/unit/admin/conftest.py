@@ -1,0 +1,190 @@
+"""A real admin server behind a bridge like the node's: each connection comes in under an abstract name."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import msgspec
+import pytest
+
+from tailbone.admin.service import AdminServer, AdminSettings
+from tailbone.errors import UnknownCallerError, UnknownKeyError
+from tailbone.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+DEV = Identity(node_id="nDev", node="laptop.dev.tailnet.test", user_id=123, login="dev@example.com")
+CI = Identity(node_id="nCi", node="ci.dev.tailnet.test", tags=("tag:ci",))
+CAPABILITY = "tailbone.dev/cap/admin"
+
+_numbers = itertools.count()
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as a lifecycle tells of it."""
+
+    key_id: str
+    algorithm: str = "RS256"
+    created_at: int | None = 1795518230
+    state: str = "active"
+    foreign: bool = False
+    next_change: tuple[str, float] | None = None
+
+
+class MemoryLifecycle:
+    """Keys in a dict; its next call can be made to fail, or to wait for ``gate``."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Info] = {"tb-1795518230": Info(key_id="tb-1795518230")}
+        self.asked: list[tuple[Any, ...]] = []
+        self.fails: Exception | None = None
+        self.gate: asyncio.Event | None = None
+        self.entered = asyncio.Event()
+
+    async def _pass(self, *call: Any) -> None:
+        self.asked.append(call)
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fails is not None:
+            raise self.fails
+
+    async def generate(self, algorithm: str | None = None, size: int | None = None) -> Info:
+        await self._pass("generate", algorithm, size)
+        made = Info(
+            key_id=f"tb-{1795518231 + len(self.keys)}", algorithm=algorithm or "RS256", state="published"
+        )
+        self.keys[made.key_id] = made
+        return made
+
+    async def list(self) -> list[Info]:
+        await self._pass("list")
+        return list(self.keys.values())
+
+    async def remove(self, kid: str) -> list[Info]:
+        await self._pass("remove", kid)
+        if self.keys.pop(kid, None) is None:
+            raise UnknownKeyError("no such key")
+        return list(self.keys.values())
+
+
+class Lines:
+    """A log that keeps its lines as (level, event, facts)."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str, dict[str, Any]]] = []
+
+    def _keep(self, level: str) -> Callable[..., None]:
+        return lambda event, **facts: self.all.append((level, event, facts))
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return self._keep(level)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The facts of the lines that tell of a call."""
+        return [facts for _, event, facts in self.all if event == "admin call"]
+
+
+class Running:
+    """An admin server, the loopback port that leads to it, and what the node would know of its callers."""
+
+    def __init__(self) -> None:
+        self.lifecycle = MemoryLifecycle()
+        self.log = Lines()
+        self.caller: Identity | None = DEV
+        self.peers: list[str] = []
+        self.port = 0
+        self.server: AdminServer
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def identify(self, peer: str) -> Identity:
+        self.peers.append(peer)
+        name = unquote(peer.removeprefix("unix-abstract:"))
+        if self.caller is None or not name.startswith("tailnet/"):
+            raise UnknownCallerError("the tailnet knows nobody at your address", detail=name)
+        return self.caller
+
+
+@asynccontextmanager
+async def bridge(path: Path) -> AsyncIterator[int]:
+    """Lead a loopback port to a Unix socket as the node does, and give the port."""
+    pumps: set[asyncio.Task[None]] = set()
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+        except ConnectionError:
+            pass  # The other side ended first: so does this direction.
+        finally:
+            sink.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = socket.socket(socket.AF_UNIX)
+        inner.setblocking(False)
+        port = writer.get_extra_info("peername")[1]
+        inner.bind(f"\0tailnet/00112233aabbccdd/admin/[fd7a:115c:a1e0::2]:{port}/{next(_numbers)}")
+        inner.connect(str(path))
+        inner_reader, inner_writer = await asyncio.open_unix_connection(sock=inner)
+        for task in (
+            asyncio.create_task(pump(reader, inner_writer)),
+            asyncio.create_task(pump(inner_reader, writer)),
+        ):
+            pumps.add(task)
+            task.add_done_callback(pumps.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running(folder: Path, *, access: str = "acl", **facts: Any) -> AsyncIterator[Running]:
+    """Start an admin server and its bridge."""
+    run = Running()
+    run.server = AdminServer(
+        lifecycle=run.lifecycle,
+        identify=run.identify,
+        access=access,
+        capability=CAPABILITY,
+        settings=AdminSettings(**facts),
+        log=run.log,
+    )
+    path = folder / f"admin-{next(_numbers)}.sock"
+    await run.server.start(path)
+    try:
+        async with bridge(path) as run.port:
+            yield run
+    finally:
+        await run.server.close(0.0)
+
+
+@pytest.fixture
+async def run(tmp_path: Path) -> AsyncIterator[Running]:
+    """An admin server as it is by default: access by ACL."""
+    async with running(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+async def granting(tmp_path: Path) -> AsyncIterator[Running]:
+    """An admin server that asks for roles."""
+    async with running(tmp_path, access="grant") as started:
+        yield started

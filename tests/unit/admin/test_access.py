@@ -1,0 +1,156 @@
+"""Roles: who may call what, over every role, method, mode and malformed capability."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailbone.admin._proto import admin_pb2 as pb
+from tailbone.admin.access import Role, admit, granted_role, needed_role
+from tailbone.errors import AccessError, ExpiredCallerError, SharedCallerError
+from tailbone.identity import Identity
+
+CAPABILITY = "tailbone.dev/cap/admin"
+METHODS = {
+    "/proto.AdminService/ListKeys": "viewer",
+    "/proto.AdminService/GetStatus": "viewer",
+    "/proto.AdminService/GenerateNewKeys": "operator",
+    "/proto.AdminService/RemoveKey": "admin",
+}
+INCLUDED = {"viewer": 1, "operator": 2, "admin": 3}
+HEALTH = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/List"]
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("roles"), inner),
+)
+
+
+def caller(*values: Any, **facts: Any) -> Identity:
+    given = {"node_id": "n1", "node": "a.dev.tailnet.test", "user_id": 1, "login": "dev@example.com"}
+    return Identity(**given | facts, capabilities={CAPABILITY: list(values)} if values else {})
+
+
+def may(identity: Identity, method: str, access: str = "grant") -> bool:
+    try:
+        admit(identity, method, access=access, capability=CAPABILITY)
+    except AccessError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("role", [None, "viewer", "operator", "admin"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_role_on_every_method(role: str | None, method: str) -> None:
+    """A role may call what it and the lower ones may; without a role nothing is to be had."""
+    identity = caller() if role is None else caller({"roles": [role]})
+    assert may(identity, method) == (role is not None and INCLUDED[role] >= INCLUDED[METHODS[method]])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_acl_asks_for_no_role(method: str) -> None:
+    """With access by ACL, whoever reaches the port may call every method."""
+    assert may(caller(), method, access="acl") is True
+
+
+@pytest.mark.parametrize("access", ["acl", "grant"])
+@pytest.mark.parametrize("method", [*METHODS, *HEALTH])
+def test_shared_nodes_are_refused(access: str, method: str) -> None:
+    """A node shared in from another tailnet is refused in both modes, whatever role it holds."""
+    with pytest.raises(SharedCallerError):
+        admit(caller({"roles": ["admin"]}, shared=True), method, access=access, capability=CAPABILITY)
+
+
+@pytest.mark.parametrize("access", ["acl", "grant"])
+def test_expired_nodes_are_refused(access: str) -> None:
+    """A node whose key has expired is refused in both modes."""
+    with pytest.raises(ExpiredCallerError):
+        admit(
+            caller({"roles": ["admin"]}, expired=True),
+            "/proto.AdminService/ListKeys",
+            access=access,
+            capability=CAPABILITY,
+        )
+
+
+@pytest.mark.parametrize("method", HEALTH)
+def test_health_needs_a_known_caller_only(method: str) -> None:
+    """The health service answers a caller without a role."""
+    assert may(caller(), method) is True
+
+
+def test_every_method_of_the_service_has_a_role() -> None:
+    """No method of admin.proto is left to the rule for methods that nobody has thought about."""
+    service = pb.DESCRIPTOR.services_by_name["AdminService"]
+    assert sorted(f"/proto.AdminService/{method.name}" for method in service.methods) == sorted(METHODS)
+
+
+def test_unknown_methods_need_the_highest_role() -> None:
+    """A method without a row in the table needs the role admin."""
+    assert needed_role("/proto.AdminService/Later") is Role.ADMIN
+
+
+def test_the_refusal_says_what_to_grant() -> None:
+    """Who lacks a role is told which, and the capability that gives it."""
+    with pytest.raises(AccessError, match=r'role operator.*tailbone\.dev/cap/admin.*"roles": \["operator"\]'):
+        admit(
+            caller({"roles": ["viewer"]}),
+            "/proto.AdminService/GenerateNewKeys",
+            access="grant",
+            capability=CAPABILITY,
+        )
+
+
+def test_another_capability_grants_nothing() -> None:
+    """Only the capability that the settings name is looked at."""
+    identity = caller({"roles": ["admin"]})
+    with pytest.raises(AccessError):
+        admit(identity, "/proto.AdminService/ListKeys", access="grant", capability="example.com/cap/other")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "admin",
+        ["admin"],
+        7,
+        {},
+        {"roles": None},
+        {"roles": "admin"},
+        {"roles": {"admin": True}},
+        {"roles": ["admin", 1]},
+        {"roles": [["admin"]]},
+        {"role": ["admin"]},
+        {"Roles": ["admin"]},
+        {"roles": ["Admin"]},
+        {"roles": ["admin "]},
+        {"roles": ["root"]},
+    ],
+)
+def test_malformed_values_grant_nothing(value: Any) -> None:
+    """A value that is not an object with a list of known role names grants nothing."""
+    assert granted_role([value]) is None
+
+
+def test_a_malformed_value_takes_nothing_from_the_others() -> None:
+    """The highest role counts, beside malformed values, unknown roles and other members."""
+    values = [7, {"roles": ["viewer"]}, {"roles": "admin"}, {"roles": ["operator", "root"], "note": 1}]
+    assert granted_role(values) is Role.OPERATOR
+
+
+@given(values=JSON)
+def test_no_json_breaks_or_deceives(values: Any) -> None:
+    """Whatever JSON stands in the capability: no exception, and a role only where a list names it."""
+    role = granted_role(values)
+    named = {
+        name
+        for value in (values if isinstance(values, list) else [])
+        if isinstance(value, dict) and isinstance(value.get("roles"), list)
+        for name in value["roles"]
+        if isinstance(name, str)
+    }
+    assert role is None or role.word in named
