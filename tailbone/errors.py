@@ -132,6 +132,12 @@ class MethodNotAllowedError(RequestError):
     code = "method_not_allowed"
 
 
+class RequestTimeoutError(RequestError):
+    """The request was not complete in time."""
+
+    code = "request_timeout"
+
+
 class BodyTooLargeError(RequestError):
     """The body is longer than what is read of it."""
 
