@@ -1,0 +1,102 @@
+"""Devnet: a private tailnet on loopback (control server, DERP, STUN) as an async context manager."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from tailbone.errors import NodeClosedError
+from tailbone.tsnet.library import Library, load
+
+_STOP_TIMEOUT_S = 5.0
+
+
+class DevnetInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the private tailnet is.
+
+    Attributes:
+        control_url: ``http://127.0.0.1:PORT`` of its control server.
+        tailnet: its name, also the suffix of every node's DNS name.
+    """
+
+    control_url: str
+    tailnet: str
+
+
+class Devnet:
+    """A private tailnet in this process, on loopback only: no packet leaves the machine.
+
+    ``async with Devnet() as devnet``; leaving stops it and everything that it started.
+    """
+
+    def __init__(self, *, domain: str = "dev.tailnet.test", state_dir: Path | None = None) -> None:
+        self._config = {"domain": domain, "state_dir": str(state_dir) if state_dir else ""}
+        self._library: Library | None = None
+        self._handle = 0
+        self._info: DevnetInfo | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    @property
+    def info(self) -> DevnetInfo:
+        """Where it is."""
+        if self._info is None:
+            raise NodeClosedError("the private tailnet was not entered: use it in `async with`")
+        return self._info
+
+    async def __aenter__(self) -> Self:
+        self._library = await asyncio.to_thread(load)
+        opened = await self._library.run_open(
+            "tb_devnet_start", ("tb_devnet_stop", 1000), msgspec.json.encode(self._config).decode()
+        )
+        self._handle = opened.handle
+        self._info = msgspec.json.decode(opened.answer, type=DevnetInfo)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def do(self, op: str, **arguments: Any) -> Any:
+        """Carry out one command; tsnet_go/devnet/commands.go lists them.
+
+        Raises:
+            TailnetError: the command, or what it names, is unknown.
+        """
+        if self._library is None or self._stopping is not None:
+            raise NodeClosedError("the private tailnet is stopped")
+        command = msgspec.json.encode({"op": op, **arguments}).decode()
+        return msgspec.json.decode(await self._library.run("tb_devnet_do", self._handle, command))
+
+    async def add_key(self, identity: str, **options: Any) -> str:
+        """A reusable auth key for an identity, a login (``dev@example.com``) or a tag (``tag:ci``).
+
+        Args:
+            identity: whose nodes the key makes.
+            options: ``login``, ``display_name``, ``tags``, ``reusable``, ``ephemeral``, ``expires_in_s``,
+                ``needs_approval``, ``shared``.
+        """
+        answer: dict[str, str] = await self.do("add_key", identity=identity, **options)
+        return answer["key"]
+
+    async def set_grants(self, grants: Sequence[dict[str, Any]]) -> None:
+        """Replace the grants: ``src``, ``dst`` (lists of ``*``, logins, tags, addresses, names), ``ip``, ``app``."""
+        await self.do("set_grants", grants=list(grants))
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        """The nodes that the control server knows."""
+        answer = await self.do("nodes")
+        return list(answer["nodes"] if isinstance(answer, dict) else answer)
+
+    async def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
+        """Stop it within ``timeout_s`` seconds; idempotent."""
+        if self._library is None or self._handle == 0:
+            return
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop(self._library, timeout_s))
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, library: Library, timeout_s: float) -> None:
+        await library.run("tb_devnet_stop", self._handle, int(timeout_s * 1000))

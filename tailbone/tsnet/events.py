@@ -1,0 +1,77 @@
+"""Events of a native node: JSON lines on a pipe that Go never waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a node tells about itself.
+
+    Attributes:
+        type: ``state`` (see ``state``), ``auth_url`` (``url`` is to be opened by a person), ``log``
+            (``line`` of tsnet's own log), ``control_unreachable`` (``url``), ``fault`` (``line``: a
+            fault in the native library that one connection paid for).
+    """
+
+    type: str
+    state: str = ""
+    url: str = ""
+    line: str = ""
+
+
+class EventPipe:
+    """The reading end of a node's events, on the running event loop."""
+
+    def __init__(self, handle: Callable[[Event], None]) -> None:
+        self._handle = handle
+        self._rest = b""
+        self._decode = msgspec.json.Decoder(Event).decode
+        self._loop = asyncio.get_running_loop()
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._ended = asyncio.Event()
+        self._loop.add_reader(self._read, self._readable)
+
+    @property
+    def writing_end(self) -> int:
+        """The descriptor for Go, which makes its own copy of it."""
+        return self._write
+
+    def handed_over(self) -> None:
+        """Close our copy of the writing end, so that Go's close is the end of the pipe."""
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
+
+    def _readable(self) -> None:
+        try:
+            chunk = os.read(self._read, 1 << 16)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._loop.remove_reader(self._read)
+            self._ended.set()
+            return
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._handle(self._decode(line))
+
+    async def close(self, timeout_s: float) -> None:
+        """Read what is left, for at most ``timeout_s`` seconds, then close both ends; idempotent."""
+        self.handed_over()
+        if self._read < 0:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
+        except TimeoutError:
+            # A node that did not close in time still holds its end; nothing more is wanted from it.
+            self._loop.remove_reader(self._read)
+        finally:
+            self._loop.remove_reader(self._read)
+            os.close(self._read)
+            self._read = -1

@@ -1,0 +1,213 @@
+"""Calls into libtsnet, and the only module that touches it.
+
+Each call is one C function: its strings go in as UTF-8, its answer comes back as JSON bytes, and a failure
+becomes the typed exception of its code, here and nowhere else. A call that may wait runs on a thread of its own,
+so that the event loop and its signals go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from tailbone.config import check_tailscale_environment
+from tailbone.errors import (
+    AddressInUseError,
+    ApprovalNeededError,
+    CancelledUpError,
+    ControlUnreachableError,
+    ForkedError,
+    JoinTimeoutError,
+    LoginNeededError,
+    LoginRefusedError,
+    NodeClosedError,
+    PeerNotFoundError,
+    TailnetError,
+    UnknownCallerError,
+)
+
+_ERRORS: Final[dict[str, type[TailnetError] | type[UnknownCallerError]]] = {
+    "address_in_use": AddressInUseError,
+    "approval_needed": ApprovalNeededError,
+    "cancelled": CancelledUpError,
+    "closed": NodeClosedError,
+    "control_unreachable": ControlUnreachableError,
+    "login_needed": LoginNeededError,
+    "login_refused": LoginRefusedError,
+    "not_found": UnknownCallerError,
+    "peer_not_found": PeerNotFoundError,
+    "timeout": JoinTimeoutError,
+}
+
+_T = TypeVar("_T")
+
+# Calls wait for the network, not for a processor: a node may join while others do.
+_THREADS: Final = 64
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    code: str
+    op: str
+    message: str
+
+
+class Opened(NamedTuple):
+    """A new native object: its handle, and what the call said about it."""
+
+    handle: int
+    answer: bytes
+
+
+_decode_failure = msgspec.json.Decoder(_Failure).decode
+
+
+def _error(text: bytes) -> Exception:
+    failure = _decode_failure(text)
+    if failure.code == "timeout" and failure.op != "up":
+        return TailnetError(failure.message, detail=failure.op)
+    return _ERRORS.get(failure.code, TailnetError)(failure.message, detail=f"{failure.op}: {failure.code}")
+
+
+class Library:
+    """The loaded native library. There is one in a process: ``load()`` gives it."""
+
+    def __init__(self) -> None:
+        check_tailscale_environment(os.environ)
+        # Go chains the signal handlers that it finds: faulthandler's must be there before.
+        if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+            try:
+                faulthandler.enable(sys.__stderr__)
+            except (OSError, ValueError):
+                # Standard error is closed: there is nowhere to write a traceback to.
+                pass
+        from tailbone.tsnet import _ffi
+
+        self._ffi: Any = _ffi.ffi
+        self._lib: Any = _ffi.lib
+        self._forked = False
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tsnet")
+        # whois is called on every request, always by the same thread: its out-parameter is made once.
+        self._whois_out: Any = self._ffi.new("char **")
+        self._whois_thread = 0
+        os.register_at_fork(after_in_child=self._mark_forked)
+
+    def _mark_forked(self) -> None:
+        self._forked = True
+
+    def _check_fork(self) -> None:
+        if self._forked:
+            raise ForkedError(
+                "the native library does not survive a fork; start processes with subprocess, "
+                "or multiprocessing's 'spawn'"
+            )
+
+    def _take(self, code: int, out: Any) -> bytes:
+        text: bytes = self._ffi.string(out[0])
+        self._lib.tb_free(out[0])
+        if code != 0:
+            raise _error(text)
+        return text
+
+    def call(self, function: str, *args: int | str) -> bytes:
+        """Call a function that opens nothing.
+
+        Args:
+            function: its C name, such as ``tb_node_status``.
+            args: integers and strings, in the order of ``_cdef.h``, without the out-parameter.
+
+        Returns:
+            The answer, JSON.
+
+        Raises:
+            TailnetError: or the subclass for the code of the failure.
+            UnknownCallerError: whois knows nobody there.
+            ForkedError: this process is a fork of the one that loaded the library.
+        """
+        self._check_fork()
+        out = self._ffi.new("char **")
+        native = [arg.encode() if isinstance(arg, str) else arg for arg in args]
+        return self._take(getattr(self._lib, function)(*self._strings(native), out), out)
+
+    def open(self, function: str, *args: int | str) -> Opened:
+        """Call a function that opens a native object; arguments and errors are those of ``call``."""
+        self._check_fork()
+        out = self._ffi.new("char **")
+        handle = self._ffi.new("int64_t *")
+        native = [arg.encode() if isinstance(arg, str) else arg for arg in args]
+        answer = self._take(getattr(self._lib, function)(*self._strings(native), handle, out), out)
+        return Opened(int(handle[0]), answer)
+
+    def _strings(self, args: list[int | bytes]) -> list[Any]:
+        return [self._ffi.new("char[]", arg) if isinstance(arg, bytes) else arg for arg in args]
+
+    def whois(self, node: int, source: bytes, destination: bytes = b"") -> bytes:
+        """``call("tb_whois", …)`` without its overhead, for the one thread that serves requests."""
+        self._check_fork()
+        thread = threading.get_ident()
+        if self._whois_thread != thread:
+            if self._whois_thread:
+                return self.call("tb_whois", node, source.decode(), destination.decode())
+            self._whois_thread = thread
+        out = self._whois_out
+        return self._take(self._lib.tb_whois(node, source, destination, out), out)
+
+    async def run(self, function: str, *args: int | str) -> bytes:
+        """``call`` on a thread. A cancelled caller waits until the call is over: each one is bounded in time."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, self.call, function, *args)
+        return await _finish(future)
+
+    async def run_open(self, function: str, close: tuple[str, int], *args: int | str) -> Opened:
+        """``open`` on a thread; what was opened for a cancelled caller is closed again.
+
+        Args:
+            function: C name of what opens.
+            close: C name of what closes the object, and its time limit in milliseconds.
+            args: as for ``open``.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._threads, self.open, function, *args)
+        try:
+            return await _finish(future)
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.exception() is None:
+                await self.run(close[0], future.result().handle, close[1])
+            raise
+
+
+async def _finish(future: asyncio.Future[_T]) -> _T:
+    """Wait for ``future`` to the end even when cancelled: a thread in Go cannot be abandoned."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        # Looked at, so that asyncio does not report it as lost: who cancelled wants no answer.
+        future.exception()
+        raise cancelled
+    return future.result()
+
+
+_loading = threading.Lock()
+_library: Library | None = None
+
+
+def load() -> Library:
+    """The native library, loaded on first use (some milliseconds).
+
+    Raises:
+        ConfigError: a TS_ variable holds what would end the process inside Go.
+        ImportError: the package was installed without its native part.
+    """
+    global _library
+    with _loading:
+        if _library is None:
+            _library = Library()
+        return _library

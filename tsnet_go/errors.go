@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+// Codes of the errors that cross to Python. They are stable: tailbone/tsnet maps
+// each of them to one class of exception.
+const (
+	codeBadArgument   = "bad_argument"
+	codeClosed        = "closed"
+	codeCancelled     = "cancelled"
+	codeTimeout       = "timeout"
+	codeLoginRefused  = "login_refused"
+	codeLoginNeeded   = "login_needed"
+	codeApproval      = "approval_needed"
+	codeUnreachable   = "control_unreachable"
+	codeNotFound      = "not_found"
+	codePeerNotFound  = "peer_not_found"
+	codeAddressInUse  = "address_in_use"
+	codeNotRunning    = "not_running"
+	codeInternal      = "internal"
+	codePanic         = "panic"
+	codeUnknownHandle = "unknown_handle"
+)
+
+// Error is what a failed call hands to Python, as JSON.
+type Error struct {
+	Code    string `json:"code"`
+	Op      string `json:"op"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s (%s)", e.Op, e.Message, e.Code) }
+
+func errorf(code, op, format string, args ...any) *Error {
+	return &Error{Code: code, Op: op, Message: redact(fmt.Sprintf(format, args...))}
+}
+
+// coded is what errors of other packages (devnet) implement to keep their code.
+type coded interface {
+	error
+	ErrorCode() string
+}
+
+// asError gives any error a code and the name of the operation that failed.
+func asError(op string, err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var c coded
+	if errors.As(err, &c) {
+		return errorf(c.ErrorCode(), op, "%s", err.Error())
+	}
+	return errorf(codeInternal, op, "%s", err.Error())
+}
+
+func (e *Error) encode() []byte {
+	b, err := json.Marshal(e)
+	if err != nil { // three strings always encode
+		return []byte(`{"code":"internal","op":"encode","message":"the error could not be encoded"}`)
+	}
+	return b
+}
+
+// authKeys matches every kind of Tailscale key: control servers like to quote
+// the key that they refuse, and errors and logs are read by many.
+var authKeys = regexp.MustCompile(`tskey-[A-Za-z0-9_-]+`)
+
+func redact(s string) string { return authKeys.ReplaceAllString(s, "tskey-[redacted]") }
