@@ -1,0 +1,1 @@
+"""A JWT issuer that uses a Tailscale network as its identity provider."""

@@ -1,0 +1,100 @@
+"""The command line: parse, call, print. No logic stands here, and nothing slow is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+from tailbone.cli.options import Group, Invocation, invocation_of
+from tailbone.errors import ConfigError, TailboneError
+
+
+class _Mounted(NamedTuple):
+    """A command that is imported when it is called.
+
+    Attributes:
+        target: module and attribute.
+        help: its line in ``tailbone --help``.
+        aliases: further names.
+    """
+
+    target: str
+    help: str
+    aliases: tuple[str, ...] = ()
+
+
+_COMMANDS = {
+    "dev": _Mounted(
+        "tailbone.cli.dev:dev", "Run it all on this machine, with a private tailnet: to try, and for tests."
+    ),
+    "server": _Mounted("tailbone.cli.server:server", "Join the tailnet and give out tokens."),
+    "keys": _Mounted("tailbone.cli.keys:keys", "Make, list and remove signing keys.", ("key",)),
+    "version": _Mounted("tailbone.cli.version:version", "Print version and commit."),
+    "completion": _Mounted("tailbone.cli.completion:completion", "Print a completion script for a shell."),
+}
+
+
+class Root(Group):
+    """The command ``tailbone``; it imports a command only to run it."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and end a foreseen failure as one line on standard error.
+
+        Exit codes: 2 for wrong usage or settings, 1 for any other failure.
+        """
+        if not kwargs.get("standalone_mode", True):
+            return super().main(*args, **kwargs)
+        invocation = kwargs.setdefault("obj", Invocation())
+        try:
+            return super().main(*args, **kwargs)
+        except TailboneError as error:
+            invocation.report(error)
+            sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, the first one to try first."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of that name or alias."""
+        for name, mounted in _COMMANDS.items():
+            if cmd_name == name or cmd_name in mounted.aliases:
+                module, _, attribute = mounted.target.partition(":")
+                command: click.Command = getattr(import_module(module), attribute)
+                return command
+        return None
+
+    def command_rows(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """Names and short help, without an import."""
+        return [(", ".join((name, *mounted.aliases)), mounted.help) for name, mounted in _COMMANDS.items()]
+
+
+@click.group(
+    cls=Root,
+    settings="tailbone",
+    invoke_without_command=True,
+    epilog="Every flag has a variable, and a place in the settings file: see `tailbone server start --help`.",
+)
+@click.option("--version", "show_version", is_flag=True, help="Print version and commit.")
+@click.pass_context
+def tailbone(context: click.Context, show_version: bool) -> None:
+    """Short-lived JWTs that say who is calling, for any caller in a Tailscale network.
+
+    \b
+    To try it, with no account and nothing to set up:   tailbone dev
+    """
+    if show_version:
+        from tailbone.cli.version import print_version
+
+        print_version(invocation_of(context).output())
+        context.exit()
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
+
+
+def main() -> None:
+    """The entry point of the command ``tailbone``."""
+    tailbone.main()

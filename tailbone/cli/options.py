@@ -1,0 +1,282 @@
+"""Flags made from the table of settings, and commands whose help shows them in sections.
+
+Every command notes what its flags said in one :class:`Invocation`. The command line is parsed from left to right,
+so a flag behind the subcommand wins over the same one before it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from tailbone.config.loading import load
+from tailbone.config.table import BY_PATH, EVERYWHERE, GENERAL, GROUPS, SETTINGS, Setting
+from tailbone.redaction import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from click.shell_completion import CompletionItem
+
+    from tailbone.config.model import Config
+    from tailbone.errors import TailboneError
+
+_HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Invocation:
+    """What one command line said, before it is settings.
+
+    Attributes:
+        flags: setting paths, and the text behind their flags.
+        config_file: the file of ``--config``.
+        config: the settings, once a command has loaded them.
+    """
+
+    def __init__(self) -> None:
+        self.flags: dict[str, str | list[str]] = {}
+        self.config_file: str | None = None
+        self.config: Config | None = None
+
+    def load(self, *, isolated: bool = False, quiet: bool = False) -> Config:
+        """Make the settings of this run; see :func:`tailbone.config.load`.
+
+        Args:
+            isolated: as for ``tailbone dev``.
+            quiet: leave the settings' notes to the caller, instead of showing them on standard error.
+
+        Raises:
+            ConfigError: a setting is wrong.
+        """
+        self.config = load(self.flags, config_file=self.config_file, isolated=isolated)
+        if not quiet:
+            for note in self.config.notes:
+                click.echo(f"tailbone: note: {note}", err=True)
+        return self.config
+
+    def output(self) -> str:
+        """The form of output by flag and variable alone, for commands that work with broken settings, too.
+
+        Raises:
+            ConfigError: it is none of the known ones.
+        """
+        known = {path: text for path, text in self.flags.items() if path == "output"}
+        variable = BY_PATH["output"].variable
+        return load(known, environ={variable: os.environ.get(variable, "")}).output
+
+    def report(self, error: TailboneError) -> None:
+        """Show *error* as one line on standard error; with ``--log-level trace``, its traceback first."""
+        if self._log_level() == "trace":
+            import traceback
+
+            click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+        message = " ".join(error.message.split())
+        click.echo(f"tailbone: {redact(message)}", err=True)
+
+    def _log_level(self) -> str:
+        if self.config:
+            return self.config.log.level
+        setting = BY_PATH["log.level"]
+        given = self.flags.get(setting.path) or os.environ.get(setting.variable, "")
+        return str(given).strip().lower()
+
+
+def invocation_of(context: click.Context) -> Invocation:
+    """The invocation that *context* belongs to; made in the outermost one."""
+    return context.find_root().ensure_object(Invocation)
+
+
+pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
+"""Decorator: calls the command with the :class:`Invocation` as its first argument."""
+
+
+class SettingOption(click.Option):
+    """The flag of one setting. Its text is checked later, with all others, by :func:`tailbone.config.load`."""
+
+    def __init__(self, setting: Setting, *, hidden: bool = False) -> None:
+        self.setting = setting
+        flags = list(setting.flags)
+        if setting.kind.is_switch:
+            flags[-1] += f"/--no-{setting.flag.removeprefix('--')}"
+        super().__init__(
+            [*flags, setting.path.replace(".", "_").lower()],
+            expose_value=False,
+            callback=_note_setting,
+            metavar=setting.kind.metavar or None,
+            multiple=setting.kind.is_list,
+            is_flag=setting.kind.is_switch or None,
+            default=None,
+            help=setting.help,
+            hidden=hidden,
+        )
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Flags and help, with the default and the variable; the value of a secret is in neither."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        setting = self.setting
+        facts = [f"env: {', '.join((setting.variable, *setting.fallbacks))}"]
+        if setting.shown_default:
+            facts.insert(0, f"default: {setting.shown_default}")
+        return record[0], f"{setting.help}  [{'; '.join(facts)}]"
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The allowed values, or folders."""
+        from click.shell_completion import CompletionItem
+
+        kind = self.setting.kind
+        if kind.metavar == "DIR":
+            return [CompletionItem(incomplete, type="dir")]
+        return [CompletionItem(choice) for choice in kind.choices if choice.startswith(incomplete)]
+
+
+def _note_setting(context: click.Context, option: click.Parameter, value: Any) -> None:
+    invocation = invocation_of(context)
+    assert isinstance(option, SettingOption)  # noqa: S101 - for the type checker
+    if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:
+        return
+    if isinstance(value, bool):
+        value = "true" if value else "false"
+    invocation.flags[option.setting.path] = value if isinstance(value, str) else list(value)
+
+
+def _note_file(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    invocation = invocation_of(context)
+    if value is not None:
+        invocation.config_file = value
+
+
+def options_for(command: str, *, only_own: bool = False) -> Iterator[click.Option]:
+    """The flags of all settings that *command* takes.
+
+    Args:
+        command: ``server``, or ``server start``; a subcommand takes its group's flags, too.
+        only_own: leave the group's flags out of ``--help``: the command takes them only for the sake of others.
+    """
+    group = command.partition(" ")[0]
+    for setting in SETTINGS:
+        if not setting.flags or not {EVERYWHERE, group, command} & set(setting.commands):
+            continue
+        own = {EVERYWHERE, command if command != group else EVERYWHERE} & set(setting.commands)
+        yield SettingOption(setting, hidden=only_own and not own)
+    yield click.Option(
+        ["--config", "config_file"],
+        expose_value=False,
+        callback=_note_file,
+        type=click.Path(),
+        metavar="FILE",
+        help="Settings file (TOML).  [default: ~/.tailbone.toml; env: TB_CONFIG]",
+    )
+
+
+class _Sections:
+    """Help in sections: a command's own options first, then the settings by group."""
+
+    def format_sections(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []} | {group: [] for group in GROUPS}
+        for option in self.get_params(context):  # type: ignore[attr-defined]
+            record = option.get_help_record(context)
+            if record is None:
+                continue
+            if isinstance(option, SettingOption):
+                sections[option.setting.group].append(record)
+            elif {"--config", "--help"} & set(option.opts):
+                sections[GENERAL].append(record)
+            else:
+                sections["Options"].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Command(_Sections, click.Command):
+    """A command with the flags of the settings that it takes.
+
+    Args:
+        settings: whose flags: ``server start``.
+        only_own: see :func:`options_for`.
+        aliases: further names.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        settings: str = "",
+        only_own: bool = False,
+        aliases: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("context_settings", {}).update(_HELP_SETTINGS)
+        super().__init__(*args, **kwargs)
+        self.aliases = tuple(aliases)
+        self.params.extend(options_for(settings or str(self.name), only_own=only_own))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        self.format_sections(ctx, formatter)
+
+
+class Group(_Sections, click.Group):
+    """A group of commands, with flags that may also stand behind the subcommand.
+
+    Alone it shows its help. Arguments are those of :class:`Command`.
+    """
+
+    command_class = Command
+
+    def __init__(
+        self,
+        *args: Any,
+        settings: str = "",
+        only_own: bool = False,
+        aliases: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("context_settings", {}).update(_HELP_SETTINGS)
+        super().__init__(*args, **kwargs)
+        self.aliases = tuple(aliases)
+        self.params.extend(options_for(settings or str(self.name), only_own=only_own))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; without any, show the help and leave."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name or alias."""
+        found = super().get_command(ctx, cmd_name)
+        if found:
+            return found
+        for command in self.commands.values():
+            if cmd_name in getattr(command, "aliases", ()):
+                return command
+        return None
+
+    def command_rows(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """Names and short help of the commands, for the help."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = super().get_command(ctx, name)
+            if command and not command.hidden:
+                names = ", ".join((name, *getattr(command, "aliases", ())))
+                rows.append((names, command.get_short_help_str(limit=90)))
+        return rows
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, then the sections of flags."""
+        with formatter.section("Commands"):
+            formatter.write_dl(self.command_rows(ctx))
+        self.format_sections(ctx, formatter)
+
+
+def end(code: int | None) -> None:
+    """Leave the process with *code*; nothing means success."""
+    sys.exit(code or 0)

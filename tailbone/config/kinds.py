@@ -1,0 +1,346 @@
+"""Kinds of setting: how text and TOML values become checked Python values, and what each kind allows.
+
+A kind refuses a value by ``ValueError`` with a short reason that neither repeats the value nor names the setting:
+:mod:`tailbone.config.loading` adds both, and leaves the value out where it is secret.
+Plain classes and lazy imports, since ``tailbone --help`` loads this module.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tailbone.config.durations import format_duration, parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_TRUE = frozenset({"1", "t", "true", "yes", "on"})
+_FALSE = frozenset({"0", "f", "false", "no", "off"})
+
+
+class Kind:
+    """One kind of value.
+
+    Attributes:
+        metavar: what stands for the value in ``--help``.
+        name: what the value is, for a person: ``a port``.
+        allowed: which values are taken, for a person.
+        choices: all values, where they are few.
+        is_list: the flag may be repeated, the file holds a list.
+        is_switch: the flag takes no value.
+    """
+
+    metavar = "TEXT"
+    name = "text"
+    allowed = ""
+    choices: tuple[str, ...] = ()
+    is_list = False
+    is_switch = False
+
+    def parse(self, text: str) -> object:
+        """The value that a flag's or variable's *text* means."""
+        raise NotImplementedError
+
+    def from_toml(self, value: object) -> object:
+        """The value that TOML's *value* means; numbers and switches may stand there as text, too."""
+        if isinstance(value, str):
+            return self.parse(value)
+        raise ValueError(f"is {_toml_name(value)}, not text in quotes")
+
+    def show(self, value: object) -> str:
+        """*value* as a person would write it; empty for "none"."""
+        return "" if value is None else str(value)
+
+
+def _toml_name(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a table"
+    return "a date or time"
+
+
+class Text(Kind):
+    """Any text that passes a check; control characters never do."""
+
+    def __init__(
+        self,
+        allowed: str,
+        *,
+        check: Callable[[str], str] | None = None,
+        pattern: str = "",
+        empty: bool = False,
+        metavar: str = "TEXT",
+        name: str = "text",
+    ) -> None:
+        self.allowed, self.metavar, self.name = allowed, metavar, name
+        self._check, self._pattern, self._empty = check, pattern, empty
+
+    def parse(self, text: str) -> str:
+        text = text.strip()
+        if not text:
+            if self._empty:
+                return ""
+            raise ValueError("is empty")
+        if not text.isprintable():
+            raise ValueError("has characters that cannot be printed")
+        if self._pattern and not re.fullmatch(self._pattern, text):
+            raise ValueError(f"is not {self.name}")
+        return self._check(text) if self._check else text
+
+
+class Number(Kind):
+    """A whole number between two bounds."""
+
+    metavar = "NUMBER"
+
+    def __init__(
+        self, minimum: int, maximum: int, *, name: str = "a whole number", metavar: str = "NUMBER"
+    ) -> None:
+        self.name, self.metavar = name, metavar
+        self._minimum, self._maximum = minimum, maximum
+        self.allowed = f"{minimum} to {maximum}"
+
+    def parse(self, text: str) -> int:
+        text = text.strip()
+        # int() alone also takes "1_000" and digits of other scripts.
+        if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
+            raise ValueError(f"is not {self.name}")
+        return self._bounded(int(text))
+
+    def from_toml(self, value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self._bounded(value)
+        if isinstance(value, str):
+            return self.parse(value)
+        raise ValueError(f"is {_toml_name(value)}, not {self.name}")
+
+    def _bounded(self, value: int) -> int:
+        if not self._minimum <= value <= self._maximum:
+            raise ValueError(f"is not {self.name}")
+        return value
+
+
+class OneOfNumbers(Number):
+    """One of a few whole numbers."""
+
+    def __init__(self, numbers: Sequence[int], *, name: str, metavar: str) -> None:
+        super().__init__(min(numbers), max(numbers), name=name, metavar=metavar)
+        self._numbers = tuple(numbers)
+        self.choices = tuple(str(number) for number in numbers)
+        self.allowed = ", ".join(self.choices)
+
+    def _bounded(self, value: int) -> int:
+        if value not in self._numbers:
+            raise ValueError(f"is not {self.name}")
+        return value
+
+
+class Switch(Kind):
+    """True or false."""
+
+    metavar = ""
+    name = "true or false"
+    allowed = "true, false"
+    choices = ("true", "false")
+    is_switch = True
+
+    def parse(self, text: str) -> bool:
+        word = text.strip().lower()
+        if word in _TRUE:
+            return True
+        if word in _FALSE:
+            return False
+        raise ValueError("is neither true nor false")
+
+    def from_toml(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self.parse(value)
+        raise ValueError(f"is {_toml_name(value)}, not true or false")
+
+    def show(self, value: object) -> str:
+        return "true" if value else "false"
+
+
+class Duration(Kind):
+    """A Go duration of at least *minimum_s* seconds; the value is seconds."""
+
+    metavar = "DURATION"
+    name = "a duration"
+
+    def __init__(self, minimum_s: float) -> None:
+        self._minimum_s = minimum_s
+        self.allowed = f"a duration such as 20m, 1h30m or 500ms, {format_duration(minimum_s)} or longer"
+
+    def parse(self, text: str) -> float:
+        seconds = parse_duration(text.strip())
+        if seconds < 0 <= self._minimum_s:
+            raise ValueError("is negative")
+        if seconds < self._minimum_s:
+            raise ValueError("is too short")
+        return seconds
+
+    def from_toml(self, value: object) -> float:
+        if type(value) is int and value == 0:
+            return self.parse("0")
+        if type(value) in (int, float):
+            raise ValueError('has no unit: write text such as "20m"')
+        return self.parse(_text(value))
+
+    def show(self, value: object) -> str:
+        return format_duration(value) if isinstance(value, (int, float)) else ""
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"is {_toml_name(value)}, not text in quotes")
+    return value
+
+
+class Choice(Kind):
+    """One of a few words, in any case."""
+
+    def __init__(self, *choices: str, metavar: str = "", synonyms: dict[str, str] | None = None) -> None:
+        self.choices = choices
+        self.metavar = metavar or "|".join(choices)
+        self.allowed = ", ".join(choices)
+        self._known = {choice.lower(): choice for choice in choices} | (synonyms or {})
+
+    def parse(self, text: str) -> str:
+        try:
+            return self._known[text.strip().lower()]
+        except KeyError:
+            raise ValueError("is not one of them") from None
+
+
+class Words(Kind):
+    """A list: in text, words between commas or white space; each is checked by *item*. Repetitions are dropped."""
+
+    is_list = True
+
+    def __init__(self, item: Kind, *, at_least: int = 0) -> None:
+        self.item, self._at_least = item, at_least
+        self.metavar, self.choices = item.metavar, item.choices
+        self.name = "a list"
+        self.allowed = item.allowed
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return self._checked(re.split(r"[\s,]+", text.strip(", \t\r\n")) if text.strip(", \t\r\n") else [])
+
+    def from_toml(self, value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            return self.parse(value)
+        if not isinstance(value, list):
+            raise ValueError(f"is {_toml_name(value)}, not a list")
+        return self._checked([_text(item) for item in value])
+
+    def _checked(self, words: list[str]) -> tuple[str, ...]:
+        checked: dict[str, None] = {}
+        for word in words:
+            try:
+                checked[str(self.item.parse(word))] = None
+            except ValueError as error:
+                raise BadItemError(word, str(error)) from None
+        if len(checked) < self._at_least:
+            raise ValueError("is empty")
+        return tuple(checked)
+
+    def show(self, value: object) -> str:
+        return ", ".join(value) if isinstance(value, tuple) else ""
+
+
+class BadItemError(ValueError):
+    """One word of a list was refused.
+
+    Attributes:
+        item: the word.
+    """
+
+    def __init__(self, item: str, reason: str) -> None:
+        super().__init__(reason)
+        self.item = item
+
+
+# --- checks for Text
+
+
+def binding(text: str) -> str:
+    """``auto``, for each spelling of "the node's own addresses"; else an IP address in its usual form."""
+    if text in ("auto", "0.0.0.0", "::"):  # noqa: S104 - understood, never bound to
+        return "auto"
+    return ip_address(text)
+
+
+def ip_address(text: str) -> str:
+    """An IP address in its usual form."""
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        raise ValueError("is not an IP address") from None
+
+
+def host_name(text: str) -> str:
+    """A host name in lower case without its final dot, or an IP address: what a Host header may hold, less its port.
+
+    Names follow RFC 1123 section 2.1, and may hold underscores, since containers' names do.
+    """
+    if ":" in text or text.startswith("["):
+        if "/" in text or text.count(":") == 1:
+            raise ValueError("is not a bare name: leave out scheme, port and path")
+        return ip_address(text)
+    name = text.lower().removesuffix(".")
+    if len(name) > 253 or not re.fullmatch(
+        r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", name
+    ):
+        raise ValueError("is not a host name")
+    return name
+
+
+def web_url(text: str) -> str:
+    """An http or https URL."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises for a bad one
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in text:
+        raise ValueError("is not an http or https URL")
+    if parts.query or parts.fragment:
+        raise ValueError("has a query or a fragment")
+    return text
+
+
+def bucket(text: str) -> str:
+    """An S3 bucket's name or access point ARN, or ``file://`` and an absolute path."""
+    if text.startswith("file://"):
+        if not text.startswith("file:///") or text == "file:///":
+            raise ValueError("names no absolute folder: three slashes follow file:")
+        return text
+    if "://" in text:
+        raise ValueError("is a URL: give the bucket's name alone")
+    if text.startswith("arn:"):
+        return text
+    # AWS's rules of today, and the laxer ones of old buckets and of other servers.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", text):
+        raise ValueError("is not a bucket's name")
+    return text
+
+
+def object_path(text: str) -> str:
+    """A path inside a bucket: never out of it, since a bucket may be a folder."""
+    if text.endswith("/"):
+        raise ValueError("is a folder's path")
+    if ".." in text.split("/"):
+        raise ValueError("leads out of the bucket")
+    return text

@@ -1,0 +1,127 @@
+"""The settings of one run as frozen structs, nested like the settings file.
+
+Defaults come from the table, so that a struct made by hand, in a test, is a run without settings.
+Durations are seconds as floats and end in ``_s``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from tailbone.config.table import BY_PATH, default
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What is logged, and in which form."""
+
+    level: Literal["trace", "debug", "info", "warn", "error"] = default("log.level")
+    format: Literal["console", "json"] = default("log.format")
+    no_color: bool = default("log.no_color")
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """Signing keys, their publication, and what they sign."""
+
+    dir: str = default("keys.dir")
+    bucket: str = default("keys.bucket")
+    key_path: str = default("keys.keyPath")
+    issuer: str = default("keys.issuer")
+    expiry_s: float = default("keys.expiry")
+    size: int = default("keys.size")
+    backdate_s: float = default("keys.backdate")
+    algorithm: Literal["RS256", "ES256"] = default("keys.algorithm")
+    max_age_s: float = default("keys.maxAge")
+    activate_after_s: float | None = default("keys.activateAfter")
+    rotate_every_s: float = default("keys.rotateEvery")
+    conditional_writes: bool = default("keys.conditionalWrites")
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """How a new key is named."""
+
+    prefix: str = default("key.prefix")
+
+
+class Issuer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who gets which token."""
+
+    audiences: tuple[str, ...] = default("issuer.audiences")
+    allow_shared: bool = default("issuer.allowShared")
+
+
+class Tailscale(msgspec.Struct, frozen=True, kw_only=True):
+    """The node."""
+
+    authkey: str = default("server.tailscale.authkey")
+    join_timeout_s: float = default("server.tailscale.joinTimeout")
+    join_retry_s: float = default("server.tailscale.joinRetry")
+    dir: str = default("server.tailscale.dir")
+    hostname: str = default("server.tailscale.hostname")
+    control_url: str = default("server.tailscale.controlUrl")
+    ephemeral: bool = default("server.tailscale.ephemeral")
+    loopback: Literal["auto", "on", "off"] = default("server.tailscale.loopback")
+
+    def __repr__(self) -> str:
+        """As msgspec's, but for the auth key."""
+        shown = {field: getattr(self, field) for field in self.__struct_fields__}
+        shown["authkey"] = "[redacted]" if self.authkey else ""
+        return f"Tailscale({', '.join(f'{field}={value!r}' for field, value in shown.items())})"
+
+    __str__ = __repr__
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The issuer's listener."""
+
+    port: int = default("server.port")
+    binding: str = default("server.binding")
+    allowed_hosts: tuple[str, ...] = default("server.allowedHosts")
+    max_connections: int = default("server.maxConnections")
+    tailscale: Tailscale = Tailscale()
+
+
+class AdminClient(msgspec.Struct, frozen=True, kw_only=True):
+    """Which server the ``keys`` commands ask."""
+
+    host: str = default("admin.client.host")
+    port: int = default("admin.client.port")
+
+
+class Admin(msgspec.Struct, frozen=True, kw_only=True):
+    """The admin API."""
+
+    binding: str = default("admin.binding")
+    port: int = default("admin.port")
+    access: Literal["acl", "grant"] = default("admin.access")
+    capability: str = default("admin.capability")
+    client: AdminClient = AdminClient()
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of a run.
+
+    Attributes:
+        origins: where each setting that is not at its default was set, for errors found later.
+        notes: what a person should hear about the settings, though nothing is wrong with them.
+    """
+
+    log: Log = Log()
+    keys: Keys = Keys()
+    key: Key = Key()
+    issuer: Issuer = Issuer()
+    server: Server = Server()
+    admin: Admin = Admin()
+    components: tuple[Literal["issuer", "admin"], ...] = default("components")
+    output: Literal["text", "json", "yaml"] = default("output")
+    origins: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+    def is_set(self, path: str) -> bool:
+        """Whether flag, variable or file set *path*: ``keys.size``."""
+        return BY_PATH[path].path in self.origins
+
+    def origin(self, path: str) -> str:
+        """Where *path* was set: ``flag --size``, ``variable TB_KEYS_SIZE``, a file's path, or ``default``."""
+        return self.origins.get(BY_PATH[path].path, "default")

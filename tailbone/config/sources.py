@@ -1,0 +1,179 @@
+"""Where settings come from besides flags: the settings file and the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tailbone.config.table import BY_LOWER_PATH, BY_VARIABLE, SETTINGS, VARIABLE_PREFIX, Setting
+from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FILE_NAME = ".tailbone.toml"
+CONFIG_VARIABLE = "TB_CONFIG"
+
+# What the Go program read besides TOML. Such a file is an error, never ignored: its settings would silently be gone.
+_FOREIGN_SUFFIXES = (
+    ".yaml", ".yml", ".json", ".ini", ".hcl", ".tfvars", ".env", ".dotenv", ".properties", ".props", ".prop",
+)  # fmt: skip
+
+# Variables that Kubernetes makes in every pod for a service whose name starts with "tb".
+_KUBERNETES_LINK = re.compile(
+    r"TB_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_.*)?)?)"
+)
+
+
+def file_in_home(environ: Mapping[str, str], notes: list[str]) -> Path | None:
+    """The settings file in ``$HOME``, if there is one.
+
+    Args:
+        environ: the environment; without HOME there is no file.
+        notes: gets a line when the home directory cannot be looked into.
+
+    Raises:
+        ConfigError: there is a settings file in a format that only the Go program read.
+    """
+    home = environ.get("HOME", "")
+    if not home:
+        return None
+    foreign = [f".tailbone{suffix}" for suffix in ("", *_FOREIGN_SUFFIXES)]
+    try:
+        for name in foreign:
+            if Path(home, name).is_file():
+                raise ConfigError(
+                    f"{Path(home, name)}: settings are read from TOML only: move them to {Path(home, FILE_NAME)}"
+                )
+        path = Path(home, FILE_NAME)
+        return path if os.path.lexists(path) else None
+    except PermissionError:
+        # A daemon that runs as another user than whose HOME it inherited: setpriv and su without "-" leave it so.
+        notes.append(f"{home} (HOME) cannot be searched by this user: no settings file is read from it")
+        return None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings in the TOML file *path*.
+
+    Returns:
+        Setting paths, spelt as in the table, and their TOML values.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or holds a name that is no setting.
+    """
+    if path.suffix.lower() in _FOREIGN_SUFFIXES:
+        raise ConfigError(f"{path}: settings are read from TOML only, not from {path.suffix.lower()} files")
+    found: dict[str, Any] = {}
+    for name, value in _leaves(_toml(path), ""):
+        setting = BY_LOWER_PATH.get(name.lower())
+        if setting is None:
+            raise ConfigError(_unknown_in_file(path, name))
+        if setting.path in found:
+            raise ConfigError(f"{path}: {setting.path} is set twice (upper and lower case are the same)")
+        found[setting.path] = value
+    return found
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: the settings file cannot be read: {error.strerror}") from error
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: not UTF-8 text, as TOML must be") from None
+    except tomllib.TOMLDecodeError as error:
+        # tomllib's messages hold a position and at most one character or a key's name of the file, never a value.
+        raise ConfigError(f"{path}{_position(str(error))}") from None
+
+
+def _position(message: str) -> str:
+    """Put the line first in a message of tomllib: ``Invalid value (at line 3, column 7)``."""
+    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if not match:
+        return f": not TOML: {message}"
+    return f", line {match[2]}, column {match[3]}: not TOML: {match[1]}"
+
+
+def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Walk down to the settings; an empty table that is none of the table's is shown too, to be refused."""
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        lower = name.lower()
+        is_table = any(known.startswith(f"{lower}.") for known in BY_LOWER_PATH)
+        if isinstance(value, dict) and lower not in BY_LOWER_PATH and (value or is_table):
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _unknown_in_file(path: Path, name: str) -> str:
+    tables = sorted({known.path.rpartition(".")[0] for known in SETTINGS} - {""})
+    for table in tables:
+        if name.lower() == table.lower() or table.lower().startswith(f"{name.lower()}."):
+            return f"{path}: {name} is a table of settings, not one: write [{table}] and its settings below"
+    return f"{path}: unknown setting {name}{nearest_setting(name)}"
+
+
+def nearest_setting(name: str) -> str:
+    """A hint at the settings whose names are nearest to *name*, or at those of its table."""
+    import difflib
+
+    lower = name.lower()
+    table, _, last = lower.rpartition(".")
+    near = difflib.get_close_matches(lower, BY_LOWER_PATH, n=1, cutoff=0.75)
+    if not near:
+        lasts = {known: known.rpartition(".")[2] for known in BY_LOWER_PATH}
+        same = difflib.get_close_matches(last, list(lasts.values()), n=1, cutoff=0.8)
+        near = [known for known, known_last in lasts.items() if same and known_last == same[0]]
+    if near:
+        return f"; did you mean {' or '.join(BY_LOWER_PATH[known].path for known in near)}?"
+    siblings = [known.path for known in SETTINGS if table and known.path.lower().rpartition(".")[0] == table]
+    return f"; known there: {', '.join(siblings)}" if siblings else ""
+
+
+def variable_value(setting: Setting, environ: Mapping[str, str], *, isolated: bool) -> tuple[str, str] | None:
+    """The value of a setting's variable, and the variable's name; an empty variable counts as unset."""
+    if isolated and setting.production:
+        return None
+    value = environ.get(setting.variable, "")
+    return (value, setting.variable) if value else None
+
+
+def fallback_value(setting: Setting, environ: Mapping[str, str], *, isolated: bool) -> tuple[str, str] | None:
+    """The value of the first of tailscale's own variables that is set, and its name."""
+    if isolated and setting.production:
+        return None
+    for variable in setting.fallbacks:
+        if value := environ.get(variable, ""):
+            return value, variable
+    return None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A note for each TB_ variable that sets nothing.
+
+    Not an error, unlike an unknown name in the file: the file is ours alone, while variables with this prefix can be
+    another program's, and Kubernetes makes some for services called tb-something.
+    """
+    notes = []
+    for variable in sorted(environ):
+        if not variable.startswith(VARIABLE_PREFIX) or variable in BY_VARIABLE or variable == CONFIG_VARIABLE:
+            continue
+        if environ[variable] and not _KUBERNETES_LINK.fullmatch(variable):
+            notes.append(f"variable {variable} sets nothing{_nearest_variable(variable)}")
+    return notes
+
+
+def _nearest_variable(variable: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(variable, [*BY_VARIABLE, CONFIG_VARIABLE], n=1, cutoff=0.8)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,455 @@
+"""The table of all settings: the only place that names their flags, variables, kinds, defaults and help.
+
+Nothing here may be slow to import: ``tailbone --help`` reads it. So the rows are named tuples, not msgspec structs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tailbone.config import kinds
+from tailbone.config.kinds import Choice, Duration, Number, OneOfNumbers, Switch, Text, Words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLE_PREFIX = "TB_"
+
+GENERAL = "General"
+ISSUER = "Issuer"
+TAILNET = "Tailnet node"
+KEYS = "Keys and JWKS"
+ADMIN = "Admin API"
+CLIENT = "Which server to ask"
+GROUPS = (ISSUER, KEYS, TAILNET, ADMIN, CLIENT, GENERAL)
+"""The order of the sections in ``--help`` and in the README's table."""
+
+EVERYWHERE = "*"
+"""In :attr:`Setting.commands`: every command takes the flag."""
+
+
+class Setting(NamedTuple):
+    """One setting.
+
+    Attributes:
+        path: its name, and its place in the settings file: ``keys.keyPath``.
+        kind: how its values are read, and which are allowed.
+        default: its value when nobody sets it.
+        help: one sentence for ``--help`` and the README.
+        group: the section it stands in.
+        flags: its flags, short one first; none for what is rarely changed.
+        commands: which commands take the flag; ``keys`` and ``server`` mean all of their subcommands.
+        secret: never shown: not in errors, reprs, logs or ``--help``.
+        fallbacks: variables of tailscale's own that count when nothing else sets it, first one first.
+        default_text: stands for the default where that is not a value.
+        production: says where production keeps its things, so ``tailbone dev`` takes it from no variable.
+    """
+
+    path: str
+    kind: kinds.Kind
+    default: Any
+    help: str
+    group: str
+    flags: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    secret: bool = False
+    fallbacks: tuple[str, ...] = ()
+    default_text: str = ""
+    production: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The name of its environment variable."""
+        return VARIABLE_PREFIX + self.path.replace(".", "_").upper()
+
+    @property
+    def flag(self) -> str:
+        """Its long flag, or nothing."""
+        return self.flags[-1] if self.flags else ""
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Where its value stands in :class:`~tailbone.config.model.Config`: ``("keys", "key_path")``."""
+        *tables, name = self.path.split(".")
+        snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+        return (*tables, f"{snake}_s" if isinstance(self.kind, Duration) else snake)
+
+    @property
+    def shown_default(self) -> str:
+        """The default as a person would write it; empty for none."""
+        return self.default_text or self.kind.show(self.default)
+
+
+_PORT = Number(1, 65535, name="a port", metavar="PORT")
+_BINDING = Text(
+    "auto, or one of the node's own tailnet addresses", check=kinds.binding, empty=True, metavar="ADDRESS"
+)
+_FOLDER = Text("a folder's path", metavar="DIR")
+_SERVING = ("server", "dev")
+_KEEPING = ("server", "server housekeeping", "dev")
+
+SETTINGS: tuple[Setting, ...] = (
+    # --- the issuer
+    Setting(
+        path="components",
+        kind=Words(Choice("issuer", "admin"), at_least=1),
+        default=("issuer", "admin"),
+        help="What this process serves.",
+        group=ISSUER,
+        flags=("--components",),
+        commands=_SERVING,
+    ),
+    Setting(
+        path="server.port",
+        kind=_PORT,
+        default=80,
+        help="Port of the issuer on the tailnet (plain HTTP: WireGuard encrypts it).",
+        group=ISSUER,
+        flags=("-p", "--port"),
+        commands=("server",),
+    ),
+    Setting(
+        path="server.binding",
+        kind=_BINDING,
+        default="auto",
+        help="Tailnet address of the issuer; auto means all of this node's. Never an interface of the host.",
+        group=ISSUER,
+        flags=("-b", "--binding"),
+        commands=("server",),
+    ),
+    Setting(
+        path="server.allowedHosts",
+        kind=Words(
+            Text("host names or addresses, without scheme and port", check=kinds.host_name, metavar="HOST")
+        ),
+        default=(),
+        help="Further names by which callers may address the issuer. The node's own names and addresses always work.",
+        group=ISSUER,
+        flags=("--allowed-host",),
+        commands=_SERVING,
+    ),
+    Setting(
+        path="server.maxConnections",
+        kind=Number(1, 1_000_000),
+        default=1024,
+        help="Connections that one listener takes at a time; more are reset.",
+        group=ISSUER,
+    ),
+    Setting(
+        path="keys.issuer",
+        kind=Text("any text; verifiers outside your network want an https URL", metavar="ISSUER"),
+        default="tailbone",
+        help="The claim iss of every token. Verifiers in the cloud want an https URL here.",
+        group=ISSUER,
+        flags=("--issuer",),
+        commands=_SERVING,
+    ),
+    Setting(
+        path="keys.expiry",
+        kind=Duration(1),
+        default=1200.0,
+        help="How long a token is valid. A caller may ask for less.",
+        group=ISSUER,
+        flags=("--expiry",),
+        commands=_SERVING,
+    ),
+    Setting(
+        path="keys.backdate",
+        kind=Duration(0),
+        default=5.0,
+        help="How far iat and nbf lie in the past, for verifiers whose clock is behind.",
+        group=ISSUER,
+    ),
+    Setting(
+        path="issuer.audiences",
+        kind=Words(Text("audiences", metavar="AUDIENCE")),
+        default=(),
+        help="Audiences that callers may ask for (claim aud). Without any, tokens have no aud.",
+        group=ISSUER,
+        flags=("--audience",),
+        commands=_SERVING,
+    ),
+    Setting(
+        path="issuer.allowShared",
+        kind=Switch(),
+        default=False,
+        help="Give tokens to nodes that other tailnets share into this one, too.",
+        group=ISSUER,
+    ),
+    # --- keys and their publication
+    Setting(
+        path="keys.bucket",
+        kind=Text(
+            "the name of an S3 bucket, or file:///some/dir", check=kinds.bucket, empty=True, metavar="BUCKET"
+        ),
+        default="",
+        help="Where the public keys (JWKS) are published: an S3 bucket's name, or file:///some/dir.",
+        group=KEYS,
+        flags=("--bucket",),
+        commands=_KEEPING,
+        production=True,
+    ),
+    Setting(
+        path="keys.keyPath",
+        kind=Text("the path of an object in the bucket", check=kinds.object_path, metavar="PATH"),
+        default=".well-known/jwks.json",
+        help="Path of the JWKS in the bucket.",
+        group=KEYS,
+        flags=("--key-path",),
+        commands=_KEEPING,
+        production=True,
+    ),
+    Setting(
+        path="keys.dir",
+        kind=_FOLDER,
+        default="keys",
+        help="Folder of the signing keys. It holds private keys: mode 0700.",
+        group=KEYS,
+        flags=("--dir",),
+        commands=("server", "server housekeeping", "keys list"),
+        production=True,
+    ),
+    Setting(
+        path="keys.size",
+        kind=OneOfNumbers((2048, 3072, 4096), name="a key size", metavar="BITS"),
+        default=2048,
+        help="Bits of a new RSA key: 2048, 3072 or 4096.",
+        group=KEYS,
+        flags=("-s", "--size"),
+        commands=(*_SERVING, "keys generate"),
+    ),
+    Setting(
+        path="keys.algorithm",
+        kind=Choice("RS256", "ES256"),
+        default="RS256",
+        help="What a new key signs with. Every verifier takes RS256.",
+        group=KEYS,
+        flags=("--algorithm",),
+        commands=(*_SERVING, "keys generate"),
+    ),
+    Setting(
+        path="key.prefix",
+        kind=Text(
+            "letters, digits, dot, hyphen and underscore", pattern=r"[A-Za-z0-9._-]{1,100}", name="a prefix"
+        ),
+        default="tb",
+        help="Start of a new key's id: PREFIX-UNIXTIME.",
+        group=KEYS,
+    ),
+    Setting(
+        path="keys.maxAge",
+        kind=Duration(1),
+        default=300.0,
+        help="How long others may cache the JWKS (Cache-Control), and how often the server reads it again.",
+        group=KEYS,
+    ),
+    Setting(
+        path="keys.activateAfter",
+        kind=Duration(0),
+        default=None,
+        default_text="keys.maxAge",
+        help="How long a key is published before it signs. Less than keys.maxAge makes verifiers meet unknown keys.",
+        group=KEYS,
+    ),
+    Setting(
+        path="keys.rotateEvery",
+        kind=Duration(0),
+        default=0.0,
+        default_text="0, never",
+        help="How often the server makes the next key and retires the last one by itself.",
+        group=KEYS,
+    ),
+    Setting(
+        path="keys.conditionalWrites",
+        kind=Switch(),
+        default=True,
+        help="False only for a store without If-Match, and only while this server is the bucket's one writer.",
+        group=KEYS,
+    ),
+    # --- the node
+    Setting(
+        path="server.tailscale.authkey",
+        kind=Text(
+            "an auth key from the admin console", pattern=r"\S+", name="one word", empty=True, metavar="KEY"
+        ),
+        default="",
+        help="Auth key for the first login; later the state folder is enough. Better given as a variable: "
+        "other users can read flags in the list of processes.",
+        group=TAILNET,
+        flags=("--ts-authkey",),
+        commands=("server",),
+        secret=True,
+        fallbacks=("TS_AUTHKEY", "TS_AUTH_KEY", "TS_CLIENT_SECRET"),
+        production=True,
+    ),
+    Setting(
+        path="server.tailscale.controlUrl",
+        kind=Text("an http or https URL", check=kinds.web_url, empty=True, metavar="URL"),
+        default="",
+        default_text="Tailscale's",
+        help="Control server, for Headscale or a private tailnet.",
+        group=TAILNET,
+        flags=("--ts-control-url",),
+        commands=("server",),
+        fallbacks=("TS_CONTROL_URL",),
+        production=True,
+    ),
+    Setting(
+        path="server.tailscale.hostname",
+        kind=Text("a host name", pattern=r"[^\s/]{1,253}", name="a host name", metavar="NAME"),
+        default="tailbone",
+        help="Name of this node in the tailnet.",
+        group=TAILNET,
+        flags=("--ts-hostname",),
+        commands=("server",),
+        production=True,
+    ),
+    Setting(
+        path="server.tailscale.dir",
+        kind=_FOLDER,
+        default=".tsnet",
+        help="Folder of the node's state. Whoever has it is this node.",
+        group=TAILNET,
+        flags=("--ts-dir",),
+        commands=("server",),
+        production=True,
+    ),
+    Setting(
+        path="server.tailscale.ephemeral",
+        kind=Switch(),
+        default=False,
+        help="Leave the tailnet at the end, and be forgotten by it.",
+        group=TAILNET,
+        flags=("--ts-ephemeral",),
+        commands=("server",),
+        production=True,
+    ),
+    Setting(
+        path="server.tailscale.joinTimeout",
+        kind=Duration(0.001),
+        default=60.0,
+        help="How long joining the tailnet may take; a login by URL gets at least 5 minutes.",
+        group=TAILNET,
+        flags=("--ts-join-timeout",),
+        commands=("server",),
+        production=True,
+    ),
+    Setting(
+        path="server.tailscale.joinRetry",
+        kind=Duration(0.001),
+        default=1.0,
+        help="Pause between attempts to reach the control server.",
+        group=TAILNET,
+        flags=("--ts-join-retry",),
+        commands=("server",),
+        production=True,
+    ),
+    Setting(
+        path="server.tailscale.loopback",
+        kind=Choice("auto", "on", "off"),
+        default="auto",
+        help="Settings for a tailnet on this machine's loopback; auto: when the control URL is a loopback address.",
+        group=TAILNET,
+        flags=("--ts-loopback",),
+        commands=("server",),
+        production=True,
+    ),
+    # --- the admin API
+    Setting(
+        path="admin.port",
+        kind=_PORT,
+        default=50051,
+        help="Port of the admin API on the tailnet (gRPC).",
+        group=ADMIN,
+        flags=("--admin-port",),
+        commands=("server",),
+    ),
+    Setting(
+        path="admin.binding",
+        kind=_BINDING,
+        default="auto",
+        help="Tailnet address of the admin API; auto means all of this node's.",
+        group=ADMIN,
+        flags=("--admin-binding",),
+        commands=("server",),
+    ),
+    Setting(
+        path="admin.access",
+        kind=Choice("acl", "grant"),
+        default="acl",
+        help="Who may use the admin API: acl, whoever reaches the port; grant, whom the tailnet's policy gives a role.",
+        group=ADMIN,
+    ),
+    Setting(
+        path="admin.capability",
+        kind=Text("a domain, a slash and a name", pattern=r"[A-Za-z0-9.-]+/\S+", name="a capability's name"),
+        default="tailbone.dev/cap/admin",
+        help="The capability that grants roles in the tailnet's policy.",
+        group=ADMIN,
+    ),
+    # --- the admin API's client
+    Setting(
+        path="admin.client.host",
+        kind=Text("a host name or address", check=kinds.host_name, empty=True, metavar="HOST"),
+        default="",
+        default_text="tailbone",
+        help="The server to ask: its name or address on the tailnet.",
+        group=CLIENT,
+        flags=("--host",),
+        commands=("keys",),
+    ),
+    Setting(
+        path="admin.client.port",
+        kind=_PORT,
+        default=50051,
+        help="Port of its admin API.",
+        group=CLIENT,
+        flags=("--port",),
+        commands=("keys",),
+    ),
+    # --- everywhere
+    Setting(
+        path="output",
+        kind=Choice("text", "json", "yaml", synonyms={"yml": "yaml"}),
+        default="text",
+        help="Form of what is printed.",
+        group=GENERAL,
+        flags=("-o", "--output"),
+        commands=(EVERYWHERE,),
+    ),
+    Setting(
+        path="log.level",
+        kind=Choice("trace", "debug", "info", "warn", "error", metavar="LEVEL"),
+        default="info",
+        help="Least level that is logged: trace, debug, info, warn or error; trace adds tailscale's own log, and "
+        "tracebacks to errors.",
+        group=GENERAL,
+        flags=("--log-level",),
+        commands=(EVERYWHERE,),
+    ),
+    Setting(
+        path="log.format",
+        kind=Choice("console", "json"),
+        default="console",
+        help="Form of the log.",
+        group=GENERAL,
+        flags=("--log-format",),
+        commands=(EVERYWHERE,),
+    ),
+    Setting(
+        path="log.no_color",
+        kind=Switch(),
+        default=False,
+        help="No colours in the log; there are none anyway where it is not a terminal.",
+        group=GENERAL,
+    ),
+)
+
+BY_PATH: Mapping[str, Setting] = {setting.path: setting for setting in SETTINGS}
+BY_LOWER_PATH: Mapping[str, Setting] = {setting.path.lower(): setting for setting in SETTINGS}
+BY_VARIABLE: Mapping[str, Setting] = {setting.variable: setting for setting in SETTINGS}
+
+
+def default(path: str) -> Any:
+    """The default of the setting *path*."""
+    return BY_PATH[path].default
