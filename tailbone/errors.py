@@ -243,6 +243,18 @@ class StoreDeniedError(StoreError):
     code = "store_denied"
 
 
+class StoreMissingError(StoreError):
+    """There is no such bucket; a missing document in a bucket is no error."""
+
+    code = "store_missing"
+
+
+class StoreOutcomeUnknownError(StoreError):
+    """A write was sent, and whether it was taken only a later read can tell."""
+
+    code = "store_outcome_unknown"
+
+
 class ForeignDocumentError(StoreError):
     """What lies at the JWKS's path is no JWKS; it is left untouched."""
 
