@@ -1,0 +1,7 @@
+"""The issuer's HTTP face: IssuerServer. The only package that imports Sanic."""
+
+from __future__ import annotations
+
+from tailbone.server.issuer_server import IssuerServer
+
+__all__ = ["IssuerServer"]

@@ -1,0 +1,104 @@
+"""Identity: what the node's whois says about a caller, made safe to put in a token."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from unicodedata import category
+
+import msgspec
+
+from tailbone.errors import UnknownCallerError
+
+TEXT_LIMIT: Final = 512
+"""The longest login or display name, in characters. An e-mail address has at most 254 (RFC 5321 section 4.5.3.1)."""
+
+_REPLACEMENT: Final = "\ufffd"
+# Cc controls, Cf invisible and direction-changing characters, Cs halves of pairs, Zl and Zp line ends: what could
+# make one name look like another, or break a log line or a header that a token's reader builds from the claim.
+_UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_STABLE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer of the tailnet: a person's node, or a tagged one.
+
+    Attributes:
+        node_id: the stable id of the node, never reused.
+        node: its full DNS name, without the final dot.
+        user_id: who owns the node; 0 for a tagged node.
+        login: the owner's login name; empty for a tagged node.
+        display_name: what the owner is called; chosen by the owner, so nothing may be decided by it.
+        tags: the ACL tags, each with its ``tag:``; a node with tags belongs to nobody.
+        shared: whether the node was shared in from another tailnet.
+        expired: whether the node's key has expired.
+        addresses: the node's tailnet addresses.
+        capabilities: what grants give this peer towards this node, by capability name.
+    """
+
+    node_id: str
+    node: str
+    user_id: int = 0
+    login: str = ""
+    display_name: str = ""
+    tags: tuple[str, ...] = ()
+    shared: bool = False
+    expired: bool = False
+    addresses: tuple[str, ...] = ()
+    capabilities: dict[str, list[Any]] = {}
+
+    @classmethod
+    def decode(cls, answer: bytes | str) -> Identity:
+        """Read the JSON answer of the native whois.
+
+        Names come from a login provider or from the node itself: each character that could deceive a reader is
+        replaced by U+FFFD, which no clean name holds, so that cleaning never turns one name into another.
+
+        Args:
+            answer: one JSON object, as design.md's ``tb_whois`` gives it; unknown members are ignored.
+
+        Raises:
+            UnknownCallerError: the answer names no node, or nobody who could be its subject.
+        """
+        try:
+            identity = _decode(answer)
+        except msgspec.MsgspecError as error:
+            raise UnknownCallerError(
+                "your node could not be identified", detail=f"whois answer: {error}"
+            ) from None
+        if _STABLE_ID.fullmatch(identity.node_id) is None:
+            raise UnknownCallerError("your node could not be identified", detail="whois answer: bad node_id")
+        if not identity.tags and identity.user_id <= 0:
+            raise UnknownCallerError(
+                "your node has neither a user nor tags", detail=f"whois answer: node {identity.node_id}"
+            )
+        return _with_safe_text(identity)
+
+    @property
+    def subject(self) -> str:
+        """``user:<user id>``, or ``node:<stable node id>`` for a tagged node: names can be reused, ids cannot."""
+        return f"node:{self.node_id}" if self.tags else f"user:{self.user_id}"
+
+
+def safe_text(text: str) -> str:
+    """Give ``text`` with every deceiving character replaced by U+FFFD, at most ``TEXT_LIMIT`` characters long."""
+    if text.isprintable() and len(text) <= TEXT_LIMIT:
+        return text
+    cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + _REPLACEMENT
+    return "".join(_REPLACEMENT if category(c) in _UNSAFE_CATEGORIES else c for c in cut)
+
+
+def _with_safe_text(identity: Identity) -> Identity:
+    names = (identity.node, identity.login, identity.display_name, *identity.tags)
+    if all(name.isprintable() and len(name) <= TEXT_LIMIT for name in names):
+        return identity
+    return msgspec.structs.replace(
+        identity,
+        node=safe_text(identity.node),
+        login=safe_text(identity.login),
+        display_name=safe_text(identity.display_name),
+        tags=tuple(safe_text(tag) for tag in identity.tags),
+    )
+
+
+_decode = msgspec.json.Decoder(Identity).decode

@@ -1,0 +1,133 @@
+"""Issuer: policy, claims and signature become a token."""
+
+from __future__ import annotations
+
+import os
+import time
+from base64 import urlsafe_b64encode
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from tailbone import claims, policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tailbone.identity import Identity
+
+
+class SigningKey(Protocol):
+    """A private key, wherever it lives."""
+
+    @property
+    def kid(self) -> str:
+        """The id that verifiers find its public half by."""
+
+    @property
+    def algorithm(self) -> str:
+        """The JWS algorithm (RFC 7518 section 3.1)."""
+
+    async def sign(self, data: bytes) -> bytes:
+        """Give the JWS signature over ``data``."""
+
+
+class KeyRing(Protocol):
+    """The keys of this moment; a new moment has a new ring."""
+
+    def require(self) -> SigningKey:
+        """Give the key that signs now, or raise NoSigningKeyError."""
+
+
+class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token, and what may be told about it.
+
+    Attributes:
+        token: the JWS in compact form (RFC 7515 section 3.1). Whoever holds it is the caller: never log it.
+        expires_at: the claim ``exp``, Unix time in seconds.
+    """
+
+    token: str
+    expires_at: int
+    sub: str
+    kid: str
+    jti: str
+    aud: str | None
+    node: str
+
+    def __repr__(self) -> str:
+        """Leave the token out, since a repr ends up in logs and tracebacks."""
+        return f"IssuedToken(sub={self.sub!r}, kid={self.kid!r}, jti={self.jti!r})"
+
+
+class Issuer:
+    """Issues tokens. Holds no state but the header of the key that signed last."""
+
+    def __init__(
+        self,
+        rules: policy.Rules,
+        ring: Callable[[], KeyRing],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Make an issuer.
+
+        Args:
+            rules: what a token may say.
+            ring: gives the key ring of this moment.
+            clock: gives Unix time in seconds.
+        """
+        self.rules = rules
+        self._ring = ring
+        self._clock = clock
+        self._header_key: SigningKey | None = None
+        self._header = b""
+        self._encode = msgspec.json.Encoder().encode
+
+    def admit(self, identity: Identity) -> None:
+        """Check that ``identity`` may ask at all; raises what ``policy.admit`` raises."""
+        policy.admit(identity, self.rules)
+
+    async def issue(self, identity: Identity, request: policy.TokenRequest) -> IssuedToken:
+        """Sign a token for ``identity``.
+
+        Raises:
+            AccessError: policy refuses.
+            BadParameterError: policy cannot grant what was asked.
+            NoSigningKeyError: no key may sign now.
+        """
+        rules = self.rules
+        grant = policy.decide(identity, request, rules)
+        key = self._ring().require()
+        said = claims.build(
+            identity,
+            issuer=rules.issuer,
+            audience=grant.audience,
+            ttl_s=grant.ttl_s,
+            backdate_s=rules.backdate_s,
+            now=self._clock(),
+            jti=os.urandom(16).hex(),
+        )
+        signing_input = self._header_of(key) + _base64url(self._encode(said))
+        signature = await key.sign(signing_input)
+        return IssuedToken(
+            token=(signing_input + b"." + _base64url(signature)).decode("ascii"),
+            expires_at=said.exp,
+            sub=said.sub,
+            kid=key.kid,
+            jti=said.jti,
+            aud=grant.audience,
+            node=said.node,
+        )
+
+    def _header_of(self, key: SigningKey) -> bytes:
+        """Give the encoded JOSE header and its dot; made once per key, since it is the same for all its tokens."""
+        if key is not self._header_key:
+            header = self._encode({"alg": key.algorithm, "kid": key.kid, "typ": "JWT"})
+            self._header = _base64url(header) + b"."
+            self._header_key = key
+        return self._header
+
+
+def _base64url(data: bytes) -> bytes:
+    """Encode as RFC 7515 section 2 says: URL-safe alphabet, no padding."""
+    return urlsafe_b64encode(data).rstrip(b"=")

@@ -1,0 +1,211 @@
+"""What each path answers. No I/O but the calls that were handed in."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from tailbone.errors import (
+    BrowserRequestError,
+    MethodNotAllowedError,
+    TailboneError,
+    UnknownPathError,
+    WrongHostError,
+)
+from tailbone.server.hosts import AllowedHosts
+from tailbone.server.query import parse_query
+from tailbone.server.statuses import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from tailbone.identity import Identity
+    from tailbone.issuer import Issuer
+    from tailbone.server.strict_http import Head
+
+ISSUE_PATH: Final = "/issue"
+HEALTH_PATH: Final = "/_healthz"
+READY_PATH: Final = "/_readyz"
+JWKS_PATH: Final = "/.well-known/jwks.json"
+
+_JSON: Final = b"Content-Type: application/json\r\n"
+_JSON_NO_STORE: Final = _JSON + b"Cache-Control: no-store\r\n"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Log(Protocol):
+    """The part of a structlog logger that is used here."""
+
+    def info(self, event: str, **facts: Any) -> Any: ...
+    def warning(self, event: str, **facts: Any) -> Any: ...
+    def error(self, event: str, **facts: Any) -> Any: ...
+
+
+class Response(msgspec.Struct, frozen=True):
+    """An answer, all but the fields that belong to the connection.
+
+    Attributes:
+        status: the HTTP status.
+        body: JSON, or nothing.
+        fields: header lines, each with its CR LF.
+    """
+
+    status: int
+    body: bytes
+    fields: bytes = _JSON_NO_STORE
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    token: str
+    expires_at: int
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    error: str
+    message: str
+
+
+class _NotReady(msgspec.Struct, frozen=True):
+    error: str
+    message: str
+    reasons: Sequence[str]
+    notes: Sequence[str]
+
+
+class _Ready(msgspec.Struct, frozen=True):
+    ready: bool
+    reasons: Sequence[str]
+    notes: Sequence[str]
+
+
+class _Health(msgspec.Struct, frozen=True):
+    ok: bool
+    version: str
+    commit: str
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """Where answers come from; see ``IssuerServer`` for each."""
+
+    issuer: Issuer
+    identify: Callable[[Any], Identity]
+    hosts: Iterable[str]
+    readiness: Callable[[], Sequence[str]]
+    notes: Callable[[], Sequence[str]]
+    jwks: Callable[[], bytes]
+    max_age_s: float
+    version: str
+    commit: str
+    log: Log
+
+
+class _Route(msgspec.Struct, frozen=True):
+    methods: frozenset[str]
+    allow: str
+    answer: Callable[[Head, Any], Awaitable[Response]]
+
+
+class Endpoints:
+    """Answers requests that have arrived whole."""
+
+    def __init__(self, sources: Sources) -> None:
+        """Answer from ``sources``."""
+        self._sources = sources
+        self._hosts = AllowedHosts(sources.hosts)
+        self._health = Response(
+            200, _encode(_Health(ok=True, version=sources.version, commit=sources.commit))
+        )
+        readable = frozenset({"GET", "HEAD"})
+        self._routes = {
+            ISSUE_PATH: _Route(frozenset({"POST"}), "POST", self._issue),
+            HEALTH_PATH: _Route(readable, "GET, HEAD", self._healthz),
+            READY_PATH: _Route(readable, "GET, HEAD", self._readyz),
+            JWKS_PATH: _Route(readable, "GET, HEAD", self._jwks),
+        }
+        self._known_paths = ", ".join(f"{r.allow.split(',')[0]} {path}" for path, r in self._routes.items())
+
+    async def answer(self, head: Head, peername: Any) -> Response:
+        """Answer one request; every failure becomes an answer too.
+
+        The order of the checks is part of the interface: path, method, and what ``_issue`` checks.
+
+        Args:
+            head: the request.
+            peername: the transport's name of the other end, which says who the caller is.
+        """
+        route = self._routes.get(head.path)
+        try:
+            if route is None:
+                raise UnknownPathError(f"no such path; there are {self._known_paths}")
+            if head.method not in route.methods:
+                raise MethodNotAllowedError(f"{head.path} takes {route.allow}")
+            return await route.answer(head, peername)
+        except Exception as error:  # noqa: BLE001  logged with its traceback, and answered as 500
+            allow = route.allow if isinstance(error, MethodNotAllowedError) and route is not None else ""
+            return self.refuse(error, allow=allow, path=head.path)
+
+    def refuse(self, error: Exception, *, allow: str = "", **facts: Any) -> Response:
+        """Log why a request fails, and give what its sender is told: never an inner exception's text.
+
+        Args:
+            error: why.
+            allow: the methods that the path takes, for 405.
+            facts: more for the log line.
+        """
+        log = self._sources.log
+        if not isinstance(error, TailboneError):
+            log.error("request failed", code="internal", exc_info=error, **facts)
+            return Response(500, _encode(_Refusal("internal", "internal error; the server's log has it")))
+        status = status_of(error)
+        if error.detail:
+            facts["detail"] = error.detail
+        # 403 and 421 may be an attack, 5xx is our side; a slip of a client's is neither.
+        write = log.error if status == 500 else log.warning if status in (403, 421, 503) else log.info
+        write("request refused", code=error.code, status=status, **facts)
+        fields = _JSON_NO_STORE + (f"Allow: {allow}\r\n".encode("ascii") if allow else b"")
+        return Response(status, _encode(_Refusal(error.code, error.message)), fields)
+
+    async def _issue(self, head: Head, peername: Any) -> Response:
+        sources = self._sources
+        if head.host not in self._hosts:
+            raise WrongHostError("Host is neither an address nor a name of this server, nor an allowed host")
+        if head.origin or head.fetch_site not in ("", "none"):
+            raise BrowserRequestError(
+                "a web page may not ask for its visitor's token (Origin, Sec-Fetch-Site)"
+            )
+        identity = sources.identify(peername)
+        try:
+            sources.issuer.admit(identity)
+            issued = await sources.issuer.issue(identity, parse_query(head.query))
+        except TailboneError as error:
+            return self.refuse(error, path=head.path, sub=identity.subject, node=identity.node)
+        # The line is written before the token leaves: no token without its line.
+        sources.log.info(
+            "token issued", sub=issued.sub, kid=issued.kid, jti=issued.jti, aud=issued.aud, node=issued.node
+        )
+        return Response(200, _encode(_Answer(issued.token, issued.expires_at)))
+
+    async def _healthz(self, _head: Head, _peername: Any) -> Response:
+        return self._health
+
+    async def _readyz(self, _head: Head, _peername: Any) -> Response:
+        reasons, notes = self._sources.readiness(), self._sources.notes()
+        if not reasons:
+            return Response(200, _encode(_Ready(ready=True, reasons=(), notes=notes)))
+        message = "not ready: " + "; ".join(reasons)
+        return Response(503, _encode(_NotReady("not_ready", message, reasons, notes)))
+
+    async def _jwks(self, head: Head, _peername: Any) -> Response:
+        document = self._sources.jwks()
+        etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
+        fields = f"Cache-Control: public, max-age={int(self._sources.max_age_s)}\r\nETag: {etag}\r\n".encode(
+            "ascii"
+        )
+        # RFC 9110 section 13.1.2: a weak comparison.
+        known = [tag.strip().removeprefix("W/") for tag in head.if_none_match.split(",")]
+        if etag in known or "*" in known:
+            return Response(304, b"", fields)
+        return Response(200, document, _JSON + fields)

@@ -1,0 +1,72 @@
+"""Which Host fields mean this server: the guard against DNS rebinding. Pure."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv6Address
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# An IPv6 address without brackets has no port: it comes from the node, never from a Host field.
+_HOST_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]*))?")
+_KNOWN_LIMIT: Final = 256
+_ANY_PORT: Final = "any"
+_HTTP_PORT: Final = "80"
+
+
+class AllowedHosts:
+    """The names and addresses that a client may have meant this server by.
+
+    By DNS rebinding a web page makes its own name lead to this node, and its visitor's browser then sends the
+    visitor's requests here; but it sends that name along as Host (RFC 9110 section 7.2).
+    """
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        """Allow each of ``hosts``: a DNS name or an IP address; with a port, only that port; without, any."""
+        normal = (_normal(host) for host in hosts)
+        self._allowed = frozenset((name, port or _ANY_PORT) for name, port in normal if name)
+        # Clients send the same few spellings again and again.
+        self._known: set[str] = set()
+
+    def __contains__(self, host: object) -> bool:
+        """Say whether a Host field (host, or host and port) is one of them, in any case, with or without final dot."""
+        if host in self._known:
+            return True
+        if not isinstance(host, str) or not self._matches(host):
+            return False
+        if len(self._known) < _KNOWN_LIMIT:
+            self._known.add(host)
+        return True
+
+    def _matches(self, host: str) -> bool:
+        name, port = _normal(host)
+        return (name, _ANY_PORT) in self._allowed or (name, port or _HTTP_PORT) in self._allowed
+
+
+def _normal(host: str) -> tuple[str, str]:
+    """Give one spelling of a host, and its port without leading zeros; both empty for what is no host."""
+    bare_ipv6 = _ipv6(host)
+    if bare_ipv6:
+        return bare_ipv6, ""
+    match = _HOST_PORT.fullmatch(host)
+    if match is None:
+        return "", ""
+    name, port = match["host"].lower(), match["port"] or ""
+    if name.startswith("["):
+        name = _ipv6(name[1:-1])
+    # One final dot makes a DNS name absolute; an address has none.
+    elif name.endswith(".") and not name[:-1].replace(".", "").isdigit():
+        name = name[:-1]
+    return (name, port.lstrip("0") if port else "") if name else ("", "")
+
+
+def _ipv6(text: str) -> str:
+    """Give the shortest spelling of an IPv6 address (RFC 5952), empty for anything else."""
+    if ":" not in text:
+        return ""
+    try:
+        return IPv6Address(text).compressed
+    except AddressValueError:
+        return ""

@@ -1,0 +1,160 @@
+"""IssuerServer: the issuer's HTTP face on one listening socket, from start to drained close."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from sanic import Sanic
+
+from tailbone.server.connection import Connection
+from tailbone.server.endpoints import Endpoints, Log, Sources
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sanic.server import AsyncioServer
+
+    from tailbone.identity import Identity
+    from tailbone.issuer import Issuer
+
+BACKLOG: Final = 4096
+"""How many connections may wait to be accepted: connect on a full Unix backlog fails at once."""
+
+_SWEEP_S: Final = 1.0
+_IDLE_GRACE_S: Final = 0.1
+
+_numbers = itertools.count(1)
+
+
+class IssuerServer:
+    """Answers ``POST /issue``, ``GET /_healthz``, ``GET /_readyz`` and ``GET /.well-known/jwks.json``.
+
+    Attributes:
+        endpoints: what each path answers.
+        draining: whether it takes no further requests.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: Issuer,
+        identify: Callable[[Any], Identity],
+        hosts: Iterable[str],
+        readiness: Callable[[], Sequence[str]],
+        jwks: Callable[[], bytes],
+        max_age_s: float,
+        version: str,
+        commit: str,
+        log: Log,
+        notes: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """Make a server that listens nowhere yet.
+
+        Args:
+            issuer: makes the tokens.
+            identify: from the transport's ``peername`` to who that is; raises UnknownCallerError.
+            hosts: the Host fields that mean this server: its addresses, its short and full DNS name, allowed hosts.
+            readiness: why no token could be issued now; nothing means ready.
+            jwks: the last good copy of the published JWKS.
+            max_age_s: how long that may be cached, in seconds.
+            version: for ``/_healthz``.
+            commit: for ``/_healthz``.
+            log: a structlog logger: one line for each token and for each refusal.
+            notes: what ``/_readyz`` mentions without being less ready, such as ``jwks: stale``.
+        """
+        self.endpoints = Endpoints(
+            Sources(
+                issuer=issuer,
+                identify=identify,
+                hosts=tuple(hosts),
+                readiness=readiness,
+                notes=notes,
+                jwks=jwks,
+                max_age_s=max_age_s,
+                version=version,
+                commit=commit,
+                log=log,
+            )
+        )
+        self.draining = False
+        self._server: AsyncioServer | None = None
+        self._app: Any = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+
+    async def start(self, listening: socket.socket) -> None:
+        """Serve ``listening``, a bound stream socket; it accepts when this returns."""
+        # Sanic refuses two apps of one name in a process.
+        app: Any = Sanic(
+            f"tailbone-issuer-{next(_numbers)}",
+            configure_logging=False,
+            dumps=msgspec.json.encode,
+            loads=msgspec.json.decode,
+        )
+        app.config.update(ACCESS_LOG=False, AUTO_EXTEND=False, MOTD=False)
+        app.ctx.owner = self
+        self._app = app
+        # No app.startup(): it rewrites Sanic's methods from their source, which works once per process, and wants
+        # routes; a Connection uses neither.
+        # Sanic's advice about --debug, which no command here has.
+        os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
+        self._server = await app.create_server(sock=listening, protocol=Connection, backlog=BACKLOG)
+        self._sweep()
+
+    async def close(self, grace_s: float) -> None:
+        """Stop, without losing an answer; idempotent.
+
+        In this order: accept no more; answer what has arrived, with ``Connection: close``; close idle connections;
+        after ``grace_s`` seconds abort the rest.
+        """
+        server = self._server
+        if server is None:
+            return
+        self._server = None
+        self.draining = True
+        server.close()
+        connections: set[Connection] = server.connections
+        deadline = asyncio.get_running_loop().time() + grace_s
+        # An idle connection may have its next request on the way: those that come at once are still answered.
+        await self._until_empty(connections, min(_IDLE_GRACE_S, grace_s))
+        for connection in list(connections):
+            connection.finish()
+        await self._until_empty(connections, deadline - asyncio.get_running_loop().time())
+        for connection in list(connections):
+            connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        Sanic.unregister_app(self._app)
+
+    def left(self) -> None:
+        """Hear that a connection has ended (called by it)."""
+        self._empty.set()
+
+    def _sweep(self) -> None:
+        """End connections that last too long; once a second."""
+        loop = asyncio.get_running_loop()
+        if self._server is not None:
+            self.expire(loop.time())
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
+
+    def expire(self, now: float) -> None:
+        """End every connection whose time is over at ``now``, in the loop's time."""
+        if self._server is None:
+            return
+        for connection in list(self._server.connections):
+            if now >= connection.deadline:
+                connection.expire()
+
+    async def _until_empty(self, connections: set[Connection], timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                while connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,309 @@
+"""HTTP/1 requests, read strictly: whatever two readers could understand differently is refused. No I/O.
+
+Sanic's own parser trims, folds and guesses (a space before a colon, two Host fields, a bare LF); a proxy in front
+that guesses otherwise would see other requests than the ones answered here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from tailbone.errors import BodyTooLargeError, MalformedRequestError
+
+HEAD_LIMIT: Final = 8192
+"""The longest request line and header section together, in bytes."""
+
+BODY_LIMIT: Final = 16 * 1024
+"""How much of a body is read, in bytes."""
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# One pass over the whole head, in C: request line (RFC 9112 section 3, the characters of RFC 3986), then field
+# lines (RFC 9112 section 5): the name ends at the colon, no line is folded, no control character, no bare CR or LF.
+_HEAD: Final = re.compile(
+    rb"(?P<method>%b) (?P<target>[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%%]+) HTTP/1\.(?P<minor>[01])"
+    rb"(?P<fields>(?:\r\n%b:[\t -~\x80-\xff]*)*)" % (_TOKEN, _TOKEN)
+)
+_REQUEST_LINE: Final = re.compile(rb"%b [^\s#]+ HTTP/1\.[01]" % _TOKEN)
+_FIELD_LINE: Final = re.compile(rb"%b:[\t -~\x80-\xff]*" % _TOKEN)
+# The fields that change what is answered; all others are only checked.
+_READ_FIELDS: Final = frozenset(
+    {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"expect",
+        b"origin",
+        b"sec-fetch-site",
+        b"if-none-match",
+    }
+)
+# host [ ":" port ] of RFC 9110 section 7.2: a reg-name without escapes, an IPv4 or a bracketed IPv6 address.
+_AUTHORITY: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE: Final = re.compile(rb"http://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
+_LENGTH: Final = re.compile(rb"[0-9]+")
+# A line that an incomplete head can no longer make good: LF without CR, CR without LF, NUL.
+_BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
+_BEGINNING: Final = re.compile(rb"%b|\r?\Z" % _TOKEN)
+_CHUNK_LINE: Final = re.compile(
+    rb"(?P<size>[0-9A-Fa-f]{1,16})(?:[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|\"(?:[\t !#-\[\]-~]|\\[\t -~])*\"))?)*"
+    % (_TOKEN, _TOKEN)
+)
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """A request without its body.
+
+    Attributes:
+        method: as it came; methods are case-sensitive.
+        path: as it came, not decoded: only the spelling without escapes names a path here.
+        query: what follows the first ``?``; empty when there is none.
+        host: the Host field, or the host of an absolute-form target; empty for HTTP/1.0 without.
+        keep_alive: whether the connection may serve another request.
+        persist_by_field: HTTP/1.0 asked to keep the connection, and has to be told that it is kept.
+        length: bytes of the body; None for a chunked one.
+        expects_continue: the client waits for ``100 Continue`` before it sends the body.
+        origin: whether there is an Origin field.
+        fetch_site: the Sec-Fetch-Site field, lower case; empty when there is none.
+        if_none_match: the If-None-Match field; empty when there is none.
+    """
+
+    method: str
+    path: str
+    query: str
+    host: str
+    keep_alive: bool
+    persist_by_field: bool
+    length: int | None
+    expects_continue: bool
+    origin: bool
+    fetch_site: str
+    if_none_match: str
+
+    @property
+    def has_body(self) -> bool:
+        """Whether body bytes follow the head."""
+        return self.length != 0
+
+
+def head_end(buffer: bytearray, start: int) -> int:
+    """Find where the head ends.
+
+    Args:
+        buffer: what has arrived.
+        start: how much of it was searched before, in bytes.
+
+    Returns:
+        The position of the empty line's ``CR LF CR LF``; -1 when more has to arrive.
+
+    Raises:
+        MalformedRequestError: it can become no head any more: waiting for the rest would only waste the time limit.
+    """
+    end = buffer.find(b"\r\n\r\n", max(0, start - 3))
+    if end > HEAD_LIMIT or (end < 0 and len(buffer) > HEAD_LIMIT + 3):
+        raise MalformedRequestError(f"request line and headers are longer than {HEAD_LIMIT} bytes")
+    if end < 0 and _BARE.search(buffer, max(0, start - 1)) is not None:
+        raise MalformedRequestError("a line ends in CR LF, and neither CR, LF nor NUL stands elsewhere")
+    if end < 0 and _BEGINNING.match(buffer) is None:
+        raise MalformedRequestError("a request begins with its method")
+    return end
+
+
+def parse_head(head: bytes) -> Head:
+    """Read request line and header fields.
+
+    Args:
+        head: everything before the empty line.
+
+    Raises:
+        MalformedRequestError: it is not HTTP/1.0 or HTTP/1.1, or could be read in two ways.
+        BodyTooLargeError: the body that it announces is longer than what is read.
+    """
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        raise MalformedRequestError(_what_is_wrong(head))
+    method, target, minor, lines = match.groups()
+    http_1_1 = minor == b"1"
+    fields = _fields(lines)
+    host, path, query = _target(method, target, fields.get(b"host"), http_1_1=http_1_1)
+    length = _body_length(fields, http_1_1=http_1_1)
+    options = fields.get(b"connection", b"").lower()
+    keep = b"keep-alive" in _list(options)
+    expect = fields.get(b"expect", b"").lower()
+    if expect not in (b"", b"100-continue"):
+        raise MalformedRequestError("Expect: only 100-continue is known")
+    return Head(
+        method=method.decode("ascii"),
+        path=path.decode("ascii"),
+        query=query.decode("ascii"),
+        host=host.decode("ascii"),
+        keep_alive=(http_1_1 or keep) and b"close" not in _list(options),
+        persist_by_field=keep and not http_1_1,
+        length=length,
+        # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored.
+        expects_continue=http_1_1 and bool(expect) and length != 0,
+        origin=b"origin" in fields,
+        fetch_site=fields.get(b"sec-fetch-site", b"").lower().decode("latin-1"),
+        if_none_match=fields.get(b"if-none-match", b"").decode("latin-1"),
+    )
+
+
+def _fields(lines: bytes) -> dict[bytes, bytes]:
+    """Give the fields that are read, names in lower case; a repeated one becomes a list (RFC 9110 section 5.3)."""
+    fields: dict[bytes, bytes] = {}
+    for line in lines.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in _READ_FIELDS:
+            value = value.strip(b" \t")
+            fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields
+
+
+def _list(value: bytes) -> list[bytes]:
+    return [item.strip(b" \t") for item in value.split(b",")] if value else []
+
+
+def _target(
+    method: bytes, target: bytes, host: bytes | None, *, http_1_1: bool
+) -> tuple[bytes, bytes, bytes]:
+    """Give host, path and query (RFC 9112 section 3.2)."""
+    if host is None and http_1_1:
+        raise MalformedRequestError("Host is missing")
+    # Two Host fields became a list, and no authority holds a comma followed by a space.
+    if host is not None and _AUTHORITY.fullmatch(host) is None:
+        raise MalformedRequestError("Host is not one host with at most one port")
+    named = host or b""
+    if not target.startswith(b"/"):
+        if method == b"CONNECT" and _AUTHORITY.fullmatch(target) is not None:
+            return named, target, b""
+        if method == b"OPTIONS" and target == b"*":
+            return named, target, b""
+        match = _ABSOLUTE.fullmatch(target)
+        if match is None:
+            raise MalformedRequestError("the request target is a path, or an http:// URL")
+        named, target = match.groups()
+        if not named or _AUTHORITY.fullmatch(named) is None:
+            raise MalformedRequestError("the URL names no host, or has more than host and port")
+        # RFC 9112 lets the URL win; a reader that goes by Host would see another request.
+        if host is not None and host.lower() != named.lower():
+            raise MalformedRequestError("Host and the URL name different hosts")
+    path, _, query = target.partition(b"?")
+    return named, path or b"/", query
+
+
+def _body_length(fields: dict[bytes, bytes], *, http_1_1: bool) -> int | None:
+    """Give how long the body is, None for chunked (RFC 9112 section 6.3)."""
+    coding = fields.get(b"transfer-encoding")
+    length = fields.get(b"content-length")
+    if coding is not None:
+        if length is not None:
+            raise MalformedRequestError("Content-Length and Transfer-Encoding exclude each other")
+        if coding.lower() != b"chunked" or not http_1_1:
+            raise MalformedRequestError("Transfer-Encoding: only chunked is known, and only in HTTP/1.1")
+        return None
+    if length is None:
+        return 0
+    # Two fields became a list, which is no number: also two that agree are refused.
+    if _LENGTH.fullmatch(length) is None:
+        raise MalformedRequestError("Content-Length is not one number")
+    significant = length.lstrip(b"0")
+    if len(significant) > len(str(BODY_LIMIT)) or int(significant or b"0") > BODY_LIMIT:
+        raise _body_too_large()
+    return int(significant or b"0")
+
+
+def _body_too_large() -> BodyTooLargeError:
+    return BodyTooLargeError(f"at most {BODY_LIMIT} bytes of body are read, and ignored")
+
+
+def _what_is_wrong(head: bytes) -> str:
+    """Say which line of a head that does not match is at fault."""
+    request_line, *fields = head.split(b"\r\n")
+    if _REQUEST_LINE.fullmatch(request_line) is None:
+        return "the first line is METHOD TARGET HTTP/1.1 (or HTTP/1.0), with one space between"
+    for number, line in enumerate(fields, start=1):
+        if line[:1] in (b" ", b"\t"):
+            return f"header line {number} is folded"
+        if _FIELD_LINE.fullmatch(line) is None:
+            return f"header line {number} is not NAME: VALUE"
+    return "the request target holds characters that a URL does not"
+
+
+class Body:
+    """Skips the body of one request, checking its framing; nobody looks at what it says.
+
+    A chunked body may have as many bytes of framing (sizes, extensions, trailers) as of content.
+    """
+
+    def __init__(self, length: int | None) -> None:
+        """Begin a body of ``length`` bytes; None for a chunked one."""
+        self._left = length or 0
+        self._chunked = length is None
+        self._content = 0
+        self._framing = 0
+        self._line = self._size_line
+
+    def skip(self, buffer: bytearray) -> bool:
+        """Take what belongs to the body off the front of ``buffer``.
+
+        Returns:
+            Whether the body is complete.
+
+        Raises:
+            MalformedRequestError: bad chunk framing.
+            BodyTooLargeError: more than ``BODY_LIMIT`` bytes.
+        """
+        while True:
+            if self._left:
+                taken = min(self._left, len(buffer))
+                del buffer[:taken]
+                self._left -= taken
+                if self._left:
+                    return False
+            if not self._chunked:
+                return True
+            line = self._take_line(buffer)
+            if line is None:
+                return False
+            self._line(line)
+
+    def _take_line(self, buffer: bytearray) -> bytes | None:
+        end = buffer.find(b"\r\n")
+        if self._framing + (len(buffer) if end < 0 else end) > BODY_LIMIT:
+            raise _body_too_large()
+        if end < 0:
+            if _BARE.search(buffer) is not None or (
+                self._line == self._chunk_end and buffer[:1] not in b"\r"
+            ):
+                raise MalformedRequestError("bad chunk: CR LF is missing")
+            return None
+        line = bytes(buffer[:end])
+        del buffer[: end + 2]
+        self._framing += end + 2
+        return line
+
+    def _size_line(self, line: bytes) -> None:
+        match = _CHUNK_LINE.fullmatch(line)
+        if match is None:
+            raise MalformedRequestError("bad chunk: a size in hexadecimal digits is expected")
+        size = int(match["size"], 16)
+        self._content += size
+        if self._content > BODY_LIMIT:
+            raise _body_too_large()
+        self._left = size
+        self._line = self._chunk_end if size else self._trailer_line
+
+    def _chunk_end(self, line: bytes) -> None:
+        if line:
+            raise MalformedRequestError("bad chunk: longer than its size says")
+        self._line = self._size_line
+
+    def _trailer_line(self, line: bytes) -> None:
+        if not line:
+            self._chunked = False
+        elif _FIELD_LINE.fullmatch(line) is None:
+            raise MalformedRequestError("bad chunk: a trailer line is not NAME: VALUE")
