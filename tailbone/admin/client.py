@@ -21,6 +21,7 @@ import grpc
 
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
+from tailbone.admin.listing import SEE_THE_KEYS, Key
 from tailbone.errors import AdminError, OldServerError, ServerUnreachableError
 
 if TYPE_CHECKING:
@@ -45,37 +46,10 @@ _OPTIONS: Final = (
 )
 
 _HINTS: Final = {
-    "unknown_key": "`tailbone keys list` shows the keys",
+    "unknown_key": SEE_THE_KEYS,
     "store_unavailable": "nothing was changed; try again when the bucket answers",
     "store_conflict": "nothing was changed; try again",
 }
-
-
-class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as the server tells of it.
-
-    Attributes:
-        key_id: the kid.
-        algorithm: "RS256" or "ES256"; what the JWKS says for a foreign key.
-        created_at: unix seconds; 0 when it cannot be told.
-        state: "pending", "published", "active" or "retiring"; empty from a server that has no such field.
-        foreign: in the JWKS, but not one of this server's.
-        next_change: what happens to it next by itself ("signs", "removed"); empty for nothing.
-        next_change_at: when, in unix seconds; 0 for nothing.
-    """
-
-    key_id: str
-    algorithm: str = ""
-    created_at: int = 0
-    state: str = ""
-    foreign: bool = False
-    next_change: str = ""
-    next_change_at: int = 0
-
-    @property
-    def can_sign(self) -> bool:
-        """Whether it signs, or would if all others went; keys without a state are those that do."""
-        return not self.foreign and self.state in ("", "active", "published")
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

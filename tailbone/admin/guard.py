@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from tailbone.admin._proto import admin_pb2
 from tailbone.admin.access import admit
 from tailbone.admin.statuses import CODE_METADATA, status_of
-from tailbone.errors import MalformedRequestError, TailboneError, UnknownPathError
+from tailbone.errors import MalformedRequestError, MethodNotAllowedError, RequestTimeoutError, TailboneError
 from tailbone.identity import safe_text
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ async def _one(requests: AsyncIterator[bytes]) -> bytes:
                 if len(received) > 1:
                     break
     except TimeoutError:
-        raise MalformedRequestError("the request did not arrive in time") from None
+        raise RequestTimeoutError("the request did not arrive in time") from None
     if len(received) != 1:
         raise MalformedRequestError("exactly one request is needed, and of a sensible size")
     return received[0]
@@ -217,7 +217,7 @@ async def _one(requests: AsyncIterator[bytes]) -> bytes:
 
 def _decoded(raw: bytes, handler: Any) -> Any:
     if handler is None:
-        raise UnknownPathError("this server has no such method")
+        raise MethodNotAllowedError("this server has no such method")
     try:
         return handler.request_deserializer(raw)
     except DecodeError:

@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 import grpc
 import msgspec
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import ACCESS_MODES, Role, role_of
 from tailbone.admin.guard import Entrance, Guard, Log
+from tailbone.admin.health import Health
 from tailbone.errors import AddressInUseError, BadParameterError, ConfigError
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class AdminServer:
         self._entrance = Entrance(identify=identify, access=access, capability=capability, log=log)
         self._servicer = _Servicer(lifecycle, self._entrance, settings)
         self._guard = Guard(self._entrance)
-        self._health = health.aio.HealthServicer()
+        self._health = Health([SERVICE])
         self._server: Any = None
         self._closing = asyncio.Lock()
 
@@ -149,8 +150,6 @@ class AdminServer:
             raise AddressInUseError(
                 f"the admin API cannot listen on {unix_path}", detail=str(error)
             ) from None
-        for service in ("", SERVICE):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         self._server = server
         if self._entrance.access == "acl":
@@ -170,8 +169,7 @@ class AdminServer:
             server, self._server = self._server, None
             if server is None:
                 return
-            # Watches would hold the server for the whole grace.
-            await self._health.enter_graceful_shutdown()
+            self._health.close()
             await server.stop(grace_s)
             await self._guard.finish(_FINISH_S)
 

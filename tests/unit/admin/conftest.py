@@ -18,6 +18,7 @@ from tailbone.identity import Identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 DEV = Identity(node_id="nDev", node="laptop.dev.tailnet.test", user_id=123, login="dev@example.com")
@@ -174,6 +175,12 @@ async def running(folder: Path, *, access: str = "acl", **facts: Any) -> AsyncIt
             yield run
     finally:
         await run.server.close(0.0)
+
+
+@pytest.fixture
+def start_admin(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Running]]:
+    """Starts admin servers with what the test says of them."""
+    return lambda **facts: running(tmp_path, **facts)
 
 
 @pytest.fixture

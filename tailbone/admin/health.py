@@ -1,0 +1,54 @@
+"""The standard health service (grpc.health.v1): serving until the server closes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tailbone.errors import UnknownPathError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_Answer = health_pb2.HealthCheckResponse
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
+    """Answers for the services of one server.
+
+    grpcio-health-checking's own servicer leaves watches open at a shutdown, which then takes the whole grace.
+
+    Args:
+        services: the names that are served; the empty name, which means the whole server, always is.
+    """
+
+    # ruff: noqa: N802  the methods have the wire's names
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = frozenset(services) | {""}
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Tell every watch that nothing is served any more, and end it."""
+        self._closing.set()
+
+    async def Check(self, request: Any, _: Any) -> Any:
+        if request.service not in self._services:
+            raise UnknownPathError("no such service is served here")
+        return self._now(request.service)
+
+    async def List(self, _request: Any, _: Any) -> Any:
+        return health_pb2.HealthListResponse(statuses={name: self._now(name) for name in self._services})
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        await context.write(self._now(request.service))
+        if not self._closing.is_set():
+            await self._closing.wait()
+            await context.write(self._now(request.service))
+
+    def _now(self, service: str) -> Any:
+        if service not in self._services:
+            return _Answer(status=_Answer.SERVICE_UNKNOWN)
+        return _Answer(status=_Answer.NOT_SERVING if self._closing.is_set() else _Answer.SERVING)

@@ -1,0 +1,117 @@
+"""Keys and a server's status as text for a person: a table on a terminal, plain columns in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailbone.admin.client import Status
+    from tailbone.admin.listing import Key
+
+_HEADERS = ("KEY ID", "ALGORITHM", "STATE", "CREATED", "NEXT")
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def show(keys: Sequence[Key]) -> None:
+    """Print keys to standard output.
+
+    Args:
+        keys: in the order in which they are shown.
+    """
+    now = time.time()
+    rows = [row(key, now) for key in keys]
+    if not rows:
+        click.echo("no keys")
+    elif sys.stdout.isatty():
+        _print_table(rows)
+    else:
+        for line in columns((_HEADERS, *rows)):
+            click.echo(line)
+
+
+def row(key: Key, now: float) -> tuple[str, ...]:
+    """Give the cells of a key's line.
+
+    Args:
+        key: the key.
+        now: unix seconds.
+    """
+    created = (
+        f"{datetime.fromtimestamp(key.created_at, UTC):%Y-%m-%d %H:%M:%S}Z" if key.created_at else "unknown"
+    )
+    state = "unusable" if key.fault else key.state
+    if key.foreign:
+        state = f"foreign, {about(now - key.created_at)} old" if key.created_at else "foreign"
+    return tuple(map(printable, (key.key_id, key.algorithm, state, created, _next(key, now))))
+
+
+def about(seconds: float) -> str:
+    """Give a span of time by its two largest units, none below a second: ``4m10s``, ``22m``, ``12d``."""
+    left = max(0, round(seconds))
+    for place, (unit, length) in enumerate(_UNITS):
+        count, rest = divmod(left, length)
+        if not count:
+            continue
+        if place + 1 < len(_UNITS):
+            small, small_length = _UNITS[place + 1]
+            if rest >= small_length:
+                return f"{count}{unit}{rest // small_length}{small}"
+        return f"{count}{unit}"
+    return "0s"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Give rows of cells as lines of aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in rows
+    ]
+
+
+def printable(text: str) -> str:
+    """Give a text that came over the network without what could command the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def status_lines(status: Status) -> list[str]:
+    """Give a server's status as lines."""
+    facts = [
+        ("server", f"tailbone {status.version} (commit {status.commit})"),
+        ("up since", f"{datetime.fromtimestamp(status.started_at, UTC):%Y-%m-%d %H:%M:%S}Z"),
+        ("tokens", "yes" if status.ready else "no"),
+        *(("", reason) for reason in status.reasons),
+        ("signs", status.signing_key_id or "no key"),
+        ("issuer", status.issuer),
+        ("JWKS", status.jwks or "not published: no bucket is set"),
+        ("you are", f"{status.caller} ({', '.join(status.roles)})"),
+    ]
+    return columns([tuple(map(printable, fact)) for fact in facts])
+
+
+def _next(key: Key, now: float) -> str:
+    if not key.next_change:
+        return key.fault
+    if not key.next_change_at:
+        return key.next_change
+    left = key.next_change_at - now
+    return f"{key.next_change} in {about(left)}" if left >= 1 else f"{key.next_change} now"
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    # Costs as much as all the rest of the command: only where somebody looks.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*_HEADERS)
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    Console().print(table)
