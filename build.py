@@ -166,7 +166,7 @@ class BuildExt(build_ext):
         super().copy_extensions_to_source()
         build_py: Any = self.get_finalized_command("build_py")
         for ext in self.extensions:
-            built, installed = self._get_inplace_equivalent(build_py, ext)
+            installed, built = self._get_inplace_equivalent(build_py, ext)
             for source, target in zip(self._beside(built), self._beside(installed), strict=True):
                 if Path(source).resolve() != Path(target).resolve():
                     shutil.copy2(source, target)
