@@ -1,0 +1,112 @@
+package devnet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"tailscale.com/tailcfg"
+	"tailscale.com/types/key"
+	"tailscale.com/types/logger"
+)
+
+// Bounds on what a client may send, and for how long it may take.
+const (
+	maxBody          = 1 << 20
+	bodyTimeout      = 10 * time.Second
+	headerTimeout    = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+	idleTimeout      = 2 * time.Minute
+	maxHeader        = 64 << 10
+)
+
+// newControlServer is the part of control that is spoken in the clear: the
+// server's public key, and the way into the encrypted part.
+func (d *Devnet) newControlServer() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /key", d.serveKey)
+	mux.HandleFunc("/ts2021", d.serveNoise)
+	mux.HandleFunc("GET "+loginPath+"/{id}", d.serveLoginPage)
+	mux.HandleFunc("/", serveUnknown)
+	return d.httpServer(mux)
+}
+
+// newMachineHandler is the part of control inside the noise connection.
+func (d *Devnet) newMachineHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /machine/register", d.serveRegister)
+	mux.HandleFunc("POST /machine/map", d.serveMap)
+	mux.HandleFunc("POST /machine/update-health", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("/", serveUnknown)
+	return d.guarded(mux)
+}
+
+func (d *Devnet) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           d.guarded(h),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          logger.StdLogger(d.logf),
+		BaseContext:       func(net.Listener) context.Context { return d.serving },
+	}
+}
+
+// serveUnknown answers what control does not know: nodes take 501 as "not here".
+func serveUnknown(w http.ResponseWriter, r *http.Request) {
+	http.Error(w, "not implemented by the devnet", http.StatusNotImplemented)
+}
+
+func (d *Devnet) serveKey(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, &tailcfg.OverTLSPublicKeyResponse{PublicKey: d.noiseKey.Public()})
+}
+
+// serveLoginPage is what a browser sees that opens a login URL.
+func (d *Devnet) serveLoginPage(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	p := d.reg.logins[r.PathValue("id")]
+	d.mu.Unlock()
+	if p == nil {
+		http.Error(w, "nobody waits for this login", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	io.WriteString(w, "A node of this private tailnet waits to be let in, by the command complete_login with this URL.\n")
+}
+
+// readJSON reads a bounded body within a bounded time. When it cannot, it has
+// answered and returns false.
+func (d *Devnet) readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	rc.SetReadDeadline(time.Time{})
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		http.Error(w, "body too large", http.StatusRequestEntityTooLarge)
+		return false
+	case err != nil:
+		http.Error(w, "body not read", http.StatusBadRequest)
+		return false
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		http.Error(w, "body is not the expected JSON", http.StatusBadRequest)
+		return false
+	}
+	return true
+}
+
+// machineKeyContext holds the machine key that the noise handshake proved.
+type machineKeyContext struct{}
+
+func machineOf(r *http.Request) key.MachinePublic {
+	m, _ := r.Context().Value(machineKeyContext{}).(key.MachinePublic)
+	return m
+}

@@ -1,0 +1,306 @@
+package devnet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"tailscale.com/client/tailscale/apitype"
+	"tailscale.com/envknob"
+	"tailscale.com/ipn/ipnstate"
+	"tailscale.com/tsnet"
+)
+
+// waitLimit bounds every wait of the tests: long enough for a slow machine, and
+// reached only by a failure.
+const waitLimit = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	SetLoopbackKnobs()
+	os.Exit(m.Run())
+}
+
+// startDevnet gives a devnet that is stopped at the end of the test.
+func startDevnet(t *testing.T, cfg Config) *Devnet {
+	t.Helper()
+	if cfg.Logf == nil {
+		cfg.Logf = testLogf(t)
+	}
+	d, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stopDevnet(t, d) })
+	return d
+}
+
+func stopDevnet(t *testing.T, d *Devnet) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	defer cancel()
+	if err := d.Stop(ctx); err != nil {
+		t.Errorf("stopping the devnet: %v", err)
+	}
+}
+
+// testLogf logs into the test while it runs; nodes log on for a moment after.
+func testLogf(t *testing.T) func(string, ...any) {
+	ended := t.Context()
+	return func(format string, args ...any) {
+		if ended.Err() == nil && testing.Verbose() && os.Getenv("DEVNET_TEST_LOG") != "" {
+			t.Logf(format, args...)
+		}
+	}
+}
+
+// do carries out a command that must succeed and decodes its result.
+func do[T any](t *testing.T, d *Devnet, op string, args map[string]any) T {
+	t.Helper()
+	var result T
+	out, err := d.Do(commandJSON(t, op, args))
+	if err != nil {
+		t.Fatalf("%s %v: %v", op, args, err)
+	}
+	if err := json.Unmarshal(out, &result); err != nil {
+		t.Fatalf("%s: result %s: %v", op, out, err)
+	}
+	return result
+}
+
+func commandJSON(t *testing.T, op string, args map[string]any) []byte {
+	t.Helper()
+	cmd := map[string]any{"op": op}
+	for k, v := range args {
+		cmd[k] = v
+	}
+	b, err := json.Marshal(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// doFails carries out a command that must fail and returns its error.
+func doFails(t *testing.T, d *Devnet, op string, args map[string]any) *Error {
+	t.Helper()
+	out, err := d.Do(commandJSON(t, op, args))
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("%s %v: want an *Error, got %s, %v", op, args, out, err)
+	}
+	return e
+}
+
+func addKey(t *testing.T, d *Devnet, identity string, args ...map[string]any) string {
+	t.Helper()
+	all := map[string]any{"identity": identity}
+	for _, a := range args {
+		for k, v := range a {
+			all[k] = v
+		}
+	}
+	return do[struct{ Key string }](t, d, "add_key", all).Key
+}
+
+// testNode is a real node; its state lies in dir.
+type testNode struct {
+	*tsnet.Server
+	dir string
+}
+
+func newNode(t *testing.T, d *Devnet, hostname, authKey string) *testNode {
+	t.Helper()
+	return newNodeIn(t, t.TempDir(), d, hostname, authKey)
+}
+
+func newNodeIn(t *testing.T, dir string, d *Devnet, hostname, authKey string) *testNode {
+	t.Helper()
+	envknob.Setenv("TS_LOGS_DIR", dir)
+	n := &testNode{dir: dir, Server: &tsnet.Server{
+		Dir:        dir,
+		Hostname:   hostname,
+		AuthKey:    authKey,
+		ControlURL: d.Info().ControlURL,
+		Logf:       testLogf(t),
+		UserLogf:   testLogf(t),
+	}}
+	t.Cleanup(func() { n.Server.Close() })
+	return n
+}
+
+// up joins the tailnet.
+func (n *testNode) up(t *testing.T) *ipnstate.Status {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+	defer cancel()
+	st, err := n.Up(ctx)
+	if err != nil {
+		t.Fatalf("%s: up: %v", n.Hostname, err)
+	}
+	return st
+}
+
+func join(t *testing.T, d *Devnet, hostname, identity string, args ...map[string]any) *testNode {
+	t.Helper()
+	n := newNode(t, d, hostname, addKey(t, d, identity, args...))
+	n.up(t)
+	return n
+}
+
+func (n *testNode) status(t *testing.T) *ipnstate.Status {
+	t.Helper()
+	lc, err := n.LocalClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := lc.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// peer is how n sees the node with this full name, or nil.
+func (n *testNode) peer(t *testing.T, name string) *ipnstate.PeerStatus {
+	t.Helper()
+	for _, p := range n.status(t).Peer {
+		if p.DNSName == name+"." {
+			return p
+		}
+	}
+	return nil
+}
+
+func (n *testNode) awaitPeer(t *testing.T, name string) *ipnstate.PeerStatus {
+	t.Helper()
+	var p *ipnstate.PeerStatus
+	eventually(t, n.Hostname+" sees "+name, func() bool {
+		p = n.peer(t, name)
+		return p != nil
+	})
+	return p
+}
+
+func (n *testNode) whois(t *testing.T, addr netip.Addr) (*apitype.WhoIsResponse, error) {
+	t.Helper()
+	lc, err := n.LocalClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lc.WhoIs(t.Context(), netip.AddrPortFrom(addr, 1).String())
+}
+
+// serve answers every request on the node's port 80 with its caller's address.
+func (n *testNode) serve(t *testing.T) {
+	t.Helper()
+	ln, err := n.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.RemoteAddr)
+	})}
+	served := make(chan struct{})
+	go func() { defer close(served); srv.Serve(ln) }()
+	t.Cleanup(func() { srv.Close(); ln.Close(); <-served })
+}
+
+// get asks http://target/ over the tailnet and returns the answer's body.
+func (n *testNode) get(t *testing.T, target string, limit time.Duration) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	tr := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return n.Dial(ctx, network, addr)
+		},
+	}
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+target+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := (&http.Client{Transport: tr}).Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return string(body), err
+}
+
+// eventually waits for a condition that a message from control brings about.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(waitLimit)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", waitLimit, what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func nodesOf(t *testing.T, d *Devnet) []NodeInfo {
+	t.Helper()
+	return do[struct{ Nodes []NodeInfo }](t, d, "nodes", nil).Nodes
+}
+
+func nodeInfo(t *testing.T, d *Devnet, name string) *NodeInfo {
+	t.Helper()
+	for _, n := range nodesOf(t, d) {
+		if n.Name == name || strings.HasPrefix(n.Name, name+".") {
+			return &n
+		}
+	}
+	return nil
+}
+
+// openFDs are the open file descriptors of this process and what they are.
+func openFDs(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fds []string
+	for _, e := range entries {
+		target, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
+		if err != nil || strings.HasPrefix(target, "/proc/") {
+			continue // the descriptor of ReadDir itself
+		}
+		fds = append(fds, fmt.Sprintf("%s %s", e.Name(), target))
+	}
+	return fds
+}
+
+// checkNoLeaks fails the test when, at its end, goroutines or descriptors are
+// left that were not there at its begin.
+func checkNoLeaks(t *testing.T) {
+	t.Helper()
+	goroutines, fds := runtime.NumGoroutine(), openFDs(t)
+	t.Cleanup(func() {
+		eventually(t, fmt.Sprintf("goroutines back to %d", goroutines), func() bool {
+			return runtime.NumGoroutine() <= goroutines
+		})
+		eventually(t, "descriptors back to where they were", func() bool {
+			return len(openFDs(t)) <= len(fds)
+		})
+		if t.Failed() {
+			buf := make([]byte, 1<<20)
+			t.Logf("descriptors before %q, after %q\n%s", fds, openFDs(t), buf[:runtime.Stack(buf, true)])
+		}
+	})
+}

@@ -1,0 +1,36 @@
+package devnet
+
+import (
+	"sync"
+
+	"tailscale.com/envknob"
+	"tailscale.com/net/netns"
+)
+
+var setKnobsOnce sync.Once
+
+// SetLoopbackKnobs prepares this process for nodes whose whole tailnet is on
+// loopback. It must run before the first node of the process is made, holds for
+// the rest of the process and may be called any number of times.
+//
+// It returns what it switches off, one short phrase each, for a warning: a node
+// on a real network misses these.
+func SetLoopbackKnobs() []string {
+	setKnobsOnce.Do(func() {
+		// With only lo up the network monitor says "down", and a node waits
+		// for the network for ever.
+		envknob.Setenv("TS_ASSUME_NETWORK_UP_FOR_TEST", "1")
+		// Sockets bound to the interface of the default route cannot reach
+		// 127.0.0.1: joining takes 3 s more and STUN packets leave the machine.
+		netns.SetEnabled(false)
+		envknob.SetNoLogsNoSupport()
+		// UPnP, NAT-PMP and PCP ask the router of the host's network.
+		envknob.Setenv("TS_DISABLE_PORTMAPPER", "1")
+	})
+	return []string{
+		"noticing that the network is down",
+		"binding sockets to the interface of the default route",
+		"log upload, and with it support by Tailscale",
+		"port mapping (UPnP, NAT-PMP, PCP)",
+	}
+}

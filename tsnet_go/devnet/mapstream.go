@@ -1,0 +1,189 @@
+package devnet
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"tailscale.com/tailcfg"
+	"tailscale.com/types/key"
+	"tailscale.com/util/zstdframe"
+)
+
+// keepAliveEvery: a client gives a silent stream up after two minutes.
+const keepAliveEvery = 50 * time.Second
+
+// mapStream is one open /machine/map request that is told of every change.
+type mapStream struct {
+	wake     chan struct{} // one buffered token: something changed
+	replaced chan struct{} // closed when the node opens another stream
+}
+
+// serveMap answers /machine/map: a node tells what it knows of itself, and is
+// told what it may know of the tailnet.
+func (d *Devnet) serveMap(w http.ResponseWriter, r *http.Request) {
+	var req tailcfg.MapRequest
+	if !d.readJSON(w, r, &req) {
+		return
+	}
+	n, why, status := d.mapNode(machineOf(r), &req)
+	if n == nil {
+		http.Error(w, why, status)
+		return
+	}
+	// From version 68 on a streaming request is read-only: what it says of the
+	// node may be older than what the node sent beside it.
+	if !req.ReadOnly && !(req.Stream && req.Version >= 68) || d.knowsNothingOf(n) {
+		d.takeUpdate(n, &req)
+	}
+	send := &mapSender{w: w, compress: req.Compress == "zstd"}
+	if req.Stream && !req.ReadOnly {
+		d.streamMap(r, n, send)
+		return
+	}
+	if req.OmitPeers {
+		return // an empty 200: the node only wanted to tell something
+	}
+	d.sendChanges(n, newSent(), send)
+}
+
+// mapNode finds the node that asks. It must be the machine that registered it.
+func (d *Devnet) mapNode(m key.MachinePublic, req *tailcfg.MapRequest) (n *node, why string, status int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n = d.reg.nodeByKey(req.NodeKey)
+	switch {
+	case n == nil:
+		return nil, "node not found", http.StatusNotFound
+	case n.Machine != m:
+		return nil, errForeignNodeKey.Error(), http.StatusForbidden
+	}
+	return n, "", 0
+}
+
+// knowsNothingOf: a node whose own updates never came, because they went to an
+// earlier run that kept no state, is taken at its stream's word.
+func (d *Devnet) knowsNothingOf(n *node) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return n.DiscoKey.IsZero()
+}
+
+// maxEndpoints bounds what one node tells all others.
+const maxEndpoints = 64
+
+func (d *Devnet) takeUpdate(n *node, req *tailcfg.MapRequest) {
+	d.mu.Lock()
+	n.Endpoints = req.Endpoints[:min(len(req.Endpoints), maxEndpoints)]
+	n.DiscoKey = req.DiscoKey
+	d.reg.describe(n, req.Hostinfo, req.Version)
+	d.mu.Unlock()
+	d.wakeStreams()
+	d.saveSoon()
+}
+
+// streamMap tells the node of every change until it hangs up, opens another
+// stream, or the devnet stops.
+func (d *Devnet) streamMap(r *http.Request, n *node, send *mapSender) {
+	s := &mapStream{wake: make(chan struct{}, 1), replaced: make(chan struct{})}
+	d.openStream(n, s)
+	defer d.closeStream(n, s)
+
+	told := newSent()
+	keepAlive := time.NewTicker(keepAliveEvery)
+	defer keepAlive.Stop()
+	for {
+		if err := d.sendChanges(n, told, send); err != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-d.stopping:
+			return
+		case <-s.replaced:
+			return
+		case <-s.wake:
+		case <-keepAlive.C:
+			if err := send.message(&tailcfg.MapResponse{KeepAlive: true}); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (d *Devnet) openStream(n *node, s *mapStream) {
+	d.mu.Lock()
+	if n.stream != nil {
+		close(n.stream.replaced)
+	}
+	n.stream = s
+	d.mu.Unlock()
+	d.wakeStreams()
+}
+
+func (d *Devnet) closeStream(n *node, s *mapStream) {
+	d.mu.Lock()
+	if n.stream != s {
+		d.mu.Unlock()
+		return // another stream of the node took over
+	}
+	n.stream = nil
+	n.LastSeen = d.now().UTC().Round(time.Second)
+	ephemeral := n.Ephemeral && !n.Removed
+	d.mu.Unlock()
+	d.wakeStreams()
+	d.saveSoon()
+	if ephemeral {
+		d.removeWhenGone(n)
+	}
+}
+
+// wakeStreams has every stream look for what changed.
+func (d *Devnet) wakeStreams() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.reg.nodes {
+		if n.stream != nil {
+			select {
+			case n.stream.wake <- struct{}{}:
+			default: // it has yet to look for an earlier change
+			}
+		}
+	}
+}
+
+func (d *Devnet) sendChanges(n *node, told *sent, send *mapSender) error {
+	d.mu.Lock()
+	now := d.now()
+	nm := d.reg.netmapFor(n, d.derpMap, now)
+	resp, err := told.delta(nm, now)
+	d.mu.Unlock()
+	if err != nil || resp == nil {
+		return err
+	}
+	return send.message(resp)
+}
+
+// mapSender writes framed messages to a map request: 4 bytes of length, little
+// endian, then JSON, zstd-compressed where asked for.
+type mapSender struct {
+	w        http.ResponseWriter
+	compress bool
+}
+
+func (s *mapSender) message(resp *tailcfg.MapResponse) error {
+	body, err := json.Marshal(resp)
+	if err != nil {
+		return err
+	}
+	if s.compress {
+		body = zstdframe.AppendEncode(nil, body, zstdframe.FastestCompression)
+	}
+	frame := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	if _, err := s.w.Write(append(frame, body...)); err != nil {
+		return err
+	}
+	return http.NewResponseController(s.w).Flush()
+}

@@ -1,0 +1,103 @@
+package devnet
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"tailscale.com/net/tsaddr"
+	"tailscale.com/tailcfg"
+	"tailscale.com/types/key"
+	"tailscale.com/util/dnsname"
+)
+
+// userKeyLife is how long a user's node key holds, as in the real service.
+// Tagged nodes do not expire.
+const userKeyLife = 180 * 24 * time.Hour
+
+// node is one machine of the tailnet. The registry's lock guards it.
+type node struct {
+	ID       tailcfg.NodeID       `json:"id"`
+	StableID tailcfg.StableNodeID `json:"stable_id"`
+	Name     string               `json:"name"` // one DNS label, unique in the tailnet
+	Machine  key.MachinePublic    `json:"machine"`
+	Key      key.NodePublic       `json:"key"`
+	Owner    identity             `json:"owner"`
+	V4       netip.Addr           `json:"v4"`
+	V6       netip.Addr           `json:"v6"`
+	Created  time.Time            `json:"created"`
+
+	KeyExpiry time.Time `json:"key_expiry,omitzero"` // zero: never
+	Ephemeral bool      `json:"ephemeral,omitempty"`
+	Approved  bool      `json:"approved"`
+	Shared    bool      `json:"shared,omitempty"`
+	// Removed nodes are remembered only to tell them so.
+	Removed bool `json:"removed,omitempty"`
+
+	// What the node says about itself. Kept over restarts, because a node
+	// sends it again only when it changes.
+	Hostname  string                    `json:"hostname"` // as asked for
+	Hostinfo  *tailcfg.Hostinfo         `json:"hostinfo,omitempty"`
+	DiscoKey  key.DiscoPublic           `json:"disco_key,omitzero"`
+	Endpoints []netip.AddrPort          `json:"endpoints,omitempty"`
+	HomeDERP  int                       `json:"home_derp,omitempty"`
+	Cap       tailcfg.CapabilityVersion `json:"cap,omitempty"`
+	LastSeen  time.Time                 `json:"last_seen,omitzero"`
+
+	stream *mapStream // the open map stream; nil means offline
+}
+
+func (n *node) expired(now time.Time) bool {
+	return !n.KeyExpiry.IsZero() && !now.Before(n.KeyExpiry)
+}
+
+// usable reports whether the node takes part in the tailnet.
+func (n *node) usable(now time.Time) bool {
+	return !n.Removed && n.Approved && !n.expired(now)
+}
+
+func (n *node) prefixes() []netip.Prefix {
+	return []netip.Prefix{netip.PrefixFrom(n.V4, 32), netip.PrefixFrom(n.V6, 128)}
+}
+
+// userID is the node's user in the netmap: the pseudo user for tagged nodes.
+func (n *node) userID() tailcfg.UserID {
+	if n.Owner.tagged() {
+		return userIDOf(taggedDevicesLogin)
+	}
+	return userIDOf(n.Owner.Login)
+}
+
+// labelOf makes a DNS label of a host name. Every input gives a valid one.
+func labelOf(hostname string) string {
+	label := dnsname.SanitizeHostname(hostname)
+	if dnsname.ValidLabel(label) != nil {
+		return "node"
+	}
+	return label
+}
+
+// numbered is label, or label-n cut to the 63 bytes that DNS allows.
+func numbered(label string, n int) string {
+	if n == 0 {
+		return label
+	}
+	suffix := fmt.Sprintf("-%d", n)
+	if len(label)+len(suffix) > 63 {
+		label = strings.TrimRight(label[:63-len(suffix)], "-")
+	}
+	return label + suffix
+}
+
+// maxNodes keeps the addresses inside 100.64.0.0/16.
+const maxNodes = 1<<16 - 2
+
+// addressesOf are the addresses of the i-th node ever made, counted from 1.
+func addressesOf(i int) (v4, v6 netip.Addr) {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], 100<<24|64<<16|uint32(i))
+	v4 = netip.AddrFrom4(b)
+	return v4, tsaddr.Tailscale4To6(v4)
+}

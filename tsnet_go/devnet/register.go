@@ -1,0 +1,240 @@
+package devnet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"tailscale.com/tailcfg"
+	"tailscale.com/types/key"
+)
+
+// errForeignNodeKey: a node key stays with the machine that brought it.
+var errForeignNodeKey = errors.New("the node key belongs to another machine")
+
+// serveRegister answers /machine/register: a node joins, comes back, changes its
+// key or logs out.
+func (d *Devnet) serveRegister(w http.ResponseWriter, r *http.Request) {
+	var req tailcfg.RegisterRequest
+	if !d.readJSON(w, r, &req) {
+		return
+	}
+	resp, err := d.register(r.Context(), machineOf(r), &req)
+	if err != nil {
+		d.logf("devnet: register %s: %v", req.NodeKey.ShortString(), err)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	writeJSON(w, resp)
+}
+
+// register decides on one request. A followup waits here until the login is
+// completed, ctx ends or the devnet stops.
+func (d *Devnet) register(ctx context.Context, m key.MachinePublic, req *tailcfg.RegisterRequest) (*tailcfg.RegisterResponse, error) {
+	if why := badRegister(m, req); why != "" {
+		return &tailcfg.RegisterResponse{Error: why}, nil
+	}
+	if err := d.awaitLogin(ctx, req); err != nil {
+		return nil, err
+	}
+	resp, changed, err := func() (*tailcfg.RegisterResponse, bool, error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.reg.register(m, req, d.controlURL, d.now())
+	}()
+	if err != nil {
+		return nil, err
+	}
+	if changed {
+		d.wakeStreams()
+		if err := d.save(); err != nil {
+			return nil, err
+		}
+	}
+	return resp, nil
+}
+
+// badRegister names what is wrong with the request itself, or "".
+func badRegister(m key.MachinePublic, req *tailcfg.RegisterRequest) string {
+	switch {
+	case m.IsZero():
+		return "the machine key is zero"
+	case req.NodeKey.IsZero():
+		return "the node key is zero"
+	case req.Version <= 0:
+		return "the capability version is missing"
+	}
+	return ""
+}
+
+// awaitLogin waits for the login that a followup names.
+func (d *Devnet) awaitLogin(ctx context.Context, req *tailcfg.RegisterRequest) error {
+	if req.Followup == "" {
+		return nil
+	}
+	d.mu.Lock()
+	p := d.reg.loginOf(req.Followup)
+	d.mu.Unlock()
+	if p == nil {
+		return nil // forgotten, by a restart for example: register gives a new URL
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.stopping:
+		return errStopped
+	}
+}
+
+// register is the decision itself. changed tells whether nodes must hear of it.
+func (r *registry) register(m key.MachinePublic, req *tailcfg.RegisterRequest, controlURL string, now time.Time) (resp *tailcfg.RegisterResponse, changed bool, err error) {
+	known := r.nodeByKey(req.NodeKey)
+	if known != nil && known.Machine != m {
+		return &tailcfg.RegisterResponse{Error: errForeignNodeKey.Error()}, false, nil
+	}
+	if !req.Expiry.IsZero() && !req.Expiry.After(now) {
+		return r.logout(known, req.Expiry), known != nil, nil
+	}
+	if known != nil {
+		if known.Removed || known.expired(now) {
+			return &tailcfg.RegisterResponse{NodeKeyExpired: true}, false, nil
+		}
+		// A node that is known needs no key: its state wins, as in the real service.
+		changed = r.shortenExpiry(known, req.Expiry)
+		r.describe(known, req.Hostinfo, req.Version)
+		return r.registered(known), true, nil
+	}
+
+	key, as, why := r.authorize(m, req, now)
+	switch {
+	case why != "":
+		return &tailcfg.RegisterResponse{Error: why}, false, nil
+	case as == nil:
+		p := r.startLogin(m, req.NodeKey, now)
+		return &tailcfg.RegisterResponse{AuthURL: controlURL + loginPath + "/" + p.id}, false, nil
+	}
+	n, err := r.admit(m, req, *as, key, now)
+	if err != nil {
+		return &tailcfg.RegisterResponse{Error: err.Error()}, false, nil
+	}
+	return r.registered(n), true, nil
+}
+
+// authorize finds out as whom an unknown node key may join: by its auth key, or
+// by a completed login. Neither: as is nil and why is "".
+func (r *registry) authorize(m key.MachinePublic, req *tailcfg.RegisterRequest, now time.Time) (k *authKey, as *identity, why string) {
+	if req.Followup != "" {
+		p := r.loginOf(req.Followup)
+		if p != nil && p.machine == m && p.nodeKey == req.NodeKey && p.completed() {
+			delete(r.logins, p.id)
+			return nil, &p.as, ""
+		}
+		return nil, nil, ""
+	}
+	if req.Auth == nil || req.Auth.AuthKey == "" {
+		return nil, nil, ""
+	}
+	k = r.keys[hashAuthKey(req.Auth.AuthKey)]
+	if why := k.refusal(now); why != "" {
+		return nil, nil, why
+	}
+	return k, &k.Identity, ""
+}
+
+// admit lets a node key in: as the next key of a node that this machine already
+// has, which keeps its id, name and addresses, or as a new node.
+func (r *registry) admit(m key.MachinePublic, req *tailcfg.RegisterRequest, as identity, k *authKey, now time.Time) (*node, error) {
+	n := r.nodeByKey(req.OldNodeKey)
+	if n == nil || n.Machine != m || n.Removed || !sameOwner(n.Owner, as) && !as.tagged() {
+		n = r.nodeByMachine(m, as)
+	}
+	isNew := n == nil
+	if isNew {
+		var err error
+		if n, err = r.addNode(m, now); err != nil {
+			return nil, err
+		}
+		n.Approved = true
+		if k != nil {
+			n.Approved = !k.NeedsApproval
+			n.Shared = k.Shared
+		}
+	}
+	if k != nil {
+		k.Used = true
+	}
+	n.Key = req.NodeKey
+	n.Owner = as
+	n.Ephemeral = req.Ephemeral || k != nil && k.Ephemeral
+	n.KeyExpiry = time.Time{}
+	if !as.tagged() {
+		n.KeyExpiry = now.Add(userKeyLife).UTC().Round(time.Second)
+	}
+	r.shortenExpiry(n, req.Expiry)
+	r.ensureUser(as)
+	r.describe(n, req.Hostinfo, req.Version)
+	return n, nil
+}
+
+// logout expires the node's key; an ephemeral node is gone with it.
+func (r *registry) logout(n *node, at time.Time) *tailcfg.RegisterResponse {
+	if n != nil && !n.Removed {
+		n.KeyExpiry = at
+		if n.Ephemeral {
+			r.remove(n)
+		}
+	}
+	return &tailcfg.RegisterResponse{NodeKeyExpired: true}
+}
+
+// shortenExpiry takes a node's wish for an earlier end of its key; later ones
+// are not a node's to ask for.
+func (r *registry) shortenExpiry(n *node, at time.Time) bool {
+	if at.IsZero() || !n.KeyExpiry.IsZero() && at.After(n.KeyExpiry) {
+		return false
+	}
+	n.KeyExpiry = at
+	return true
+}
+
+// describe takes in what a node says about itself, and names it by it.
+func (r *registry) describe(n *node, hi *tailcfg.Hostinfo, version tailcfg.CapabilityVersion) {
+	if version > 0 {
+		n.Cap = version
+	}
+	hostname := n.Hostname
+	if hi != nil {
+		n.Hostinfo = hi
+		hostname = hi.Hostname
+		if ni := hi.NetInfo; ni != nil && ni.PreferredDERP != 0 {
+			n.HomeDERP = ni.PreferredDERP
+		}
+	}
+	if n.Name == "" || hostname != n.Hostname {
+		n.Hostname = hostname
+		n.Name = r.freeName(hostname, n)
+	}
+}
+
+func (r *registry) registered(n *node) *tailcfg.RegisterResponse {
+	u := r.users[n.userID()]
+	return &tailcfg.RegisterResponse{
+		User:              tailcfg.User{ID: u.ID, DisplayName: u.DisplayName},
+		Login:             tailcfg.Login{ID: tailcfg.LoginID(u.ID), LoginName: u.LoginName, DisplayName: u.DisplayName},
+		MachineAuthorized: n.Approved,
+	}
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("encoding %T: %v", v, err)) // guarded; only our own types come here
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(body)
+}

@@ -1,0 +1,27 @@
+package devnet
+
+import (
+	"net"
+	"net/netip"
+
+	"tailscale.com/net/stun"
+)
+
+// serveSTUN tells each asker from which address its question came (RFC 8489),
+// until the socket is closed. Anything that is no binding request is ignored.
+func serveSTUN(conn *net.UDPConn) error {
+	buf := make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return err
+		}
+		id, err := stun.ParseBindingRequest(buf[:n])
+		if err != nil {
+			continue
+		}
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		// A lost answer is as normal as a lost question: the asker repeats it.
+		_, _ = conn.WriteToUDPAddrPort(stun.Response(id, from), from)
+	}
+}
