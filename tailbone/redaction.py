@@ -7,6 +7,7 @@ wrong setting, and other libraries log what they like.
 from __future__ import annotations
 
 MASK = "[redacted]"
+_LONGEST_QUOTED = 60
 
 # tskey-: Tailscale's keys of every kind; hskey-: Headscale's; eyJ: base64url of '{"', how a JWT begins.
 MARKS = ("tskey-", "hskey-", "eyJ")
@@ -27,3 +28,12 @@ def redact(text: str) -> str:
 
             return re.sub(_SECRETS, MASK, text)
     return text
+
+
+def quote(text: str) -> str:
+    """Return *text* in quotes, as an error may show it: without secrets, on one line, and not too long."""
+    text = redact(text)
+    if len(text) > _LONGEST_QUOTED:
+        text = f"{text[:_LONGEST_QUOTED]}…"
+    # Escapes of control characters: a value can neither break the line nor command the terminal.
+    return f'"{text}"' if text.isprintable() else ascii(text)

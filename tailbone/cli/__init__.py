@@ -1,4 +1,7 @@
-"""The command line: parse, call, print. No logic stands here, and nothing slow is imported before it is needed."""
+"""The command line: parse, call, print.
+
+No logic stands here, and nothing slow is imported before it is needed.
+"""
 
 from __future__ import annotations
 
@@ -54,11 +57,11 @@ class Root(Group):
             invocation.report(error)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """All commands, the first one to try first."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the command of that name or alias."""
         for name, mounted in _COMMANDS.items():
             if cmd_name == name or cmd_name in mounted.aliases:
@@ -67,7 +70,7 @@ class Root(Group):
                 return command
         return None
 
-    def command_rows(self, ctx: click.Context) -> list[tuple[str, str]]:
+    def command_rows(self, ctx: click.Context) -> list[tuple[str, str]]:  # noqa: ARG002
         """Names and short help, without an import."""
         return [(", ".join((name, *mounted.aliases)), mounted.help) for name, mounted in _COMMANDS.items()]
 

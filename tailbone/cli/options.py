@@ -1,7 +1,7 @@
 """Flags made from the table of settings, and commands whose help shows them in sections.
 
-Every command notes what its flags said in one :class:`Invocation`. The command line is parsed from left to right,
-so a flag behind the subcommand wins over the same one before it.
+Every command notes what its flags said in one :class:`Invocation`. The command line is parsed from left to
+right, so a flag behind the subcommand wins over the same one before it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
 class SettingOption(click.Option):
-    """The flag of one setting. Its text is checked later, with all others, by :func:`tailbone.config.load`."""
+    """The flag of one setting; :func:`tailbone.config.load` checks its text, with all others."""
 
     def __init__(self, setting: Setting, *, hidden: bool = False) -> None:
         self.setting = setting
@@ -115,17 +115,13 @@ class SettingOption(click.Option):
         )
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Flags and help, with the default and the variable; the value of a secret is in neither."""
+        """Flags and help, with the default and the variable."""
         record = super().get_help_record(ctx)
         if record is None:
             return None
-        setting = self.setting
-        facts = [f"env: {', '.join((setting.variable, *setting.fallbacks))}"]
-        if setting.shown_default:
-            facts.insert(0, f"default: {setting.shown_default}")
-        return record[0], f"{setting.help}  [{'; '.join(facts)}]"
+        return record[0], _help_of(self.setting)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
         """The allowed values, or folders."""
         from click.shell_completion import CompletionItem
 
@@ -133,6 +129,14 @@ class SettingOption(click.Option):
         if kind.metavar == "DIR":
             return [CompletionItem(incomplete, type="dir")]
         return [CompletionItem(choice) for choice in kind.choices if choice.startswith(incomplete)]
+
+
+def _help_of(setting: Setting) -> str:
+    """What the setting does, its default and its variables; the value of a secret is in none of them."""
+    facts = [f"env: {', '.join((setting.variable, *setting.fallbacks))}"]
+    if setting.shown_default:
+        facts.insert(0, f"default: {setting.shown_default}")
+    return f"{setting.help}  [{'; '.join(facts)}]"
 
 
 def _note_setting(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -156,7 +160,7 @@ def options_for(command: str, *, only_own: bool = False) -> Iterator[click.Optio
 
     Args:
         command: ``server``, or ``server start``; a subcommand takes its group's flags, too.
-        only_own: leave the group's flags out of ``--help``: the command takes them only for the sake of others.
+        only_own: leave the group's flags out of ``--help``: they are taken only for the sake of others.
     """
     group = command.partition(" ")[0]
     for setting in SETTINGS:
@@ -174,11 +178,23 @@ def options_for(command: str, *, only_own: bool = False) -> Iterator[click.Optio
     )
 
 
+def flagless_for(command: str) -> Sequence[Setting]:
+    """The settings that matter to *command* and have only a variable and a place in the settings file."""
+    takers = {command, command.partition(" ")[0]}
+    return [setting for setting in SETTINGS if not setting.flags and takers & set(setting.commands)]
+
+
 class _Sections:
-    """Help in sections: a command's own options first, then the settings by group."""
+    """Help in sections: a command's own options first, then the settings by group.
+
+    Attributes:
+        without_flags: settings that matter to the command and have no flag.
+    """
+
+    without_flags: Sequence[Setting] = ()
 
     def format_sections(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {"Options": []} | {group: [] for group in GROUPS}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}
         for option in self.get_params(context):  # type: ignore[attr-defined]
             record = option.get_help_record(context)
             if record is None:
@@ -193,6 +209,9 @@ class _Sections:
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+        if self.without_flags:
+            with formatter.section("Settings without a flag"):
+                formatter.write_dl([(setting.path, _help_of(setting)) for setting in self.without_flags])
 
 
 class Command(_Sections, click.Command):
@@ -216,6 +235,8 @@ class Command(_Sections, click.Command):
         super().__init__(*args, **kwargs)
         self.aliases = tuple(aliases)
         self.params.extend(options_for(settings or str(self.name), only_own=only_own))
+        if not only_own:
+            self.without_flags = flagless_for(settings or str(self.name))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""

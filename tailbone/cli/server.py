@@ -8,6 +8,7 @@ import sys
 import click
 
 from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
+from tailbone.config import check_tailscale_environment
 
 
 @click.group(cls=Group, only_own=True)
@@ -26,11 +27,9 @@ def start(invocation: Invocation) -> None:
     The first login needs an auth key; without one, a login URL is printed. Logs go to standard output.
     """
     config = invocation.load(quiet=True)
-    from tailbone import log
-    from tailbone.tsnet.knobs import check_tailscale_environment
-
-    # Before anything loads the native library: a bad value would end the process there, without a Python error.
     check_tailscale_environment(os.environ)
+    from tailbone import log
+
     log.configure(config.log, stream=sys.stdout, secrets=[config.server.tailscale.authkey])
     for note in config.notes:
         log.get_logger().warn("settings", note=note)

@@ -1,7 +1,7 @@
 """Go's durations, as text and as numbers: ``1h30m``, ``500ms``, ``1.5h``.
 
-The rules are those of ``time.ParseDuration`` and ``Duration.String`` in Go's standard library, to the nanosecond,
-since settings files and requests written for them go on working. Pure functions.
+The rules are those of ``time.ParseDuration`` and ``Duration.String`` in Go's standard library, to the
+nanosecond, since settings files and requests written for them go on working. Pure functions.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def parse_duration(text: str) -> float:
         Seconds.
 
     Raises:
-        ValueError: *text* is no duration, or longer than Go can hold (about 292 years). The message is short and
-            does not repeat *text*.
+        ValueError: *text* is no duration, or longer than Go can hold (about 292 years). The message is
+            short and does not repeat *text*.
     """
     return parse_nanoseconds(text) / NANOSECONDS
 
@@ -110,7 +110,7 @@ def _fraction_of(digits: str, unit: int) -> int:
 
 
 def format_nanoseconds(nanoseconds: int) -> str:
-    """Write *nanoseconds* as a Go duration without needless zeros; :func:`parse_nanoseconds` reads it back."""
+    """Write *nanoseconds* as a Go duration without needless zeros, exactly."""
     if nanoseconds == 0:
         return "0s"
     sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)

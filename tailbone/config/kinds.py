@@ -1,7 +1,7 @@
 """Kinds of setting: how text and TOML values become checked Python values, and what each kind allows.
 
-A kind refuses a value by ``ValueError`` with a short reason that neither repeats the value nor names the setting:
-:mod:`tailbone.config.loading` adds both, and leaves the value out where it is secret.
+A kind refuses a value by ``ValueError`` with a short reason that neither repeats the value nor names the
+setting: :mod:`tailbone.config.loading` adds both, and leaves the value out where it is secret.
 Plain classes and lazy imports, since ``tailbone --help`` loads this module.
 """
 
@@ -37,6 +37,11 @@ class Kind:
     choices: tuple[str, ...] = ()
     is_list = False
     is_switch = False
+
+    @property
+    def brief(self) -> str:
+        """What is allowed, for a table."""
+        return self.allowed
 
     def parse(self, text: str) -> object:
         """The value that a flag's or variable's *text* means."""
@@ -179,6 +184,11 @@ class Duration(Kind):
         self._minimum_s = minimum_s
         self.allowed = f"a duration such as 20m, 1h30m or 500ms, {format_duration(minimum_s)} or longer"
 
+    @property
+    def brief(self) -> str:
+        """Without examples: the column repeats."""
+        return f"a duration, at least {format_duration(self._minimum_s)}" if self._minimum_s else "a duration"
+
     def parse(self, text: str) -> float:
         seconds = parse_duration(text.strip())
         if seconds < 0 <= self._minimum_s:
@@ -200,7 +210,7 @@ class Duration(Kind):
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"is {_toml_name(value)}, not text in quotes")
+        raise ValueError(f"is {_toml_name(value)}, not text in quotes")  # noqa: TRY004 - see the module
     return value
 
 
@@ -217,11 +227,11 @@ class Choice(Kind):
         try:
             return self._known[text.strip().lower()]
         except KeyError:
-            raise ValueError("is not one of them") from None
+            raise ValueError("is unknown") from None
 
 
 class Words(Kind):
-    """A list: in text, words between commas or white space; each is checked by *item*. Repetitions are dropped."""
+    """A list without repetitions; in text, words between commas or white space. *item* checks each."""
 
     is_list = True
 
@@ -238,7 +248,7 @@ class Words(Kind):
         if isinstance(value, str):
             return self.parse(value)
         if not isinstance(value, list):
-            raise ValueError(f"is {_toml_name(value)}, not a list")
+            raise ValueError(f"is {_toml_name(value)}, not a list")  # noqa: TRY004 - see the module
         return self._checked([_text(item) for item in value])
 
     def _checked(self, words: list[str]) -> tuple[str, ...]:
@@ -289,7 +299,7 @@ def ip_address(text: str) -> str:
 
 
 def host_name(text: str) -> str:
-    """A host name in lower case without its final dot, or an IP address: what a Host header may hold, less its port.
+    """A host name in lower case without its final dot, or an IP address.
 
     Names follow RFC 1123 section 2.1, and may hold underscores, since containers' names do.
     """

@@ -1,4 +1,7 @@
-"""From flags, variables, file and defaults to one checked :class:`Config`: the first that sets a setting wins."""
+"""From flags, variables, file and defaults to one checked :class:`Config`.
+
+The first of them that sets a setting wins.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,12 @@ from tailbone.config import sources
 from tailbone.config.kinds import BadItemError
 from tailbone.config.table import BY_PATH, SETTINGS, Setting
 from tailbone.errors import ConfigError
-from tailbone.redaction import redact
+from tailbone.redaction import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tailbone.config.model import Config
-
-_LONGEST_SHOWN = 60
 
 
 def load(
@@ -30,16 +31,17 @@ def load(
     """Make the settings of a run.
 
     Args:
-        flags: setting paths (``server.port``) and what was written behind their flags; a sequence where one was
-            repeated.
+        flags: setting paths (``server.port``) and what was written behind their flags; a sequence where
+            one was repeated.
         environ: the environment; the process's own by default.
         config_file: the file of ``--config``; else ``TB_CONFIG``, else ``$HOME/.tailbone.toml``.
-        isolated: for ``tailbone dev``, which must never touch production: no settings file but *config_file*, and
-            keys.bucket, keys.dir, keys.keyPath and server.tailscale.* from no variable, tailscale's own neither.
+        isolated: for ``tailbone dev``, which must never touch production: no settings file but
+            *config_file*; and keys.bucket, keys.dir, keys.keyPath and server.tailscale.* come from no
+            variable, tailscale's own neither.
 
     Raises:
-        ConfigError: a setting is unknown, malformed or contradicts another; the message names it and its source, and
-            says what is allowed. A secret value is never in it.
+        ConfigError: a setting is unknown, malformed or contradicts another; the message names it and its
+            source, and says what is allowed. A secret value is never in it.
     """
     environ = os.environ if environ is None else environ
     flags = flags or {}
@@ -71,7 +73,9 @@ def _read_settings_file(
     isolated: bool,
 ) -> tuple[Path, dict[str, Any]]:
     path: Path | None
-    if config_file:
+    if config_file is not None:
+        if not os.fspath(config_file):
+            raise ConfigError("flag --config: the name of the settings file is empty")
         path = Path(config_file)
     elif isolated:
         path = None
@@ -121,11 +125,7 @@ def _bad_value(setting: Setting, origin: str, value: object, error: ValueError) 
 def _shown(value: object) -> str:
     if isinstance(value, (list, dict)):
         return "its value"
-    text = redact(value) if isinstance(value, str) else str(value).lower()
-    if len(text) > _LONGEST_SHOWN:
-        text = f"{text[:_LONGEST_SHOWN]}…"
-    # Escapes control characters, so that a value can neither break the line nor command the terminal.
-    return f'"{text}"' if text.isprintable() else ascii(text)
+    return quote(value) if isinstance(value, str) else str(value).lower()
 
 
 def _nearest_choice(word: str, choices: Sequence[str]) -> str:
@@ -146,8 +146,8 @@ def _check_together(values: Mapping[str, Any], origins: Mapping[str, str]) -> No
     if rotate_s < wait_s:
         duration = BY_PATH[path].kind.show
         raise ConfigError(
-            f"keys.rotateEvery ({origins['keys.rotateEvery']}): {duration(rotate_s)} is shorter than the wait before "
-            f"a key signs ({path}, {duration(wait_s)}): no key would ever sign"
+            f"keys.rotateEvery ({origins['keys.rotateEvery']}): {duration(rotate_s)} is shorter than the "
+            f"wait before a key signs ({path}, {duration(wait_s)}): no key would ever sign"
         )
 
 

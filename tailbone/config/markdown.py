@@ -7,7 +7,7 @@ from tailbone.config.table import GROUPS, SETTINGS, Setting
 
 def settings_table_markdown() -> str:
     """One row a setting, in the order of ``--help``; a test keeps the README's copy equal to it."""
-    rows = ["| setting | flag | variable | default | what it does |", "|---|---|---|---|---|"]
+    rows = ["| setting | flag | variable | default | allowed | what it does |", "|---|---|---|---|---|---|"]
     rows += [_row(setting) for group in GROUPS for setting in SETTINGS if setting.group == group]
     return "\n".join(rows) + "\n"
 
@@ -20,6 +20,5 @@ def _row(setting: Setting) -> str:
         if setting.shown_default and not setting.default_text
         else setting.default_text
     )
-    allowed = "" if setting.kind.is_switch else f" Allowed: {setting.kind.allowed}."
-    cells = (f"`{setting.path}`", flags, variables, default, f"{setting.help}{allowed}")
+    cells = (f"`{setting.path}`", flags, variables, default, setting.kind.brief, setting.help)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,14 @@ if TYPE_CHECKING:
 FILE_NAME = ".tailbone.toml"
 CONFIG_VARIABLE = "TB_CONFIG"
 
-# What the Go program read besides TOML. Such a file is an error, never ignored: its settings would silently be gone.
+# What the Go program read besides TOML. Such a file is an error: its settings would silently be gone.
 _FOREIGN_SUFFIXES = (
     ".yaml", ".yml", ".json", ".ini", ".hcl", ".tfvars", ".env", ".dotenv", ".properties", ".props", ".prop",
 )  # fmt: skip
 
 # Variables that Kubernetes makes in every pod for a service whose name starts with "tb".
-_KUBERNETES_LINK = re.compile(
-    r"TB_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_.*)?)?)"
-)
+_KUBERNETES_LINK = re.compile(r"TB_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)")
+_KUBERNETES_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def file_in_home(environ: Mapping[str, str], notes: list[str]) -> Path | None:
@@ -40,19 +38,30 @@ def file_in_home(environ: Mapping[str, str], notes: list[str]) -> Path | None:
     home = environ.get("HOME", "")
     if not home:
         return None
-    foreign = [f".tailbone{suffix}" for suffix in ("", *_FOREIGN_SUFFIXES)]
+    ours = Path(home, FILE_NAME)
     try:
-        for name in foreign:
-            if Path(home, name).is_file():
-                raise ConfigError(
-                    f"{Path(home, name)}: settings are read from TOML only: move them to {Path(home, FILE_NAME)}"
-                )
-        path = Path(home, FILE_NAME)
-        return path if os.path.lexists(path) else None
+        for suffix in ("", *_FOREIGN_SUFFIXES):
+            foreign = Path(home, f".tailbone{suffix}")
+            if _is_there(foreign) and not foreign.is_dir():
+                raise ConfigError(f"{foreign}: settings are read from TOML only: move them to {ours}")
+        return ours if _is_there(ours) else None
     except PermissionError:
-        # A daemon that runs as another user than whose HOME it inherited: setpriv and su without "-" leave it so.
+        # The daemon runs as another user than the one whose HOME it inherited, as setpriv and su leave it.
         notes.append(f"{home} (HOME) cannot be searched by this user: no settings file is read from it")
         return None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something has this name, be it a link that leads nowhere.
+
+    Raises:
+        PermissionError: its folder cannot be searched; pathlib's own tests hide that in newer Pythons.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -90,7 +99,7 @@ def _toml(path: Path) -> dict[str, Any]:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: not UTF-8 text, as TOML must be") from None
     except tomllib.TOMLDecodeError as error:
-        # tomllib's messages hold a position and at most one character or a key's name of the file, never a value.
+        # tomllib's messages hold a position, at most one character, or a key's name: never a value.
         raise ConfigError(f"{path}{_position(str(error))}") from None
 
 
@@ -160,14 +169,16 @@ def fallback_value(setting: Setting, environ: Mapping[str, str], *, isolated: bo
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A note for each TB_ variable that sets nothing.
 
-    Not an error, unlike an unknown name in the file: the file is ours alone, while variables with this prefix can be
-    another program's, and Kubernetes makes some for services called tb-something.
+    Not an error, unlike an unknown name in the file: the file is ours alone, while variables with this prefix
+    can be another program's, and Kubernetes makes some for services called tb-something.
     """
     notes = []
     for variable in sorted(environ):
         if not variable.startswith(VARIABLE_PREFIX) or variable in BY_VARIABLE or variable == CONFIG_VARIABLE:
             continue
-        if environ[variable] and not _KUBERNETES_LINK.fullmatch(variable):
+        value = environ[variable]
+        of_kubernetes = _KUBERNETES_LINK.fullmatch(variable) or _KUBERNETES_ADDRESS.fullmatch(value)
+        if value and not of_kubernetes:
             notes.append(f"variable {variable} sets nothing{_nearest_variable(variable)}")
     return notes
 

@@ -1,6 +1,7 @@
 """The table of all settings: the only place that names their flags, variables, kinds, defaults and help.
 
-Nothing here may be slow to import: ``tailbone --help`` reads it. So the rows are named tuples, not msgspec structs.
+Nothing here may be slow to import: ``tailbone --help`` reads it. So the rows are named tuples, not msgspec's
+structs.
 """
 
 from __future__ import annotations
@@ -120,10 +121,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         path="server.allowedHosts",
         kind=Words(
-            Text("host names or addresses, without scheme and port", check=kinds.host_name, metavar="HOST")
+            Text("names or addresses, without scheme and port", check=kinds.host_name, metavar="HOST")
         ),
         default=(),
-        help="Further names by which callers may address the issuer. The node's own names and addresses always work.",
+        help="Further names by which callers may address the issuer, besides the node's own.",
         group=ISSUER,
         flags=("--allowed-host",),
         commands=_SERVING,
@@ -134,10 +135,11 @@ SETTINGS: tuple[Setting, ...] = (
         default=1024,
         help="Connections that one listener takes at a time; more are reset.",
         group=ISSUER,
+        commands=_SERVING,
     ),
     Setting(
         path="keys.issuer",
-        kind=Text("any text; verifiers outside your network want an https URL", metavar="ISSUER"),
+        kind=Text("any text", metavar="ISSUER"),
         default="tailbone",
         help="The claim iss of every token. Verifiers in the cloud want an https URL here.",
         group=ISSUER,
@@ -159,10 +161,11 @@ SETTINGS: tuple[Setting, ...] = (
         default=5.0,
         help="How far iat and nbf lie in the past, for verifiers whose clock is behind.",
         group=ISSUER,
+        commands=_SERVING,
     ),
     Setting(
         path="issuer.audiences",
-        kind=Words(Text("audiences", metavar="AUDIENCE")),
+        kind=Words(Text("any words", metavar="AUDIENCE")),
         default=(),
         help="Audiences that callers may ask for (claim aud). Without any, tokens have no aud.",
         group=ISSUER,
@@ -175,15 +178,16 @@ SETTINGS: tuple[Setting, ...] = (
         default=False,
         help="Give tokens to nodes that other tailnets share into this one, too.",
         group=ISSUER,
+        commands=_SERVING,
     ),
     # --- keys and their publication
     Setting(
         path="keys.bucket",
         kind=Text(
-            "the name of an S3 bucket, or file:///some/dir", check=kinds.bucket, empty=True, metavar="BUCKET"
+            "an S3 bucket's name, or file:///some/dir", check=kinds.bucket, empty=True, metavar="BUCKET"
         ),
         default="",
-        help="Where the public keys (JWKS) are published: an S3 bucket's name, or file:///some/dir.",
+        help="Where the public keys (JWKS) are published. Without it only this server shows them.",
         group=KEYS,
         flags=("--bucket",),
         commands=_KEEPING,
@@ -211,9 +215,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="keys.size",
-        kind=OneOfNumbers((2048, 3072, 4096), name="a key size", metavar="BITS"),
+        kind=OneOfNumbers((2048, 3072, 4096), name="a key size", metavar="2048|3072|4096"),
         default=2048,
-        help="Bits of a new RSA key: 2048, 3072 or 4096.",
+        help="Bits of a new RSA key.",
         group=KEYS,
         flags=("-s", "--size"),
         commands=(*_SERVING, "keys generate"),
@@ -235,6 +239,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="tb",
         help="Start of a new key's id: PREFIX-UNIXTIME.",
         group=KEYS,
+        commands=_SERVING,
     ),
     Setting(
         path="keys.maxAge",
@@ -242,14 +247,16 @@ SETTINGS: tuple[Setting, ...] = (
         default=300.0,
         help="How long others may cache the JWKS (Cache-Control), and how often the server reads it again.",
         group=KEYS,
+        commands=_SERVING,
     ),
     Setting(
         path="keys.activateAfter",
         kind=Duration(0),
         default=None,
         default_text="keys.maxAge",
-        help="How long a key is published before it signs. Less than keys.maxAge makes verifiers meet unknown keys.",
+        help="How long a key is published before it signs. Below keys.maxAge, verifiers meet unknown keys.",
         group=KEYS,
+        commands=_SERVING,
     ),
     Setting(
         path="keys.rotateEvery",
@@ -258,20 +265,20 @@ SETTINGS: tuple[Setting, ...] = (
         default_text="0, never",
         help="How often the server makes the next key and retires the last one by itself.",
         group=KEYS,
+        commands=_SERVING,
     ),
     Setting(
         path="keys.conditionalWrites",
         kind=Switch(),
         default=True,
-        help="False only for a store without If-Match, and only while this server is the bucket's one writer.",
+        help="False only for a store without If-Match, and while this server is the bucket's only writer.",
         group=KEYS,
+        commands=_SERVING,
     ),
     # --- the node
     Setting(
         path="server.tailscale.authkey",
-        kind=Text(
-            "an auth key from the admin console", pattern=r"\S+", name="one word", empty=True, metavar="KEY"
-        ),
+        kind=Text("an auth key", pattern=r"\S+", name="one word", empty=True, metavar="KEY"),
         default="",
         help="Auth key for the first login; later the state folder is enough. Better given as a variable: "
         "other users can read flags in the list of processes.",
@@ -348,7 +355,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.tailscale.loopback",
         kind=Choice("auto", "on", "off"),
         default="auto",
-        help="Settings for a tailnet on this machine's loopback; auto: when the control URL is a loopback address.",
+        help="Settings for a tailnet on this machine alone; auto: where the control URL is on loopback.",
         group=TAILNET,
         flags=("--ts-loopback",),
         commands=("server",),
@@ -377,8 +384,9 @@ SETTINGS: tuple[Setting, ...] = (
         path="admin.access",
         kind=Choice("acl", "grant"),
         default="acl",
-        help="Who may use the admin API: acl, whoever reaches the port; grant, whom the tailnet's policy gives a role.",
+        help="Who may use the admin API: acl, whoever reaches the port; grant, whom the policy gives a role.",
         group=ADMIN,
+        commands=_SERVING,
     ),
     Setting(
         path="admin.capability",
@@ -386,6 +394,7 @@ SETTINGS: tuple[Setting, ...] = (
         default="tailbone.dev/cap/admin",
         help="The capability that grants roles in the tailnet's policy.",
         group=ADMIN,
+        commands=_SERVING,
     ),
     # --- the admin API's client
     Setting(
@@ -421,8 +430,8 @@ SETTINGS: tuple[Setting, ...] = (
         path="log.level",
         kind=Choice("trace", "debug", "info", "warn", "error", metavar="LEVEL"),
         default="info",
-        help="Least level that is logged: trace, debug, info, warn or error; trace adds tailscale's own log, and "
-        "tracebacks to errors.",
+        help="Least level that is logged: trace, debug, info, warn or error. At trace, tailscale's own log "
+        "is there, too, and errors have tracebacks.",
         group=GENERAL,
         flags=("--log-level",),
         commands=(EVERYWHERE,),
@@ -442,6 +451,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=False,
         help="No colours in the log; there are none anyway where it is not a terminal.",
         group=GENERAL,
+        commands=_SERVING,
     ),
 )
 
