@@ -127,9 +127,17 @@ class UnknownPathError(RequestError):
 
 
 class MethodNotAllowedError(RequestError):
-    """The path exists, the method does not."""
+    """The path exists, the method does not.
+
+    Attributes:
+        allow: the methods that do, as the Allow field lists them (RFC 9110 section 10.2.1).
+    """
 
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str = "", detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.allow = allow
 
 
 class RequestTimeoutError(RequestError):
