@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The claims of a token, in the order they are written (RFC 7519 section 4.1, and tailbone's own).
 
-    ``user`` and ``display_name`` are there for people, ``tags`` for tagged nodes; ``aud`` where one was granted.
+    ``user`` and ``display_name`` are there for people, ``tags`` for tagged nodes, ``aud`` where granted.
     """
 
     iss: str
@@ -43,8 +43,8 @@ def build(
 ) -> Claims:
     """Write down what a token says.
 
-    ``exp`` counts from now. ``iat`` and ``nbf`` lie ``backdate_s`` before it: verifiers without leeway refuse a
-    token from a clock that is a second ahead of theirs.
+    ``exp`` counts from now. ``iat`` and ``nbf`` lie ``backdate_s`` before it: verifiers without leeway refuse
+    a token from a clock that is a second ahead of theirs.
 
     Args:
         identity: the caller.

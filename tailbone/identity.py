@@ -11,11 +11,11 @@ import msgspec
 from tailbone.errors import UnknownCallerError
 
 TEXT_LIMIT: Final = 512
-"""The longest login or display name, in characters. An e-mail address has at most 254 (RFC 5321 section 4.5.3.1)."""
+"""The longest name, in characters. An e-mail address has at most 254 (RFC 5321 section 4.5.3.1)."""
 
 _REPLACEMENT: Final = "\ufffd"
-# Cc controls, Cf invisible and direction-changing characters, Cs halves of pairs, Zl and Zp line ends: what could
-# make one name look like another, or break a log line or a header that a token's reader builds from the claim.
+# Cc controls, Cf invisible and direction-changing characters, Cs halves of pairs, Zl and Zp line ends: what
+# could make one name look like another, or break a log line or a header that a reader of the token writes.
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _STABLE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -51,8 +51,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def decode(cls, answer: bytes | str) -> Identity:
         """Read the JSON answer of the native whois.
 
-        Names come from a login provider or from the node itself: each character that could deceive a reader is
-        replaced by U+FFFD, which no clean name holds, so that cleaning never turns one name into another.
+        Names come from a login provider or from the node itself: each character that could deceive a reader
+        is replaced by U+FFFD, which no clean name holds: cleaning never turns one name into another.
 
         Args:
             answer: one JSON object, as design.md's ``tb_whois`` gives it; unknown members are ignored.
@@ -76,12 +76,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subject(self) -> str:
-        """``user:<user id>``, or ``node:<stable node id>`` for a tagged node: names can be reused, ids cannot."""
+        """``user:<user id>``, or ``node:<stable node id>`` for a tagged node.
+
+        Names can be reused, ids cannot.
+        """
         return f"node:{self.node_id}" if self.tags else f"user:{self.user_id}"
 
 
 def safe_text(text: str) -> str:
-    """Give ``text`` with every deceiving character replaced by U+FFFD, at most ``TEXT_LIMIT`` characters long."""
+    """Give ``text`` with every deceiving character replaced by U+FFFD, cut to ``TEXT_LIMIT`` characters."""
     if text.isprintable() and len(text) <= TEXT_LIMIT:
         return text
     cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + _REPLACEMENT
@@ -89,8 +92,9 @@ def safe_text(text: str) -> str:
 
 
 def _with_safe_text(identity: Identity) -> Identity:
-    names = (identity.node, identity.login, identity.display_name, *identity.tags)
-    if all(name.isprintable() and len(name) <= TEXT_LIMIT for name in names):
+    # Nearly every answer is clean: one look at all its names together.
+    names = identity.node + identity.login + identity.display_name + "".join(identity.tags)
+    if names.isprintable() and len(names) <= TEXT_LIMIT:
         return identity
     return msgspec.structs.replace(
         identity,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING, Protocol
+from binascii import b2a_base64
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,28 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tailbone.identity import Identity
+    from tailbone.keys.ring import KeyRing
+    from tailbone.keys.signing_key import SigningKey
 
-
-class SigningKey(Protocol):
-    """A private key, wherever it lives."""
-
-    @property
-    def kid(self) -> str:
-        """The id that verifiers find its public half by."""
-
-    @property
-    def algorithm(self) -> str:
-        """The JWS algorithm (RFC 7518 section 3.1)."""
-
-    async def sign(self, data: bytes) -> bytes:
-        """Give the JWS signature over ``data``."""
-
-
-class KeyRing(Protocol):
-    """The keys of this moment; a new moment has a new ring."""
-
-    def require(self) -> SigningKey:
-        """Give the key that signs now, or raise NoSigningKeyError."""
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +102,7 @@ class Issuer:
         )
 
     def _header_of(self, key: SigningKey) -> bytes:
-        """Give the encoded JOSE header and its dot; made once per key, since it is the same for all its tokens."""
+        """Give the encoded JOSE header and its dot, the same for all tokens of a key."""
         if key is not self._header_key:
             header = self._encode({"alg": key.algorithm, "kid": key.kid, "typ": "JWT"})
             self._header = _base64url(header) + b"."
@@ -129,5 +111,5 @@ class Issuer:
 
 
 def _base64url(data: bytes) -> bytes:
-    """Encode as RFC 7515 section 2 says: URL-safe alphabet, no padding."""
-    return urlsafe_b64encode(data).rstrip(b"=")
+    """Encode as RFC 7515 section 2 says, without padding; the base64 module takes twice as long."""
+    return b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=")

@@ -22,7 +22,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         issuer: the claim ``iss``.
-        expiry_s: the lifetime of a token that asks for none, and the longest that may be asked for, in seconds.
+        expiry_s: lifetime in seconds where none is asked for, and the longest that may be.
         backdate_s: how far ``iat`` and ``nbf`` lie before now, in seconds.
         audiences: which audiences may be asked for.
         allow_shared: whether a node shared in from another tailnet gets a token.

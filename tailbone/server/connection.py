@@ -29,61 +29,81 @@ WRITE_TIME_S: Final = 10.0
 LINGER_TIME_S: Final = 2.0
 """How long the rest of a refused request is read and thrown away (RFC 9112 section 9.6)."""
 
+LINGER_LIMIT: Final = 1024 * 1024
+"""How much of it, in bytes."""
+
 BUFFER_LIMIT: Final = 64 * 1024
 """How much of what a client sends ahead is held, in bytes."""
 
-_LINGER_LIMIT: Final = 1024 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSE: Final = b"Connection: close\r\n"
+_KEEP: Final = b"Connection: keep-alive\r\n"
 _NEVER: Final = float("inf")
-_STATUS_LINES: Final = {
-    status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
+_STATUS_LINES: Final[dict[int, bytes]] = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
 }
 
 
 class _EndOfStreamError(Exception):
-    """The client ended its side where a request might have begun."""
+    """No further request comes on this connection."""
 
 
-class Exchange(Http):  # type: ignore[misc]  # Sanic's metaclass hides its types
+class Exchange(Http):
     """Requests and answers of one connection, one after the other.
 
-    Takes the place of Sanic's parser, which guesses, and of its request and response objects, which cost more than
-    all else that a token needs besides its signature. What stays Sanic's: sockets, buffer, backpressure, closing.
+    Takes the place of Sanic's parser, which guesses, and of its request and response objects, which cost
+    more than all else that a token needs besides its signature. Backpressure and closing stay Sanic's.
     """
 
     protocol: Connection
 
     async def http1(self) -> None:
         """Serve requests until one side wants no more."""
-        protocol = self.protocol
+        connection = self.protocol
         try:
             while self.keep_alive:
-                try:
-                    head = await self._request()
-                except RequestError as error:
-                    self._refuse(error)
-                    return
+                head = await self._request()
                 self.stage = Stage.HANDLER
-                protocol.deadline = _NEVER
-                response = await protocol.endpoints.answer(head, protocol.peername)
-                self.keep_alive = head.keep_alive and not protocol.draining
+                connection.deadline = _NEVER
+                response = await connection.endpoints.answer(head, connection.peername)
+                self.keep_alive = head.keep_alive and not connection.draining
                 await self._respond(head, response)
                 if self.recv_buffer:
                     # A pipelining client waits its turn like everybody else.
                     await asyncio.sleep(0)
         except _EndOfStreamError:
             return
+        except RequestError as error:
+            # Where a next request would begin is not known: the connection ends.
+            response = connection.endpoints.refuse(error, connection.peername)
+            connection.write(_formatted(response, _CLOSE, response.body))
+            connection.linger()
+        else:
+            if self.recv_buffer:
+                connection.linger()
 
     async def _request(self) -> Head:
-        """Receive one whole request."""
-        protocol, buffer = self.protocol, self.recv_buffer
+        """Receive one whole request; of its body only that it is well-formed."""
+        connection, buffer = self.protocol, self.recv_buffer
         self.stage = Stage.IDLE
-        protocol.deadline = protocol.loop.time() + IDLE_TIME_S
+        connection.deadline = connection.loop.time() + IDLE_TIME_S
         while not buffer:
             await self._more()
         self.stage = Stage.REQUEST
-        protocol.deadline = protocol.loop.time() + REQUEST_TIME_S
-        first, searched = True, 0
+        connection.deadline = connection.loop.time() + REQUEST_TIME_S
+        end = await self._head_end()
+        head = connection.parsed(bytes(buffer[:end]))
+        del buffer[: end + 4]
+        if head.has_body:
+            body = Body(head.length)
+            if head.expects_continue and not buffer:
+                connection.write(_CONTINUE)
+            while not body.skip(buffer):
+                await self._more()
+        return head
+
+    async def _head_end(self) -> int:
+        buffer, searched, first = self.recv_buffer, 0, True
         while True:
             if first and buffer.startswith(b"\r\n"):
                 # RFC 9112 section 2.2: one empty line before a request is ignored.
@@ -91,56 +111,35 @@ class Exchange(Http):  # type: ignore[misc]  # Sanic's metaclass hides its types
                 first = False
             end = head_end(buffer, searched)
             if end >= 0:
-                break
+                return end
             searched = len(buffer)
-            await self._more()
-        head = protocol.parsed(bytes(buffer[:end]))
-        del buffer[: end + 4]
-        if head.has_body:
-            await self._skip_body(head)
-        return head
-
-    async def _skip_body(self, head: Head) -> None:
-        body, buffer = Body(head.length), self.recv_buffer
-        if head.expects_continue and not buffer:
-            self.protocol.transport.write(_CONTINUE)
-        while not body.skip(buffer):
             await self._more()
 
     async def _more(self) -> None:
         """Wait until more has arrived."""
-        protocol = self.protocol
-        if protocol.ended:
-            if self.stage is Stage.IDLE:
-                raise _EndOfStreamError
+        if not self.protocol.ended:
+            await self.protocol.receive_more()
+        elif self.stage is Stage.IDLE:
+            raise _EndOfStreamError
+        else:
             raise MalformedRequestError("the request ends before it is complete")
-        await self._receive_more()
 
     async def _respond(self, head: Head, response: Response) -> None:
         self.stage = Stage.RESPONSE
-        protocol = self.protocol
-        if not protocol.writable:
-            protocol.deadline = protocol.loop.time() + WRITE_TIME_S
-            await protocol.until_writable()
-        connection = b"" if self.keep_alive else b"Connection: close\r\n"
+        connection = self.protocol
+        if not connection.writable:
+            connection.deadline = connection.loop.time() + WRITE_TIME_S
+            await connection.until_writable()
+        persistence = b"" if self.keep_alive else _CLOSE
         if self.keep_alive and head.persist_by_field:
-            connection = b"Connection: keep-alive\r\n"
-        protocol.transport.write(
-            _formatted(response, connection, b"" if head.method == "HEAD" else response.body)
-        )
-
-    def _refuse(self, error: RequestError) -> None:
-        """Answer what is no request; where the next one begins is not known, so the connection ends."""
-        response = self.protocol.endpoints.refuse(error)
-        self.keep_alive = False
-        self.protocol.transport.write(_formatted(response, b"Connection: close\r\n", response.body))
-        self.protocol.linger()
+            persistence = _KEEP
+        connection.write(_formatted(response, persistence, b"" if head.method == "HEAD" else response.body))
 
 
-def _formatted(response: Response, connection: bytes, body: bytes) -> bytes:
+def _formatted(response: Response, persistence: bytes, body: bytes) -> bytes:
     length = b"" if response.status == 304 else b"Content-Length: %d\r\n" % len(response.body)
     return b"".join(
-        (_STATUS_LINES[response.status], _date(), response.fields, length, connection, b"\r\n", body)
+        (_STATUS_LINES[response.status], _date(), response.fields, length, persistence, b"\r\n", body)
     )
 
 
@@ -150,7 +149,7 @@ _date_second = 0
 
 def _date() -> bytes:
     """Give the Date line (RFC 9110 section 6.6.1), made once a second."""
-    global _date_line, _date_second  # noqa: PLW0603
+    global _date_line, _date_second
     second = int(time.time())
     if second != _date_second:
         _date_line = f"Date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
@@ -168,23 +167,25 @@ class Owner(Protocol):
         """Hear that a connection has ended."""
 
 
-class Connection(HttpProtocol):  # type: ignore[misc]  # likewise
+class Connection(HttpProtocol):
     """The transport's side of a connection.
 
     Attributes:
-        deadline: when ``expire`` has to be called, in the loop's time; the server looks at all of them once a second,
-            which costs nothing for each request.
+        endpoints: what answers its requests.
         peername: what the transport calls the other end.
+        deadline: when ``expire`` has to be called, in the loop's time. The server looks at all of them
+            once a second, so that no request pays for a timer.
         ended: the client sends no more; it may still read.
     """
 
-    HTTP_CLASS = Exchange
     __slots__ = (
         "_discarded",
         "_last_head",
         "_last_parsed",
         "_lingering",
+        "_link",
         "_owner",
+        "_paused",
         "_waiter",
         "deadline",
         "ended",
@@ -200,6 +201,8 @@ class Connection(HttpProtocol):  # type: ignore[misc]  # likewise
         self.deadline = _NEVER
         self.peername: Any = None
         self.ended = False
+        self._link: asyncio.Transport
+        self._paused = False
         self._lingering = False
         self._discarded = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -214,11 +217,16 @@ class Connection(HttpProtocol):  # type: ignore[misc]  # likewise
     @property
     def writable(self) -> bool:
         """Whether the client keeps up with its answers."""
-        return bool(self._can_write.is_set())
+        return self._can_write.is_set()
 
     async def until_writable(self) -> None:
         """Wait until the client has read what it was sent."""
         await self._can_write.wait()
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, unless the client is gone."""
+        if not self._link.is_closing():
+            self._link.write(data)
 
     def parsed(self, head: bytes) -> Head:
         """Read a head; a client that repeats its request byte for byte, as most do, pays for it once."""
@@ -229,18 +237,21 @@ class Connection(HttpProtocol):  # type: ignore[misc]  # likewise
 
     async def connection_task(self) -> None:
         """Serve the connection, and close it."""
-        self._http = Exchange(self)
+        self._http = Exchange(self)  # type: ignore[no-untyped-call]
         try:
             await self._http.http1()
+        except Exception as error:  # noqa: BLE001  logged; nothing sensible can be sent any more
+            self.endpoints.refuse(error, self.peername)
         finally:
             self._task = None
             if not self._lingering:
                 self.close()
 
     async def receive_more(self) -> None:
-        """Wait until more has arrived, or until ``expire`` or the end of the stream."""
-        if len(self.recv_buffer) >= BUFFER_LIMIT:
-            self.transport.resume_reading()
+        """Wait until more has arrived, the client has ended its side, or ``expire`` raises here."""
+        if self._paused:
+            self._paused = False
+            self._link.resume_reading()
         self._waiter = self.loop.create_future()
         try:
             await self._waiter
@@ -248,35 +259,34 @@ class Connection(HttpProtocol):  # type: ignore[misc]  # likewise
             self._waiter = None
 
     def check_timeouts(self) -> None:
-        """Do nothing: Sanic's limits start anew with each byte, which a slow client can go on for ever with."""
+        """Do nothing: Sanic's limits begin anew with each byte, which a slow client can go on sending."""
 
     def expire(self) -> None:
-        """End what has lasted too long."""
-        self.deadline = _NEVER
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            # An answer that nobody reads, or the rest of a refused request.
-            self.abort()
-        elif self._http.stage is Stage.REQUEST:
-            waiter.set_exception(
-                RequestTimeoutError(f"the request was not complete after {REQUEST_TIME_S:g} s")
-            )
-        else:
-            waiter.set_exception(_EndOfStreamError)
+        """End what has lasted past its deadline."""
+        stage = self._http.stage
+        if self._lingering or stage is Stage.RESPONSE:
+            self.deadline = _NEVER
+            self.abort()  # type: ignore[no-untyped-call]
+        elif self._waiter is not None and not self._waiter.done():
+            self.deadline = _NEVER
+            late: Exception = _EndOfStreamError()
+            if stage is Stage.REQUEST:
+                late = RequestTimeoutError(f"the request was not complete after {REQUEST_TIME_S:g} s")
+            self._waiter.set_exception(late)
 
     def linger(self) -> None:
         """End our side, and read on for a while.
 
         A close with bytes unread is a reset, which can overtake the answer and erase it.
         """
-        self._lingering = True
         self.recv_buffer.clear()
-        if self.ended or self.transport.is_closing():
-            self.close()
+        if self.ended or self._link.is_closing():
             return
+        self._lingering = True
         self.deadline = self.loop.time() + LINGER_TIME_S
-        self.transport.write_eof()
-        self.transport.resume_reading()
+        self._link.write_eof()
+        if self._paused:
+            self._link.resume_reading()
 
     def finish(self) -> None:
         """End the connection if nothing is under way on it (called while draining)."""
@@ -289,23 +299,25 @@ class Connection(HttpProtocol):  # type: ignore[misc]  # likewise
 
     def connection_made(self, transport: Any) -> None:
         """Begin."""
+        self._link = transport
         self.peername = transport.get_extra_info("peername")
-        super().connection_made(transport)
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in."""
         if self._lingering:
             self._discarded += len(data)
-            if self._discarded > _LINGER_LIMIT:
-                self.abort()
+            if self._discarded > LINGER_LIMIT:
+                self.abort()  # type: ignore[no-untyped-call]
             return
         self.recv_buffer += data
-        if len(self.recv_buffer) >= BUFFER_LIMIT:
-            self.transport.pause_reading()
+        if len(self.recv_buffer) >= BUFFER_LIMIT and not self._paused:
+            self._paused = True
+            self._link.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
-        """Go on answering a client that ended its side only: what it asked for is still wanted."""
+        """Go on answering a client that ended only its side: what it asked for is still wanted."""
         self.ended = True
         if self._lingering:
             self.close()
@@ -314,7 +326,7 @@ class Connection(HttpProtocol):  # type: ignore[misc]  # likewise
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop."""
-        super().connection_lost(exc)
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
         self._owner.left()
 
     def _wake(self) -> None:

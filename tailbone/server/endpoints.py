@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -14,6 +14,7 @@ from tailbone.errors import (
     UnknownPathError,
     WrongHostError,
 )
+from tailbone.identity import safe_text
 from tailbone.server.hosts import AllowedHosts
 from tailbone.server.query import parse_query
 from tailbone.server.statuses import status_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from tailbone.identity import Identity
     from tailbone.issuer import Issuer
+    from tailbone.log import Logger
     from tailbone.server.strict_http import Head
 
 ISSUE_PATH: Final = "/issue"
@@ -34,14 +36,6 @@ _JSON: Final = b"Content-Type: application/json\r\n"
 _JSON_NO_STORE: Final = _JSON + b"Cache-Control: no-store\r\n"
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Log(Protocol):
-    """The part of a structlog logger that is used here."""
-
-    def info(self, event: str, **facts: Any) -> Any: ...
-    def warning(self, event: str, **facts: Any) -> Any: ...
-    def error(self, event: str, **facts: Any) -> Any: ...
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -99,7 +93,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     max_age_s: float
     version: str
     commit: str
-    log: Log
+    log: Logger
+    audit: Logger
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -136,37 +131,42 @@ class Endpoints:
             head: the request.
             peername: the transport's name of the other end, which says who the caller is.
         """
-        route = self._routes.get(head.path)
         try:
-            if route is None:
-                raise UnknownPathError(f"no such path; there are {self._known_paths}")
-            if head.method not in route.methods:
-                raise MethodNotAllowedError(f"{head.path} takes {route.allow}")
-            return await route.answer(head, peername)
+            return await self._route(head)(head, peername)
         except Exception as error:  # noqa: BLE001  logged with its traceback, and answered as 500
-            allow = route.allow if isinstance(error, MethodNotAllowedError) and route is not None else ""
-            return self.refuse(error, allow=allow, path=head.path)
+            return self.refuse(error, peername, path=head.path)
 
-    def refuse(self, error: Exception, *, allow: str = "", **facts: Any) -> Response:
+    def refuse(self, error: Exception, peername: Any, **facts: Any) -> Response:
         """Log why a request fails, and give what its sender is told: never an inner exception's text.
 
         Args:
             error: why.
-            allow: the methods that the path takes, for 405.
+            peername: who sent it, as far as the transport knows.
             facts: more for the log line.
         """
         log = self._sources.log
+        facts["peer"] = _shown(peername)
         if not isinstance(error, TailboneError):
             log.error("request failed", code="internal", exc_info=error, **facts)
             return Response(500, _encode(_Refusal("internal", "internal error; the server's log has it")))
         status = status_of(error)
         if error.detail:
             facts["detail"] = error.detail
-        # 403 and 421 may be an attack, 5xx is our side; a slip of a client's is neither.
+        # 403 and 421 may be an attack, and 5xx is our side; a slip of a client's is neither.
         write = log.error if status == 500 else log.warning if status in (403, 421, 503) else log.info
         write("request refused", code=error.code, status=status, **facts)
-        fields = _JSON_NO_STORE + (f"Allow: {allow}\r\n".encode("ascii") if allow else b"")
+        fields = _JSON_NO_STORE
+        if isinstance(error, MethodNotAllowedError) and error.allow:
+            fields += f"Allow: {error.allow}\r\n".encode("ascii")
         return Response(status, _encode(_Refusal(error.code, error.message)), fields)
+
+    def _route(self, head: Head) -> Callable[[Head, Any], Awaitable[Response]]:
+        route = self._routes.get(head.path)
+        if route is None:
+            raise UnknownPathError(f"no such path; there are {self._known_paths}")
+        if head.method not in route.methods:
+            raise MethodNotAllowedError(f"{head.path} takes {route.allow}", allow=route.allow)
+        return route.answer
 
     async def _issue(self, head: Head, peername: Any) -> Response:
         sources = self._sources
@@ -181,9 +181,9 @@ class Endpoints:
             sources.issuer.admit(identity)
             issued = await sources.issuer.issue(identity, parse_query(head.query))
         except TailboneError as error:
-            return self.refuse(error, path=head.path, sub=identity.subject, node=identity.node)
+            return self.refuse(error, peername, path=head.path, sub=identity.subject, node=identity.node)
         # The line is written before the token leaves: no token without its line.
-        sources.log.info(
+        sources.audit.info(
             "token issued", sub=issued.sub, kid=issued.kid, jti=issued.jti, aud=issued.aud, node=issued.node
         )
         return Response(200, _encode(_Answer(issued.token, issued.expires_at)))
@@ -209,3 +209,9 @@ class Endpoints:
         if etag in known or "*" in known:
             return Response(304, b"", fields)
         return Response(200, document, _JSON + fields)
+
+
+def _shown(peername: Any) -> str:
+    """Give the transport's name of the other end as one printable word."""
+    text = peername.decode("ascii", "replace") if isinstance(peername, bytes) else str(peername or "")
+    return safe_text(text.lstrip("\0"))

@@ -31,7 +31,7 @@ class AllowedHosts:
         self._known: set[str] = set()
 
     def __contains__(self, host: object) -> bool:
-        """Say whether a Host field (host, or host and port) is one of them, in any case, with or without final dot."""
+        """Say whether a Host field means one of them, in any case, with or without a final dot."""
         if host in self._known:
             return True
         if not isinstance(host, str) or not self._matches(host):

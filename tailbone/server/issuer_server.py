@@ -11,7 +11,7 @@ import msgspec
 from sanic import Sanic
 
 from tailbone.server.connection import Connection
-from tailbone.server.endpoints import Endpoints, Log, Sources
+from tailbone.server.endpoints import Endpoints, Sources
 
 if TYPE_CHECKING:
     import socket
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
     from tailbone.identity import Identity
     from tailbone.issuer import Issuer
+    from tailbone.log import Logger
 
 BACKLOG: Final = 4096
 """How many connections may wait to be accepted: connect on a full Unix backlog fails at once."""
 
+IDLE_GRACE_S: Final = 0.1
+"""How long idle connections stay open while draining, in seconds."""
+
 _SWEEP_S: Final = 1.0
-_IDLE_GRACE_S: Final = 0.1
 
 _numbers = itertools.count(1)
 
@@ -50,7 +53,8 @@ class IssuerServer:
         max_age_s: float,
         version: str,
         commit: str,
-        log: Log,
+        log: Logger,
+        audit: Logger | None = None,
         notes: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """Make a server that listens nowhere yet.
@@ -58,13 +62,15 @@ class IssuerServer:
         Args:
             issuer: makes the tokens.
             identify: from the transport's ``peername`` to who that is; raises UnknownCallerError.
-            hosts: the Host fields that mean this server: its addresses, its short and full DNS name, allowed hosts.
+            hosts: the Host fields that mean this server: addresses, short and full DNS name, allowed hosts.
             readiness: why no token could be issued now; nothing means ready.
             jwks: the last good copy of the published JWKS.
             max_age_s: how long that may be cached, in seconds.
             version: for ``/_healthz``.
             commit: for ``/_healthz``.
-            log: a structlog logger: one line for each token and for each refusal.
+            log: gets one line for each refusal.
+            audit: gets one line for each token, before it leaves; if it raises, the token does not leave
+                (``get_logger(strict=True)`` does when the line cannot be written). ``log`` by default.
             notes: what ``/_readyz`` mentions without being less ready, such as ``jwks: stale``.
         """
         self.endpoints = Endpoints(
@@ -79,13 +85,15 @@ class IssuerServer:
                 version=version,
                 commit=commit,
                 log=log,
+                audit=log if audit is None else audit,
             )
         )
         self.draining = False
         self._server: AsyncioServer | None = None
         self._app: Any = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._empty = asyncio.Event()
+        self._left = asyncio.Event()
+        self._closed = asyncio.Event()
 
     async def start(self, listening: socket.socket) -> None:
         """Serve ``listening``, a bound stream socket; it accepts when this returns."""
@@ -99,62 +107,68 @@ class IssuerServer:
         app.config.update(ACCESS_LOG=False, AUTO_EXTEND=False, MOTD=False)
         app.ctx.owner = self
         self._app = app
-        # No app.startup(): it rewrites Sanic's methods from their source, which works once per process, and wants
-        # routes; a Connection uses neither.
+        # No app.startup(): it rewrites Sanic's methods from their source, which works once per process, and
+        # it wants routes. A Connection needs neither.
         # Sanic's advice about --debug, which no command here has.
         os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
         self._server = await app.create_server(sock=listening, protocol=Connection, backlog=BACKLOG)
         self._sweep()
 
     async def close(self, grace_s: float) -> None:
-        """Stop, without losing an answer; idempotent.
+        """Stop, without losing an answer; idempotent, and a second call waits for the first.
 
-        In this order: accept no more; answer what has arrived, with ``Connection: close``; close idle connections;
-        after ``grace_s`` seconds abort the rest.
+        In this order: accept no more; answer what has arrived, with ``Connection: close``; close idle
+        connections; after ``grace_s`` seconds, or when cancelled, abort the rest.
+
+        Args:
+            grace_s: how long requests under way may take, in seconds.
         """
         server = self._server
         if server is None:
             return
-        self._server = None
+        if self.draining:
+            await self._closed.wait()
+            return
         self.draining = True
-        server.close()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace_s
         connections: set[Connection] = server.connections
-        deadline = asyncio.get_running_loop().time() + grace_s
-        # An idle connection may have its next request on the way: those that come at once are still answered.
-        await self._until_empty(connections, min(_IDLE_GRACE_S, grace_s))
-        for connection in list(connections):
-            connection.finish()
-        await self._until_empty(connections, deadline - asyncio.get_running_loop().time())
-        for connection in list(connections):
-            connection.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        Sanic.unregister_app(self._app)
+        server.close()  # type: ignore[no-untyped-call]
+        try:
+            # An idle connection may have its next request on the way: one that comes at once is answered.
+            await self._until_empty(connections, min(IDLE_GRACE_S, grace_s))
+            for connection in list(connections):
+                connection.finish()
+            await self._until_empty(connections, end - loop.time())
+        finally:
+            for connection in list(connections):
+                connection.abort()  # type: ignore[no-untyped-call]
+            if self._sweeper is not None:
+                self._sweeper.cancel()
+            Sanic.unregister_app(self._app)
+            self._closed.set()
 
     def left(self) -> None:
         """Hear that a connection has ended (called by it)."""
-        self._empty.set()
-
-    def _sweep(self) -> None:
-        """End connections that last too long; once a second."""
-        loop = asyncio.get_running_loop()
-        if self._server is not None:
-            self.expire(loop.time())
-        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
+        self._left.set()
 
     def expire(self, now: float) -> None:
-        """End every connection whose time is over at ``now``, in the loop's time."""
-        if self._server is None:
-            return
-        for connection in list(self._server.connections):
-            if now >= connection.deadline:
-                connection.expire()
+        """End every connection whose time is over at ``now``, in the loop's time (called once a second)."""
+        if self._server is not None:
+            for connection in list(self._server.connections):
+                if now >= connection.deadline:
+                    connection.expire()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.expire(loop.time())
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
 
     async def _until_empty(self, connections: set[Connection], timeout_s: float) -> None:
         try:
             async with asyncio.timeout(max(0.0, timeout_s)):
                 while connections:
-                    self._empty.clear()
-                    await self._empty.wait()
+                    self._left.clear()
+                    await self._left.wait()
         except TimeoutError:
             return

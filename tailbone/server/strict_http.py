@@ -1,7 +1,7 @@
 """HTTP/1 requests, read strictly: whatever two readers could understand differently is refused. No I/O.
 
-Sanic's own parser trims, folds and guesses (a space before a colon, two Host fields, a bare LF); a proxy in front
-that guesses otherwise would see other requests than the ones answered here.
+Sanic's own parser trims and guesses (a space before a colon, two Host fields, a bare LF): a proxy in front that
+guesses otherwise would see other requests than the ones answered here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ BODY_LIMIT: Final = 16 * 1024
 """How much of a body is read, in bytes."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-# One pass over the whole head, in C: request line (RFC 9112 section 3, the characters of RFC 3986), then field
-# lines (RFC 9112 section 5): the name ends at the colon, no line is folded, no control character, no bare CR or LF.
+# One pass over the whole head, in C: request line (RFC 9112 section 3, the characters of RFC 3986), then
+# field lines (RFC 9112 section 5): the name ends at the colon; no folding, no control character, no bare CR.
 _HEAD: Final = re.compile(
     rb"(?P<method>%b) (?P<target>[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%%]+) HTTP/1\.(?P<minor>[01])"
     rb"(?P<fields>(?:\r\n%b:[\t -~\x80-\xff]*)*)" % (_TOKEN, _TOKEN)
@@ -48,9 +48,10 @@ _LENGTH: Final = re.compile(rb"[0-9]+")
 # A line that an incomplete head can no longer make good: LF without CR, CR without LF, NUL.
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _BEGINNING: Final = re.compile(rb"%b|\r?\Z" % _TOKEN)
+_QUOTED: Final = rb"\"(?:[\t !#-\[\]-~]|\\[\t -~])*\""
+# Size and extensions (RFC 9112 section 7.1.1); the limit on digits keeps the sum small.
 _CHUNK_LINE: Final = re.compile(
-    rb"(?P<size>[0-9A-Fa-f]{1,16})(?:[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|\"(?:[\t !#-\[\]-~]|\\[\t -~])*\"))?)*"
-    % (_TOKEN, _TOKEN)
+    rb"(?P<size>[0-9A-Fa-f]{1,16})(?:[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
 )
 
 
@@ -100,7 +101,7 @@ def head_end(buffer: bytearray, start: int) -> int:
         The position of the empty line's ``CR LF CR LF``; -1 when more has to arrive.
 
     Raises:
-        MalformedRequestError: it can become no head any more: waiting for the rest would only waste the time limit.
+        MalformedRequestError: it can become no head any more: to wait would only waste the time limit.
     """
     end = buffer.find(b"\r\n\r\n", max(0, start - 3))
     if end > HEAD_LIMIT or (end < 0 and len(buffer) > HEAD_LIMIT + 3):
@@ -152,7 +153,7 @@ def parse_head(head: bytes) -> Head:
 
 
 def _fields(lines: bytes) -> dict[bytes, bytes]:
-    """Give the fields that are read, names in lower case; a repeated one becomes a list (RFC 9110 section 5.3)."""
+    """Give the fields that are read, by lower-case name; a repeated one is a list (RFC 9110 section 5.3)."""
     fields: dict[bytes, bytes] = {}
     for line in lines.split(b"\r\n"):
         name, _, value = line.partition(b":")
