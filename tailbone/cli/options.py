@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from tailbone.config.loading import load
 from tailbone.config.table import BY_PATH, EVERYWHERE, GENERAL, GROUPS, SETTINGS, Setting
 from tailbone.redaction import redact
 
@@ -52,6 +51,8 @@ class Invocation:
         Raises:
             ConfigError: a setting is wrong.
         """
+        from tailbone.config import load
+
         self.config = load(self.flags, config_file=self.config_file, isolated=isolated)
         if not quiet:
             for note in self.config.notes:
@@ -64,6 +65,8 @@ class Invocation:
         Raises:
             ConfigError: it is none of the known ones.
         """
+        from tailbone.config import load
+
         known = {path: text for path, text in self.flags.items() if path == "output"}
         variable = BY_PATH["output"].variable
         return load(known, environ={variable: os.environ.get(variable, "")}).output

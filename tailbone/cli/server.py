@@ -8,7 +8,6 @@ import sys
 import click
 
 from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
-from tailbone.config import check_tailscale_environment
 
 
 @click.group(cls=Group, only_own=True)
@@ -27,6 +26,8 @@ def start(invocation: Invocation) -> None:
     The first login needs an auth key; without one, a login URL is printed. Logs go to standard output.
     """
     config = invocation.load(quiet=True)
+    from tailbone.config import check_tailscale_environment
+
     check_tailscale_environment(os.environ)
     from tailbone import log
 
