@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from tailbone.errors import NodeClosedError
 from tailbone.tsnet.library import Library, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 _STOP_TIMEOUT_S = 5.0
 
@@ -82,7 +84,12 @@ class Devnet:
         return answer["key"]
 
     async def set_grants(self, grants: Sequence[dict[str, Any]]) -> None:
-        """Replace the grants: ``src``, ``dst`` (lists of ``*``, logins, tags, addresses, names), ``ip``, ``app``."""
+        """Replace the grants.
+
+        Args:
+            grants: each with ``src`` and ``dst`` (lists of ``*``, logins, tags, addresses or names),
+                ``ip`` and ``app``.
+        """
         await self.do("set_grants", grants=list(grants))
 
     async def nodes(self) -> list[dict[str, Any]]:

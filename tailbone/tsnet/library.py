@@ -1,13 +1,14 @@
 """Calls into libtsnet, and the only module that touches it.
 
 Each call is one C function: its strings go in as UTF-8, its answer comes back as JSON bytes, and a failure
-becomes the typed exception of its code, here and nowhere else. A call that may wait runs on a thread of its own,
-so that the event loop and its signals go on.
+becomes the typed exception of its code, here and nowhere else. A call that may wait runs on a thread
+of its own, so that the event loop and its signals go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import os
 import sys
@@ -82,11 +83,9 @@ class Library:
         check_tailscale_environment(os.environ)
         # Go chains the signal handlers that it finds: faulthandler's must be there before.
         if not faulthandler.is_enabled() and sys.__stderr__ is not None:
-            try:
+            # Where standard error is closed, there is nowhere to write a traceback to.
+            with contextlib.suppress(OSError, ValueError):
                 faulthandler.enable(sys.__stderr__)
-            except (OSError, ValueError):
-                # Standard error is closed: there is nowhere to write a traceback to.
-                pass
         from tailbone.tsnet import _ffi
 
         self._ffi: Any = _ffi.ffi
@@ -159,7 +158,7 @@ class Library:
         return self._take(self._lib.tb_whois(node, source, destination, out), out)
 
     async def run(self, function: str, *args: int | str) -> bytes:
-        """``call`` on a thread. A cancelled caller waits until the call is over: each one is bounded in time."""
+        """``call`` on a thread. A cancelled caller waits for the call's end: each is bounded in time."""
         future = asyncio.get_running_loop().run_in_executor(self._threads, self.call, function, *args)
         return await _finish(future)
 

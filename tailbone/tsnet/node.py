@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -15,6 +12,11 @@ from tailbone.identity import Identity
 from tailbone.tsnet.events import Event, EventPipe
 from tailbone.tsnet.library import Library, load
 from tailbone.tsnet.peername import source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
 
 _CLOSE_TIMEOUT_S = 10.0
 RUNNING = "Running"
@@ -78,7 +80,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     verbose: bool = False
 
     def __repr__(self) -> str:
-        return f"NodeSettings(hostname={self.hostname!r}, dir={str(self.dir)!r}, control_url={self.control_url!r})"
+        shown = (self.hostname, str(self.dir), self.control_url)
+        return "NodeSettings(hostname={!r}, dir={!r}, control_url={!r})".format(*shown)
 
     def encode(self) -> str:
         """The JSON that ``tb_node_new`` reads."""
@@ -96,6 +99,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
                 "join_retry_ms": int(self.join_retry_s * 1000),
             }
         ).decode()
+
+
+class _Made(msgspec.Struct, frozen=True):
+    peer_prefix: str
+    switched_off: tuple[str, ...]
 
 
 class _Part:
@@ -147,6 +155,9 @@ class Node:
     ``async with Node(settings) as node: await node.up(60)``. Leaving the context closes the node: first its
     listeners and forwards, then tsnet, each within a bounded time. Closing is idempotent, from any state.
     Nothing blocks the event loop; cancelling ``up`` ends the join.
+
+    Attributes:
+        switched_off: what the loopback settings took away from every node of this process.
     """
 
     def __init__(self, settings: NodeSettings, *, on_event: Callable[[Event], None] | None = None) -> None:
@@ -158,6 +169,7 @@ class Node:
         self._closing: asyncio.Task[None] | None = None
         self._peer_prefix = "\0"  # matches no peer name
         self._state = "NoState"
+        self.switched_off: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -181,7 +193,8 @@ class Node:
             raise
         self._events.handed_over()
         self._handle = opened.handle
-        self._peer_prefix = msgspec.json.decode(opened.answer, type=dict[str, str])["peer_prefix"]
+        made = msgspec.json.decode(opened.answer, type=_Made)
+        self._peer_prefix, self.switched_off = made.peer_prefix, made.switched_off
         return self
 
     async def __aexit__(
@@ -238,7 +251,13 @@ class Node:
         return msgspec.json.decode(answer, type=NodeStatus)
 
     async def listen(
-        self, name: str, port: int, unix_path: Path, *, addresses: Sequence[str] = (), max_connections: int = 1024
+        self,
+        name: str,
+        port: int,
+        unix_path: Path,
+        *,
+        addresses: Sequence[str] = (),
+        max_connections: int = 1024,
     ) -> Listener:
         """Bridge a port of this node to a Unix socket on which a server listens.
 
@@ -284,7 +303,9 @@ class Node:
         opened = await library.run_open(
             "tb_forward", ("tb_listener_close", 0), self._handle, msgspec.json.encode(config).decode()
         )
-        return Forward(library, opened.handle, msgspec.json.decode(opened.answer, type=dict[str, str])["local"])
+        return Forward(
+            library, opened.handle, msgspec.json.decode(opened.answer, type=dict[str, str])["local"]
+        )
 
     def whois(self, source: str, destination: str = "") -> Identity:
         """Who is behind a tailnet address: from the node's own state, in microseconds, never cached.

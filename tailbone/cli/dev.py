@@ -1,0 +1,116 @@
+"""``tailbone dev``: parse its flags, print what it made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tailbone.cli.options import Command, Invocation, end, pass_invocation
+
+if TYPE_CHECKING:
+    from tailbone.dev import DevFacts
+
+
+@click.command(cls=Command, settings="dev")
+@click.option(
+    "--as",
+    "identities",
+    multiple=True,
+    metavar="IDENTITY",
+    help="Who calls: a login (dev@example.com) or a tag (tag:ci). Repeatable; those two are the default.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8080",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the first caller listens; each next one gets the next port. Port 0 picks free ones.",
+)
+@click.option(
+    "--jwks-listen", metavar="HOST:PORT", help="Where the JWKS is served.  [default: 127.0.0.1:8090]"
+)
+@click.option(
+    "--admin-listen", metavar="HOST:PORT", help="Where the admin API is.  [default: 127.0.0.1:50051]"
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep tailnet, nodes and keys here between runs, instead of in a folder that is removed.",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@pass_invocation
+def dev(
+    invocation: Invocation,
+    identities: tuple[str, ...],
+    listen: str,
+    jwks_listen: str | None,
+    admin_listen: str | None,
+    state_dir: Path | None,
+    command: tuple[str, ...],
+) -> None:
+    """Run it all on this machine, with a private tailnet: to try, and for tests.
+
+    No account, no root, no internet. With `-- COMMAND`, runs COMMAND with TAILBONE_ISSUE_URL,
+    TAILBONE_JWKS_URL and TAILBONE_ADMIN set, and exits with its status. Logs go to standard error.
+    """
+    config = invocation.load(isolated=True)
+    from tailbone import dev as dev_mode
+    from tailbone import log
+
+    log.configure(config.log, stream=sys.stderr)
+    first = dev_mode.parse_endpoint(listen, "--listen")
+    free = first.port == 0
+    settings = dev_mode.DevSettings(
+        identities=tuple(map(dev_mode.check_identity, identities)) or dev_mode.DEFAULT_IDENTITIES,
+        listen=first,
+        jwks_listen=dev_mode.parse_endpoint(
+            jwks_listen or ("127.0.0.1:0" if free else "127.0.0.1:8090"), "--jwks-listen"
+        ),
+        admin_listen=dev_mode.parse_endpoint(
+            admin_listen or ("127.0.0.1:0" if free else "127.0.0.1:50051"), "--admin-listen"
+        ),
+        state_dir=state_dir,
+        bucket=dev_mode.check_bucket(config.keys.bucket) if config.keys.bucket else "",
+    )
+    show = _show_json if invocation.output() != "text" else _show_text
+    end(dev_mode.run(config, settings, on_ready=show, command=command))
+
+
+def _show_json(facts: DevFacts) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.encode(facts).decode())
+
+
+def _rows(facts: DevFacts) -> list[tuple[str, str, str]]:
+    rows = [("tailnet", facts.tailnet, "(private, on 127.0.0.1)")]
+    for number, (identity, url) in enumerate(facts.callers.items()):
+        rows.append(("" if number else "issuer", f"{url}/issue", f"as {identity}"))
+    rows.append(("admin", facts.admin, ""))
+    rows.append(("JWKS", facts.jwks_url, ""))
+    rows.append(("try", f"curl -X POST {next(iter(facts.callers.values()))}/issue", ""))
+    return rows
+
+
+def _show_text(facts: DevFacts) -> None:
+    """A table on a terminal, plain columns in a pipe."""
+    rows = _rows(facts)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(style="bold cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_column(style="dim")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+    else:
+        width = max(len(what) for _, what, _ in rows[1:-2])
+        for name, what, note in rows:
+            click.echo(f"{name:<11} {what:<{width}}  {note}".rstrip())
+    sys.stdout.flush()

@@ -1,0 +1,350 @@
+"""``tailbone dev``: a private tailnet, the real server, callers and loopback ports, all on this machine.
+
+Everything but the control server is what production runs. It must never touch production: it keeps keys and
+nodes in a folder of its own, and no variable tells it where production keeps its things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import tempfile
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tailbone.daemon import Daemon, run_on_uvloop
+from tailbone.errors import AddressInUseError, ConfigError
+from tailbone.signals import Stop, stop_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from tailbone.config import Config
+    from tailbone.tsnet.devnet import Devnet
+    from tailbone.tsnet.node import Node
+
+DEFAULT_IDENTITIES = ("dev@example.com", "tag:ci")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+_SERVER_IDENTITY = "tag:tailbone"
+_GRACE_S = 1.0
+_JOIN_S = 20.0
+_LOGIN = re.compile(r"[^@\s/:]+@[^@\s/:]+")
+_TAG = re.compile(r"tag:[a-z][a-z0-9-]*")
+
+
+class Endpoint(NamedTuple):
+    """A loopback address to listen on; port 0 picks a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def next(self, steps: int) -> Endpoint:
+        """The endpoint ``steps`` ports further; a free one stays a free one."""
+        return self._replace(port=self.port + steps) if self.port else self
+
+
+class DevSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``tailbone dev`` is asked for.
+
+    Attributes:
+        identities: whom the callers are: logins (``dev@example.com``) or tags (``tag:ci``).
+        listen: where the first caller listens; each next one gets the next port.
+        jwks_listen: where the JWKS is served.
+        admin_listen: where the admin API is.
+        state_dir: keeps tailnet, nodes and keys between runs; None: a temporary folder that is removed.
+        bucket: an S3 bucket for the JWKS, on a loopback ``AWS_ENDPOINT_URL``; empty: a folder.
+    """
+
+    identities: tuple[str, ...] = DEFAULT_IDENTITIES
+    listen: Endpoint = Endpoint("127.0.0.1", 8080)
+    jwks_listen: Endpoint = Endpoint("127.0.0.1", 8090)
+    admin_listen: Endpoint = Endpoint("127.0.0.1", 50051)
+    state_dir: Path | None = None
+    bucket: str = ""
+
+
+class DevFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program needs to use a running ``tailbone dev``.
+
+    Attributes:
+        tailnet: its name.
+        control_url: where further nodes join, also from other processes.
+        auth_keys: a reusable auth key for each identity.
+        callers: the URL of each identity's way to the issuer, in the order asked for.
+        jwks_url: the published JWKS.
+        admin: ``host:port`` of the admin API.
+    """
+
+    tailnet: str
+    control_url: str
+    auth_keys: dict[str, str]
+    callers: dict[str, str]
+    jwks_url: str
+    admin: str
+
+    def environment(self) -> dict[str, str]:
+        """The variables for a command that runs against it."""
+        host, _, port = self.admin.rpartition(":")
+        first = next(iter(self.callers.values()))
+        return {
+            "TAILBONE_ISSUE_URL": f"{first}/issue",
+            "TAILBONE_JWKS_URL": self.jwks_url,
+            "TAILBONE_ADMIN": self.admin,
+            "TB_ADMIN_CLIENT_HOST": host.strip("[]"),
+            "TB_ADMIN_CLIENT_PORT": port,
+        }
+
+
+def parse_endpoint(text: str, flag: str) -> Endpoint:
+    """Read ``HOST:PORT`` of a flag.
+
+    Raises:
+        ConfigError: it is not of that form, or no loopback address.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"flag {flag}: {text!r} is not HOST:PORT; allowed: 127.0.0.1:0 to 127.0.0.1:65535")
+    if not _is_loopback(host):
+        raise ConfigError(
+            f"flag {flag}: {host!r} is no loopback address; allowed: {', '.join(LOOPBACK_NAMES)}"
+        )
+    return Endpoint(host, int(port))
+
+
+def check_identity(text: str) -> str:
+    """Give back a caller's identity.
+
+    Raises:
+        ConfigError: it is neither a login nor a tag.
+    """
+    if not (_LOGIN.fullmatch(text) or _TAG.fullmatch(text)):
+        raise ConfigError(
+            f"flag --as: {text!r} is no identity; allowed: a login (dev@example.com) or a tag (tag:ci)"
+        )
+    return text
+
+
+def check_bucket(bucket: str, environ: Any = os.environ) -> str:
+    """Give back the name of an S3 bucket on this machine.
+
+    Raises:
+        ConfigError: ``AWS_ENDPOINT_URL`` does not lead to a loopback address: the bucket may be a real one.
+    """
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
+    if "://" in bucket:
+        raise ConfigError(f"flag --bucket: {bucket!r} is no bucket name; without the flag, a folder is used")
+    if not _is_loopback(urlsplit(endpoint).hostname or ""):
+        raise ConfigError(
+            "flag --bucket: dev only uses a bucket on this machine; "
+            "AWS_ENDPOINT_URL must lead to a loopback address, such as http://127.0.0.1:7070"
+        )
+    return bucket
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Dev:
+    """A running ``tailbone dev``.
+
+    ``async with Dev(config, settings) as dev: facts = await dev.start()``. Leaving it closes callers,
+    server and tailnet, and removes the temporary folder.
+    """
+
+    def __init__(self, config: Config, settings: DevSettings) -> None:
+        self._config = config
+        self._settings = settings
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.__aexit__(*error)
+
+    async def start(self) -> DevFacts:
+        """Bring everything up.
+
+        Raises:
+            AddressInUseError: a port is taken; the message names it.
+        """
+        from tailbone.tsnet.devnet import Devnet
+
+        settings = self._settings
+        self._check_ports()
+        folder = self._folder()
+        devnet = await self._stack.enter_async_context(Devnet(state_dir=folder / "tailnet"))
+        await devnet.set_grants([_grant(self._config.admin.capability)])
+        keys = {identity: await devnet.add_key(identity) for identity in settings.identities}
+        config = await self._server_config(devnet, folder)
+        daemon = await self._stack.enter_async_context(Daemon(config, isolated=True, grace_s=_GRACE_S))
+        nodes: list[Coroutine[Any, Any, Node]] = [
+            self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities
+        ]
+        _, callers = await asyncio.gather(daemon.start(), asyncio.gather(*nodes))
+        return await self._open_ports(devnet, config, callers, keys)
+
+    def _check_ports(self) -> None:
+        """Find a port that is taken, or asked for twice, before anything starts."""
+        import socket
+
+        wanted = [self._settings.listen.next(i) for i in range(len(self._settings.identities))]
+        wanted += [self._settings.jwks_listen, self._settings.admin_listen]
+        seen: set[Endpoint] = set()
+        for endpoint in wanted:
+            if endpoint.port == 0:
+                continue
+            if endpoint.port > 65535:
+                raise ConfigError(f"flag --listen: port {endpoint.port} for the last caller is above 65535")
+            if endpoint in seen:
+                raise AddressInUseError(
+                    f"{endpoint} is asked for twice; give another port, or 0 for a free one"
+                )
+            seen.add(endpoint)
+            family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(endpoint)
+                except OSError as error:
+                    raise AddressInUseError(
+                        f"{endpoint} is in use; give another port, or 0 for a free one", detail=str(error)
+                    ) from None
+
+    def _folder(self) -> Path:
+        if self._settings.state_dir is not None:
+            folder = self._settings.state_dir
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="tailbone-dev-"))
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        (folder / "tailnet").mkdir(mode=0o700, exist_ok=True)
+        return folder.resolve()
+
+    async def _server_config(self, devnet: Devnet, folder: Path) -> Config:
+        """The settings of the server in here: the user's, but for where it keeps and finds things."""
+        replace = msgspec.structs.replace
+        config = self._config
+        tailscale = replace(
+            config.server.tailscale,
+            authkey=await devnet.add_key(_SERVER_IDENTITY),
+            control_url=devnet.info.control_url,
+            dir=str(folder / "server"),
+            hostname="tailbone",
+            join_timeout_s=_JOIN_S,
+            loopback="on",
+            ephemeral=False,
+        )
+        hosts = (*config.server.allowed_hosts, *LOOPBACK_NAMES, self._settings.listen.host)
+        return replace(
+            config,
+            components=("issuer", "admin"),
+            keys=replace(
+                config.keys,
+                dir=str(folder / "keys"),
+                bucket=self._settings.bucket or (folder / "bucket").as_uri(),
+            ),
+            server=replace(config.server, tailscale=tailscale, allowed_hosts=hosts),
+        )
+
+    async def _caller(self, devnet: Devnet, folder: Path, identity: str, key: str) -> Node:
+        from tailbone.tsnet.node import Node, NodeSettings
+
+        hostname = re.sub(r"[^a-z0-9]+", "-", identity.lower()).strip("-") or "caller"
+        settings = NodeSettings(
+            hostname=hostname,
+            dir=folder / "callers" / hostname,
+            authkey=key,
+            control_url=devnet.info.control_url,
+            loopback=True,
+            ignore_environment=True,
+        )
+        node = await self._stack.enter_async_context(Node(settings))
+        await node.up(_JOIN_S)
+        return node
+
+    async def _open_ports(
+        self, devnet: Devnet, config: Config, callers: Sequence[Node], keys: dict[str, str]
+    ) -> DevFacts:
+        settings = self._settings
+        issuer, admin = f"tailbone:{config.server.port}", f"tailbone:{config.admin.port}"
+        urls: dict[str, str] = {}
+        for number, (identity, node) in enumerate(zip(settings.identities, callers, strict=True)):
+            forward = await node.forward(str(settings.listen.next(number)), issuer)
+            urls[identity] = f"http://{forward.local}"
+        jwks = await callers[0].forward(str(settings.jwks_listen), issuer)
+        opened = await callers[0].forward(str(settings.admin_listen), admin)
+        return DevFacts(
+            tailnet=devnet.info.tailnet,
+            control_url=devnet.info.control_url,
+            auth_keys=keys,
+            callers=urls,
+            jwks_url=f"http://{jwks.local}/.well-known/jwks.json",
+            admin=opened.local,
+        )
+
+
+def _grant(capability: str) -> dict[str, Any]:
+    """Everybody reaches everything, and may do everything in the admin API."""
+    return {"src": ["*"], "dst": ["*"], "ip": ["*"], "app": {capability: [{"roles": ["admin"]}]}}
+
+
+def run(
+    config: Config,
+    settings: DevSettings,
+    *,
+    on_ready: Callable[[DevFacts], None],
+    command: Sequence[str] = (),
+) -> int:
+    """Run ``tailbone dev`` until a signal ends it, or until ``command`` has ended.
+
+    Returns:
+        The exit code: that of ``command`` where one was given.
+    """
+    return run_on_uvloop(_run(config, settings, on_ready, command))
+
+
+async def _run(
+    config: Config, settings: DevSettings, on_ready: Callable[[DevFacts], None], command: Sequence[str]
+) -> int:
+    with stop_on_signals() as stop:
+        async with Dev(config, settings) as dev:
+            facts = await stop.unless(dev.start())
+            if facts is None:
+                return 0
+            on_ready(facts)
+            if command:
+                return await _run_command(command, facts, stop)
+            await stop.asked.wait()
+            return 0
+
+
+async def _run_command(command: Sequence[str], facts: DevFacts, stop: Stop) -> int:
+    """Run the user's command beside the tailnet, and give its status as a shell would."""
+    try:
+        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **facts.environment()})
+    except OSError as error:
+        raise ConfigError(f"the command {command[0]!r} cannot be run: {error.strerror}") from None
+    status = await stop.unless(process.wait())
+    if status is None:
+        # A terminal's Ctrl-C went to the command as well; a SIGTERM came to us alone.
+        process.terminate()
+        status = await process.wait()
+    return status if status >= 0 else 128 - status
