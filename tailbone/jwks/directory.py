@@ -1,0 +1,98 @@
+"""DirectoryStore: documents in a local directory (file:// buckets)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
+
+from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
+from tailbone.jwks.store import Stored
+from tailbone.keys.durable import Disk, ProcessLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOCK_TIMEOUT_S = 10.0
+_READABLE_BY_ALL = 0o644
+
+_T = TypeVar("_T")
+
+
+class DirectoryStore:
+    """Documents as files, replaced as a whole; a lock between processes makes the compare-and-swap.
+
+    Content type and Cache-Control are left to whatever serves the directory.
+    """
+
+    def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
+        """``root`` is an absolute path; the first write makes it when it does not exist."""
+        self.place = f"file://{root}"
+        self._root = root
+        self._disk = disk or Disk()
+
+    async def read(self, path: str) -> Stored | None:
+        """See ``Store.read``."""
+        file = self._file(path)
+        return await self._in_thread(f"read {file}", lambda: _read(file))
+
+    async def write(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        etag: str | None,
+        content_type: str,  # noqa: ARG002 -- a file has none
+        cache_control: str,  # noqa: ARG002 -- a file has none
+    ) -> str:
+        """See ``Store.write``."""
+        file = self._file(path)
+        return await self._in_thread(f"write {file}", lambda: self._swap(file, data, etag))
+
+    async def close(self) -> None:
+        """See ``Store.close``; there is nothing to give back."""
+
+    def _file(self, path: str) -> Path:
+        parts = PurePosixPath(path).parts
+        if not parts or ".." in parts or PurePosixPath(path).is_absolute():
+            raise StoreError(f"{path!r} is no path inside {self.place}")
+        return self._root.joinpath(*parts)
+
+    async def _in_thread(self, what: str, call: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.to_thread(call)
+        except PermissionError as error:
+            raise StoreDeniedError(
+                f"may not {what}: give this user the right to", detail=str(error)
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"cannot {what}: {error.strerror or 'input/output error'}", detail=str(error)
+            ) from error
+
+    def _swap(self, file: Path, data: bytes, etag: str | None) -> str:
+        self._disk.mkdir(file.parent, mode=0o755)
+        lock = ProcessLock(file.with_name(f".{file.name}.lock"))
+        if not lock.acquire(_LOCK_TIMEOUT_S):
+            raise StoreConflictError(f"another process holds the lock of {file}")
+        try:
+            before = _read(file)
+            if (before.etag if before else None) != etag:
+                raise StoreConflictError(f"{file} was changed by somebody else")
+            self._disk.replace(file, data, mode=_READABLE_BY_ALL)
+        finally:
+            lock.release()
+        return _etag(data)
+
+
+def _read(file: Path) -> Stored | None:
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    return Stored(data=data, etag=_etag(data))
+
+
+def _etag(data: bytes) -> str:
+    return f'"{hashlib.sha256(data).hexdigest()}"'

@@ -1,0 +1,200 @@
+"""The JWKS document (RFC 7517 section 5): parse, merge, remove, render; pure."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import Final
+
+from jwcrypto import jwk
+from jwcrypto.common import JWException
+
+from tailbone.errors import ForeignDocumentError, KeyStateError
+
+MOST_KEYS: Final = 100
+MANY_KEYS: Final = 10
+"""More than this, and some verifiers refuse the set."""
+
+CONTENT_TYPE: Final = "application/json"
+
+_LARGEST: Final = 1024 * 1024
+_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+_TAME_CURVES: Final = {"EC": {"P-256", "P-384", "P-521"}, "OKP": {"Ed25519"}}
+
+
+class PublishedKey:
+    """One key of the document, whoever put it there.
+
+    Attributes:
+        members: the JWK as it stands there; not to be changed.
+        kid: its kid, "" when it has none that is text.
+    """
+
+    def __init__(self, members: dict[str, object]) -> None:
+        """Take a JWK's members as they were parsed."""
+        self.members = members
+        kid = members.get("kid")
+        self.kid: str = kid if isinstance(kid, str) else ""
+
+    @cached_property
+    def thumbprint(self) -> str:
+        """RFC 7638 thumbprint, "" for a key of an unknown kind."""
+        try:
+            return str(jwk.JWK(**self.members).thumbprint())
+        except (JWException, ValueError, TypeError, KeyError):
+            return ""
+
+    @property
+    def algorithm(self) -> str:
+        """What it says about its algorithm; "" when it says nothing that is text."""
+        algorithm = self.members.get("alg")
+        return algorithm if isinstance(algorithm, str) else ""
+
+
+class Document:
+    """An immutable JWKS; what is not understood in it stays as it is."""
+
+    def __init__(self, members: dict[str, object]) -> None:
+        """Take the parsed JSON object; ``keys`` must be a list of objects."""
+        self._members = members
+        keys: list[dict[str, object]] = members["keys"]  # type: ignore[assignment]
+        self.keys: tuple[PublishedKey, ...] = tuple(PublishedKey(key) for key in keys)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Document) and self._members == other._members
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Document({[key.kid for key in self.keys]})"
+
+    @classmethod
+    def empty(cls) -> Document:
+        """The document without a key."""
+        return cls({"keys": []})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Document:
+        """Read a document.
+
+        Raises:
+            ForeignDocumentError: these bytes are no JWKS, or not all of one; they must not be overwritten.
+        """
+        if len(data) > _LARGEST:
+            raise _foreign(f"is longer than {_LARGEST} bytes")
+        try:
+            members = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            raise _foreign("is no JSON, or was cut short") from None
+        if not isinstance(members, dict) or not isinstance(members.get("keys"), list):
+            raise _foreign('has no list "keys"')
+        if not all(isinstance(key, dict) for key in members["keys"]):
+            raise _foreign("lists something that is no key")
+        return cls(members)
+
+    def render(self) -> bytes:
+        """The document as JSON text."""
+        return (json.dumps(self._members, indent=2, ensure_ascii=False) + "\n").encode()
+
+    def has(self, kid: str, thumbprint: str) -> bool:
+        """Whether this very key is in it: kid and thumbprint together."""
+        return any(key.kid == kid and key.thumbprint == thumbprint for key in self.keys)
+
+    def has_kid(self, kid: str) -> bool:
+        """Whether some key of that kid is in it."""
+        return any(key.kid == kid for key in self.keys)
+
+    def lacks_members(self, kid: str, thumbprint: str, members: dict[str, str]) -> bool:
+        """Whether this key's entry does not say all of ``members``, as one made by the Go program."""
+        return any(
+            key.kid == kid and key.thumbprint == thumbprint and not members.items() <= key.members.items()
+            for key in self.keys
+        )
+
+    def with_key(self, members: dict[str, str], thumbprint: str) -> Document:
+        """This document with the key in it; an entry of this very key keeps its further members.
+
+        Raises:
+            KeyStateError: another key has that kid, or there are too many keys.
+        """
+        kid = members["kid"]
+        if self.has(kid, thumbprint):
+            return self._with(
+                [
+                    {**key.members, **members}
+                    if (key.kid, key.thumbprint) == (kid, thumbprint)
+                    else key.members
+                    for key in self.keys
+                ]
+            )
+        if self.has_kid(kid):
+            raise KeyStateError(f"the JWKS holds another key under the kid {kid}")
+        if len(self.keys) >= MOST_KEYS:
+            raise KeyStateError(
+                f"the JWKS holds {len(self.keys)} keys, at most {MOST_KEYS} are allowed: remove some first"
+            )
+        return self._with([*(key.members for key in self.keys), {**members}])
+
+    def without(self, kid: str, thumbprint: str = "") -> Document:
+        """This document without that key; without a thumbprint, without every key of that kid."""
+        return self._with(
+            [
+                key.members
+                for key in self.keys
+                if key.kid != kid or (thumbprint and key.thumbprint != thumbprint)
+            ]
+        )
+
+    def warnings(self) -> list[str]:
+        """What verifiers may stumble over, a sentence each; the cause may be somebody else's key."""
+        found: list[str] = []
+        if len(self.keys) >= MANY_KEYS:
+            found.append(
+                f"the JWKS holds {len(self.keys)} keys; from {MANY_KEYS} on some verifiers refuse all of them"
+            )
+        for number, key in enumerate(self.keys, 1):
+            name = key.kid or f"number {number}"
+            found.extend(f"key {name} of the JWKS {problem}" for problem in _problems(key))
+            if key.kid and any(other.kid == key.kid for other in self.keys[: number - 1]):
+                found.append(
+                    f"key {name} of the JWKS comes after another of that kid; verifiers look at the first"
+                )
+        return found
+
+    def _with(self, keys: list[dict[str, object]]) -> Document:
+        return Document({**self._members, "keys": keys})
+
+
+def _problems(key: PublishedKey) -> list[str]:
+    members = key.members
+    kty, crv = members.get("kty"), members.get("crv")
+    problems: list[str] = []
+    if _PRIVATE_MEMBERS & members.keys():
+        problems.append("shows its PRIVATE half to everybody: remove it, and let nobody trust it")
+    if kty != "RSA" and (not isinstance(kty, str) or crv not in _TAME_CURVES.get(kty, ())):
+        problems.append("is of a kind that makes some verifiers refuse the whole set, our keys too")
+    elif not key.kid:
+        problems.append("has no kid")
+    n = members.get("n")
+    if isinstance(n, str) and "=" in n:
+        problems.append("is written with padding, which some verifiers refuse")
+    return problems
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object's members; two of one name are read differently by different readers (RFC 8259 section 4)."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError
+    return members
+
+
+def _no_constant(_: str) -> object:
+    """NaN and Infinity are no JSON (RFC 8259 section 6)."""
+    raise ValueError
+
+
+def _foreign(why: str) -> ForeignDocumentError:
+    return ForeignDocumentError(
+        f"the published JWKS {why}; it is left as it is: mend it, delete it, or set keys.keyPath to another"
+    )

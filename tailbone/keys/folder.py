@@ -1,0 +1,373 @@
+"""The key folder: what lies in it, and each change of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import stat
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from tailbone.errors import KeyFileError, KeyStateError
+from tailbone.keys.durable import TEMPORARY_SUFFIX, Disk, ProcessLock
+from tailbone.keys.signing_key import SigningKey, parse_jwk, thumbprint_of
+from tailbone.keys.state import KeyState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PRIVATE_SUFFIX: Final = ".private.jwk"
+PUBLIC_SUFFIX: Final = ".public.jwk"
+STATE_SUFFIX: Final = ".state.json"
+REMOVED: Final = "removed"
+"""The subfolder that takes keys which must not be used and are not deleted."""
+
+_LOCK: Final = ".lock"
+_LAST_PUBLISHED: Final = ".last-published.json"
+_LARGEST_FILE: Final = 64 * 1024
+
+_Stamp = tuple[int, int, int, int, int]
+_T = TypeVar("_T")
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One kid in the folder.
+
+    Attributes:
+        kid: the files' common name; made printable.
+        files: the files of this kid that exist, private half first; the only paths ever used for it.
+        key: the private key, where it can be used.
+        state: what is kept about the key, where it belongs to it.
+        fault: why the key cannot be used, with the mend where there is one; "" when it can.
+        unsafe: the fault is that everybody can read or change the private half.
+        public_missing: the public half has to be written anew.
+        warning: something that somebody should look at although the key is used.
+    """
+
+    kid: str
+    files: tuple[Path, ...]
+    key: SigningKey | None = None
+    state: KeyState | None = None
+    fault: str = ""
+    unsafe: bool = False
+    public_missing: bool = False
+    warning: str = ""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The folder at one moment.
+
+    Attributes:
+        entries: by kid.
+        warning: about the folder itself.
+    """
+
+    entries: dict[str, Entry] = {}
+    warning: str = ""
+
+
+class _Half(msgspec.Struct, frozen=True, kw_only=True):
+    """What one file gave: the thing read from it, or why not."""
+
+    key: SigningKey | None = None
+    kid: str = ""
+    thumbprint: str = ""
+    state: KeyState | None = None
+    fault: str = ""
+    unsafe: bool = False
+    warning: str = ""
+
+
+class KeyFolder:
+    """Per kid ``<kid>.private.jwk``, ``<kid>.public.jwk``, and beside them ``<kid>.state.json``.
+
+    Everything here blocks: call it in a thread. A file is parsed again only when it has changed.
+    """
+
+    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
+        """Take a folder that need not exist yet; ``disk`` makes every change of it."""
+        self.path = path
+        self._disk = disk or Disk()
+        self._parsed: dict[str, tuple[_Stamp, _Half]] = {}
+        self._seen: dict[str, _Stamp] = {}
+
+    def prepare(self) -> None:
+        """Make the folder when there is none (0700).
+
+        Raises:
+            KeyFileError: it cannot be made, or not be written to.
+        """
+        try:
+            if not self.path.exists():
+                self._disk.mkdir(self.path, mode=0o700)
+            lock = self.lock()
+            lock.try_acquire()
+            lock.release()
+        except OSError as error:
+            raise _unusable(self.path, "write to", error) from error
+
+    def lock(self) -> ProcessLock:
+        """The lock that every change of the folder holds; each call gives one of its own."""
+        return ProcessLock(self.path / _LOCK)
+
+    def clear_temporaries(self) -> None:
+        """Delete what a killed write left; only while holding the lock, since nobody else writes then."""
+        for path in list(self.path.glob(f".*{TEMPORARY_SUFFIX}")):
+            self._disk.unlink(path)
+
+    def changed(self) -> bool:
+        """Whether anything differs from the last scan; cheap."""
+        return self._look() != self._seen
+
+    def scan(self) -> Snapshot:
+        """Read what lies in the folder; what does not exist is empty.
+
+        Raises:
+            KeyFileError: everybody can write to the folder, or it cannot be read.
+        """
+        self._seen = seen = self._look()
+        self._parsed = {name: parsed for name, parsed in self._parsed.items() if name in seen}
+        kids: dict[str, dict[str, str]] = {}
+        for name in sorted(seen):
+            for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX):
+                if name.endswith(suffix):
+                    kids.setdefault(name.removesuffix(suffix), {})[suffix] = name
+        entries = [self._entry(stem, names) for stem, names in kids.items()]
+        return Snapshot(entries={entry.kid: entry for entry in entries}, warning=self._check_mode())
+
+    # --- changes: each only while holding the lock
+
+    def add(self, key: SigningKey, state: KeyState) -> None:
+        """Write a new key: its state first, so that whoever finds a half-written pair knows whose it is.
+
+        Raises:
+            KeyStateError: the kid is taken.
+            KeyFileError: it could not be written.
+        """
+        path = self.path / f"{key.kid}{PRIVATE_SUFFIX}"
+        if os.path.lexists(path):
+            raise KeyStateError(f"there is a key {key.kid} already")
+        self.write_state(key.kid, state)
+        self._replace(path, key.private_jwk(), mode=0o600)
+        self.write_public(key)
+
+    def write_public(self, key: SigningKey) -> None:
+        """Write a key's public half."""
+        data = msgspec.json.format(msgspec.json.encode(key.public_jwk()), indent=2) + b"\n"
+        self._replace(self.path / f"{key.kid}{PUBLIC_SUFFIX}", data, mode=0o644)
+
+    def write_state(self, kid: str, state: KeyState) -> None:
+        """Write what is kept about a key. ``kid`` was made here or found in the folder, never on a wire."""
+        self._replace(self.path / f"{kid}{STATE_SUFFIX}", state.to_json(), mode=0o600)
+
+    def delete(self, entry: Entry) -> None:
+        """Delete a key's files, the private half first and the state, which says that this goes on, last."""
+        self._change(lambda: self._unlink(entry))
+
+    def set_aside(self, entry: Entry) -> None:
+        """Move a key's files to ``removed/``, the private half first and the state last."""
+        self._change(lambda: self._move(entry))
+
+    def _unlink(self, entry: Entry) -> None:
+        for path in entry.files:
+            if os.path.lexists(path):
+                self._disk.unlink(path)
+
+    def _move(self, entry: Entry) -> None:
+        removed = self.path / REMOVED
+        if not removed.exists():
+            self._disk.mkdir(removed, mode=0o700)
+        for path in entry.files:
+            target, number = removed / path.name, 0
+            while os.path.lexists(target):
+                number += 1
+                target = removed / f"{path.name}.{number}"
+            self._disk.rename(path, target)
+        self._disk.fsync_folder(removed)
+
+    # --- the last good copy of the published document
+
+    def read_last_published(self) -> bytes | None:
+        """What ``write_last_published`` kept, None when there is nothing."""
+        try:
+            return (self.path / _LAST_PUBLISHED).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unusable(self.path, "read", error) from error
+
+    def write_last_published(self, data: bytes) -> None:
+        """Keep the last good copy; needs no lock, the last writer is as good as any."""
+        self._replace(self.path / _LAST_PUBLISHED, data, mode=0o600)
+
+    # --- how
+
+    def _replace(self, path: Path, data: bytes, *, mode: int) -> None:
+        self._change(lambda: self._disk.replace(path, data, mode=mode), sync=False)
+
+    def _change(self, call: Callable[[], object], *, sync: bool = True) -> None:
+        try:
+            call()
+            if sync:
+                self._disk.fsync_folder(self.path)
+        except OSError as error:
+            raise _unusable(self.path, "write to", error) from error
+
+    def _look(self) -> dict[str, _Stamp]:
+        """Names of interest, with what changes when the file does."""
+        seen: dict[str, _Stamp] = {}
+        try:
+            with os.scandir(self.path) as names:
+                for found in names:
+                    name = found.name
+                    if not name.startswith(".") and name.endswith(
+                        (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
+                    ):
+                        seen[name] = _stamp(found)
+            found_folder = self.path.stat()
+            seen["."] = (found_folder.st_mode, 0, 0, 0, 0)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise _unusable(self.path, "read", error) from error
+        return seen
+
+    def _check_mode(self) -> str:
+        mode = self._seen.get(".", (0o700, 0, 0, 0, 0))[0]
+        if mode & stat.S_IWOTH:
+            raise KeyFileError(
+                f"everybody can write to the key folder {self.path}: "
+                f"run  chmod o-w {shlex.quote(str(self.path))}"
+            )
+        if mode & stat.S_IWGRP:
+            return f"the group can write to the key folder {self.path}"
+        return ""
+
+    def _entry(self, stem: str, names: dict[str, str]) -> Entry:
+        # A name that is no UTF-8 must not break whoever prints it; the kid inside can be none such.
+        kid = os.fsencode(stem).decode(errors="replace")
+        halves = {suffix: self._half(name, suffix) for suffix, name in names.items()}
+        private, public, kept = (
+            halves.get(suffix) for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
+        )
+        key = private.key if private else None
+        state = kept.state if kept else None
+        if state and key and state.thumbprint != key.thumbprint:
+            state = None
+        fault = _fault(stem, private, public, kept, state)
+        return Entry(
+            kid=kid,
+            files=tuple(
+                self.path / names[suffix]
+                for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
+                if suffix in names
+            ),
+            key=None if fault else key,
+            state=state,
+            fault=fault,
+            unsafe=bool(private and private.unsafe),
+            public_missing=public is None,
+            warning=private.warning if private else "",
+        )
+
+    def _half(self, name: str, suffix: str) -> _Half:
+        stamp = self._seen[name]
+        cached = self._parsed.get(name)
+        if cached and cached[0] == stamp:
+            return cached[1]
+        path = self.path / name
+        read = {PRIVATE_SUFFIX: _read_private, PUBLIC_SUFFIX: _read_public, STATE_SUFFIX: _read_state}[suffix]
+        try:
+            half = read(path)
+        except KeyFileError as error:
+            half = _Half(fault=error.message)
+        self._parsed[name] = (stamp, half)
+        return half
+
+
+def _stamp(found: os.DirEntry[str]) -> _Stamp:
+    try:
+        result = found.stat()
+    except OSError:
+        # Gone since, or a link to nowhere: reading it will say which.
+        return (0, 0, 0, 0, 0)
+    return (result.st_mtime_ns, result.st_ctime_ns, result.st_size, result.st_ino, result.st_mode)
+
+
+def _fault(
+    stem: str, private: _Half | None, public: _Half | None, kept: _Half | None, state: KeyState | None
+) -> str:
+    """Why the key cannot be used; "" when it can."""
+    if private is None:
+        return "the private half is missing"
+    if private.fault:
+        return f"the private half {private.fault}"
+    if private.kid != stem:
+        return "the private half has another kid than its file name says"
+    if kept and kept.fault:
+        return f"the state file {kept.fault}"
+    if public is None:
+        return "" if state else "the public half is missing"
+    if public.fault:
+        return f"the public half {public.fault}"
+    if (public.kid, public.thumbprint) != (private.kid, private.thumbprint):
+        return "the two halves are not of one key"
+    return ""
+
+
+def _read_private(path: Path) -> _Half:
+    data, status = _read(path)
+    if status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        can = "read" if status.st_mode & stat.S_IROTH else "write"
+        return _Half(
+            fault=f"is refused: everybody can {can} it; run  chmod 600 {shlex.quote(str(path))}",
+            unsafe=True,
+        )
+    key = SigningKey.from_jwk(data, fallback_created_at=status.st_mtime)
+    group = status.st_mode & (stat.S_IRGRP | stat.S_IWGRP)
+    return _Half(
+        key=key,
+        kid=key.kid,
+        thumbprint=key.thumbprint,
+        warning=f"the group can read {path}" if group else "",
+    )
+
+
+def _read_public(path: Path) -> _Half:
+    data, _ = _read(path)
+    members = parse_jwk(data)
+    return _Half(kid=str(members.get("kid", "")), thumbprint=thumbprint_of(members))
+
+
+def _read_state(path: Path) -> _Half:
+    data, _ = _read(path)
+    return _Half(state=KeyState.from_json(data))
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    """The content of a regular file of sane size; never waits for the writer of a pipe."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:  # noqa: PTH123 -- opened above, without blocking
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise KeyFileError("is no regular file")
+            data = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise KeyFileError(f"cannot be read: {error.strerror or 'input/output error'}") from error
+    if len(data) > _LARGEST_FILE:
+        raise KeyFileError(f"is longer than {_LARGEST_FILE} bytes")
+    return data, status
+
+
+def _unusable(path: Path, what: str, error: OSError) -> KeyFileError:
+    mend = ""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        mend = "; it must be a folder that this user can read and write (set it with --dir or TB_KEYS_DIR)"
+    return KeyFileError(
+        f"cannot {what} the key folder {path}: {error.strerror or 'input/output error'}{mend}",
+        detail=str(error),
+    )

@@ -1,0 +1,117 @@
+"""What people are told about keys, with and without a running server."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tailbone.errors import KeyFileError
+from tailbone.keys.folder import KeyFolder
+from tailbone.keys.plan import age
+from tailbone.keys.signing_key import created_at_of
+from tailbone.keys.state import Phase
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tailbone.jwks.document import Document
+    from tailbone.keys.folder import Entry
+    from tailbone.keys.plan import KeySettings
+
+
+class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One key, as people and the admin API are told of it.
+
+    Attributes:
+        key_id: the kid; "" for a foreign key without one.
+        algorithm: "" when a foreign key does not say.
+        created_at: unix seconds; 0 when unknown.
+        state: pending, published, active, retiring, unpublished; "faulty" for files that cannot be used.
+        foreign: its private half is not in this folder.
+        next_change: what happens to it next ("published", "signs", "retires", "removed") and when, in unix
+            seconds, 0 when no time can be given; None when nothing happens by itself.
+        fault: what is wrong with its files, and how to mend it.
+    """
+
+    key_id: str
+    algorithm: str
+    created_at: int
+    state: str
+    foreign: bool = False
+    next_change: tuple[str, float] | None = None
+    fault: str = ""
+
+
+def describe(
+    entry: Entry, *, place: str, now: float, settings: KeySettings | None, signing: str = ""
+) -> KeyInfo:
+    """What is told about an own key.
+
+    Args:
+        entry: the key in the folder.
+        place: the document that counts; "" for whichever it was last published in.
+        now: unix seconds.
+        settings: as in force; None when unknown.
+        signing: the kid that signs; "" when unknown.
+    """
+    created_at = int(entry.key.created_at) if entry.key else created_at_of(entry.kid) or 0
+    algorithm = entry.key.algorithm if entry.key else ""
+    if entry.key is None:
+        return KeyInfo(
+            key_id=entry.kid, algorithm=algorithm, created_at=created_at, state="faulty", fault=entry.fault
+        )
+    state = entry.state
+    phase = state.phase(place or state.place or state.refused, now) if state else Phase.PENDING
+    if phase is Phase.ACTIVE and signing and signing != entry.kid:
+        phase = Phase.RETIRING
+    return KeyInfo(
+        key_id=entry.kid,
+        algorithm=algorithm,
+        created_at=created_at,
+        state=phase.value,
+        next_change=_next_change(entry, phase, settings),
+    )
+
+
+def describe_foreign(document: Document, own: set[tuple[str, str]]) -> list[KeyInfo]:
+    """What is told about the document's other keys; ``own`` holds kid and thumbprint of ours."""
+    return [
+        KeyInfo(
+            key_id=key.kid,
+            algorithm=key.algorithm,
+            created_at=created_at_of(key.kid) or 0,
+            state=Phase.PUBLISHED.value,
+            foreign=True,
+        )
+        for key in document.keys
+        if (key.kid, key.thumbprint) not in own
+    ]
+
+
+def list_local(path: Path) -> list[KeyInfo]:
+    """The keys of a folder, the oldest first, broken ones too; asks no server and changes nothing.
+
+    Raises:
+        KeyFileError: there is no such folder, or it may not be used.
+    """
+    if not path.is_dir():
+        raise KeyFileError(f"there is no key folder {path}")
+    entries = sorted(KeyFolder(path).scan().entries.values(), key=age)
+    return [describe(entry, place="", now=time.time(), settings=None) for entry in entries]
+
+
+def _next_change(entry: Entry, phase: Phase, settings: KeySettings | None) -> tuple[str, float] | None:
+    state = entry.state
+    if phase is Phase.PENDING:
+        return ("published", 0.0)
+    if phase is Phase.PUBLISHED and state:
+        return ("signs", state.signs_from)
+    if settings is None or not settings.rotate_every_s or state is None:
+        return None
+    if phase is Phase.ACTIVE and state.signing_since:
+        return ("retires", state.signing_since + settings.rotate_every_s)
+    if phase is Phase.RETIRING and state.ends_at:
+        return ("removed", state.ends_at)
+    return None

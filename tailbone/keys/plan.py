@@ -1,0 +1,440 @@
+"""What has to be done next for the keys of a folder: pure, from the folder, the document and the time.
+
+Every step follows from what is on disk and in the document alone, so that whoever comes after a kill does
+what the killed process would have done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from tailbone.jwks.document import Document
+from tailbone.keys.folder import Entry  # noqa: TC001 -- msgspec resolves it
+from tailbone.keys.signing_key import Algorithm, SigningKey, created_at_of
+from tailbone.keys.state import SKEW_S, KeyState, Origin, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNSETTLED_S: Final = 60.0
+"""A change is over within 30 s: what is unpublished after twice that was never going to be."""
+
+_ROTATION_LEAD_S: Final = 60.0
+
+
+class KeySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that a key's life depends on.
+
+    Attributes:
+        prefix: of new kids; ``[A-Za-z0-9._-]+``.
+        algorithm: of new keys.
+        size: of new RSA keys, in bits.
+        expiry_s: longest life of a token, in seconds.
+        max_age_s: how long caches may keep the JWKS, in seconds.
+        activate_after_s: how long a published key waits before it signs, in seconds.
+        rotate_every_s: how long a key signs before the next one does, in seconds; 0 for ever.
+        conditional_writes: False says that this is the only writer of a store that ignores conditions.
+    """
+
+    prefix: str = "tb"
+    algorithm: Algorithm = "RS256"
+    size: int = 2048
+    expiry_s: float = 1200.0
+    max_age_s: float = 300.0
+    activate_after_s: float = 300.0
+    rotate_every_s: float = 0.0
+    conditional_writes: bool = True
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a plan depends on.
+
+    Attributes:
+        now: unix seconds.
+        place: which document is meant; a confirmation for another one does not count.
+        settings: as they are in force.
+        entries: the folder.
+        read: whether ``document`` is a good read; without one only what needs none is planned.
+        document: the published document; None when there is certainly none.
+        own_document: the document is made of the folder's keys, nobody else has a say in it.
+        revoked: own confirmed keys that two good reads did not show.
+        unread: keys published into a document that held none: nobody's cache can lack them.
+        asked: the key that is being generated at this moment.
+        prior: the kid that signs now.
+        first_wanted: a first key is to be made if no key can ever sign.
+    """
+
+    now: float
+    place: str
+    settings: KeySettings
+    entries: dict[str, Entry]
+    read: bool = False
+    document: Document | None = None
+    own_document: bool = False
+    revoked: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
+    asked: str = ""
+    prior: str = ""
+    first_wanted: bool = False
+
+    def phase(self, entry: Entry) -> Phase:
+        """The entry's phase; one without a state is pending until the document has been read."""
+        return entry.state.phase(self.place, self.now) if entry.state else Phase.PENDING
+
+    def in_document(self, entry: Entry) -> bool:
+        """Whether this very key stands in the document."""
+        thumbprint = entry.key.thumbprint if entry.key else entry.state.thumbprint if entry.state else ""
+        return self.document is not None and self.document.has(entry.kid, thumbprint)
+
+
+class WriteState(msgspec.Struct, frozen=True, kw_only=True):
+    """Keep a key's new state; ``event`` says for the log what it means."""
+
+    kid: str
+    state: KeyState
+    event: str
+    warn: bool = False
+
+
+class WritePublic(msgspec.Struct, frozen=True, kw_only=True):
+    """Write a public half that a kill kept from being written."""
+
+    key: SigningKey
+
+
+class Clear(msgspec.Struct, frozen=True, kw_only=True):
+    """Delete a key's files, or move them to ``removed/``."""
+
+    entry: Entry
+    how: Literal["delete", "set aside"]
+
+
+class Publish(msgspec.Struct, frozen=True, kw_only=True):
+    """Change the document.
+
+    Attributes:
+        put: keys to put in.
+        amend: keys whose entries say too little; one that is gone by now is not put back.
+        drop: kid and thumbprint of those to take out; without a thumbprint every key of that kid.
+    """
+
+    put: tuple[SigningKey, ...] = ()
+    amend: tuple[SigningKey, ...] = ()
+    drop: tuple[tuple[str, str], ...] = ()
+
+    def edit(self, document: Document | None) -> Document | None:
+        """The document as it should be; a key whose kid somebody else has taken since stays out.
+
+        Raises:
+            KeyStateError: the document would hold too many keys.
+        """
+        for key in self.put:
+            document = document or _EMPTY
+            if document.has(key.kid, key.thumbprint) or not document.has_kid(key.kid):
+                document = document.with_key(key.public_jwk(), key.thumbprint)
+        for key in self.amend:
+            if document and document.has(key.kid, key.thumbprint):
+                document = document.with_key(key.public_jwk(), key.thumbprint)
+        for kid, thumbprint in self.drop:
+            if document:
+                document = document.without(kid, thumbprint)
+        return document
+
+
+class Make(msgspec.Struct, frozen=True, kw_only=True):
+    """Make a key and write its pair."""
+
+    origin: Origin
+
+
+_EMPTY: Final = Document.empty()
+
+Step = WriteState | WritePublic | Clear | Publish | Make
+
+
+def plan(facts: Facts) -> list[Step]:
+    """The next steps, in order; after them look again, until there are none.
+
+    Publishing comes last and alone: whatever is to stop signing has stopped by then.
+    """
+    usable = [entry for entry in facts.entries.values() if entry.key is not None and not entry.fault]
+    usable.sort(key=age)
+    local: list[Step] = [*_mend(facts), *_settle(facts, usable)]
+    if local:
+        return local
+    local = [*_choose(facts, usable)]
+    if local:
+        return local
+    if facts.read:
+        local = [*_clear(facts)]
+    local += _make(facts, usable)
+    if local or not facts.read:
+        return local
+    return [*_publish(facts, usable)]
+
+
+def age(entry: Entry) -> tuple[float, float, str]:
+    """Sorts keys, the oldest first."""
+    created_at = entry.key.created_at if entry.key else created_at_of(entry.kid) or 0
+    return (created_at, entry.state.since if entry.state else 0.0, entry.kid)
+
+
+def signing_entry(facts: Facts) -> Entry | None:
+    """The entry that signs: the newest active one whose longest expiry is on disk already.
+
+    Its end is computed from that expiry, perhaps after a kill, so that it must be kept first.
+    """
+    active = [
+        entry
+        for entry in facts.entries.values()
+        if entry.key is not None
+        and entry.state is not None
+        and entry.state.signing_since
+        and entry.state.expiry_s >= facts.settings.expiry_s
+        and facts.phase(entry) is Phase.ACTIVE
+    ]
+    return max(active, key=age, default=None)
+
+
+def _mend(facts: Facts) -> Iterator[Step]:
+    """Files that a kill left half written or half removed."""
+    for entry in facts.entries.values():
+        if entry.key is not None and entry.public_missing:
+            yield WritePublic(key=entry.key)
+        elif entry.key is None and len(entry.files) == 1 and entry.state is not None:
+            # A state alone: the kill came before the private half was written, or after it was removed.
+            yield Clear(entry=entry, how="delete")
+
+
+def _settle(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
+    """What the document says about each key."""
+    if not facts.read:
+        return
+    for entry in usable:
+        phase = facts.phase(entry)
+        if phase is Phase.REMOVED:
+            continue
+        if facts.in_document(entry):
+            if phase in (Phase.PENDING, Phase.UNPUBLISHED):
+                yield _confirm(facts, entry, usable)
+        elif entry.state is None:
+            yield _adopt(facts, entry)
+        elif phase is Phase.PENDING:
+            yield from _unpublished(facts, entry, entry.state)
+        elif phase is not Phase.UNPUBLISHED and entry.kid in facts.revoked:
+            yield WriteState(
+                kid=entry.kid,
+                state=msgspec.structs.replace(entry.state, removing="set aside"),
+                event="key was revoked elsewhere: it stops signing and moves to removed/",
+                warn=True,
+            )
+
+
+def _confirm(facts: Facts, entry: Entry, usable: list[Entry]) -> Step:
+    """The key was read back from the document."""
+    assert facts.document is not None  # noqa: S101 -- in_document was true
+    assert entry.key is not None  # noqa: S101 -- usable entries have one
+    state = entry.state or _adopted(facts, entry.key)
+    signs_from = facts.now + facts.settings.activate_after_s
+    waiting = {other.kid for other in usable if facts.phase(other) is Phase.PENDING and other.state}
+    alone = all(key.kid in waiting for key in facts.document.keys)
+    if entry.kid in facts.unread or (alone and state.origin != "adopted"):
+        signs_from = facts.now
+    elif entry.state is None and not facts.prior:
+        # Taken over from a program that signed with it from its first second on.
+        signs_from = min(facts.now, entry.key.created_at)
+    state = msgspec.structs.replace(
+        state,
+        place=facts.place,
+        confirmed_at=facts.now,
+        signs_from=signs_from,
+        signing_since=0.0,
+        refused="",
+    )
+    return WriteState(kid=entry.kid, state=state, event="key is published")
+
+
+def _adopt(facts: Facts, entry: Entry) -> Step:
+    """A key without a state, not in the document."""
+    assert entry.key is not None  # noqa: S101 -- usable entries have one
+    state = _adopted(facts, entry.key)
+    if facts.document is None or facts.own_document:
+        return WriteState(
+            kid=entry.kid, state=state, event="key was found in the folder: it will be published"
+        )
+    return WriteState(
+        kid=entry.kid,
+        state=msgspec.structs.replace(state, refused=facts.place),
+        event="key was found in the folder and is not in the JWKS: it was revoked, so it never signs",
+        warn=True,
+    )
+
+
+def _unpublished(facts: Facts, entry: Entry, state: KeyState) -> Iterator[Step]:
+    """A key made here that is not in the document yet."""
+    taken = facts.document is not None and facts.document.has_kid(entry.kid)
+    if state.origin == "adopted":
+        if taken:
+            yield WriteState(
+                kid=entry.kid,
+                state=msgspec.structs.replace(state, refused=facts.place),
+                event="another key of that kid is in the JWKS: this one never signs",
+                warn=True,
+            )
+    elif taken:
+        yield WriteState(
+            kid=entry.kid,
+            state=msgspec.structs.replace(state, removing="delete"),
+            event="another server was first with this kid: the key is given up",
+        )
+    elif (
+        state.origin == "asked"
+        and entry.kid != facts.asked
+        and not state.place
+        # Not sooner: a write that was under way when its process was killed may still land.
+        and abs(facts.now - state.since) >= UNSETTLED_S
+    ):
+        yield WriteState(
+            kid=entry.kid,
+            state=msgspec.structs.replace(state, removing="delete"),
+            event="key was asked for and never published: it is given up",
+            warn=True,
+        )
+
+
+def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
+    """Which key signs, which stop, and what the clock asks for."""
+    settings = facts.settings
+    phases = {entry.kid: facts.phase(entry) for entry in usable}
+    for entry in usable:
+        if phases[entry.kid] is Phase.PUBLISHED and entry.state:
+            latest = facts.now + settings.activate_after_s
+            if entry.state.signs_from > latest + 1:
+                # The clock was set back, or the wait made shorter: nothing waits for ever.
+                state = msgspec.structs.replace(entry.state, signs_from=latest)
+                yield WriteState(
+                    kid=entry.kid, state=state, event="key's wait was too long, and is cut short"
+                )
+    active = [entry for entry in usable if phases[entry.kid] is Phase.ACTIVE]
+    if not active:
+        yield from _promote(facts, usable, phases)
+        return
+    *others, signing = active
+    assert signing.state is not None  # noqa: S101 -- active keys have one
+    if signing.state.expiry_s < settings.expiry_s or not signing.state.signing_since:
+        state = msgspec.structs.replace(
+            signing.state,
+            expiry_s=max(signing.state.expiry_s, settings.expiry_s),
+            signing_since=signing.state.signing_since or facts.now,
+        )
+        yield WriteState(
+            kid=signing.kid,
+            state=state,
+            event="key signs" if not signing.state.signing_since else "expiry is longer",
+        )
+        return
+    for entry in others:
+        yield _retire(facts, entry)
+    for entry in usable:
+        retiring = entry.state if phases[entry.kid] is Phase.RETIRING else None
+        if retiring and settings.rotate_every_s and retiring.ends_at <= facts.now:
+            state = msgspec.structs.replace(retiring, removing="delete")
+            yield WriteState(kid=entry.kid, state=state, event="key's last token has expired: it is removed")
+
+
+def _retire(facts: Facts, entry: Entry) -> Step:
+    assert entry.state is not None  # noqa: S101 -- active keys have one
+    longest_s = max(entry.state.expiry_s, facts.settings.expiry_s)
+    ends_at = facts.now + longest_s + facts.settings.max_age_s + SKEW_S
+    state = msgspec.structs.replace(entry.state, ends_at=ends_at, expiry_s=longest_s)
+    return WriteState(kid=entry.kid, state=state, event="key no longer signs")
+
+
+def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Iterator[Step]:
+    """The signing key is gone: the newest published one signs at once, its wait over or not."""
+    signed_before = (
+        facts.prior
+        or any(phase is Phase.RETIRING for phase in phases.values())
+        or any(
+            entry.state and entry.state.removing and entry.state.signing_since
+            for entry in facts.entries.values()
+        )
+    )
+    if not signed_before:
+        return
+    published = [entry for entry in usable if phases[entry.kid] in (Phase.PUBLISHED, Phase.RETIRING)]
+    if facts.read:
+        published = [entry for entry in published if facts.in_document(entry)]
+    if published:
+        entry = published[-1]
+        assert entry.state is not None  # noqa: S101 -- published keys have one
+        state = msgspec.structs.replace(
+            entry.state, signs_from=facts.now, signing_since=facts.now, ends_at=0.0
+        )
+        yield WriteState(
+            kid=entry.kid,
+            state=state,
+            event="the signing key is gone: this one signs at once, though some caches may not have it yet",
+            warn=True,
+        )
+
+
+def _clear(facts: Facts) -> Iterator[Step]:
+    """Keys on their way out that the document no longer holds."""
+    for entry in facts.entries.values():
+        if entry.state and entry.state.removing and not facts.in_document(entry):
+            yield Clear(entry=entry, how=entry.state.removing)
+
+
+def _make(facts: Facts, usable: list[Entry]) -> list[Step]:
+    """The first key, or the next one in a rotation."""
+    hopeful = [
+        entry
+        for entry in usable
+        if facts.phase(entry) in (Phase.PENDING, Phase.PUBLISHED, Phase.ACTIVE, Phase.RETIRING)
+    ]
+    if not hopeful:
+        return [Make(origin="first")] if facts.first_wanted else []
+    signing = signing_entry(facts)
+    settings = facts.settings
+    if not settings.rotate_every_s or signing is None or signing.state is None:
+        return []
+    waiting = any(age(entry) > age(signing) for entry in hopeful)
+    due_at = (
+        signing.state.signing_since + settings.rotate_every_s - settings.activate_after_s - _ROTATION_LEAD_S
+    )
+    return [Make(origin="next")] if not waiting and facts.now >= due_at else []
+
+
+def _publish(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
+    """What the document lacks, says wrongly, or holds too much."""
+    put: list[SigningKey] = []
+    amend: list[SigningKey] = []
+    for entry in usable:
+        assert entry.key is not None  # noqa: S101 -- usable entries have one
+        phase = facts.phase(entry)
+        if phase in (Phase.REMOVED, Phase.UNPUBLISHED) or entry.state is None:
+            continue
+        if facts.in_document(entry):
+            members = entry.key.public_jwk()
+            if facts.document and facts.document.lacks_members(entry.kid, entry.key.thumbprint, members):
+                amend.append(entry.key)
+        elif phase is not Phase.PENDING:
+            # Confirmed keys come back only into a document that is gone.
+            if facts.document is None or facts.own_document:
+                put.append(entry.key)
+        elif entry.state.origin != "asked" or entry.kid == facts.asked or entry.state.place:
+            put.append(entry.key)
+    drop = tuple(
+        (entry.kid, entry.key.thumbprint if entry.key else entry.state.thumbprint)
+        for entry in facts.entries.values()
+        if entry.state and entry.state.removing and facts.in_document(entry)
+    )
+    if put or amend or drop:
+        yield Publish(put=tuple(put), amend=tuple(amend), drop=drop)
+
+
+def _adopted(facts: Facts, key: SigningKey) -> KeyState:
+    return KeyState(thumbprint=key.thumbprint, origin="adopted", since=facts.now)
