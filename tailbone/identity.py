@@ -17,6 +17,8 @@ _REPLACEMENT: Final = "\ufffd"
 # Cc controls, Cf invisible and direction-changing characters, Cs halves of pairs, Zl and Zp line ends: what
 # could make one name look like another, or break a log line or a header that a reader of the token writes.
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Zero-width (non-)joiners: letters of several scripts, and emoji, are written with them.
+_JOINERS: Final = frozenset("\u200c\u200d")
 _STABLE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -62,7 +64,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             identity = _decode(answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UnknownCallerError(
                 "your node could not be identified", detail=f"whois answer: {error}"
             ) from None
@@ -83,12 +85,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return f"node:{self.node_id}" if self.tags else f"user:{self.user_id}"
 
 
-def safe_text(text: str) -> str:
-    """Give ``text`` with every deceiving character replaced by U+FFFD, cut to ``TEXT_LIMIT`` characters."""
+def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
+    """Give ``text`` with every deceiving character replaced by U+FFFD, cut to ``TEXT_LIMIT`` characters.
+
+    Args:
+        text: any text.
+        allowed: characters to leave all the same.
+    """
     if text.isprintable() and len(text) <= TEXT_LIMIT:
         return text
     cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + _REPLACEMENT
-    return "".join(_REPLACEMENT if category(c) in _UNSAFE_CATEGORIES else c for c in cut)
+    return "".join(_REPLACEMENT if category(c) in _UNSAFE_CATEGORIES and c not in allowed else c for c in cut)
 
 
 def _with_safe_text(identity: Identity) -> Identity:
@@ -100,7 +107,7 @@ def _with_safe_text(identity: Identity) -> Identity:
         identity,
         node=safe_text(identity.node),
         login=safe_text(identity.login),
-        display_name=safe_text(identity.display_name),
+        display_name=safe_text(identity.display_name, _JOINERS),
         tags=tuple(safe_text(tag) for tag in identity.tags),
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tailbone.config import format_duration
 from tailbone.errors import (
     AudienceNotAllowedError,
     BadParameterError,
@@ -95,5 +96,6 @@ def _lifetime(asked_s: float | None, expiry_s: int) -> int:
         return expiry_s
     # exp is in whole seconds: a fraction would be a lifetime that the token does not have.
     if not (1 <= asked_s <= expiry_s) or asked_s != int(asked_s):
-        raise BadParameterError(f"ttl: whole seconds from 1s to {expiry_s}s are allowed")
+        longest = format_duration(expiry_s)
+        raise BadParameterError(f"ttl: whole seconds from 1s to {expiry_s}s ({longest}) are allowed")
     return int(asked_s)

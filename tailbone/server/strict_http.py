@@ -1,7 +1,7 @@
 """HTTP/1 requests, read strictly: whatever two readers could understand differently is refused. No I/O.
 
-Sanic's own parser trims and guesses (a space before a colon, two Host fields, a bare LF): a proxy in front that
-guesses otherwise would see other requests than the ones answered here.
+Sanic's own parser trims and guesses (a space before a colon, two Host fields, a bare LF): a proxy in front
+that guesses otherwise would see other requests than the ones answered here.
 """
 
 from __future__ import annotations
