@@ -10,7 +10,7 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from tailbone.errors import ConfigError, LoginNeededError, TailboneError, TailnetError
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from tailbone.server import IssuerServer
     from tailbone.tsnet.events import Event
     from tailbone.tsnet.node import Listener, Node, NodeStatus
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 _log = get_logger()
 
@@ -58,6 +61,16 @@ def run_on_uvloop(work: Coroutine[Any, Any, int]) -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+async def together(first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B]) -> tuple[_A, _B]:
+    """Await two things at once; when one fails, the other is cancelled and awaited first."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = group.create_task(first), group.create_task(second)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return tasks[0].result(), tasks[1].result()
 
 
 async def _serve(config: Config) -> int:
@@ -139,16 +152,8 @@ class Daemon:
             TailnetError: the node could not join.
             SigningError: the key folder cannot be used.
         """
-        joining = asyncio.ensure_future(self._join())
-        try:
-            # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
-            await self._start_keys()
-            issuer_class, admin_class = await asyncio.to_thread(_import_servers, self._config.components)
-            status = await joining
-        finally:
-            if not joining.done():
-                joining.cancel()
-                await asyncio.wait([joining])
+        # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
+        status, (issuer_class, admin_class) = await together(self._join(), self._prepare())
         addresses = _bindings(self._config, status.addresses)
         sockets = self._socket_directory()
         self._stack.push_async_callback(self._stop_serving)
@@ -168,6 +173,10 @@ class Daemon:
             commit=commit(),
         )
         return status
+
+    async def _prepare(self) -> tuple[type[IssuerServer] | None, type[AdminServer] | None]:
+        await self._start_keys()
+        return await asyncio.to_thread(_import_servers, self._config.components)
 
     async def until_failure(self) -> None:
         """Wait until the background work fails; it ends for no other reason."""
@@ -196,7 +205,7 @@ class Daemon:
         self._node = await self._stack.enter_async_context(node)
         if loopback:
             _log.warn(
-                "loopback settings are on for this whole process; a real network would miss what they switch off",
+                "loopback settings are on for this whole process: a real network misses what they switch off",
                 switched_off=list(node.switched_off),
             )
         status = await self._up(node)

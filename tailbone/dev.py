@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tailbone.daemon import Daemon, run_on_uvloop
+from tailbone.daemon import Daemon, run_on_uvloop, together
 from tailbone.errors import AddressInUseError, ConfigError
 from tailbone.signals import Stop, stop_on_signals
 
@@ -195,11 +195,9 @@ class Dev:
         keys = {identity: await devnet.add_key(identity) for identity in settings.identities}
         config = await self._server_config(devnet, folder)
         daemon = await self._stack.enter_async_context(Daemon(config, isolated=True, grace_s=_GRACE_S))
-        nodes: list[Coroutine[Any, Any, Node]] = [
-            self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities
-        ]
-        _, callers = await asyncio.gather(daemon.start(), asyncio.gather(*nodes))
-        return await self._open_ports(devnet, config, callers, keys)
+        callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
+        _, nodes = await together(daemon.start(), _all(callers))
+        return await self._open_ports(devnet, config, nodes, keys)
 
     def _check_ports(self) -> None:
         """Find a port that is taken, or asked for twice, before anything starts."""
@@ -299,6 +297,12 @@ class Dev:
             jwks_url=f"http://{jwks.local}/.well-known/jwks.json",
             admin=opened.local,
         )
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, Node]]) -> list[Node]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+    return [task.result() for task in tasks]
 
 
 def _grant(capability: str) -> dict[str, Any]:

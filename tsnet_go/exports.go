@@ -98,7 +98,7 @@ func tb_node_new(config *C.char, eventsFD C.int32_t, handle *C.int64_t, out **C.
 			return nil, err
 		}
 		*handle = C.int64_t(registry.add(node))
-		return json.Marshal(map[string]string{"peer_prefix": peerPrefix})
+		return json.Marshal(map[string]any{"peer_prefix": peerPrefix, "switched_off": node.switchedOff})
 	})
 }
 

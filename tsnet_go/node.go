@@ -41,9 +41,10 @@ type NodeConfig struct {
 
 // Node is one tsnet server and everything that hangs on it.
 type Node struct {
-	config NodeConfig
-	events *events
-	srv    *tsnet.Server
+	config      NodeConfig
+	switchedOff []string // what the loopback settings took away
+	events      *events
+	srv         *tsnet.Server
 
 	// life ends when the node is closed: everything that the node started ends with it.
 	life context.Context
@@ -82,7 +83,8 @@ func newNode(config NodeConfig, eventsFD int) (*Node, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, errorf(codeBadArgument, op, "the state directory cannot be made: %v", err)
 	}
-	if err := prepareProcess(dir, config); err != nil {
+	switchedOff, err := prepareProcess(dir, config)
+	if err != nil {
 		return nil, errorf(codeInternal, op, "%v", err)
 	}
 	ev, err := newEvents(eventsFD, config.Verbose)
@@ -90,7 +92,7 @@ func newNode(config NodeConfig, eventsFD int) (*Node, error) {
 		return nil, err
 	}
 	stray.add(ev)
-	n := &Node{config: config, events: ev, parts: make(map[closer]struct{}), closed: make(chan struct{})}
+	n := &Node{config: config, switchedOff: switchedOff, events: ev, parts: make(map[closer]struct{}), closed: make(chan struct{})}
 	n.life, n.end = context.WithCancel(context.Background())
 	n.srv = &tsnet.Server{
 		Dir:           dir,
@@ -112,24 +114,25 @@ var tsnetVariables = []string{
 	"TSNET_FORCE_LOGIN",
 }
 
-// prepareProcess sets what tsnet reads from the environment of the whole process.
-func prepareProcess(dir string, config NodeConfig) error {
+// prepareProcess sets what tsnet reads from the environment of the whole process,
+// and tells what that switches off.
+func prepareProcess(dir string, config NodeConfig) ([]string, error) {
 	// Without it tsnet looks for a place for logs under HOME, and panics where
 	// there is none, though it uploads no log.
 	if err := os.Setenv("TS_LOGS_DIR", dir); err != nil {
-		return err
+		return nil, err
 	}
 	if config.IgnoreEnv {
 		for _, name := range tsnetVariables {
 			if err := os.Unsetenv(name); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	if config.Loopback {
-		devnet.SetLoopbackKnobs()
+		return devnet.SetLoopbackKnobs(), nil
 	}
-	return nil
+	return []string{}, nil
 }
 
 // start runs tsnet's Start once; its error is final, as it is tsnet's.
