@@ -35,6 +35,12 @@ CHANGE_TIME_S: Final = 45.0
 """How long a change may take: the server ends one within 30 s, either way."""
 
 _PROBE_TIME_S: Final = 3.0
+_HTTP1_REQUEST: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+# The client's part of the connection preface: its magic, and an empty SETTINGS frame (RFC 9113 section 3.4).
+_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+# How grpc's texts begin where no connection came about, and so no request was sent.
+_NEVER_SENT: Final = ("failed to connect", "DNS resolution failed", "errors resolving")
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 1024 * 1024),
@@ -70,17 +76,23 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class AdminClient:
     """A connection to one server's admin API, made by the first call; a context manager.
 
-    Args:
-        host: a tailnet name or address, as the caller's own machine resolves it.
-        port: of the admin API.
+    Attributes:
+        address: host and port.
 
     Every call raises AdminError, or one of its subclasses, with one line that says what to do.
     """
 
     def __init__(self, host: str, port: int) -> None:
+        """Prepare a connection.
+
+        Args:
+            host: a tailnet name or address, as this machine resolves it.
+            port: of the admin API.
+        """
         self._host = host
         self._port = port
-        self._channel = grpc.insecure_channel(f"dns:///{_joined(host, port)}", options=_OPTIONS)
+        self.address = _joined(host, port)
+        self._channel = grpc.insecure_channel(f"dns:///{self.address}", options=_OPTIONS)
         self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> AdminClient:
@@ -161,23 +173,36 @@ class AdminClient:
             return AdminError(f"{text}; {hint}" if hint else text, detail=str(reported))
         if status is grpc.StatusCode.UNIMPLEMENTED:
             return OldServerError("the server is too old for this command: update it")
-        if status is grpc.StatusCode.UNAVAILABLE:
-            return ServerUnreachableError(why_unreachable(self._host, self._port), detail=text)
-        if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ServerUnreachableError(
-                f"no answer from {_joined(self._host, self._port)} within {timeout_s:.0f} s; if this was a "
-                "change, `tailbone keys list` shows whether it was made",
-                detail=text,
-            )
+        if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            return ServerUnreachableError(self._why_no_answer(status, text, timeout_s), detail=text)
         return AdminError(f"the server answers: {text or status.name}", detail=status.name)
+
+    def _why_no_answer(self, status: Any, text: str, timeout_s: float) -> str:
+        late = status is grpc.StatusCode.DEADLINE_EXCEEDED
+        why = why_unreachable(self._host, self._port)
+        # A connection that broke in the middle of a change may leave it made, whatever answers there now.
+        if why and (late or text.startswith(_NEVER_SENT)):
+            return why
+        what = (
+            f"no answer from {self.address} within {timeout_s:g} s"
+            if late
+            else f"the connection to {self.address} broke"
+        )
+        return f"{what}; if this was a change, `tailbone keys list` shows whether it was made"
 
 
 def why_unreachable(host: str, port: int) -> str:
-    """Try an address once more, and say in one line why no admin API answers there, and what to do."""
+    """Try an address, and say in one line why no admin API answers there, and what to do.
+
+    Returns:
+        Nothing when something there speaks HTTP/2, as gRPC does.
+    """
     place = _joined(host, port)
     try:
-        connection = socket.create_connection((host, port), _PROBE_TIME_S)
-    except socket.gaierror:
+        if _speaks_http2(_first_bytes(host, port, _HTTP2_PREFACE)):
+            return ""
+        first = _first_bytes(host, port, _HTTP1_REQUEST)
+    except (socket.gaierror, UnicodeError):
         return f"no host {host!r} is known here: is this machine on the tailnet? --host names the server"
     except ConnectionRefusedError:
         return (
@@ -188,22 +213,24 @@ def why_unreachable(host: str, port: int) -> str:
         return f"{place} does not answer: is the server running, and may this machine reach that port?"
     except OSError as error:
         return f"{place} cannot be reached: {error.strerror or error}"
-    with connection:
-        return _what_answers(connection, place)
-
-
-def _what_answers(connection: socket.socket, place: str) -> str:
-    connection.settimeout(_PROBE_TIME_S)
-    try:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        first = connection.recv(16)
-    except OSError:
-        first = b""
     if first.startswith(b"HTTP/1."):
         return f"{place} speaks HTTP, not gRPC: --port names the admin API's port, 50051 unless it was set"
-    return (
-        f"{place} takes connections but no admin API answers: --port names its port (50051 unless it was set)"
-    )
+    return f"no admin API answers on {place}: --port names its port, 50051 unless it was set"
+
+
+def _first_bytes(host: str, port: int, greeting: bytes) -> bytes:
+    """Connect, greet, and give what comes back first: nothing where nothing comes."""
+    with socket.create_connection((host, port), _PROBE_TIME_S) as connection:
+        try:
+            connection.sendall(greeting)
+            return connection.recv(16)
+        except (TimeoutError, ConnectionError):
+            return b""
+
+
+def _speaks_http2(first: bytes) -> bool:
+    # A server begins with a SETTINGS frame; its type, 4, is the fourth octet (RFC 9113 sections 3.4 and 4.1).
+    return first[3:4] == b"\x04" and first[:1] == b"\x00"
 
 
 def _joined(host: str, port: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import msgspec
@@ -20,20 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tailbone.identity import Identity
+    from tailbone.log import Logger
 
 REQUEST_TIME_S: Final = 10.0
 """How long a request may take to arrive. The longest one is a hundred bytes."""
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
-
-
-class Log(Protocol):
-    """The part of a structlog logger that is used here."""
-
-    def debug(self, event: str, **facts: Any) -> Any: ...
-    def info(self, event: str, **facts: Any) -> Any: ...
-    def warning(self, event: str, **facts: Any) -> Any: ...
-    def error(self, event: str, **facts: Any) -> Any: ...
 
 
 class Entrance(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,13 +35,14 @@ class Entrance(msgspec.Struct, frozen=True, kw_only=True):
         identify: from grpc's name of the peer to its identity; raises UnknownCallerError.
         access: one of ``access.ACCESS_MODES``.
         capability: the capability that holds roles, for ``grant``.
-        log: where the one line of each call goes.
+        log: where the one line of each call goes. With a strict one, a call whose line cannot be written is
+            answered as an internal error.
     """
 
     identify: Callable[[str], Identity]
     access: str
     capability: str
-    log: Log
+    log: Logger
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untyped
@@ -97,7 +90,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untype
             call = asyncio.create_task(self._call(method, handler, requests, context))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
-            answered = await asyncio.shield(call)
+            try:
+                answered = await asyncio.shield(call)
+            except Exception:  # noqa: BLE001  the log itself failed: grpc would send the exception's text
+                answered = _INTERNAL
             if isinstance(answered, _Refusal):
                 await answered.send(context)
             return answered
@@ -146,6 +142,11 @@ class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
         await context.abort(self.status, self.message, ((CODE_METADATA, self.code),))
 
 
+_INTERNAL: Final = _Refusal(
+    status=grpc.StatusCode.INTERNAL, code="internal", message="internal error; the server's log has it"
+)
+
+
 class _Line:
     """The one log line of a call, filled as the call goes on and written at its end."""
 
@@ -185,11 +186,7 @@ class _Line:
         """Log why the call failed, and give what the caller hears."""
         if not isinstance(error, TailboneError):
             self._entrance.log.error("admin call", outcome="internal", exc_info=error, **self._rest())
-            return _Refusal(
-                status=grpc.StatusCode.INTERNAL,
-                code="internal",
-                message="internal error; the server's log has it",
-            )
+            return _INTERNAL
         reason = {"detail": error.detail} if error.detail else {}
         self._entrance.log.warning(
             "admin call", outcome=error.code, message=error.message, **reason, **self._rest()

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2_grpc
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import ACCESS_MODES, Role, role_of
-from tailbone.admin.guard import Entrance, Guard, Log
+from tailbone.admin.guard import Entrance, Guard
 from tailbone.admin.health import Health
 from tailbone.errors import AddressInUseError, BadParameterError, ConfigError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tailbone.identity import Identity
+    from tailbone.log import Logger
 
 SERVICE: Final = "proto.AdminService"
 
@@ -105,7 +106,7 @@ class AdminServer:
         access: ``acl`` or ``grant``.
         capability: the name of the capability that holds roles.
         settings: what GetStatus tells.
-        log: a structlog logger.
+        log: where the one line of each call goes.
 
     Raises:
         ConfigError: ``access`` is neither.
@@ -119,7 +120,7 @@ class AdminServer:
         access: str,
         capability: str,
         settings: AdminSettings,
-        log: Log,
+        log: Logger,
     ) -> None:
         if access not in ACCESS_MODES:
             raise ConfigError(f"admin.access is one of {', '.join(ACCESS_MODES)}, not {access!r}")

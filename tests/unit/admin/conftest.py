@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import grpc
 import msgspec
 import pytest
 
@@ -137,7 +138,13 @@ async def bridge(path: Path) -> AsyncIterator[int]:
         inner.setblocking(False)
         port = writer.get_extra_info("peername")[1]
         inner.bind(f"\0tailnet/00112233aabbccdd/admin/[fd7a:115c:a1e0::2]:{port}/{next(_numbers)}")
-        inner.connect(str(path))
+        try:
+            inner.connect(str(path))
+        except OSError:
+            # The server has closed: so does its listener on the tailnet.
+            inner.close()
+            writer.close()
+            return
         inner_reader, inner_writer = await asyncio.open_unix_connection(sock=inner)
         for task in (
             asyncio.create_task(pump(reader, inner_writer)),
@@ -195,3 +202,85 @@ async def granting(tmp_path: Path) -> AsyncIterator[Running]:
     """An admin server that asks for roles."""
     async with running(tmp_path, access="grant") as started:
         yield started
+
+
+class GoServer:
+    """A server as the Go program is: proto3 bytes made by hand, no field and no method of later."""
+
+    KEY = b"\x0a\x0dtb-1795518230\x12\x05RS256\x20\x96\xde\x95\xd8\x06"
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, bytes]] = []
+        self.fails = ""
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _method(self, name: str) -> Any:
+        async def answer(request: bytes, context: Any) -> bytes:
+            self.requests.append((name, request))
+            if self.fails:
+                # grpc-go gives an error that is no status as UNKNOWN, with its text.
+                await context.abort(grpc.StatusCode.UNKNOWN, self.fails)
+            return bytes([0x0A, len(self.KEY)]) + self.KEY
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[GoServer]:
+        """Serve on a loopback port."""
+        names = ("GenerateNewKeys", "ListKeys", "RemoveKey")
+        methods = {name: self._method(name) for name in names}
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("proto.AdminService", methods),)
+        )
+        self.port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            yield self
+        finally:
+            await server.stop(None)
+
+
+@pytest.fixture
+async def go_server() -> AsyncIterator[GoServer]:
+    """A Go server's admin API."""
+    async with GoServer().serving() as server:
+        yield server
+
+
+@pytest.fixture
+async def http_port() -> AsyncIterator[int]:
+    """A port on which HTTP/1.1 answers 404 to everything, as an issuer's does."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@pytest.fixture
+async def silent_port() -> AsyncIterator[int]:
+    """A port that takes connections and says nothing, whatever it hears."""
+    writers = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in writers:
+        writer.close()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -243,6 +243,21 @@ def test_an_error_without_a_row_is_its_parents() -> None:
     assert status_of(errors.TailnetError("x")) is grpc.StatusCode.INTERNAL
 
 
+async def test_a_line_that_cannot_be_written(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the log refuses a line, the caller gets an internal error, and nothing of what the log said."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "no space left on /var/log")
+
+    monkeypatch.setattr(run.log, "info", full, raising=False)
+    monkeypatch.setattr(run.log, "error", full, raising=False)
+    refused = await refusal(run, "ListKeys")
+    assert (refused.code(), refused.details()) == (
+        grpc.StatusCode.INTERNAL,
+        "internal error; the server's log has it",
+    )
+
+
 async def test_a_caller_that_hangs_up_stops_no_change(run: Running) -> None:
     """A change goes on to its end when its caller is gone, and its line tells the true outcome."""
     run.lifecycle.gate = asyncio.Event()

@@ -1,0 +1,342 @@
+"""``tailbone keys`` as a user runs it: a process of its own against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import pytest
+import yaml
+
+from tailbone import errors
+from tailbone.cli import keys
+from tailbone.config import Config
+from tailbone.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import GoServer, Running
+
+    Run = Callable[..., Any]
+
+ROOT = Path(__file__).parents[3]
+GO_KEY = {"key_id": "tb-1795518230", "algorithm": "RS256", "created_at": 1795518230}
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tailbone(tmp_path: Path) -> Run:
+    """Runs ``tailbone ARGUMENTS`` with an empty home and no TB_ variable but those given."""
+
+    async def run(*arguments: object, terminal: str | None = None, **variables: str) -> Ended:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TB_")}
+        environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **variables}
+        near, far = pty.openpty() if terminal is not None else (-1, -1)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tailbone",
+            *map(str, arguments),
+            stdin=asyncio.subprocess.DEVNULL if terminal is None else far,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        if terminal is not None:
+            os.write(near, terminal.encode())
+        out, err = await process.communicate()
+        for end in {near, far} - {-1}:
+            os.close(end)
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    return run
+
+
+def there(server: Running | GoServer) -> tuple[object, ...]:
+    return "--host", "127.0.0.1", "--port", server.port
+
+
+async def test_list_as_json(tailbone: Run, run: Running) -> None:
+    """The JSON of list is the reference's array, with what else is known behind."""
+    ended = await tailbone("keys", "list", *there(run), "-o", "json")
+    assert (ended.status, ended.err) == (0, "")
+    assert json.loads(ended.out) == [GO_KEY | {"state": "active", "foreign": False}]
+
+
+async def test_list_of_a_go_server_as_json(tailbone: Run, go_server: GoServer) -> None:
+    """The JSON of a Go server's keys is byte for byte the reference's."""
+    ended = await tailbone("keys", "list", *there(go_server), "-o", "json")
+    assert ended == (0, '[{"key_id": "tb-1795518230", "algorithm": "RS256", "created_at": 1795518230}]\n', "")
+
+
+async def test_no_keys_as_json(tailbone: Run, run: Running) -> None:
+    """No keys are an empty array."""
+    run.lifecycle.keys.clear()
+    assert await tailbone("keys", "list", *there(run), "-o", "json") == (0, "[]\n", "")
+
+
+async def test_generate_as_json(tailbone: Run, run: Running) -> None:
+    """The JSON of generate is an array of one object with the member key."""
+    ended = await tailbone("keys", "generate", *there(run), "-o", "json")
+    (made,) = json.loads(ended.out)
+    assert list(made) == ["key"]
+    assert (
+        made["key"].items()
+        >= {"key_id": "tb-1795518232", "algorithm": "RS256", "created_at": 1795518230}.items()
+    )
+
+
+async def test_remove_as_json(tailbone: Run, run: Running) -> None:
+    """The JSON of remove is the array of the keys that are left."""
+    await tailbone("keys", "generate", *there(run))
+    ended = await tailbone("keys", "remove", "tb-1795518230", "--yes", *there(run), "-o", "json")
+    assert (ended.status, [key["key_id"] for key in json.loads(ended.out)]) == (0, ["tb-1795518232"])
+
+
+@pytest.mark.parametrize("form", ["yaml", "yml"])
+async def test_list_as_yaml(tailbone: Run, run: Running, form: str) -> None:
+    """The YAML of list says the same as its JSON."""
+    ended = await tailbone("keys", "list", *there(run), "-o", form)
+    assert yaml.safe_load(ended.out) == [GO_KEY | {"state": "active", "foreign": False}]
+
+
+async def test_list_as_text(tailbone: Run, run: Running) -> None:
+    """In a pipe, the text is a header and a line a key, in aligned columns."""
+    ended = await tailbone("keys", "list", *there(run))
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "KEY ID         ALGORITHM  STATE   CREATED               NEXT",
+        "tb-1795518230  RS256      active  2026-11-24 11:03:50Z",
+    ]
+
+
+@pytest.mark.parametrize("words", [("keys", "ls"), ("key", "list"), ("key", "ls")], ids=" ".join)
+async def test_aliases(tailbone: Run, run: Running, words: tuple[str, ...]) -> None:
+    """The reference's aliases do the same."""
+    assert (await tailbone(*words, *there(run), "-o", "json")).status == 0
+    assert run.lifecycle.asked == [("list",)]
+
+
+async def test_flags_before_the_subcommand(tailbone: Run, run: Running) -> None:
+    """Flags of keys are accepted before the subcommand, and the last one counts."""
+    ended = await tailbone("keys", "--host", "127.0.0.1", "--port", 1, "list", "--port", run.port)
+    assert ended.status == 0
+
+
+async def test_server_by_variables(tailbone: Run, run: Running) -> None:
+    """TB_ADMIN_CLIENT_HOST and TB_ADMIN_CLIENT_PORT name the server."""
+    ended = await tailbone(
+        "keys", "list", TB_ADMIN_CLIENT_HOST="127.0.0.1", TB_ADMIN_CLIENT_PORT=str(run.port)
+    )
+    assert ended.status == 0
+
+
+async def test_server_by_file(tailbone: Run, run: Running, tmp_path: Path) -> None:
+    """The settings file names the server."""
+    (tmp_path / ".tailbone.toml").write_text(f'[admin.client]\nhost = "127.0.0.1"\nport = {run.port}\n')
+    assert (await tailbone("keys", "list")).status == 0
+
+
+def test_the_default_host_is_tailbone() -> None:
+    """Without a host the server's usual name on the tailnet is asked."""
+    with keys._client(Config()) as client:
+        assert client.address == "tailbone:50051"
+
+
+async def test_size_is_sent_when_set(tailbone: Run, run: Running, tmp_path: Path) -> None:
+    """Size and algorithm are sent when a flag, a variable or the file sets them, also to their defaults."""
+    await tailbone("keys", "generate", "-s", 3072, *there(run))
+    await tailbone("keys", "generate", "--algorithm", "ES256", *there(run))
+    await tailbone("keys", "generate", *there(run), TB_KEYS_SIZE="2048")
+    (tmp_path / ".tailbone.toml").write_text('[keys]\nalgorithm = "RS256"\nsize = 4096\n')
+    await tailbone("keys", "generate", *there(run))
+    assert run.lifecycle.asked == [
+        ("generate", None, 3072),
+        ("generate", "ES256", None),
+        ("generate", None, 2048),
+        ("generate", "RS256", 4096),
+    ]
+
+
+async def test_unset_size_is_not_sent(tailbone: Run, run: Running) -> None:
+    """Without them, the server's own settings hold."""
+    await tailbone("keys", "generate", *there(run))
+    assert run.lifecycle.asked == [("generate", None, None)]
+
+
+async def test_size_asked_of_a_go_server(tailbone: Run, go_server: GoServer) -> None:
+    """A Go server that ignored the size is found out: one line, exit code 1, nothing on standard output."""
+    ended = await tailbone("keys", "generate", "--size", 4096, *there(go_server), "-o", "json")
+    assert (ended.status, ended.out) == (1, "")
+    assert "too old" in ended.err
+    assert ended.err.count("\n") == 1
+
+
+async def test_generate_of_a_go_server(tailbone: Run, go_server: GoServer) -> None:
+    """Asked for nothing special, a Go server's key is printed in the reference's shape."""
+    ended = await tailbone("keys", "generate", *there(go_server), "-o", "json")
+    assert json.loads(ended.out) == [{"key": GO_KEY}]
+
+
+async def test_remove_asks(tailbone: Run, run: Running) -> None:
+    """On a terminal, remove says what it means and asks; yes removes."""
+    await tailbone("keys", "generate", *there(run))
+    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), "-o", "json", terminal="y\n")
+    assert ended.status == 0
+    assert "Tokens signed with tb-1795518230 stop verifying. Remove it? [y/N]" in ended.err
+    assert [key["key_id"] for key in json.loads(ended.out)] == ["tb-1795518232"]
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n"])
+async def test_no_removes_nothing(tailbone: Run, run: Running, answer: str) -> None:
+    """Answering no, or nothing, exits 0 and removes nothing."""
+    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), terminal=answer)
+    assert (ended.status, ended.out) == (0, "")
+    assert list(run.lifecycle.keys) == ["tb-1795518230"]
+
+
+async def test_remove_without_a_terminal(tailbone: Run, run: Running) -> None:
+    """Without a terminal and without --yes, remove is refused as wrong usage before anything is asked."""
+    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run))
+    assert ended.status == 2
+    assert "--yes" in ended.err
+    assert run.lifecycle.asked == []
+
+
+async def test_remove_yes_asks_nothing(tailbone: Run, run: Running) -> None:
+    """With -y the key is removed in one call."""
+    await tailbone("keys", "remove", "-y", "tb-1795518230", *there(run))
+    assert run.lifecycle.asked == [("remove", "tb-1795518230")]
+
+
+async def test_remove_of_the_last_signing_key(tailbone: Run, run: Running) -> None:
+    """The question says that no key is left to sign, and so does the end."""
+    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), terminal="y\n")
+    assert ended.status == 0
+    assert "tb-1795518230 is the last key that can sign" in ended.err
+    assert "warning: no key can sign now" in ended.err
+
+
+async def test_remove_of_a_foreign_key(tailbone: Run, run: Running) -> None:
+    """The question says when the key is another server's."""
+    key = run.lifecycle.keys["tb-1795518230"]
+    run.lifecycle.keys["other-1"] = msgspec.structs.replace(key, key_id="other-1", foreign=True)
+    ended = await tailbone("keys", "remove", "other-1", *there(run), terminal="n\n")
+    assert "other-1 is not one of this server's keys" in ended.err
+
+
+@pytest.mark.parametrize("how", ["ask", "yes"])
+async def test_remove_of_an_unknown_key(tailbone: Run, run: Running, how: str) -> None:
+    """An unknown kid is one line with exit code 1, and nothing is asked of the person."""
+    extra = {"terminal": ""} if how == "ask" else {}
+    ended = await tailbone(
+        "keys", "remove", "tb-1", *(["--yes"] if how == "yes" else []), *there(run), **extra
+    )
+    assert (ended.status, ended.out) == (1, "")
+    assert "`tailbone keys list` shows the keys" in ended.err
+    assert "Remove it?" not in ended.err
+
+
+async def test_remove_without_a_kid(tailbone: Run) -> None:
+    """A missing KEY_ID is wrong usage."""
+    assert (await tailbone("keys", "remove")).status == 2
+
+
+@pytest.mark.parametrize("arguments", [("--size", 1024), ("--algorithm", "none"), ("--port", 0), ("--nope",)])
+async def test_wrong_usage(tailbone: Run, run: Running, arguments: tuple[object, ...]) -> None:
+    """Values that are not allowed end with exit code 2 before the server is asked."""
+    ended = await tailbone("keys", "generate", *there(run), *arguments)
+    assert (ended.status, ended.out) == (2, "")
+    assert run.lifecycle.asked == []
+
+
+async def test_failures_are_one_line(tailbone: Run, run: Running, closed_port: int, http_port: int) -> None:
+    """Unreachable, wrong port, S3 refused: each one line on standard error, and exit code 1."""
+    run.lifecycle.fails = errors.StoreDeniedError(
+        "S3 refused s3:PutObject on the bucket: grant it to the server"
+    )
+    for port, words in (
+        (closed_port, "nothing listens on"),
+        (http_port, "speaks HTTP, not gRPC"),
+        (run.port, "S3 refused s3:PutObject on the bucket: grant it to the server"),
+    ):
+        ended = await tailbone("keys", "generate", "--host", "127.0.0.1", "--port", port)
+        assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert words in ended.err
+
+
+async def test_permission_denied(tailbone: Run, granting: Running) -> None:
+    """A refusal says which grant is missing, in one line."""
+    ended = await tailbone("keys", "list", *there(granting))
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "this needs the role viewer" in ended.err
+
+
+async def test_traceback_at_trace_only(tailbone: Run, closed_port: int) -> None:
+    """The traceback is shown with --log-level trace, and only then."""
+    address = ("--host", "127.0.0.1", "--port", closed_port)
+    assert "Traceback" in (await tailbone("keys", "list", *address, "--log-level", "trace")).err
+    assert "Traceback" not in (await tailbone("keys", "list", *address, "--log-level", "debug")).err
+
+
+async def test_status_as_json(tailbone: Run, start_admin: Callable[..., Any]) -> None:
+    """The JSON of status is one object with the server's facts."""
+    async with start_admin(version="1.2.3", issuer="https://issuer.example") as run:
+        ended = await tailbone("keys", "status", *there(run), "-o", "json")
+    status = json.loads(ended.out)
+    assert status.pop("started_at") > 0
+    assert status == {
+        "version": "1.2.3",
+        "commit": "",
+        "ready": True,
+        "reasons": [],
+        "signing_key_id": "",
+        "issuer": "https://issuer.example",
+        "jwks": "",
+        "caller": "dev@example.com",
+        "roles": ["viewer", "operator", "admin"],
+    }
+
+
+async def test_status_as_text(tailbone: Run, start_admin: Callable[..., Any]) -> None:
+    """The text of status says why no token can be had, and who asks."""
+    async with start_admin(version="1.2.3", commit="abc", readiness=lambda: ["keys: none can sign"]) as run:
+        run.caller = Identity(node_id="n1", node="ci.dev.tailnet.test", tags=("tag:ci",))
+        ended = await tailbone("keys", "status", *there(run))
+    lines = ended.out.splitlines()
+    assert lines[0] == "server    tailbone 1.2.3 (commit abc)"
+    assert lines[2:4] == ["tokens    no", "          keys: none can sign"]
+    assert lines[-1] == "you are   tag:ci (viewer, operator, admin)"
+
+
+async def test_what_list_imports(tailbone: Run, run: Running) -> None:
+    """A list in a pipe imports neither Sanic, aiobotocore, the Go library, jwcrypto nor rich."""
+    ended = await tailbone("keys", "list", *there(run), PYTHONPROFILEIMPORTTIME="1")
+    imported = {line.rpartition("|")[2].strip() for line in ended.err.splitlines()}
+    assert "tailbone.admin.client" in imported
+    heavy = {
+        "sanic",
+        "aiobotocore",
+        "botocore",
+        "jwcrypto",
+        "tailbone.tsnet",
+        "_cffi_backend",
+        "rich",
+        "structlog",
+    }
+    assert imported & heavy == set()

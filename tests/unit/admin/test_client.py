@@ -1,0 +1,255 @@
+"""The client: what it sends, what it makes of answers, and one line for everything that can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from tailbone import errors
+from tailbone.admin import client as client_module
+from tailbone.admin.client import AdminClient, why_unreachable
+from tailbone.admin.listing import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import GoServer, Running
+
+
+async def ask(port: int, question: Callable[[AdminClient], Any], host: str = "127.0.0.1") -> Any:
+    """Ask a blocking question beside the server's event loop."""
+
+    def blocking() -> Any:
+        with AdminClient(host, port) as client:
+            return question(client)
+
+    return await asyncio.to_thread(blocking)
+
+
+async def failure(
+    port: int, question: Callable[[AdminClient], Any], host: str = "127.0.0.1"
+) -> errors.AdminError:
+    with pytest.raises(errors.AdminError) as caught:
+        await ask(port, question, host)
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+async def test_list(run: Running) -> None:
+    """The keys come with all that the server tells of them."""
+    assert await ask(run.port, AdminClient.list) == (
+        Key(key_id="tb-1795518230", algorithm="RS256", created_at=1795518230, state="active"),
+    )
+
+
+async def test_generate_sends_what_is_set(run: Running) -> None:
+    """Size and algorithm are sent when they are given, and else the server's own settings hold."""
+    await ask(run.port, lambda client: client.generate(size=4096))
+    await ask(run.port, lambda client: client.generate(algorithm="ES256"))
+    made = await ask(run.port, AdminClient.generate)
+    assert run.lifecycle.asked == [
+        ("generate", None, 4096),
+        ("generate", "ES256", None),
+        ("generate", None, None),
+    ]
+    assert (made.key_id, made.state) == ("tb-1795518234", "published")
+
+
+async def test_remove_gives_what_is_left(run: Running) -> None:
+    """Removing a key gives the others."""
+    made = await ask(run.port, AdminClient.generate)
+    left = await ask(run.port, lambda client: client.remove("tb-1795518230"))
+    assert [key.key_id for key in left] == [made.key_id]
+
+
+async def test_status(start_admin: Callable[..., Any]) -> None:
+    """The status comes as the server tells it."""
+    async with start_admin(version="1.2.3", readiness=lambda: ["keys: none can sign"]) as run:
+        status = await ask(run.port, AdminClient.status)
+    assert (status.version, status.ready, status.reasons, status.caller, status.roles) == (
+        "1.2.3",
+        False,
+        ("keys: none can sign",),
+        "dev@example.com",
+        ("viewer", "operator", "admin"),
+    )
+
+
+async def test_go_server_hears_what_its_own_client_sends(go_server: GoServer) -> None:
+    """Without size and algorithm, the bytes are those of the Go client."""
+    await ask(go_server.port, AdminClient.generate)
+    await ask(go_server.port, AdminClient.list)
+    await ask(go_server.port, lambda client: client.remove("tb-1795518230"))
+    assert go_server.requests == [
+        ("GenerateNewKeys", b""),
+        ("ListKeys", b""),
+        ("RemoveKey", b"\x0a\x0dtb-1795518230"),
+    ]
+
+
+async def test_go_servers_keys(go_server: GoServer) -> None:
+    """A Go server's keys have no state, and are taken for keys that sign."""
+    (key,) = await ask(go_server.port, AdminClient.list)
+    assert key == Key(key_id="tb-1795518230", algorithm="RS256", created_at=1795518230)
+    assert key.can_sign is True
+
+
+@pytest.mark.parametrize("asked", [{"size": 4096}, {"algorithm": "ES256"}, {"size": 2048}])
+async def test_go_server_ignores_size_and_algorithm(go_server: GoServer, asked: dict[str, Any]) -> None:
+    """A server that made a key without hearing the size or algorithm is found out, and the key named."""
+    error = await failure(go_server.port, lambda client: client.generate(**asked))
+    assert isinstance(error, errors.OldServerError)
+    assert "tb-1795518230" in error.message
+
+
+async def test_go_server_has_no_status(go_server: GoServer) -> None:
+    """A server without the method is called too old."""
+    error = await failure(go_server.port, AdminClient.status)
+    assert (error.code, error.message) == ("old_server", "the server is too old for this command: update it")
+
+
+async def test_go_servers_error(go_server: GoServer) -> None:
+    """A Go server's error text is shown as one line, without control characters."""
+    go_server.fails = "operation error S3:\n\x1b[31m403"
+    error = await failure(go_server.port, AdminClient.list)
+    assert error.message == "the server answers: operation error S3:  [31m403"
+
+
+async def test_the_servers_errors_come_with_their_code(run: Running) -> None:
+    """An error that the server foresaw has its text, and what to do."""
+    error = await failure(run.port, lambda client: client.remove("tb-1"))
+    assert (error.detail, error.message) == (
+        "unknown_key",
+        "no such key; `tailbone keys list` shows the keys",
+    )
+
+
+async def test_s3_refused(run: Running) -> None:
+    """A refusal of the store is told in the server's words, which say what to do."""
+    run.lifecycle.fails = errors.StoreDeniedError("S3 refused s3:PutObject: grant it", detail="secret")
+    error = await failure(run.port, AdminClient.generate)
+    assert (error.detail, error.message) == ("store_denied", "S3 refused s3:PutObject: grant it")
+
+
+async def test_s3_away(run: Running) -> None:
+    """While the store is away the server's UNAVAILABLE is not taken for a server that cannot be reached."""
+    run.lifecycle.fails = errors.StoreError("the bucket does not answer")
+    error = await failure(run.port, AdminClient.generate)
+    assert not isinstance(error, errors.ServerUnreachableError)
+    assert error.message.startswith("the bucket does not answer; nothing was changed")
+
+
+async def test_permission_denied(granting: Running) -> None:
+    """Who lacks a role hears which grant gives it."""
+    error = await failure(granting.port, AdminClient.list)
+    assert "role viewer" in error.message
+    assert 'tailbone.dev/cap/admin with {"roles": ["viewer"]}' in error.message
+
+
+async def test_unknown_caller(run: Running) -> None:
+    """A caller whom the tailnet does not know hears so."""
+    run.caller = None
+    error = await failure(run.port, AdminClient.list)
+    assert error.message == "the tailnet knows nobody at your address"
+
+
+async def test_nothing_listens(closed_port: int) -> None:
+    """A closed port is told from other failures."""
+    error = await failure(closed_port, AdminClient.list)
+    assert isinstance(error, errors.ServerUnreachableError)
+    assert error.message.startswith(f"nothing listens on 127.0.0.1:{closed_port}: is the server running")
+
+
+async def test_http_answers(http_port: int) -> None:
+    """The issuer's port, given by mistake, is recognized."""
+    error = await failure(http_port, AdminClient.list)
+    assert isinstance(error, errors.ServerUnreachableError)
+    assert error.message.startswith(f"127.0.0.1:{http_port} speaks HTTP, not gRPC: --port names")
+
+
+async def test_something_else_answers(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port where something listens that never answers is no admin API."""
+    monkeypatch.setattr(client_module, "READ_TIME_S", 0.5)
+    monkeypatch.setattr(client_module, "_PROBE_TIME_S", 0.1)
+    error = await failure(silent_port, AdminClient.list)
+    assert error.message.startswith(f"no admin API answers on 127.0.0.1:{silent_port}")
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), UnicodeError("label too long")])
+def test_no_such_host(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A host that does not resolve, or cannot, is named, with the two likely mends."""
+
+    def resolve(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert why_unreachable("no-such-host", 50051) == (
+        "no host 'no-such-host' is known here: is this machine on the tailnet? --host names the server"
+    )
+
+
+async def test_a_server_that_takes_too_long(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change without an answer in time is not called undone: the list shows whether it was."""
+    monkeypatch.setattr(client_module, "CHANGE_TIME_S", 0.3)
+    run.lifecycle.gate = asyncio.Event()
+    error = await failure(run.port, AdminClient.generate)
+    assert error.message == (
+        f"no answer from {run.address} within 0.3 s; "
+        "if this was a change, `tailbone keys list` shows whether it was made"
+    )
+
+
+async def test_a_connection_that_breaks_off(run: Running) -> None:
+    """Where a server stops in the middle of a change, the client does not call the change undone."""
+    run.lifecycle.gate = asyncio.Event()
+    asked = asyncio.create_task(failure(run.port, AdminClient.generate))
+    await run.lifecycle.entered.wait()
+    await run.server.close(0.0)
+    assert "broke; if this was a change, `tailbone keys list` shows whether" in (await asked).message
+
+
+def test_ipv6_addresses_are_bracketed(closed_port: int) -> None:
+    """An IPv6 address is written so that its port can be told."""
+    assert why_unreachable("::1", closed_port).startswith(
+        (f"nothing listens on [::1]:{closed_port}", "[::1]:")
+    )
+
+
+async def test_proxies_are_not_asked(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in the environment is for the internet, not for the tailnet."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert len(await ask(run.port, AdminClient.list)) == 1
+
+
+def test_light_to_import() -> None:
+    """The client imports neither the server's libraries, nor those of the keys, nor rich."""
+    heavy = (
+        "sanic",
+        "aiobotocore",
+        "botocore",
+        "jwcrypto",
+        "cryptography",
+        "tailbone.tsnet",
+        "rich",
+        "structlog",
+    )
+    code = f"import sys, tailbone.admin.client; print([name for name in {heavy!r} if name in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
+
+
+def test_a_key_that_waits_can_sign() -> None:
+    """What could sign if all others went: published and active own keys, and no others."""
+    states = ["", "pending", "published", "active", "retiring", "removed", "unpublished"]
+    assert [state for state in states if Key(key_id="k", state=state).can_sign] == ["", "published", "active"]
+    assert msgspec.structs.replace(Key(key_id="k", state="active"), foreign=True).can_sign is False

@@ -1,0 +1,91 @@
+"""Keys as text: what a person reads of a key's state, age and next change."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailbone.admin.listing import Key
+from tailbone.cli.key_table import about, columns, row
+
+NOW = 1795518230.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (-5, "0s"),
+        (0.4, "0s"),
+        (59, "59s"),
+        (60, "1m"),
+        (250, "4m10s"),
+        (1320, "22m"),
+        (3600, "1h"),
+        (3630, "1h"),
+        (3660, "1h1m"),
+        (90000, "1d1h"),
+        (86400 * 400, "400d"),
+    ],
+)
+def test_spans(seconds: float, text: str) -> None:
+    """A span shows its two largest units, and no unit that is nought."""
+    assert about(seconds) == text
+
+
+@given(st.floats(min_value=0, max_value=1e9))
+def test_spans_are_close(seconds: float) -> None:
+    """A span read back is at most half a second too long, and short by less than its smallest unit."""
+    lengths = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    text, read, smallest = about(seconds), 0, 86400
+    while text:
+        end = next(place for place, letter in enumerate(text) if letter in lengths)
+        smallest = lengths[text[end]]
+        read += int(text[:end]) * smallest
+        text = text[end + 1 :]
+    assert read - 0.5 <= seconds < read + max(smallest, 60)
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "text"),
+    [
+        ("signs", NOW + 250, "signs in 4m10s"),
+        ("removed", NOW + 1320, "removed in 22m"),
+        ("signs", NOW - 3, "signs now"),
+        ("signs", 0, "signs"),
+        ("", 0, ""),
+    ],
+)
+def test_next_change(what: str, at: float, text: str) -> None:
+    """What happens next is told with the time that is left."""
+    key = Key(key_id="k", state="published", next_change=what, next_change_at=int(at))
+    assert row(key, NOW)[4] == text
+
+
+def test_foreign_keys_are_marked_with_their_age() -> None:
+    """A foreign key's state says so, and how old it is; one whose time is unknown has no age."""
+    key = Key(key_id="k", foreign=True, created_at=int(NOW) - 86400 * 12)
+    assert row(key, NOW)[2:4] == ("foreign, 12d old", "2026-11-12 11:03:50Z")
+    assert row(Key(key_id="k", foreign=True), NOW)[2:4] == ("foreign", "unknown")
+
+
+def test_keys_that_cannot_be_used() -> None:
+    """A key of the folder that cannot be used is shown as such, with the reason."""
+    assert row(Key(key_id="k", fault="the public half is missing"), NOW) == (
+        "k",
+        "",
+        "unusable",
+        "unknown",
+        "the public half is missing",
+    )
+
+
+def test_a_foreign_kid_cannot_command_the_terminal() -> None:
+    """Control characters of a kid are shown as U+FFFD."""
+    assert row(Key(key_id="a\x1b[2J\nb"), NOW)[0] == "a\ufffd[2J\ufffdb"
+
+
+def test_columns_are_aligned() -> None:
+    """Columns are as wide as their widest cell, two spaces apart, without spaces at the end."""
+    assert columns([("a", "bb", ""), ("ccc", "d", "e")]) == ["a    bb", "ccc  d   e"]
