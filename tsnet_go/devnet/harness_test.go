@@ -28,6 +28,8 @@ const waitLimit = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	SetLoopbackKnobs()
+	// A node that falls back to the real control server must fail its test.
+	envknob.Setenv("TS_PANIC_IF_HIT_MAIN_CONTROL", "1")
 	os.Exit(m.Run())
 }
 

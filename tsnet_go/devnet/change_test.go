@@ -1,0 +1,264 @@
+package devnet
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"tailscale.com/ipn"
+)
+
+// pair is a server and a client that have talked.
+func pair(t *testing.T, cfg Config) (d *Devnet, server, client *testNode) {
+	t.Helper()
+	d = startDevnet(t, cfg)
+	server = join(t, d, "server", "tag:server")
+	client = join(t, d, "client", "dev@example.com")
+	server.serve(t)
+	client.awaitPeer(t, "server.dev.tailnet.test")
+	server.awaitPeer(t, "client.dev.tailnet.test")
+	if _, err := client.get(t, "server.dev.tailnet.test", waitLimit); err != nil {
+		t.Fatal(err)
+	}
+	return d, server, client
+}
+
+func (n *testNode) awaitState(t *testing.T, want ipn.State) {
+	t.Helper()
+	eventually(t, n.Hostname+" is in state "+want.String(), func() bool {
+		return n.status(t).BackendState == want.String()
+	})
+}
+
+// An expired node must log in again, and its peers see it as expired.
+func TestExpireNode(t *testing.T) {
+	d, server, client := pair(t, Config{})
+	do[done](t, d, "expire_node", map[string]any{"node": "client"})
+	client.awaitState(t, ipn.NeedsLogin)
+	eventually(t, "the server sees the client expired", func() bool {
+		p := server.peer(t, "client.dev.tailnet.test")
+		return p != nil && p.Expired
+	})
+	if info := nodeInfo(t, d, "client"); info == nil || !info.Expired {
+		t.Errorf("nodes lists %+v, want it expired", info)
+	}
+}
+
+// An expired node that logs in again is the node it was: same id, same address.
+func TestExpiredNodeComesBack(t *testing.T) {
+	d, server, client := pair(t, Config{})
+	before := nodeInfo(t, d, "client")
+	oldKey := client.status(t).Self.PublicKey
+	do[done](t, d, "expire_node", map[string]any{"node": before.StableID})
+	client.awaitState(t, ipn.NeedsLogin)
+	lc, err := client.LocalClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lc.StartLoginInteractive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client.awaitState(t, ipn.Running)
+	eventually(t, "the server sees the client with its new key", func() bool {
+		p := server.peer(t, "client.dev.tailnet.test")
+		return p != nil && !p.Expired && p.PublicKey != oldKey
+	})
+	after := nodeInfo(t, d, "client")
+	if after.StableID != before.StableID || after.Addresses[0] != before.Addresses[0] {
+		t.Errorf("after the login the node is %+v, want id and address of %+v", after, before)
+	}
+	if _, err := client.get(t, "server.dev.tailnet.test", waitLimit); err != nil {
+		t.Errorf("after the login: %v", err)
+	}
+}
+
+// A removed node is gone from its peers and told to log in.
+func TestRemoveNode(t *testing.T) {
+	d, server, client := pair(t, Config{})
+	v4, _ := client.TailscaleIPs()
+	do[done](t, d, "remove_node", map[string]any{"node": "client.dev.tailnet.test"})
+	eventually(t, "the server has forgotten the client", func() bool {
+		return server.peer(t, "client.dev.tailnet.test") == nil
+	})
+	if who, err := server.whois(t, v4); err == nil {
+		t.Errorf("whois of the removed node gives %v, want not found", who.Node.Name)
+	}
+	client.awaitState(t, ipn.NeedsLogin)
+	if info := nodeInfo(t, d, "client"); info != nil {
+		t.Errorf("nodes lists %+v, want it gone", info)
+	}
+}
+
+// A node marked as shared is seen so by its peers, and unmarked again.
+func TestShareNode(t *testing.T) {
+	d, server, client := pair(t, Config{})
+	v4, _ := client.TailscaleIPs()
+	shared := func() bool {
+		who, err := server.whois(t, v4)
+		return err == nil && who.Node.Hostinfo.ShareeNode()
+	}
+	if shared() {
+		t.Fatal("the client is shared at first, want not")
+	}
+	do[done](t, d, "share_node", map[string]any{"node": v4.String(), "shared": true})
+	eventually(t, "the server sees the client as shared in", shared)
+	do[done](t, d, "share_node", map[string]any{"node": "client", "shared": false})
+	eventually(t, "the server sees the client as its own", func() bool { return !shared() })
+}
+
+// Nodes that join with a shared key are shared from the start.
+func TestSharedKey(t *testing.T) {
+	d := startDevnet(t, Config{})
+	server := join(t, d, "server", "tag:server")
+	guest := join(t, d, "guest", "guest@example.org", map[string]any{"shared": true})
+	server.awaitPeer(t, "guest.dev.tailnet.test")
+	v4, _ := guest.TailscaleIPs()
+	who, err := server.whois(t, v4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !who.Node.Hostinfo.ShareeNode() {
+		t.Error("the guest is not shared, want shared")
+	}
+}
+
+// Capabilities of a grant reach whois at once, and leave it at once.
+func TestGrantCapabilitiesLive(t *testing.T) {
+	const admin = "tailbone.dev/cap/admin"
+	d, server, client := pair(t, Config{})
+	v4, _ := client.TailscaleIPs()
+	roles := func() string {
+		who, err := server.whois(t, v4)
+		if err != nil || len(who.CapMap[admin]) != 1 {
+			return ""
+		}
+		// The LocalAPI indents its answers, and with them the values.
+		var value bytes.Buffer
+		if err := json.Compact(&value, []byte(who.CapMap[admin][0])); err != nil {
+			t.Fatal(err)
+		}
+		return value.String()
+	}
+	all := map[string]any{"src": []string{"*"}, "dst": []string{"*"}, "ip": []string{"*"}}
+	give := func(src, role string) map[string]any {
+		return map[string]any{"src": []string{src}, "dst": []string{"tag:server"}, "app": map[string]any{
+			admin: []any{map[string]any{"roles": []string{role}}},
+		}}
+	}
+	if got := roles(); got != "" {
+		t.Fatalf("roles %q before any grant, want none", got)
+	}
+	for _, src := range []string{"dev@example.com", "client", "client.dev.tailnet.test", v4.String(), "*"} {
+		do[done](t, d, "set_grants", map[string]any{"grants": []any{all, give(src, "admin")}})
+		eventually(t, "admin for "+src, func() bool { return roles() == `{"roles":["admin"]}` })
+		do[done](t, d, "set_grants", map[string]any{"grants": []any{all, give("tag:other", "admin")}})
+		eventually(t, "nothing after "+src, func() bool { return roles() == "" })
+	}
+	do[done](t, d, "set_grants", map[string]any{"grants": []any{all, give("dev@example.com", "viewer")}})
+	eventually(t, "viewer", func() bool { return roles() == `{"roles":["viewer"]}` })
+}
+
+// A port that no grant gives is closed; one that is given is open.
+func TestGrantPorts(t *testing.T) {
+	d, _, client := pair(t, Config{})
+	set := func(port string) {
+		do[done](t, d, "set_grants", map[string]any{"grants": []any{
+			map[string]any{"src": []string{"dev@example.com"}, "dst": []string{"tag:server"}, "ip": []string{port}},
+		}})
+	}
+	set("tcp:443")
+	eventually(t, "port 80 is closed", func() bool {
+		_, err := client.get(t, "server.dev.tailnet.test", 200*time.Millisecond)
+		return err != nil
+	})
+	set("80-81")
+	eventually(t, "port 80 is open", func() bool {
+		_, err := client.get(t, "server.dev.tailnet.test", 200*time.Millisecond)
+		return err == nil
+	})
+}
+
+// Nodes that no grant connects do not see each other; the last peer goes too.
+func TestUnconnectedNodesAreUnseen(t *testing.T) {
+	d, server, client := pair(t, Config{})
+	do[done](t, d, "set_grants", map[string]any{"grants": []any{}})
+	for _, n := range []*testNode{server, client} {
+		eventually(t, n.Hostname+" sees nobody", func() bool { return len(n.status(t).Peer) == 0 })
+	}
+	do[done](t, d, "set_grants", map[string]any{"grants": []any{
+		map[string]any{"src": []string{"client"}, "dst": []string{"server"}, "ip": []string{"80"}},
+	}})
+	server.awaitPeer(t, "client.dev.tailnet.test")
+	client.awaitPeer(t, "server.dev.tailnet.test")
+}
+
+// Peers see whether a node is online, and a new host name.
+func TestPeersSeeChanges(t *testing.T) {
+	d, server, client := pair(t, Config{})
+	eventually(t, "the client is online", func() bool {
+		p := server.peer(t, "client.dev.tailnet.test")
+		return p != nil && p.Online
+	})
+	lc, err := client.LocalClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefs := &ipn.MaskedPrefs{Prefs: ipn.Prefs{Hostname: "renamed"}, HostnameSet: true}
+	if _, err := lc.EditPrefs(t.Context(), prefs); err != nil {
+		t.Fatal(err)
+	}
+	server.awaitPeer(t, "renamed.dev.tailnet.test")
+	client.Close()
+	eventually(t, "the client is offline", func() bool {
+		p := server.peer(t, "renamed.dev.tailnet.test")
+		return p != nil && !p.Online
+	})
+	if info := nodeInfo(t, d, "renamed"); info == nil || info.Online {
+		t.Errorf("nodes lists %+v, want it offline", info)
+	}
+}
+
+// An ephemeral node is removed when it logs out, which closing it does.
+func TestEphemeralLogsOut(t *testing.T) {
+	d, server, _ := pair(t, Config{})
+	n := newNode(t, d, "brief", addKey(t, d, "tag:ci"))
+	n.Ephemeral = true
+	n.up(t)
+	server.awaitPeer(t, "brief.dev.tailnet.test")
+	n.Close()
+	eventually(t, "the ephemeral node is removed", func() bool { return nodeInfo(t, d, "brief") == nil })
+}
+
+// An ephemeral node that just stays away is removed after the grace.
+func TestEphemeralDisappears(t *testing.T) {
+	d, server, _ := pair(t, Config{EphemeralGraceS: 0.05})
+	n := join(t, d, "brief", "tag:ci", map[string]any{"ephemeral": true})
+	server.awaitPeer(t, "brief.dev.tailnet.test")
+	n.Close() // not ephemeral by itself: it does not log out
+	eventually(t, "the ephemeral node is removed", func() bool { return nodeInfo(t, d, "brief") == nil })
+}
+
+// A node that logs out is expired; it keeps id and address when it logs in again.
+func TestLogout(t *testing.T) {
+	d, server, client := pair(t, Config{})
+	before := nodeInfo(t, d, "client")
+	lc, err := client.LocalClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lc.Logout(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the server sees the client expired", func() bool {
+		p := server.peer(t, "client.dev.tailnet.test")
+		return p != nil && p.Expired
+	})
+	client.Close()
+	again := newNodeIn(t, client.dir, d, "client", addKey(t, d, "dev@example.com"))
+	again.up(t)
+	after := nodeInfo(t, d, "client")
+	if after == nil || after.StableID != before.StableID || after.Addresses[0] != before.Addresses[0] {
+		t.Errorf("after the login the node is %+v, want id and address of %+v", after, before)
+	}
+}
