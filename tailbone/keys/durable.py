@@ -143,3 +143,42 @@ class ProcessLock:
             return False
         held = os.fstat(fd)
         return (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
+
+
+class Presence:
+    """Tells whether another process is at work on the same folder; a kill ends it.
+
+    Everybody at work holds a shared flock(2) on one file; who could have it alone, is alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """``path`` is a file of its own; it is made when first entered, and stays."""
+        self._path = path
+        self._fd = -1
+
+    def enter(self) -> None:
+        """Be at work, until ``leave``; only without effect when already at work."""
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
+
+    def others(self) -> bool:
+        """Whether anybody else is at work; call it while nobody else can be calling it."""
+        fd = self._fd if self._fd >= 0 else os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            if fd == self._fd:
+                # A change of the kind of lock that fails has lost the old one.
+                fcntl.flock(fd, fcntl.LOCK_SH)
+            else:
+                os.close(fd)
+        return False
+
+    def leave(self) -> None:
+        """Be at work no longer; idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from tailbone.errors import KeyFileError, KeyStateError
-from tailbone.keys.durable import TEMPORARY_SUFFIX, Disk, ProcessLock
+from tailbone.keys.durable import TEMPORARY_SUFFIX, Disk, Presence, ProcessLock
 from tailbone.keys.signing_key import SigningKey, parse_jwk, thumbprint_of
 from tailbone.keys.state import KeyState
 
@@ -26,6 +26,7 @@ REMOVED: Final = "removed"
 """The subfolder that takes keys which must not be used and are not deleted."""
 
 _LOCK: Final = ".lock"
+_PRESENCE: Final = ".running"
 _LAST_PUBLISHED: Final = ".last-published.json"
 _LARGEST_FILE: Final = 64 * 1024
 
@@ -112,6 +113,10 @@ class KeyFolder:
     def lock(self) -> ProcessLock:
         """The lock that every change of the folder holds; each call gives one of its own."""
         return ProcessLock(self.path / _LOCK)
+
+    def presence(self) -> Presence:
+        """Tells whether other processes are at work on this folder."""
+        return Presence(self.path / _PRESENCE)
 
     def clear_temporaries(self) -> None:
         """Delete what a killed write left; only while holding the lock, since nobody else writes then."""
