@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
-from tailbone.jwks.store import Stored
+from tailbone.jwks.store import ANY_CONTENT, Stored
 from tailbone.keys.durable import Disk, ProcessLock
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class DirectoryStore:
             raise StoreConflictError(f"another process holds the lock of {file}")
         try:
             before = _read(file)
-            if (before.etag if before else None) != etag:
+            if etag not in (ANY_CONTENT, before.etag if before else None):
                 raise StoreConflictError(f"{file} was changed by somebody else")
             self._disk.replace(file, data, mode=_READABLE_BY_ALL)
         finally:

@@ -19,6 +19,7 @@ from tailbone.errors import (
     UnconditionalStoreError,
 )
 from tailbone.jwks.document import CONTENT_TYPE, Document
+from tailbone.jwks.store import ANY_CONTENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -76,6 +77,7 @@ class Publisher:
         self._store = store
         self._path = path
         self._cache_control = f"public, max-age={max_age_s:.0f}"
+        self._conditional = conditional
         self._probe_due = conditional
         self._monotonic = monotonic
         self._sleep = sleep
@@ -119,7 +121,8 @@ class Publisher:
                 unknown = None
                 await self._probe(stored, deadline)
                 before, wrote = current, True
-                await self._write(wanted.render(), stored.etag if stored else None, deadline)
+                etag = stored.etag if stored else None
+                await self._write(wanted.render(), etag if self._conditional else ANY_CONTENT, deadline)
                 # Taken, as the store says; only the next read proves it.
                 unknown = StoreOutcomeUnknownError(
                     "the JWKS was written and could not be read back in time; a later read will tell"

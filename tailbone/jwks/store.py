@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
+
+ANY_CONTENT: Final = "*"
+"""In place of an etag: replace whatever is there, for a store that has this one writer only."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +53,7 @@ class Store(Protocol):
         Args:
             path: as in ``read``.
             data: the whole new content.
-            etag: of the content to replace; None: only if there is no such document.
+            etag: of the content to replace; None: only if there is no such document; or ``ANY_CONTENT``.
             content_type: served with it.
             cache_control: served with it (RFC 9111 section 5.2).
 
