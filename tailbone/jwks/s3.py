@@ -251,7 +251,7 @@ def _session() -> Any:
     loader.load_service_model("s3", "endpoint-rule-set-1")
     loader.load_data("partitions")
     loader.load_data("sdk-default-configuration")
-    session.get_available_regions("s3")
+    asyncio.run(session.get_available_regions("s3"))
     return session
 
 
