@@ -71,7 +71,7 @@ def _toml_name(value: object) -> str:
 
 
 class Text(Kind):
-    """Any text that passes a check; control characters never do."""
+    """Text that passes a check; control characters never do. Empty text is refused, or means *if_empty*."""
 
     def __init__(
         self,
@@ -79,18 +79,18 @@ class Text(Kind):
         *,
         check: Callable[[str], str] | None = None,
         pattern: str = "",
-        empty: bool = False,
+        if_empty: str | None = None,
         metavar: str = "TEXT",
         name: str = "text",
     ) -> None:
         self.allowed, self.metavar, self.name = allowed, metavar, name
-        self._check, self._pattern, self._empty = check, pattern, empty
+        self._check, self._pattern, self._if_empty = check, pattern, if_empty
 
     def parse(self, text: str) -> str:
         text = text.strip()
         if not text:
-            if self._empty:
-                return ""
+            if self._if_empty is not None:
+                return self._if_empty
             raise ValueError("is empty")
         if not text.isprintable():
             raise ValueError("has characters that cannot be printed")

@@ -83,7 +83,10 @@ class Setting(NamedTuple):
 
 _PORT = Number(1, 65535, name="a port", metavar="PORT")
 _BINDING = Text(
-    "auto, or one of the node's own tailnet addresses", check=kinds.binding, empty=True, metavar="ADDRESS"
+    "auto, or one of the node's own tailnet addresses",
+    check=kinds.binding,
+    if_empty="auto",
+    metavar="ADDRESS",
 )
 _FOLDER = Text("a folder's path", metavar="DIR")
 _SERVING = ("server", "dev")
@@ -184,7 +187,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         path="keys.bucket",
         kind=Text(
-            "an S3 bucket's name, or file:///some/dir", check=kinds.bucket, empty=True, metavar="BUCKET"
+            "an S3 bucket's name, or file:///some/dir", check=kinds.bucket, if_empty="", metavar="BUCKET"
         ),
         default="",
         help="Where the public keys (JWKS) are published. Without it only this server shows them.",
@@ -278,7 +281,7 @@ SETTINGS: tuple[Setting, ...] = (
     # --- the node
     Setting(
         path="server.tailscale.authkey",
-        kind=Text("an auth key", pattern=r"\S+", name="one word", empty=True, metavar="KEY"),
+        kind=Text("an auth key", pattern=r"\S+", name="one word", if_empty="", metavar="KEY"),
         default="",
         help="Auth key for the first login; later the state folder is enough. Better given as a variable: "
         "other users can read flags in the list of processes.",
@@ -291,7 +294,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="server.tailscale.controlUrl",
-        kind=Text("an http or https URL", check=kinds.web_url, empty=True, metavar="URL"),
+        kind=Text("an http or https URL", check=kinds.web_url, if_empty="", metavar="URL"),
         default="",
         default_text="Tailscale's",
         help="Control server, for Headscale or a private tailnet.",
@@ -399,7 +402,7 @@ SETTINGS: tuple[Setting, ...] = (
     # --- the admin API's client
     Setting(
         path="admin.client.host",
-        kind=Text("a host name or address", check=kinds.host_name, empty=True, metavar="HOST"),
+        kind=Text("a host name or address", check=kinds.host_name, if_empty="", metavar="HOST"),
         default="",
         default_text="tailbone",
         help="The server to ask: its name or address on the tailnet.",

@@ -1,0 +1,171 @@
+"""Facts about which values each kind of setting takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailbone.config import kinds
+from tailbone.config.table import BY_PATH
+
+if TYPE_CHECKING:
+    from tailbone.config.kinds import Kind
+
+
+def kind(path: str) -> Kind:
+    return BY_PATH[path].kind
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "text"),
+    [
+        (81, "server.port", "81"),
+        (81, "server.port", " 081 "),
+        (4096, "keys.size", "4096"),
+        ("json", "output", "JSON"),
+        ("yaml", "output", "yml"),
+        ("RS256", "keys.algorithm", "rs256"),
+        (True, "issuer.allowShared", "yes"),
+        (True, "issuer.allowShared", "T"),
+        (False, "issuer.allowShared", "0"),
+        (5400.0, "keys.expiry", "1h30m"),
+        (0.0, "keys.backdate", "0"),
+        (("issuer", "admin"), "components", "issuer admin"),
+        (("admin", "issuer"), "components", "admin,issuer,admin"),
+        (("a", "b"), "issuer.audiences", "\ta ,, b\n"),
+        ((), "issuer.audiences", " , "),
+        ("auto", "server.binding", ""),
+        ("auto", "server.binding", "auto"),
+        ("auto", "server.binding", "0.0.0.0"),
+        ("auto", "server.binding", "::"),
+        ("100.64.0.1", "server.binding", "100.64.0.1"),
+        ("fd7a:115c:a1e0::1", "admin.binding", "fd7a:115c:a1e0:0::1"),
+        ("", "keys.bucket", ""),
+        ("my-bucket", "keys.bucket", "my-bucket"),
+        ("file:///var/jwks", "keys.bucket", "file:///var/jwks"),
+        ("arn:aws:s3:x:1:accesspoint/a", "keys.bucket", "arn:aws:s3:x:1:accesspoint/a"),
+        ("https://headscale.example/x", "server.tailscale.controlUrl", "https://headscale.example/x"),
+        ("http://127.0.0.1:8080", "server.tailscale.controlUrl", "http://127.0.0.1:8080"),
+        (("issuer.example", "127.0.0.1", "::1"), "server.allowedHosts", "Issuer.Example., 127.0.0.1 [::1]"),
+        ("tskey-auth-x", "server.tailscale.authkey", "tskey-auth-x\n"),
+        ("a-b.c_d", "key.prefix", "a-b.c_d"),
+    ],
+)  # fmt: skip
+def test_text_becomes_a_value(value: object, path: str, text: str) -> None:
+    """What is written behind a flag or in a variable becomes the value that it means."""
+    parsed = kind(path).parse(text)
+    assert (value, type(value)) == (parsed, type(parsed))
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("server.port", "0"),
+        ("server.port", "65536"),
+        ("server.port", "-1"),
+        ("server.port", "8_0"),
+        ("server.port", "٨٠"),
+        ("server.port", "9" * 5000),
+        ("server.port", "80.0"),
+        ("server.maxConnections", "0"),
+        ("keys.size", "1024"),
+        ("keys.size", "2049"),
+        ("log.level", "warning"),
+        ("log.level", ""),
+        ("output", "xml"),
+        ("issuer.allowShared", "maybe"),
+        ("keys.expiry", "0"),
+        ("keys.expiry", "999ms"),
+        ("keys.expiry", "-20m"),
+        ("keys.expiry", "20"),
+        ("keys.backdate", "-1s"),
+        ("components", ""),
+        ("components", "issuer,web"),
+        ("server.binding", "eth0"),
+        ("server.binding", "100.64.0.1:80"),
+        ("server.binding", "localhost"),
+        ("keys.bucket", "s3://bucket"),
+        ("keys.bucket", "file://relative"),
+        ("keys.bucket", "file:///"),
+        ("keys.bucket", "bucket/with/path"),
+        ("keys.bucket", "two words"),
+        ("keys.keyPath", ""),
+        ("keys.keyPath", "a/../../etc/passwd"),
+        ("keys.keyPath", "folder/"),
+        ("keys.issuer", ""),
+        ("keys.issuer", "a\x00b"),
+        ("keys.issuer", "a\nb"),
+        ("keys.dir", ""),
+        ("key.prefix", "a/b"),
+        ("key.prefix", ""),
+        ("server.tailscale.controlUrl", "headscale.example"),
+        ("server.tailscale.controlUrl", "ftp://headscale.example"),
+        ("server.tailscale.controlUrl", "http://"),
+        ("server.tailscale.controlUrl", "http://h:99999"),
+        ("server.tailscale.controlUrl", "http://h/?q=1"),
+        ("server.tailscale.authkey", "two words"),
+        ("server.tailscale.hostname", ""),
+        ("server.allowedHosts", "http://issuer.example"),
+        ("server.allowedHosts", "issuer.example:80"),
+        ("server.allowedHosts", "-issuer"),
+        ("server.allowedHosts", "a..b"),
+        ("admin.capability", "admin"),
+    ],
+)  # fmt: skip
+def test_other_text_is_refused(path: str, text: str) -> None:
+    """What a setting does not allow is refused, with a reason that does not repeat it."""
+    with pytest.raises(ValueError) as refused:
+        kind(path).parse(text)
+    assert str(refused.value)
+    assert text not in str(refused.value) or len(text) < 3
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "written"),
+    [
+        (81, "server.port", 81),
+        (81, "server.port", "81"),
+        (True, "log.no_color", True),
+        (True, "log.no_color", "true"),
+        (1200.0, "keys.expiry", "20m"),
+        (0.0, "keys.rotateEvery", 0),
+        (("admin",), "components", ["admin"]),
+        (("issuer", "admin"), "components", "issuer admin"),
+        ("tailbone", "keys.issuer", "tailbone"),
+        (4096, "keys.size", 4096),
+    ],
+)
+def test_a_value_of_toml_becomes_a_value(value: object, path: str, written: object) -> None:
+    """Numbers and switches may stand in the file as such or as text."""
+    assert value == kind(path).from_toml(written)
+
+
+@pytest.mark.parametrize(
+    ("reason", "path", "written"),
+    [
+        ("is true or false, not a port", "server.port", True),
+        ("is a number, not a port", "server.port", 80.0),
+        ("is a list, not a port", "server.port", [80]),
+        ('has no unit: write text such as "20m"', "keys.expiry", 20),
+        ('has no unit: write text such as "20m"', "keys.expiry", 0.5),
+        ("is true or false, not text in quotes", "keys.expiry", False),
+        ("is a number, not text in quotes", "keys.issuer", 5),
+        ("is a table, not text in quotes", "keys.issuer", {"a": 1}),
+        ("is a number, not a list", "components", 5),
+        ("is a number, not text in quotes", "components", [5]),
+        ("is a number, not true or false", "log.no_color", 1),
+    ],
+)
+def test_a_value_of_another_type_is_refused(reason: str, path: str, written: object) -> None:
+    """The reason says what stands there, and what should."""
+    with pytest.raises(ValueError) as refused:
+        kind(path).from_toml(written)
+    assert reason == str(refused.value)
+
+
+def test_a_refused_word_of_a_list_is_known() -> None:
+    """An error about a list can name the word at fault alone."""
+    with pytest.raises(kinds.BadItemError) as refused:
+        kind("components").parse("issuer,web")
+    assert refused.value.item == "web"
