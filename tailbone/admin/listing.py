@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tailbone.errors import KeyFileError, UnknownKeyError
+from tailbone.errors import UnknownKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tailbone.keys.folder import Entry
+    from tailbone.keys.listing import KeyInfo
 
 SEE_THE_KEYS: Final = "`tailbone keys list` shows the keys"
 
@@ -25,10 +24,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         key_id: the kid.
         algorithm: "RS256" or "ES256"; what the JWKS says for a foreign key.
         created_at: unix seconds; 0 when it cannot be told.
-        state: one of ``keys.state.Phase``; empty from a server that has no such field.
+        state: as in ``keys.listing.KeyInfo``; empty from a server that has no such field.
         foreign: in the JWKS, but not one of this server's.
         next_change: what happens to it next by itself ("signs", "removed"); empty for nothing.
-        next_change_at: when, in unix seconds; 0 for nothing.
+        next_change_at: when, in unix seconds; 0 where no time can be given.
         fault: why the files of a key in the folder cannot be used; empty when they can.
     """
 
@@ -80,24 +79,20 @@ def folder_keys(path: str) -> tuple[Key, ...]:
     Raises:
         KeyFileError: there is no such folder, or it may not be used at all.
     """
-    from tailbone.keys.folder import KeyFolder
+    # Costs as much as all the rest of the command, and only --local needs it.
+    from tailbone.keys.listing import list_local
 
-    folder = Path(path)
-    if not folder.is_dir():
-        raise KeyFileError(f"there is no key folder {path}: --dir names another")
-    now = time.time()
-    entries = KeyFolder(folder).scan().entries.values()
-    return tuple(sorted((_of_entry(entry, now) for entry in entries), key=lambda key: key.created_at))
+    return tuple(map(_of_info, list_local(Path(path))))
 
 
-def _of_entry(entry: Entry, now: float) -> Key:
-    if entry.key is None:
-        return Key(key_id=entry.kid, fault=entry.fault)
-    kept = entry.state
+def _of_info(info: KeyInfo) -> Key:
+    what, when = info.next_change or ("", 0.0)
     return Key(
-        key_id=entry.kid,
-        algorithm=entry.key.algorithm,
-        created_at=int(entry.key.created_at),
-        # Which place counts is the server's to know; this one was the last that did.
-        state=kept.phase(kept.place, now).value if kept else "",
+        key_id=info.key_id,
+        algorithm=info.algorithm,
+        created_at=info.created_at,
+        state=info.state,
+        next_change=what,
+        next_change_at=int(when),
+        fault=info.fault,
     )

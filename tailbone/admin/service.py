@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tailbone.identity import Identity
+    from tailbone.keys.listing import KeyInfo
     from tailbone.log import Logger
 
 SERVICE: Final = "proto.AdminService"
@@ -47,23 +48,6 @@ _OPTIONS: Final = (
 )
 
 _FINISH_S: Final = 5.0
-
-
-class KeyInfo(Protocol):
-    """What is told of a key; ``keys.lifecycle.KeyInfo`` is one."""
-
-    @property
-    def key_id(self) -> str: ...
-    @property
-    def algorithm(self) -> str: ...
-    @property
-    def created_at(self) -> int | None: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def foreign(self) -> bool: ...
-    @property
-    def next_change(self) -> tuple[str, float] | None: ...
 
 
 class Lifecycle(Protocol):
@@ -211,7 +195,8 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
             commit=settings.commit,
             started_at=self._started_at,
             ready=not reasons,
-            reasons=[*reasons, *settings.notes()],
+            # What keeps tokens from being issued may be a note as well.
+            reasons=dict.fromkeys([*reasons, *settings.notes()]),
             signing_key_id=settings.signing_key_id(),
             issuer=settings.issuer,
             jwks=settings.jwks,

@@ -46,7 +46,7 @@ def row(key: Key, now: float) -> tuple[str, ...]:
     created = (
         f"{datetime.fromtimestamp(key.created_at, UTC):%Y-%m-%d %H:%M:%S}Z" if key.created_at else "unknown"
     )
-    state = "unusable" if key.fault else key.state
+    state = key.state
     if key.foreign:
         state = f"foreign, {about(now - key.created_at)} old" if key.created_at else "foreign"
     return tuple(map(printable, (key.key_id, key.algorithm, state, created, _next(key, now))))
@@ -100,7 +100,7 @@ def _next(key: Key, now: float) -> str:
     if not key.next_change:
         return key.fault
     if not key.next_change_at:
-        return key.next_change
+        return f"{key.next_change} soon"
     left = key.next_change_at - now
     return f"{key.next_change} in {about(left)}" if left >= 1 else f"{key.next_change} now"
 

@@ -4,47 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import pty
 import socket
+import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import grpc
-import msgspec
 import pytest
 
 from tailbone.admin.service import AdminServer, AdminSettings
 from tailbone.errors import UnknownCallerError, UnknownKeyError
 from tailbone.identity import Identity
+from tailbone.keys.listing import KeyInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
+
+    from tailbone.admin.service import Lifecycle
 
 DEV = Identity(node_id="nDev", node="laptop.dev.tailnet.test", user_id=123, login="dev@example.com")
 CI = Identity(node_id="nCi", node="ci.dev.tailnet.test", tags=("tag:ci",))
+ROOT = Path(__file__).parents[3]
 CAPABILITY = "tailbone.dev/cap/admin"
 
 _numbers = itertools.count()
 
 
-class Info(msgspec.Struct, frozen=True, kw_only=True):
+def info(key_id: str, **facts: Any) -> KeyInfo:
     """A key as a lifecycle tells of it."""
-
-    key_id: str
-    algorithm: str = "RS256"
-    created_at: int | None = 1795518230
-    state: str = "active"
-    foreign: bool = False
-    next_change: tuple[str, float] | None = None
+    usual = {"algorithm": "RS256", "created_at": 1795518230, "state": "active"}
+    return KeyInfo(key_id=key_id, **usual | facts)
 
 
 class MemoryLifecycle:
     """Keys in a dict; its next call can be made to fail, or to wait for ``gate``."""
 
     def __init__(self) -> None:
-        self.keys: dict[str, Info] = {"tb-1795518230": Info(key_id="tb-1795518230")}
+        self.keys: dict[str, KeyInfo] = {"tb-1795518230": info("tb-1795518230")}
         self.asked: list[tuple[Any, ...]] = []
         self.fails: Exception | None = None
         self.gate: asyncio.Event | None = None
@@ -58,23 +59,21 @@ class MemoryLifecycle:
         if self.fails is not None:
             raise self.fails
 
-    async def generate(self, algorithm: str | None = None, size: int | None = None) -> Info:
+    async def generate(self, algorithm: str | None = None, size: int | None = None) -> KeyInfo:
         await self._pass("generate", algorithm, size)
-        made = Info(
-            key_id=f"tb-{1795518231 + len(self.keys)}", algorithm=algorithm or "RS256", state="published"
-        )
+        made = info(f"tb-{1795518231 + len(self.keys)}", algorithm=algorithm or "RS256", state="published")
         self.keys[made.key_id] = made
         return made
 
-    async def list(self) -> list[Info]:
+    async def list(self) -> tuple[KeyInfo, ...]:
         await self._pass("list")
-        return list(self.keys.values())
+        return tuple(self.keys.values())
 
-    async def remove(self, kid: str) -> list[Info]:
+    async def remove(self, kid: str) -> tuple[KeyInfo, ...]:
         await self._pass("remove", kid)
         if self.keys.pop(kid, None) is None:
             raise UnknownKeyError("no such key")
-        return list(self.keys.values())
+        return tuple(self.keys.values())
 
 
 class Lines:
@@ -164,11 +163,13 @@ async def bridge(path: Path) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, access: str = "acl", **facts: Any) -> AsyncIterator[Running]:
-    """Start an admin server and its bridge."""
+async def running(
+    folder: Path, *, access: str = "acl", lifecycle: Lifecycle | None = None, **facts: Any
+) -> AsyncIterator[Running]:
+    """Start an admin server and its bridge, over keys in memory or a lifecycle that the test brings."""
     run = Running()
     run.server = AdminServer(
-        lifecycle=run.lifecycle,
+        lifecycle=lifecycle or run.lifecycle,
         identify=run.identify,
         access=access,
         capability=CAPABILITY,
@@ -284,3 +285,40 @@ def closed_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tailbone(tmp_path: Path) -> Callable[..., Any]:
+    """Runs ``tailbone ARGUMENTS`` with an empty home and no TB_ variable but those given."""
+
+    async def run(*arguments: object, terminal: str | None = None, **variables: str) -> Ended:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TB_")}
+        environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **variables}
+        near, far = pty.openpty() if terminal is not None else (-1, -1)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tailbone",
+            *map(str, arguments),
+            stdin=asyncio.subprocess.DEVNULL if terminal is None else far,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        if terminal is not None:
+            os.write(near, terminal.encode())
+        out, err = await process.communicate()
+        for end in {near, far} - {-1}:
+            os.close(end)
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    return run

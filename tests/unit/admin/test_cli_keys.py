@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import pty
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -21,50 +16,13 @@ from tailbone.identity import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import GoServer, Running
 
     Run = Callable[..., Any]
 
-ROOT = Path(__file__).parents[3]
 GO_KEY = {"key_id": "tb-1795518230", "algorithm": "RS256", "created_at": 1795518230}
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def tailbone(tmp_path: Path) -> Run:
-    """Runs ``tailbone ARGUMENTS`` with an empty home and no TB_ variable but those given."""
-
-    async def run(*arguments: object, terminal: str | None = None, **variables: str) -> Ended:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TB_")}
-        environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **variables}
-        near, far = pty.openpty() if terminal is not None else (-1, -1)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tailbone",
-            *map(str, arguments),
-            stdin=asyncio.subprocess.DEVNULL if terminal is None else far,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-        )
-        if terminal is not None:
-            os.write(near, terminal.encode())
-        out, err = await process.communicate()
-        for end in {near, far} - {-1}:
-            os.close(end)
-        assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
-
-    return run
 
 
 def there(server: Running | GoServer) -> tuple[object, ...]:

@@ -53,7 +53,7 @@ def test_spans_are_close(seconds: float) -> None:
         ("signs", NOW + 250, "signs in 4m10s"),
         ("removed", NOW + 1320, "removed in 22m"),
         ("signs", NOW - 3, "signs now"),
-        ("signs", 0, "signs"),
+        ("published", 0, "published soon"),
         ("", 0, ""),
     ],
 )
@@ -72,10 +72,10 @@ def test_foreign_keys_are_marked_with_their_age() -> None:
 
 def test_keys_that_cannot_be_used() -> None:
     """A key of the folder that cannot be used is shown as such, with the reason."""
-    assert row(Key(key_id="k", fault="the public half is missing"), NOW) == (
+    assert row(Key(key_id="k", state="faulty", fault="the public half is missing"), NOW) == (
         "k",
         "",
-        "unusable",
+        "faulty",
         "unknown",
         "the public half is missing",
     )

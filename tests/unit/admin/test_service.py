@@ -16,6 +16,7 @@ from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.service import AdminServer, AdminSettings, _key
 from tailbone.errors import AddressInUseError, ConfigError
+from tailbone.keys.listing import KeyInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +25,9 @@ if TYPE_CHECKING:
     from conftest import Running
 
 
-class Info(msgspec.Struct, frozen=True, kw_only=True):
-    key_id: str
-    algorithm: str = "RS256"
-    created_at: float | None = 1795518230
-    state: str = "active"
-    foreign: bool = False
-    next_change: tuple[str, float] | None = None
+def info(key_id: str, **facts: Any) -> KeyInfo:
+    usual = {"algorithm": "RS256", "created_at": 1795518230, "state": "active"}
+    return KeyInfo(key_id=key_id, **usual | facts)
 
 
 def server(run: Running, access: str = "acl") -> AdminServer:
@@ -47,8 +44,8 @@ def server(run: Running, access: str = "acl") -> AdminServer:
 async def test_list_tells_all_of_a_key(run: Running) -> None:
     """A key is listed with its state, whether it is foreign, and what happens to it next."""
     run.lifecycle.keys = {
-        "x": Info(
-            key_id="x",
+        "x": info(
+            "x",
             algorithm="ES256",
             state="published",
             foreign=True,
@@ -124,7 +121,7 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
 def test_no_odd_key_breaks_the_list(kid: str, created: float | None, when: float | None) -> None:
     """Whatever kid and times a foreign key has, protobuf carries it; a time that no calendar has is 0."""
     change = None if when is None else ("signs", when)
-    sent = _key(Info(key_id=kid, created_at=created, next_change=change))
+    sent = _key(info(kid, created_at=created, next_change=change))
     read = pb.Key.FromString(sent.SerializeToString())
     assert 0 <= read.created_at <= 253_402_300_799
     assert 0 <= read.next_change_at <= 253_402_300_799
@@ -132,7 +129,7 @@ def test_no_odd_key_breaks_the_list(kid: str, created: float | None, when: float
 
 def test_half_a_surrogate_pair_is_spelt_out() -> None:
     """A kid that UTF-8 cannot carry is sent with an escape in the place."""
-    assert _key(Info(key_id="a\ud800")).key_id == "a\\ud800"
+    assert _key(info("a\ud800")).key_id == "a\\ud800"
 
 
 async def test_access_must_be_a_mode(run: Running) -> None:
