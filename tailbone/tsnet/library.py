@@ -66,6 +66,26 @@ class Opened(NamedTuple):
     answer: bytes
 
 
+class Stats(msgspec.Struct, frozen=True):
+    """What is alive in the native library, in the whole process.
+
+    Attributes:
+        handles: native objects that are open: nodes, listeners, forwards, private tailnets.
+        connections: bridged now, in both directions.
+        rejected: connections reset since the start because a listener was full.
+        dropped_events: events since the start that their pipe had no room for.
+        goroutines: Go's.
+        max_procs: how many threads may run Go code at once.
+    """
+
+    handles: int
+    connections: int
+    rejected: int
+    dropped_events: int
+    goroutines: int
+    max_procs: int
+
+
 _decode_failure = msgspec.json.Decoder(_Failure).decode
 
 
@@ -210,3 +230,8 @@ def load() -> Library:
         if _library is None:
             _library = Library()
         return _library
+
+
+def stats() -> Stats:
+    """What is alive in the native library now."""
+    return msgspec.json.decode(load().call("tb_stats"), type=Stats)

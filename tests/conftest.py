@@ -1,0 +1,108 @@
+"""What every test may use: programs as a user starts them, a private tailnet, servers and callers on it.
+
+Nothing here is made before a test asks for it; unit tests load no native library.
+"""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+from harness.programs import TAILBONE, Program, clean_environment, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from harness.servers import Server
+    from harness.tailnet import Caller, Tailnet
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of a fresh machine; a test may add to it before it starts something."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return clean_environment(home)
+
+
+@pytest.fixture
+def tailbone(environment: dict[str, str], tmp_path: Path) -> Callable[..., Program]:
+    """Run ``tailbone ARGS`` to its end, in a folder of its own."""
+
+    def call(*args: str, timeout_s: float = 30.0, **variables: str) -> Program:
+        return run([*TAILBONE, *args], env=environment | variables, cwd=tmp_path, timeout_s=timeout_s)
+
+    return call
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start ``tailbone ARGS``; what still runs at the end of the test is killed."""
+    with ExitStack() as stack:
+
+        def call(*args: str, new_session: bool = False, **variables: str) -> Program:
+            return stack.enter_context(
+                Program(
+                    [*TAILBONE, *args], env=environment | variables, cwd=tmp_path, new_session=new_session
+                )
+            )
+
+        yield call
+
+
+@pytest.fixture(scope="module")
+def tailnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tailnet]:
+    """A private tailnet that the tests of a module share; everybody reaches everybody."""
+    from harness.tailnet import Tailnet
+
+    with Tailnet(tmp_path_factory.mktemp("tailnet")) as shared:
+        # The first node of a process starts some things of tsnet's that stay: they are no leak of a test's.
+        shared.caller().close()
+        yield shared
+
+
+@pytest.fixture
+def caller(tailnet: Tailnet) -> Iterator[Callable[..., Caller]]:
+    """Join a node that calls others: ``caller("tag:ci")``. It leaves at the end of the test."""
+    with ExitStack() as stack:
+
+        def join(identity: str = "dev@example.com", **options: object) -> Caller:
+            return stack.enter_context(tailnet.caller(identity, **options))
+
+        yield join
+
+
+@pytest.fixture
+def server(tailnet: Tailnet, start: Callable[..., Program], tmp_path: Path) -> Callable[..., Server]:
+    """Start ``tailbone server start`` as a node of the tailnet, and wait until it serves.
+
+    ``server("--audience", "x", TB_KEYS_ISSUER="y", hostname="z", ready=False)``.
+    """
+    from harness.servers import Server
+
+    def call(
+        *args: str, hostname: str = "", authkey: str | None = None, ready: bool = True, **variables: str
+    ) -> Server:
+        name = hostname or f"server-{next(_numbers)}"
+        folder = tmp_path / name
+        key = tailnet.key("tag:tailbone") if authkey is None else authkey
+        defaults = {
+            "TB_LOG_FORMAT": "json",
+            "TB_KEYS_DIR": str(folder / "keys"),
+            "TB_SERVER_TAILSCALE_DIR": str(folder / "node"),
+            "TB_SERVER_TAILSCALE_HOSTNAME": name,
+            "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
+            "TB_SERVER_TAILSCALE_AUTHKEY": key,
+        }
+        program = start("server", "start", *args, **(defaults | variables))
+        made = Server(program, name, folder, key)
+        if ready:
+            made.wait_until_serving()
+        return made
+
+    return call

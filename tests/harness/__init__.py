@@ -1,0 +1,1 @@
+"""What integration tests and benchmarks run things with: programs, a private tailnet, clients."""

@@ -1,0 +1,61 @@
+"""Proof that nothing is left: descriptors, native handles and goroutines of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from harness.waiting import until
+from tailbone.tsnet.library import stats
+
+
+def descriptors() -> list[str]:
+    """What this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(str(link.readlink()))
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+    return sorted(found)
+
+
+class NothingLeft:
+    """``with NothingLeft():`` what is opened inside is closed at the end, within some seconds.
+
+    Go and tsnet end their goroutines a moment after a close has returned, so the end is waited for.
+    """
+
+    def __init__(self, *, timeout_s: float = 5.0) -> None:
+        self._timeout_s = timeout_s
+
+    def __enter__(self) -> Self:
+        self._stats = stats()
+        self._descriptors = descriptors()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.check()
+
+    def check(self) -> None:
+        """Wait until all is as it was.
+
+        Raises:
+            AssertionError: something is left.
+        """
+        before, timeout_s = self._stats, self._timeout_s
+        until(lambda: stats().handles <= before.handles, "native handles closed", timeout_s=timeout_s)
+        until(lambda: stats().connections <= before.connections, "connections ended", timeout_s=timeout_s)
+        until(
+            lambda: len(descriptors()) <= len(self._descriptors),
+            "descriptors closed",
+            timeout_s=timeout_s,
+            shows=lambda: f"{self._descriptors} -> {descriptors()}",
+        )
+        until(
+            lambda: stats().goroutines <= before.goroutines,
+            "goroutines ended",
+            timeout_s=timeout_s,
+            shows=lambda: f"{before.goroutines} -> {stats().goroutines}",
+        )
