@@ -1,0 +1,60 @@
+"""The build says in one line what it cannot do, and commits no download address."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+build = pytest.importorskip("build", reason="setuptools is not installed beside the tests")
+
+
+@pytest.mark.parametrize(("platform", "name"), [("darwin", "Darwin"), ("win32", "Windows")])
+def test_a_system_without_the_library_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, platform: str, name: str
+) -> None:
+    """On macOS and Windows the build ends with one line that says so."""
+    monkeypatch.setattr(build.sys, "platform", platform)
+    monkeypatch.setattr(build.platform, "system", lambda: name)
+    with pytest.raises(SystemExit) as ended:
+        build.require_supported_system()
+    message = str(ended.value)
+    assert message == f"tailbone: libtsnet can be built on Linux only for now, not on {name}"
+
+
+def test_the_library_uploads_no_logs() -> None:
+    """ts_omit_logtail is among the tags: without it a node tries to upload logs."""
+    assert "ts_omit_logtail" in build.TAGS.split(",")
+
+
+def test_uv_rebuilds_when_a_source_of_the_library_changes() -> None:
+    """uv's cache keys name everything that the library is made from."""
+    import tomllib
+
+    keys = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["cache-keys"]
+    named = {key["file"] for key in keys}
+    assert {
+        "build.py",
+        "tailbone/tsnet/_cdef.h",
+        "tsnet_go/**/*.go",
+        "tsnet_go/go.mod",
+        "tsnet_go/go.sum",
+    } <= named
+
+
+def test_no_committed_file_has_a_download_address() -> None:
+    """uv.lock and its like record a registry's address: they stay out of the repository."""
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "pyproject.toml" in tracked
+    assert [
+        name
+        for name in tracked
+        if re.search(r"(^|/)(uv|poetry|Pipfile|pdm|package-lock)[.-]?(lock|json)", name)
+    ] == []
