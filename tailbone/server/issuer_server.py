@@ -95,6 +95,11 @@ class IssuerServer:
         self._left = asyncio.Event()
         self._closed = asyncio.Event()
 
+    @property
+    def connections(self) -> set[Connection]:
+        """The connections of this moment."""
+        return set() if self._server is None else self._server.connections
+
     async def start(self, listening: socket.socket) -> None:
         """Serve ``listening``, a bound stream socket; it accepts when this returns."""
         # Sanic refuses two apps of one name in a process.
@@ -123,7 +128,7 @@ class IssuerServer:
         Args:
             grace_s: how long requests under way may take, in seconds.
         """
-        server = self._server
+        server, connections = self._server, self.connections
         if server is None:
             return
         if self.draining:
@@ -132,9 +137,10 @@ class IssuerServer:
         self.draining = True
         loop = asyncio.get_running_loop()
         end = loop.time() + grace_s
-        connections: set[Connection] = server.connections
-        server.close()  # type: ignore[no-untyped-call]
         try:
+            # One turn of the loop: whoever has connected by now is accepted, instead of reset by the close.
+            await asyncio.sleep(0)
+            server.close()  # type: ignore[no-untyped-call]
             # An idle connection may have its next request on the way: one that comes at once is answered.
             await self._until_empty(connections, min(IDLE_GRACE_S, grace_s))
             for connection in list(connections):
@@ -147,6 +153,8 @@ class IssuerServer:
                 self._sweeper.cancel()
             Sanic.unregister_app(self._app)
             self._closed.set()
+        # What was aborted hears of it in the loop's next turn.
+        await self._until_empty(connections, 1.0)
 
     def left(self) -> None:
         """Hear that a connection has ended (called by it)."""
@@ -154,10 +162,9 @@ class IssuerServer:
 
     def expire(self, now: float) -> None:
         """End every connection whose time is over at ``now``, in the loop's time (called once a second)."""
-        if self._server is not None:
-            for connection in list(self._server.connections):
-                if now >= connection.deadline:
-                    connection.expire()
+        for connection in list(self.connections):
+            if now >= connection.deadline:
+                connection.expire()
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

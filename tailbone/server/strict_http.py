@@ -130,12 +130,12 @@ def parse_head(head: bytes) -> Head:
     http_1_1 = minor == b"1"
     fields = _fields(lines)
     host, path, query = _target(method, target, fields.get(b"host"), http_1_1=http_1_1)
-    length = _body_length(fields, http_1_1=http_1_1)
     options = fields.get(b"connection", b"").lower()
     keep = b"keep-alive" in _list(options)
     expect = fields.get(b"expect", b"").lower()
     if expect not in (b"", b"100-continue"):
         raise MalformedRequestError("Expect: only 100-continue is known")
+    length = _body_length(fields, http_1_1=http_1_1)
     return Head(
         method=method.decode("ascii"),
         path=path.decode("ascii"),
