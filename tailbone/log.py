@@ -124,17 +124,17 @@ def configure(settings: LogSettings, *, stream: TextIO | None = None, secrets: S
         render: _Render = _render_json
     else:
         render = _Console(colors=_wants_colors(stream, no_color=settings.no_color))
-    sink = _Sink(stream, secrets)
-    _install(LEVELS[settings.level], render, sink, cache=True)
-    _route_libraries(LEVELS[settings.level], render, sink)
+    sink = _Sink(stream, render, secrets)
+    _install(LEVELS[settings.level], sink, cache=True)
+    _route_libraries(LEVELS[settings.level], sink)
 
 
-def _install(level: int, render: _Render, sink: _Sink, *, cache: bool) -> None:
+def _install(level: int, sink: _Sink, *, cache: bool) -> None:
     def logger_factory(strict: str = "") -> _Writer:
         return _Writer(sink, strict=bool(strict))
 
     _structlog.configure(
-        processors=[render],
+        processors=[sink.render],
         wrapper_class=_filtering(level),
         logger_factory=logger_factory,
         cache_logger_on_first_use=cache,
@@ -170,8 +170,10 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 def _render_json(_writer: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
     """One line of JSON: time, level and event first, then the fields."""
     line = {"time": datetime.now(UTC), "level": _NAMES.get(method, method), "event": event.pop("event", "")}
-    if "exc_info" in event:
-        _add_traceback(event)
+    if "exc_info" in event and (text := _traceback(event.pop("exc_info"))):
+        event["exception"] = text
+    if "level" in event or "time" in event:
+        event = {f"{key}_" if key in line else key: value for key, value in event.items()}
     line.update(event)
     try:
         return _encode(line) + b"\n"
@@ -183,12 +185,10 @@ def _render_json(_writer: Any, method: str, event: MutableMapping[str, Any]) -> 
         )
 
 
-def _add_traceback(event: MutableMapping[str, Any]) -> None:
-    """Replace ``exc_info`` by the traceback as text, without local variables: they may hold secrets."""
-    found = event.pop("exc_info")
+def _traceback(found: object) -> str:
+    """The traceback that ``exc_info`` asks for, without local variables: they may hold secrets."""
     error = sys.exception() if found is True else found[1] if isinstance(found, tuple) else found
-    if isinstance(error, BaseException):
-        event["exception"] = "".join(traceback.format_exception(error))
+    return "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
 
 
 class _Console:
@@ -204,15 +204,14 @@ class _Console:
         self._second, self._clock = -1, ""
 
     def __call__(self, _writer: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
-        if "exc_info" in event:
-            _add_traceback(event)
         text = escape(str(event.pop("event", "")))
-        below = event.pop("exception", "")
         line = self._time() + self._levels[_NAMES.get(method, method)] + text
+        found = event.pop("exc_info", None)
         for key, value in event.items():
-            line += f" {self._key}{key}{self._off}={_shown(value)}"
-        if below:
-            line = "\n".join([line, *(escape(row) for row in str(below).splitlines())])
+            name = key if key.isprintable() else escape(key)
+            line += f" {self._key}{name}{self._off}={_shown(value)}"
+        if found:
+            line = "\n".join([line, *(escape(row) for row in _traceback(found).splitlines())])
         return f"{line}\n".encode("utf-8", "backslashreplace")
 
     def _time(self) -> str:
@@ -227,7 +226,8 @@ class _Console:
 
 def _shown(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
-        return f"[{', '.join(_shown(item) for item in value)}]"
+        # What lies deeper is shown by Python, which knows cycles.
+        return f"[{', '.join(_shown(item if isinstance(item, str) else _plain(item)) for item in value)}]"
     text = value if isinstance(value, str) else str(_plain(value))
     if text and text.isprintable() and " " not in text and '"' not in text and "=" not in text:
         return text
@@ -254,8 +254,9 @@ def _wants_colors(stream: TextIO, *, no_color: bool) -> bool:
 class _Sink:
     """Where lines end: masks secrets, writes, counts what could not be written."""
 
-    def __init__(self, stream: TextIO | None, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, stream: TextIO | None, render: _Render, secrets: Sequence[str] = ()) -> None:
         self._stream = stream
+        self.render = render
         long_enough = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
         self._secrets = tuple(long_enough)
         self._marks = tuple(mark.encode() for mark in (*MARKS, *long_enough))
@@ -300,10 +301,11 @@ class _Writer:
 def _write_or_count(sink: _Sink, line: bytes) -> None:
     """A full disk or a dead reader of the log must not take the process with it."""
     try:
-        sink.write(line)
         if sink.lost:
-            lost, sink.lost = sink.lost, 0
-            sink.write(f"tailbone: {lost} log lines could not be written\n".encode())
+            gap = sink.render(None, "warn", {"event": "log lines could not be written", "lost": sink.lost})
+            sink.write(gap)
+            sink.lost = 0
+        sink.write(line)
     except OSError:
         sink.lost += 1
 
@@ -314,9 +316,9 @@ def _write_or_count(sink: _Sink, line: bytes) -> None:
 class _Handler(logging.Handler):
     """Takes the lines of sanic, grpc, botocore, asyncio and Python's warnings to the same stream."""
 
-    def __init__(self, render: _Render, sink: _Sink) -> None:
+    def __init__(self, sink: _Sink) -> None:
         super().__init__()
-        self._render, self._sink = render, sink
+        self._sink = sink
 
     def emit(self, record: logging.LogRecord) -> None:
         """Render and write one record."""
@@ -324,7 +326,7 @@ class _Handler(logging.Handler):
             event: dict[str, Any] = {"event": record.getMessage(), "logger": record.name}
             if record.exc_info:
                 event["exc_info"] = record.exc_info
-            line = self._render(None, _level_name(record.levelno), event)
+            line = self._sink.render(None, _level_name(record.levelno), event)
         except Exception:  # noqa: BLE001 - a library's broken format string is not our failure
             self.handleError(record)
             return
@@ -338,18 +340,31 @@ def _level_name(number: int) -> str:
     return "trace"
 
 
-def _route_libraries(level: int, render: _Render, sink: _Sink) -> None:
+def _route_libraries(level: int, sink: _Sink) -> None:
     """Send standard-library logging to *sink*: warnings always, more where ours shows more."""
     shown = {LEVELS["trace"]: logging.DEBUG, LEVELS["debug"]: logging.INFO, LEVELS["error"]: logging.ERROR}
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
-        root.removeHandler(handler)
-    root.addHandler(_Handler(render, sink))
+    _remove_handlers()
+    root.addHandler(_Handler(sink))
     root.setLevel(shown.get(level, logging.WARNING))
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(root.level, logging.INFO))
     logging.captureWarnings(True)
 
 
-# Until configure() is called, as in tests and in commands that print results, only warnings show.
-_install(LEVELS["warn"], _Console(colors=False), _Sink(None), cache=False)
+def _remove_handlers() -> None:
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
+        root.removeHandler(handler)
+
+
+def reset() -> None:
+    """Go back to the log of a process that never called :func:`configure`, as tests need it.
+
+    Warnings and errors show on standard error: commands that print results do so on standard output.
+    """
+    _remove_handlers()
+    _install(LEVELS["warn"], _Sink(None, _Console(colors=False)), cache=False)
+
+
+reset()

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 UNKNOWN = "unknown"
+_PACKAGE = Path(__file__).parent
 
 
 @cache
@@ -17,10 +18,17 @@ def version() -> str:
     try:
         return metadata.version("tailbone")
     except metadata.PackageNotFoundError:
-        return _version_of_source_tree(Path(__file__).parents[1] / "pyproject.toml")
+        return version_of_source_tree(_PACKAGE.parent / "pyproject.toml")
 
 
-def _version_of_source_tree(pyproject: Path) -> str:
+@cache
+def commit() -> str:
+    """The commit that the build wrote into the package; ``unknown`` where it was built outside of git."""
+    return commit_of(_PACKAGE)
+
+
+def version_of_source_tree(pyproject: Path) -> str:
+    """The version in *pyproject*, if that is tailbone's own."""
     import tomllib
 
     try:
@@ -30,10 +38,9 @@ def _version_of_source_tree(pyproject: Path) -> str:
     return str(project["version"]) if project.get("name") == "tailbone" else UNKNOWN
 
 
-@cache
-def commit() -> str:
-    """The commit that the build wrote into the package; ``unknown`` where it was built outside of git."""
+def commit_of(package: Path) -> str:
+    """The commit in the folder of a package."""
     try:
-        return (Path(__file__).parent / "_commit.txt").read_text(encoding="ascii").strip() or UNKNOWN
+        return (package / "_commit.txt").read_text(encoding="ascii").strip() or UNKNOWN
     except FileNotFoundError:
         return UNKNOWN

@@ -18,14 +18,10 @@ def render(value: Any, form: str) -> str:
         form: ``json``, one line; or ``yaml``.
     """
     if form == "json":
-        return _json(value)
+        import json
+
+        return json.dumps(value)
     return "\n".join(_block(value))
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _block(value: Any) -> list[str]:
@@ -55,5 +51,13 @@ def _is_block(value: Any) -> bool:
 def _scalar(value: Any) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS:
         return value
-    # JSON's scalars are YAML's, and so are its empty list and object.
-    return _json(value)
+    import json
+
+    # JSON's scalars are YAML's, and so are its empty list and object; but for JSON's pairs of escapes beyond
+    # 16 bits, which YAML reads as two characters, and for raw control characters, which it refuses.
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(char: str) -> str:
+    return char if char.isprintable() else f"\\U{ord(char):08x}"

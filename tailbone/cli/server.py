@@ -54,6 +54,7 @@ def housekeeping(invocation: Invocation, force: bool, dry_run: bool) -> None:
     The other flags of `tailbone server` are accepted, too.
     """
     config = invocation.load()
-    from tailbone import daemon
+    from tailbone import daemon, log
 
+    log.configure(config.log, stream=sys.stderr)
     end(daemon.housekeeping(config, force=force, dry_run=dry_run))
