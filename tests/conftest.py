@@ -5,8 +5,8 @@ Nothing here is made before a test asks for it; unit tests load no native librar
 
 from __future__ import annotations
 
-import itertools
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from harness.servers import Server
     from harness.tailnet import Caller, Tailnet
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture
@@ -40,19 +38,20 @@ def tailbone(environment: dict[str, str], tmp_path: Path) -> Callable[..., Progr
     return call
 
 
+def _starter(stack: ExitStack, environment: dict[str, str], folder: Path) -> Callable[..., Program]:
+    def call(*args: str, new_session: bool = False, **variables: str) -> Program:
+        return stack.enter_context(
+            Program([*TAILBONE, *args], env=environment | variables, cwd=folder, new_session=new_session)
+        )
+
+    return call
+
+
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start ``tailbone ARGS``; what still runs at the end of the test is killed."""
     with ExitStack() as stack:
-
-        def call(*args: str, new_session: bool = False, **variables: str) -> Program:
-            return stack.enter_context(
-                Program(
-                    [*TAILBONE, *args], env=environment | variables, cwd=tmp_path, new_session=new_session
-                )
-            )
-
-        yield call
+        yield _starter(stack, environment, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -79,30 +78,22 @@ def caller(tailnet: Tailnet) -> Iterator[Callable[..., Caller]]:
 
 @pytest.fixture
 def server(tailnet: Tailnet, start: Callable[..., Program], tmp_path: Path) -> Callable[..., Server]:
-    """Start ``tailbone server start`` as a node of the tailnet, and wait until it serves.
+    """Start ``tailbone server start`` as a node of the tailnet; ``start_server`` says more.
 
     ``server("--audience", "x", TB_KEYS_ISSUER="y", hostname="z", ready=False)``.
     """
-    from harness.servers import Server
+    from harness.servers import start_server
 
-    def call(
-        *args: str, hostname: str = "", authkey: str | None = None, ready: bool = True, **variables: str
-    ) -> Server:
-        name = hostname or f"server-{next(_numbers)}"
-        folder = tmp_path / name
-        key = tailnet.key("tag:tailbone") if authkey is None else authkey
-        defaults = {
-            "TB_LOG_FORMAT": "json",
-            "TB_KEYS_DIR": str(folder / "keys"),
-            "TB_SERVER_TAILSCALE_DIR": str(folder / "node"),
-            "TB_SERVER_TAILSCALE_HOSTNAME": name,
-            "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
-            "TB_SERVER_TAILSCALE_AUTHKEY": key,
-        }
-        program = start("server", "start", *args, **(defaults | variables))
-        made = Server(program, name, folder, key)
-        if ready:
-            made.wait_until_serving()
-        return made
+    return partial(start_server, tailnet, start, tmp_path)
 
-    return call
+
+@pytest.fixture(scope="module")
+def shared_server(
+    tailnet: Tailnet, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """As ``server``, for servers that all tests of a module use."""
+    from harness.servers import start_server
+
+    folder = tmp_path_factory.mktemp("servers")
+    with ExitStack() as stack:
+        yield partial(start_server, tailnet, _starter(stack, clean_environment(folder), folder), folder)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from harness.programs import Program
+    from harness.tailnet import Tailnet
+
+_numbers = itertools.count(1)
 
 
 class Server:
@@ -43,3 +48,42 @@ class Server:
     def events(self, text: str) -> list[dict[str, Any]]:
         """All log records with that event."""
         return [record for record in self.program.records() if record["event"] == text]
+
+
+def start_server(
+    tailnet: Tailnet,
+    start: Callable[..., Program],
+    folder: Path,
+    *args: str,
+    hostname: str = "",
+    authkey: str | None = None,
+    ready: bool = True,
+    **variables: str,
+) -> Server:
+    """Start a server as a node of the tailnet.
+
+    Args:
+        tailnet: to join.
+        start: starts ``tailbone ARGS`` with variables.
+        folder: keys and node state go below it, into a folder of the hostname.
+        args: flags of ``server start``.
+        hostname: by default a new name.
+        authkey: by default a key of ``tag:tailbone``; empty for none.
+        ready: wait until it serves.
+        variables: of its environment.
+    """
+    name = hostname or f"server-{next(_numbers)}"
+    key = tailnet.key("tag:tailbone") if authkey is None else authkey
+    own = folder / name
+    defaults = {
+        "TB_LOG_FORMAT": "json",
+        "TB_KEYS_DIR": str(own / "keys"),
+        "TB_SERVER_TAILSCALE_DIR": str(own / "node"),
+        "TB_SERVER_TAILSCALE_HOSTNAME": name,
+        "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
+        "TB_SERVER_TAILSCALE_AUTHKEY": key,
+    }
+    server = Server(start("server", "start", *args, **(defaults | variables)), name, own, key)
+    if ready:
+        server.wait_until_serving()
+    return server

@@ -1,0 +1,303 @@
+"""What is no good request gets a clear error over the tailnet, and nothing else happens."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.servers import Server
+    from harness.tailnet import Tailnet, Way
+
+AUDIENCE = "sts.example"
+
+
+@pytest.fixture(scope="module")
+def issuer(shared_server: Callable[..., Server]) -> Server:
+    """A server with one audience and one allowed host."""
+    return shared_server("--audience", AUDIENCE, "--allowed-host", "tokens.example")
+
+
+@pytest.fixture(scope="module")
+def way(issuer: Server, tailnet: Tailnet) -> Iterator[Way]:
+    """From a person's node to it."""
+    with tailnet.caller("dev@example.com") as caller:
+        yield caller.to(issuer.name)
+
+
+_marks = itertools.count(1)
+
+
+def tokens_so_far(issuer: Server, way: Way) -> int:
+    """How many tokens the log tells of; a mark in it shows that it was read to its end."""
+    mark = f"/mark-{next(_marks)}"
+    way.get(mark)
+    until(lambda: any(line.get("path") == mark for line in issuer.events("request refused")), mark)
+    return len(issuer.events("token issued"))
+
+
+@pytest.fixture
+def no_token(issuer: Server, way: Way) -> Iterator[None]:
+    """During this test no token is issued, and the server goes on."""
+    before = tokens_so_far(issuer, way)
+    yield
+    assert tokens_so_far(issuer, way) == before
+
+
+class Refused(NamedTuple):
+    """A raw answer, taken apart."""
+
+    status: int
+    fields: dict[str, str]
+    body: Any
+
+
+def refused(answer: bytes) -> Refused:
+    """Take an answer to a refused request apart; it must be JSON with an error's code and text."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode("ascii").split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    assert int(fields["content-length"]) == len(body)
+    assert fields["content-type"] == "application/json"
+    return Refused(int(first.split(" ")[1]), fields, json.loads(body))
+
+
+HOST = "Host: tokens.example\r\n"
+MALFORMED = {
+    "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    "no version": b"POST /issue\r\n" + HOST.encode() + b"\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "no host": b"POST /issue HTTP/1.1\r\n\r\n",
+    "two hosts": f"POST /issue HTTP/1.1\r\n{HOST}{HOST}\r\n".encode(),
+    "host is a list": b"POST /issue HTTP/1.1\r\nHost: tokens.example, other\r\n\r\n",
+    "length beside chunked": (
+        f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ).encode(),
+    "two lengths": (
+        f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"
+    ).encode(),
+    "negative length": f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: -1\r\n\r\n".encode(),
+    "unknown coding": f"POST /issue HTTP/1.1\r\n{HOST}Transfer-Encoding: gzip, chunked\r\n\r\n".encode(),
+    "bad chunk": f"POST /issue HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n".encode(),
+    "space before the colon": b"POST /issue HTTP/1.1\r\nHost : tokens.example\r\n\r\n",
+    "folded line": f"POST /issue HTTP/1.1\r\n{HOST}X-A: b\r\n c\r\n\r\n".encode(),
+    "bare LF": b"POST /issue HTTP/1.1\nHost: tokens.example\n\n",
+    "NUL in a value": f"POST /issue HTTP/1.1\r\n{HOST}X-A: \0\r\n\r\n".encode(),
+    "long head": f"POST /issue HTTP/1.1\r\n{HOST}X-A: {'a' * 9000}\r\n\r\n".encode(),
+    "cut body": f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 10\r\n\r\nabc".encode(),
+    "host and URL differ": f"POST http://other.example/issue HTTP/1.1\r\n{HOST}\r\n".encode(),
+}
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize("request_", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed(way: Way, request_: bytes) -> None:
+    """What is not HTTP, or could be read in two ways, gets 400, and the connection ends."""
+    with way.connect() as connection:
+        connection.sendall(request_)
+        connection.shutdown(socket.SHUT_WR)
+        answer = refused(b"".join(iter(lambda: connection.recv(65536), b"")))
+    assert (answer.status, answer.body["error"]) == (400, "malformed_request")
+    assert answer.fields["connection"] == "close"
+
+
+UNKNOWN_PATHS = [
+    "/",
+    "/issue/",
+    "/Issue",
+    "/%69ssue",
+    "//issue",
+    "/_healthz/x",
+    "/.well-known/openid-configuration",
+]
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize("path", UNKNOWN_PATHS)
+def test_unknown_path(way: Way, path: str) -> None:
+    """Another path gets 404, whatever else is wrong with the request."""
+    answer = way.request("BREW", path, headers={"Host": "evil.example", "Origin": "https://evil.example"})
+    assert (answer.status, answer.json["error"]) == (404, "not_found")
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/issue", "POST"),
+        ("HEAD", "/issue", "POST"),
+        ("PUT", "/issue", "POST"),
+        ("OPTIONS", "/issue", "POST"),
+        ("post", "/issue", "POST"),
+        ("POST", "/_healthz", "GET, HEAD"),
+        ("POST", "/_readyz", "GET, HEAD"),
+        ("DELETE", "/.well-known/jwks.json", "GET, HEAD"),
+    ],
+)
+def test_other_method(way: Way, method: str, path: str, allow: str) -> None:
+    """Another method gets 405 with Allow, before the Host is looked at."""
+    answer = way.request(method, path, headers={"Host": "evil.example"})
+    assert (answer.status, answer.headers["Allow"]) == (405, allow)
+    if method != "HEAD":
+        assert answer.json["error"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("path", ["/_healthz", "/_readyz", "/.well-known/jwks.json"])
+def test_head(way: Way, path: str) -> None:
+    """HEAD answers as GET does, without the body."""
+    get, head = way.get(path), way.request("HEAD", path)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(get.body))
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost", "127.0.0.1", "tokens.example.evil", "[::1]:80", ""]
+)
+def test_wrong_host(way: Way, host: str) -> None:
+    """A Host that does not mean this server gets 421: the guard against DNS rebinding."""
+    answer = way.issue(headers={"Host": host, "Origin": "https://evil.example"})
+    assert (answer.status, answer.json["error"]) == (421, "wrong_host")
+
+
+def test_right_hosts(way: Way, issuer: Server) -> None:
+    """Addresses, short and full name, and allowed hosts mean it, in any case and with any port."""
+    name = issuer.name
+    ipv4, ipv6 = issuer.addresses
+    spellings = [ipv4, f"{ipv4}:80", f"[{ipv6}]", f"[{ipv6}]:8080", name, name.upper()]
+    spellings += [f"{name}.dev.tailnet.test", f"{name}.dev.tailnet.test.", "Tokens.Example:443"]
+    answers = {host: way.issue(headers={"Host": host}).status for host in spellings}
+    assert answers == dict.fromkeys(spellings, 200)
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+    ids=str,
+)
+def test_browser(way: Way, headers: dict[str, str]) -> None:
+    """What a web page sends gets 403, also with a query that is wrong, too."""
+    answer = way.issue("?nonsense=1", headers=headers)
+    assert (answer.status, answer.json["error"]) == (403, "browser_request")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Mode": "cors", "User-Agent": "node", "Accept-Language": "*"}],
+    ids=str,
+)
+def test_no_browser(way: Way, headers: dict[str, str]) -> None:
+    """Other Sec-Fetch- headers, as Node's fetch sends them, are welcome."""
+    assert way.issue(headers=headers).status == 200
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("?scope=admin", 400, "bad_parameter"),
+        ("?Audience=sts.example", 400, "bad_parameter"),
+        ("?audience=sts.example&audience=sts.example", 400, "bad_parameter"),
+        ("?audience=", 400, "bad_parameter"),
+        ("?audience=%zz", 400, "bad_parameter"),
+        ("?audience=other.example", 403, "audience_not_allowed"),
+        ("?audience=STS.example", 403, "audience_not_allowed"),
+        ("?ttl=5", 400, "bad_parameter"),
+        ("?ttl=0s", 400, "bad_parameter"),
+        ("?ttl=-5m", 400, "bad_parameter"),
+        ("?ttl=20m1s", 400, "bad_parameter"),
+        ("?ttl=1h&audience=sts.example", 400, "bad_parameter"),
+        ("?ttl=5m&ttl=5m", 400, "bad_parameter"),
+        ("?ttl=99999999999999999999h", 400, "bad_parameter"),
+    ],
+)
+def test_bad_query(way: Way, query: str, status: int, code: str) -> None:
+    """An unknown or bad parameter gets 400, an audience that is not on the list 403."""
+    answer = way.issue(query)
+    assert (answer.status, answer.json["error"]) == (status, code)
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Length": "16385"}, b""),
+        ({"Content-Length": "99999999999999999999"}, b""),
+        ({"Transfer-Encoding": "chunked"}, b"4001\r\n" + b"a" * 0x4001 + b"\r\n0\r\n\r\n"),
+    ],
+    ids=["announced", "absurd", "chunked"],
+)
+def test_body_too_large(way: Way, headers: dict[str, str], body: bytes) -> None:
+    """More than 16 KiB of body get 413."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    answer = refused(way.raw(f"POST /issue HTTP/1.1\r\n{HOST}{lines}\r\n".encode() + body))
+    assert (answer.status, answer.body["error"]) == (413, "body_too_large")
+
+
+def test_body_is_ignored(way: Way) -> None:
+    """16 KiB of anything are taken, and change nothing."""
+    assert (
+        way.issue(
+            body=b'{"sub": "admin"}'.ljust(16 * 1024), headers={"Content-Type": "application/json"}
+        ).status
+        == 200
+    )
+
+
+@pytest.mark.usefixtures("no_token")
+def test_unfinished_requests_are_dropped(way: Way) -> None:
+    """A request that is not complete after 10 s gets 408 and the end, however busily it trickles in."""
+    unfinished = [
+        b"POST /issue HT",
+        f"POST /issue HTTP/1.1\r\n{HOST}".encode(),
+        f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 10\r\n\r\nabc".encode(),
+    ]
+    began = time.monotonic()
+    connections = [way.connect(20) for _ in unfinished]
+    for connection, part in zip(connections, unfinished, strict=True):
+        connection.sendall(part)
+    answers = []
+    for connection in connections:
+        with connection:
+            answers.append(refused(b"".join(iter(lambda c=connection: c.recv(65536), b""))))
+    took_s = time.monotonic() - began
+    assert [answer.status for answer in answers] == [408, 408, 408]
+    assert 10 <= took_s < 12.5
+
+
+def test_pipelined_requests_are_answered_in_order(way: Way) -> None:
+    """Two requests in one packet get two answers: the second is not taken for the body of the first."""
+    one = f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 2\r\n\r\n{{}}"
+    two = f"GET /nowhere HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"
+    answer = way.raw((one + two).encode())
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"404"]
+
+
+def test_refusals_are_logged(way: Way, issuer: Server) -> None:
+    """A refused caller is in the log with code, peer and name; what it sent is not echoed to it."""
+    answer = way.issue("?audience=secret-looking-thing")
+    assert b"secret-looking-thing" not in answer.body
+    line = until(
+        lambda: next(
+            (r for r in issuer.events("request refused") if r["code"] == "audience_not_allowed"), None
+        ),
+        "the refusal in the log",
+    )
+    assert line["sub"].startswith("user:")
+    assert line["node"].endswith(".dev.tailnet.test")
