@@ -272,13 +272,12 @@ func (d *Devnet) changeNode(selector string, change func(*node)) (any, error) {
 
 // expireNode ends the node's key now. It must log in again.
 func (d *Devnet) expireNode(a nodeArgs) (any, error) {
-	// A second back: the node compares with its own clock.
-	return d.changeNode(a.Node, func(n *node) { n.KeyExpiry = d.now().Add(-time.Second) })
+	return d.changeNode(a.Node, func(n *node) { n.expire(d.now()) })
 }
 
 // removeNode takes the node out of the tailnet; its peers forget it.
 func (d *Devnet) removeNode(a nodeArgs) (any, error) {
-	return d.changeNode(a.Node, d.reg.remove)
+	return d.changeNode(a.Node, func(n *node) { d.reg.remove(n, d.now()) })
 }
 
 // approveNode lets a node in whose key needs approval.

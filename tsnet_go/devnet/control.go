@@ -14,15 +14,26 @@ import (
 	"tailscale.com/types/logger"
 )
 
-// Bounds on what a client may send, and for how long it may take.
+// Bounds on what one client may send.
 const (
-	maxBody          = 1 << 20
-	bodyTimeout      = 10 * time.Second
-	headerTimeout    = 10 * time.Second
-	handshakeTimeout = 10 * time.Second
-	idleTimeout      = 2 * time.Minute
-	maxHeader        = 64 << 10
+	maxBody   = 1 << 20
+	maxHeader = 64 << 10
 )
+
+// limits bound for how long one client may make us wait. Tests shorten them.
+type limits struct {
+	header    time.Duration // until a request's headers are here
+	body      time.Duration // until its body is
+	handshake time.Duration // until the noise handshake is done
+	idle      time.Duration // until a connection without requests is closed
+}
+
+var defaultLimits = limits{
+	header:    10 * time.Second,
+	body:      10 * time.Second,
+	handshake: 10 * time.Second,
+	idle:      2 * time.Minute,
+}
 
 // newControlServer is the part of control that is spoken in the clear: the
 // server's public key, and the way into the encrypted part.
@@ -50,8 +61,8 @@ func (d *Devnet) newMachineHandler() http.Handler {
 func (d *Devnet) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           d.guarded(h),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
+		ReadHeaderTimeout: d.limits.header,
+		IdleTimeout:       d.limits.idle,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          logger.StdLogger(d.logf),
 		BaseContext:       func(net.Listener) context.Context { return d.serving },
@@ -84,7 +95,7 @@ func (d *Devnet) serveLoginPage(w http.ResponseWriter, r *http.Request) {
 // answered and returns false.
 func (d *Devnet) readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
 	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	rc.SetReadDeadline(time.Now().Add(d.limits.body))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	rc.SetReadDeadline(time.Time{})
 	var tooBig *http.MaxBytesError

@@ -43,6 +43,8 @@ type Config struct {
 
 	Logf logger.Logf      `json:"-"` // nil discards
 	Now  func() time.Time `json:"-"` // nil means time.Now
+
+	limits limits // the zero value means defaultLimits
 }
 
 // DefaultDomain: "test" is reserved (RFC 6761), so it never names a real host.
@@ -67,6 +69,7 @@ type Devnet struct {
 	cfg        Config
 	logf       logger.Logf
 	now        func() time.Time
+	limits     limits
 	controlURL string
 	noiseKey   key.MachinePrivate
 	fixed      state // what never changes in a run: keys, certificate, ports
@@ -155,6 +158,7 @@ func newDevnet(cfg Config) (*Devnet, error) {
 		cfg:         cfg,
 		logf:        cfg.Logf,
 		now:         cfg.Now,
+		limits:      cfg.limits,
 		controlGate: newGate(),
 		derpGate:    newGate(),
 		dirty:       make(chan struct{}, 1),
@@ -163,6 +167,9 @@ func newDevnet(cfg Config) (*Devnet, error) {
 	}
 	if d.logf == nil {
 		d.logf = logger.Discard
+	}
+	if d.limits == (limits{}) {
+		d.limits = defaultLimits
 	}
 	if d.now == nil {
 		d.now = time.Now
@@ -317,16 +324,16 @@ func (d *Devnet) Stop(ctx context.Context) error {
 	}
 }
 
-// shutdown ends everything in the order in which nothing new can begin: the
-// listeners, the requests, the connections, then what waited on them.
+// shutdown ends everything, and then waits for what was going on. The gates come
+// first: http.Server.Close waits for an Accept that waits at a paused gate. They
+// also close the hijacked connections, which http.Server.Close leaves alone.
 func (d *Devnet) shutdown() error {
 	d.stopServe()
+	d.controlGate.shut()
+	d.derpGate.shut()
 	d.control.Close()
 	d.relay.Close()
 	d.stun.Close()
-	// http.Server.Close leaves hijacked connections alone: all of ours are.
-	d.controlGate.shut()
-	d.derpGate.shut()
 	d.derp.Close()
 	d.handlers.Wait()
 	d.goroutines.Wait()

@@ -22,7 +22,7 @@ func (d *Devnet) removeWhenGone(n *node) {
 		d.mu.Lock()
 		gone := n.stream == nil && n.Ephemeral && !n.Removed
 		if gone {
-			d.reg.remove(n)
+			d.reg.remove(n, d.now())
 		}
 		d.mu.Unlock()
 		if gone {

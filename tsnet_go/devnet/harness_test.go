@@ -52,7 +52,7 @@ func stopDevnet(t *testing.T, d *Devnet) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	if err := d.Stop(ctx); err != nil {
-		t.Errorf("stopping the devnet: %v", err)
+		t.Errorf("stopping the devnet: %v\n%s", err, allStacks())
 	}
 }
 
@@ -294,15 +294,19 @@ func checkNoLeaks(t *testing.T) {
 	t.Helper()
 	goroutines, fds := runtime.NumGoroutine(), openFDs(t)
 	t.Cleanup(func() {
-		eventually(t, fmt.Sprintf("goroutines back to %d", goroutines), func() bool {
-			return runtime.NumGoroutine() <= goroutines
-		})
-		eventually(t, "descriptors back to where they were", func() bool {
-			return len(openFDs(t)) <= len(fds)
-		})
-		if t.Failed() {
-			buf := make([]byte, 1<<20)
-			t.Logf("descriptors before %q, after %q\n%s", fds, openFDs(t), buf[:runtime.Stack(buf, true)])
+		deadline := time.Now().Add(waitLimit)
+		for runtime.NumGoroutine() > goroutines || len(openFDs(t)) > len(fds) {
+			if time.Now().After(deadline) {
+				t.Errorf("goroutines before %d, after %d; descriptors before %q, after %q\n%s",
+					goroutines, runtime.NumGoroutine(), fds, openFDs(t), allStacks())
+				return
+			}
+			time.Sleep(2 * time.Millisecond)
 		}
 	})
+}
+
+func allStacks() []byte {
+	buf := make([]byte, 1<<20)
+	return buf[:runtime.Stack(buf, true)]
 }

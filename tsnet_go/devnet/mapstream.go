@@ -70,12 +70,9 @@ func (d *Devnet) knowsNothingOf(n *node) bool {
 	return n.DiscoKey.IsZero()
 }
 
-// maxEndpoints bounds what one node tells all others.
-const maxEndpoints = 64
-
 func (d *Devnet) takeUpdate(n *node, req *tailcfg.MapRequest) {
 	d.mu.Lock()
-	n.Endpoints = req.Endpoints[:min(len(req.Endpoints), maxEndpoints)]
+	n.Endpoints = boundedEndpoints(req.Endpoints)
 	n.DiscoKey = req.DiscoKey
 	d.reg.describe(n, req.Hostinfo, req.Version)
 	d.mu.Unlock()

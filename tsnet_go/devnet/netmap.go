@@ -103,9 +103,6 @@ func (r *registry) selfNode(n *node, now time.Time) *tailcfg.Node {
 	if hi := n.Hostinfo; hi != nil {
 		t.Hostinfo = hi.View()
 	}
-	if n.Removed && !n.expired(now) {
-		t.KeyExpiry = now.Add(-time.Minute)
-	}
 	return t
 }
 

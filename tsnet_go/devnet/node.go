@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"tailscale.com/net/tsaddr"
 	"tailscale.com/tailcfg"
@@ -53,6 +54,12 @@ func (n *node) expired(now time.Time) bool {
 	return !n.KeyExpiry.IsZero() && !now.Before(n.KeyExpiry)
 }
 
+// expire ends the node's key now: a second back, since others compare with their
+// own clocks.
+func (n *node) expire(now time.Time) {
+	n.KeyExpiry = now.Add(-time.Second).UTC()
+}
+
 // usable reports whether the node takes part in the tailnet.
 func (n *node) usable(now time.Time) bool {
 	return !n.Removed && n.Approved && !n.expired(now)
@@ -68,6 +75,52 @@ func (n *node) userID() tailcfg.UserID {
 		return userIDOf(taggedDevicesLogin)
 	}
 	return userIDOf(n.Owner.Login)
+}
+
+// maxEndpoints and maxServices bound what one node makes us tell all others.
+const (
+	maxEndpoints = 64
+	maxServices  = 64
+)
+
+// bounded is what the devnet keeps of what a node says about itself.
+func bounded(hi *tailcfg.Hostinfo) *tailcfg.Hostinfo {
+	kept := &tailcfg.Hostinfo{
+		Hostname:     firstBytes(hi.Hostname, maxNameBytes),
+		OS:           firstBytes(hi.OS, maxNameBytes),
+		OSVersion:    firstBytes(hi.OSVersion, maxNameBytes),
+		IPNVersion:   firstBytes(hi.IPNVersion, maxNameBytes),
+		BackendLogID: firstBytes(hi.BackendLogID, maxNameBytes),
+		Userspace:    hi.Userspace,
+	}
+	for _, s := range hi.Services[:min(len(hi.Services), maxServices)] {
+		s.Description = firstBytes(s.Description, maxNameBytes)
+		kept.Services = append(kept.Services, s)
+	}
+	return kept
+}
+
+// firstBytes cuts s between characters.
+func firstBytes(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// boundedEndpoints drops what no peer could send to. A zone names an interface
+// of the node's own machine.
+func boundedEndpoints(eps []netip.AddrPort) []netip.AddrPort {
+	var kept []netip.AddrPort
+	for _, ep := range eps {
+		if ep.IsValid() && ep.Port() != 0 && ep.Addr().Zone() == "" && len(kept) < maxEndpoints {
+			kept = append(kept, ep)
+		}
+	}
+	return kept
 }
 
 // labelOf makes a DNS label of a host name. Every input gives a valid one.

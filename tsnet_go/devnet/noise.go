@@ -23,7 +23,7 @@ func (d *Devnet) serveNoise(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "WebSocket is not served", http.StatusBadRequest)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), handshakeTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), d.limits.handshake)
 	defer cancel()
 	conn, err := controlhttpserver.AcceptHTTP(ctx, w, r, d.noiseKey, nil)
 	if err != nil {
@@ -36,7 +36,7 @@ func (d *Devnet) serveNoise(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// http2 itself drops a client that sends no preface within 10 s.
-	h2 := &http2.Server{IdleTimeout: idleTimeout}
+	h2 := &http2.Server{IdleTimeout: d.limits.idle}
 	h2.ServeConn(conn, &http2.ServeConnOpts{
 		Context:    context.WithValue(d.serving, machineKeyContext{}, peer),
 		BaseConfig: &http.Server{ErrorLog: logger.StdLogger(d.logf)},

@@ -40,14 +40,9 @@ func (d *Devnet) register(ctx context.Context, m key.MachinePublic, req *tailcfg
 	if err := d.awaitLogin(ctx, req); err != nil {
 		return nil, err
 	}
-	resp, changed, err := func() (*tailcfg.RegisterResponse, bool, error) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.reg.register(m, req, d.controlURL, d.now())
-	}()
-	if err != nil {
-		return nil, err
-	}
+	d.mu.Lock()
+	resp, changed := d.reg.register(m, req, d.controlURL, d.now())
+	d.mu.Unlock()
 	if changed {
 		d.wakeStreams()
 		if err := d.save(); err != nil {
@@ -92,37 +87,35 @@ func (d *Devnet) awaitLogin(ctx context.Context, req *tailcfg.RegisterRequest) e
 }
 
 // register is the decision itself. changed tells whether nodes must hear of it.
-func (r *registry) register(m key.MachinePublic, req *tailcfg.RegisterRequest, controlURL string, now time.Time) (resp *tailcfg.RegisterResponse, changed bool, err error) {
+func (r *registry) register(m key.MachinePublic, req *tailcfg.RegisterRequest, controlURL string, now time.Time) (resp *tailcfg.RegisterResponse, changed bool) {
 	known := r.nodeByKey(req.NodeKey)
-	if known != nil && known.Machine != m {
-		return &tailcfg.RegisterResponse{Error: errForeignNodeKey.Error()}, false, nil
-	}
-	if !req.Expiry.IsZero() && !req.Expiry.After(now) {
-		return r.logout(known, req.Expiry), known != nil, nil
-	}
-	if known != nil {
-		if known.Removed || known.expired(now) {
-			return &tailcfg.RegisterResponse{NodeKeyExpired: true}, false, nil
-		}
+	switch {
+	case known != nil && known.Machine != m:
+		return &tailcfg.RegisterResponse{Error: errForeignNodeKey.Error()}, false
+	case !req.Expiry.IsZero() && !req.Expiry.After(now):
+		return r.logout(known, now), known != nil
+	case known != nil && (known.Removed || known.expired(now)):
+		return &tailcfg.RegisterResponse{NodeKeyExpired: true}, false
+	case known != nil:
 		// A node that is known needs no key: its state wins, as in the real service.
-		changed = r.shortenExpiry(known, req.Expiry)
+		shortenExpiry(known, req.Expiry, now)
 		r.describe(known, req.Hostinfo, req.Version)
-		return r.registered(known), true, nil
+		return r.registered(known), true
 	}
 
-	key, as, why := r.authorize(m, req, now)
+	authKey, as, why := r.authorize(m, req, now)
 	switch {
 	case why != "":
-		return &tailcfg.RegisterResponse{Error: why}, false, nil
+		return &tailcfg.RegisterResponse{Error: why}, false
 	case as == nil:
 		p := r.startLogin(m, req.NodeKey, now)
-		return &tailcfg.RegisterResponse{AuthURL: controlURL + loginPath + "/" + p.id}, false, nil
+		return &tailcfg.RegisterResponse{AuthURL: controlURL + loginPath + "/" + p.id}, false
 	}
-	n, err := r.admit(m, req, *as, key, now)
+	n, err := r.admit(m, req, *as, authKey, now)
 	if err != nil {
-		return &tailcfg.RegisterResponse{Error: err.Error()}, false, nil
+		return &tailcfg.RegisterResponse{Error: err.Error()}, false
 	}
-	return r.registered(n), true, nil
+	return r.registered(n), true
 }
 
 // authorize finds out as whom an unknown node key may join: by its auth key, or
@@ -175,18 +168,18 @@ func (r *registry) admit(m key.MachinePublic, req *tailcfg.RegisterRequest, as i
 	if !as.tagged() {
 		n.KeyExpiry = now.Add(userKeyLife).UTC().Round(time.Second)
 	}
-	r.shortenExpiry(n, req.Expiry)
+	shortenExpiry(n, req.Expiry, now)
 	r.ensureUser(as)
 	r.describe(n, req.Hostinfo, req.Version)
 	return n, nil
 }
 
 // logout expires the node's key; an ephemeral node is gone with it.
-func (r *registry) logout(n *node, at time.Time) *tailcfg.RegisterResponse {
+func (r *registry) logout(n *node, now time.Time) *tailcfg.RegisterResponse {
 	if n != nil && !n.Removed {
-		n.KeyExpiry = at
+		n.expire(now)
 		if n.Ephemeral {
-			r.remove(n)
+			r.remove(n, now)
 		}
 	}
 	return &tailcfg.RegisterResponse{NodeKeyExpired: true}
@@ -194,12 +187,14 @@ func (r *registry) logout(n *node, at time.Time) *tailcfg.RegisterResponse {
 
 // shortenExpiry takes a node's wish for an earlier end of its key; later ones
 // are not a node's to ask for.
-func (r *registry) shortenExpiry(n *node, at time.Time) bool {
-	if at.IsZero() || !n.KeyExpiry.IsZero() && at.After(n.KeyExpiry) {
-		return false
+func shortenExpiry(n *node, at, now time.Time) {
+	latest := n.KeyExpiry
+	if latest.IsZero() {
+		latest = now.Add(userKeyLife)
 	}
-	n.KeyExpiry = at
-	return true
+	if !at.IsZero() && at.Before(latest) {
+		n.KeyExpiry = at.UTC()
+	}
 }
 
 // describe takes in what a node says about itself, and names it by it.
@@ -209,8 +204,8 @@ func (r *registry) describe(n *node, hi *tailcfg.Hostinfo, version tailcfg.Capab
 	}
 	hostname := n.Hostname
 	if hi != nil {
-		n.Hostinfo = hi
-		hostname = hi.Hostname
+		n.Hostinfo = bounded(hi)
+		hostname = n.Hostinfo.Hostname
 		if ni := hi.NetInfo; ni != nil && ni.PreferredDERP != 0 {
 			n.HomeDERP = ni.PreferredDERP
 		}

@@ -137,8 +137,9 @@ const maxRemoved = 1000
 
 // remove takes the node out of the tailnet. Its key stays known as expired, for
 // otherwise its owner would ask for a map for ever and never be told.
-func (r *registry) remove(n *node) {
+func (r *registry) remove(n *node, now time.Time) {
 	n.Removed = true
+	n.expire(now)
 	removed := 0
 	for i := len(r.nodes) - 1; i >= 0; i-- {
 		if r.nodes[i].Removed {

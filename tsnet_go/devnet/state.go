@@ -71,17 +71,22 @@ func loadState(dir string) (*state, error) {
 	if err != nil {
 		return nil, fail(CodeStateUnreadable, "start", "reading the state: %w", err)
 	}
-	st := new(state)
-	if err := json.Unmarshal(data, st); err != nil {
-		return nil, fail(CodeStateUnreadable, "start", "%s is damaged (%w): remove it to begin anew", path, err)
-	}
-	if st.Version != stateVersion {
-		return nil, fail(CodeStateUnreadable, "start", "%s has version %d, this program knows %d: remove it to begin anew", path, st.Version, stateVersion)
-	}
-	if err := st.check(); err != nil {
+	st, err := decodeState(data)
+	if err != nil {
 		return nil, fail(CodeStateUnreadable, "start", "%s is damaged (%w): remove it to begin anew", path, err)
 	}
 	return st, nil
+}
+
+func decodeState(data []byte) (*state, error) {
+	st := new(state)
+	if err := json.Unmarshal(data, st); err != nil {
+		return nil, err
+	}
+	if st.Version != stateVersion {
+		return nil, fmt.Errorf("version %d, this program knows %d", st.Version, stateVersion)
+	}
+	return st, st.check()
 }
 
 // check finds what would break the devnet later, far from the cause.

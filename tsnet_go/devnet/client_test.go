@@ -1,0 +1,179 @@
+package devnet
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"tailscale.com/control/controlbase"
+	"tailscale.com/control/controlhttp/controlhttpcommon"
+	"tailscale.com/tailcfg"
+	"tailscale.com/types/key"
+	"tailscale.com/util/zstdframe"
+)
+
+// rawClient speaks to control below the level of a node, so that a test can send
+// what no node would.
+type rawClient struct {
+	d       *Devnet
+	machine key.MachinePrivate
+	tcp     net.Conn
+	noise   *controlbase.Conn
+	h2      *http2.ClientConn
+}
+
+func dialControl(t *testing.T, d *Devnet) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp4", net.JoinHostPort(loopback, port(d.Info().ControlPort)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(waitLimit)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// upgrade asks for the noise handshake with the given initiation.
+func upgrade(t *testing.T, conn net.Conn, init []byte) *http.Response {
+	t.Helper()
+	req, err := http.NewRequest("POST", "http://"+conn.RemoteAddr().String()+"/ts2021", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Upgrade", controlhttpcommon.UpgradeHeaderValue)
+	req.Header.Set("Connection", "upgrade")
+	req.Header.Set(controlhttpcommon.HandshakeHeaderName, base64.StdEncoding.EncodeToString(init))
+	if err := req.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	// One byte at a time: what follows the headers belongs to the handshake.
+	res, err := http.ReadResponse(bufio.NewReaderSize(oneByteReader{conn}, 16), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+type oneByteReader struct{ r io.Reader }
+
+func (o oneByteReader) Read(p []byte) (int, error) { return o.r.Read(p[:min(1, len(p))]) }
+
+// shakeHands gives a connection whose noise handshake is done.
+func shakeHands(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClient {
+	t.Helper()
+	c := &rawClient{d: d, machine: machine, tcp: dialControl(t, d)}
+	init, finish, err := controlbase.ClientDeferred(machine, d.noiseKey.Public(), uint16(tailcfg.CurrentCapabilityVersion))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := upgrade(t, c.tcp, init); res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("upgrade: %v", res.Status)
+	}
+	if c.noise, err = finish(context.Background(), c.tcp); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// newRawClient speaks HTTP/2 inside the noise connection.
+func newRawClient(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClient {
+	t.Helper()
+	c := shakeHands(t, d, machine)
+	h2, err := new(http2.Transport).NewClientConn(c.noise)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.h2 = h2
+	t.Cleanup(func() { h2.Close() })
+	return c
+}
+
+// send gives the status and the body of the answer.
+func (c *rawClient) send(t *testing.T, method, path string, body io.Reader) (int, []byte) {
+	t.Helper()
+	// Not t.Context(), which has ended when a cleanup sends.
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "https://control"+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.h2.RoundTrip(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return res.StatusCode, out
+}
+
+func (c *rawClient) post(t *testing.T, path string, v any) (int, []byte) {
+	t.Helper()
+	body, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.send(t, "POST", path, bytes.NewReader(body))
+}
+
+func (c *rawClient) register(t *testing.T, req *tailcfg.RegisterRequest) *tailcfg.RegisterResponse {
+	t.Helper()
+	status, body := c.post(t, "/machine/register", req)
+	var resp tailcfg.RegisterResponse
+	if err := json.Unmarshal(body, &resp); err != nil || status != http.StatusOK {
+		t.Fatalf("register: %d %s", status, body)
+	}
+	return &resp
+}
+
+// registerRequest is a good request with an auth key.
+func registerRequest(nodeKey key.NodePublic, authKey, hostname string) *tailcfg.RegisterRequest {
+	req := &tailcfg.RegisterRequest{
+		Version:  tailcfg.CurrentCapabilityVersion,
+		NodeKey:  nodeKey,
+		Hostinfo: &tailcfg.Hostinfo{Hostname: hostname},
+	}
+	if authKey != "" {
+		req.Auth = &tailcfg.RegisterResponseAuth{AuthKey: authKey}
+	}
+	return req
+}
+
+// readFrame reads one message of a map response.
+func readFrame(r io.Reader, compressed bool) (*tailcfg.MapResponse, error) {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint32(size[:])
+	if n > 16<<20 {
+		return nil, fmt.Errorf("a frame of %d bytes", n)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return nil, err
+	}
+	if compressed {
+		var err error
+		if body, err = zstdframe.AppendDecode(nil, body); err != nil {
+			return nil, err
+		}
+	}
+	resp := new(tailcfg.MapResponse)
+	return resp, json.Unmarshal(body, resp)
+}
