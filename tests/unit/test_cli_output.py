@@ -1,0 +1,69 @@
+"""Facts about results as JSON and YAML."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailbone.cli.output import render
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.text()
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def test_json_is_one_line() -> None:
+    """A script may read line by line."""
+    assert render([{"key": {"key_id": "tb-1"}}], "json") == '[{"key": {"key_id": "tb-1"}}]'
+
+
+def test_yaml_in_full() -> None:
+    """Blocks, as a person would write them; what could be read as another type is in quotes."""
+    value = [
+        {"key_id": "tb-1", "created_at": 1, "note": None, "own": True},
+        {"tags": ["tag:ci", "yes", "1.0"], "none": [], "deep": {"a": {}}},
+    ]
+    assert render(value, "yaml").splitlines() == [
+        "- key_id: tb-1",
+        "  created_at: 1",
+        "  note: null",
+        "  own: true",
+        "- tags:",
+        '    - "tag:ci"',
+        '    - "yes"',
+        '    - "1.0"',
+        "  none: []",
+        "  deep:",
+        "    a: {}",
+    ]
+
+
+@given(VALUES)
+def test_json_is_read_back(value: Any) -> None:
+    """Nothing is lost or changed."""
+    assert value == json.loads(render(value, "json"))
+
+
+@given(VALUES)
+def test_yaml_is_read_back(value: Any) -> None:
+    """A reader that nobody here wrote finds the same value, whatever its text looks like."""
+    assert value == yaml.safe_load(render(value, "yaml"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["yes", "No", "on", "null", "~", "1", "1e3", "0x1f", "1_000", "2026-01-01", "12:30", ".inf", "NaN", "",
+     " x", "x ", "a: b", "- a", "#", "a #b", "&a", "*a", "!a", "%a", "@a", "`a", "{a", "[a", "a,b", "?", "|",
+     ">", "<<", "=", "---", "...", "\x85", "\u2028", "\x7f", "😀", "'", '"', "\\"],
+)  # fmt: skip
+def test_text_stays_text_in_yaml(text: str) -> None:
+    """What YAML could take for a number, a date, a word or a sign of its own comes back as it was."""
+    assert {text: [text]} == yaml.safe_load(render({text: [text]}, "yaml"))
