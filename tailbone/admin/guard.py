@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+import grpc.aio
 import msgspec
 from google.protobuf.message import DecodeError
 

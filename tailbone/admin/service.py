@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 import grpc
+import grpc.aio
 import msgspec
 from grpc_health.v1 import health_pb2_grpc
 

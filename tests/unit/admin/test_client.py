@@ -75,9 +75,9 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
     assert (status.version, status.ready, status.reasons, status.caller, status.roles) == (
         "1.2.3",
         False,
-        ("keys: none can sign",),
+        ["keys: none can sign"],
         "dev@example.com",
-        ("viewer", "operator", "admin"),
+        ["viewer", "operator", "admin"],
     )
 
 
@@ -229,23 +229,28 @@ async def test_proxies_are_not_asked(run: Running, monkeypatch: pytest.MonkeyPat
     assert len(await ask(run.port, AdminClient.list)) == 1
 
 
+def imported_by(code: str) -> str:
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return ended.stdout.strip()
+
+
 def test_light_to_import() -> None:
-    """The client imports neither the server's libraries, nor those of the keys, nor rich."""
-    heavy = (
-        "sanic",
-        "aiobotocore",
-        "botocore",
-        "jwcrypto",
-        "cryptography",
-        "tailbone.tsnet",
-        "rich",
-        "structlog",
-    )
-    code = f"import sys, tailbone.admin.client; print([name for name in {heavy!r} if name in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    """The client imports nothing of the server's, nor rich, protobuf and grpc's asyncio half."""
+    heavy = "sanic aiobotocore botocore jwcrypto cryptography tailbone.tsnet rich structlog google grpc.aio"
+    code = "import sys, tailbone.admin.client; print(*[name for name in '%s'.split() if name in sys.modules])"
+    assert imported_by(code % heavy) == ""
+
+
+def test_the_rest_of_grpc_is_there_for_others() -> None:
+    """Whoever imports grpc's asyncio half beside the client has all of it."""
+    code = "import tailbone.admin.client, tailbone.admin.service, grpc; print(grpc.aio.server.__module__)"
+    assert imported_by(code) == "grpc.aio._server"
+
+
+def test_grpc_imported_before_is_taken_as_it_is() -> None:
+    """A process that has imported grpc keeps its asyncio half."""
+    code = "import grpc, tailbone.admin.client; print(grpc.aio.server.__module__)"
+    assert imported_by(code) == "grpc.aio._server"
 
 
 def test_a_key_that_waits_can_sign() -> None:
