@@ -81,7 +81,7 @@ class Publisher:
         self._probe_due = conditional
         self._monotonic = monotonic
         self._sleep = sleep
-        self._known: tuple[bytes, Document] = (b"", Document.empty())
+        self._known: tuple[bytes, Document] | None = None
 
     async def read(self) -> Document | None:
         """Read the document once.
@@ -149,7 +149,7 @@ class Publisher:
     def _parse(self, stored: Stored | None) -> Document | None:
         if stored is None:
             return None
-        if stored.data != self._known[0]:
+        if self._known is None or stored.data != self._known[0]:
             self._known = (stored.data, Document.parse(stored.data))
         return self._known[1]
 

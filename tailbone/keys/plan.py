@@ -275,7 +275,8 @@ def _adopt(facts: Facts, entry: Entry) -> Step:
 def _unpublished(facts: Facts, entry: Entry, state: KeyState) -> Iterator[Step]:
     """A key made here that is not in the document yet."""
     taken = facts.document is not None and facts.document.has_kid(entry.kid)
-    if state.origin == "adopted":
+    if state.origin == "adopted" or state.place:
+        # Perhaps it signed elsewhere: such a key is never deleted.
         if taken:
             yield WriteState(
                 kid=entry.kid,
@@ -292,7 +293,6 @@ def _unpublished(facts: Facts, entry: Entry, state: KeyState) -> Iterator[Step]:
     elif (
         state.origin == "asked"
         and entry.kid != facts.asked
-        and not state.place
         # Not sooner: a write that was under way when its process was killed may still land.
         and abs(facts.now - state.since) >= UNSETTLED_S
     ):

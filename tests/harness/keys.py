@@ -1,0 +1,207 @@
+"""Key servers without a network: real files, a real directory store, a clock that the test sets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from tailbone.jwks.directory import DirectoryStore
+from tailbone.keys.folder import KeyFolder
+from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tailbone.jwks.store import Store, Stored
+    from tailbone.keys.durable import Disk
+
+JWKS = ".well-known/jwks.json"
+START = 1_795_518_230.0
+EC = KeySettings(algorithm="ES256")
+"""Keys that cost nothing to make."""
+
+GO_PRIVATE = "tb-1795518230.private.jwk"
+GO_PUBLIC = "tb-1795518230.public.jwk"
+
+
+class FakeTime:
+    """Wall clock, monotonic clock and sleep, which pass only when the test, or a sleep, says so."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.passed = 1000.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+        await asyncio.sleep(0)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.passed += seconds
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        if level.startswith("_"):
+            raise AttributeError(level)
+        return lambda event, **fields: self.lines.append((level, event, fields))
+
+    def of(self, *levels: str) -> list[str]:
+        """The events of these levels, with what they say."""
+        return [f"{event} {fields}" for level, event, fields in self.lines if level in levels]
+
+
+class Unreliable:
+    """A store before another one, that fails as it is told.
+
+    ``before`` and ``after`` are called with "read" or "write" around each call, and may raise; what ``after``
+    raises comes when the call has been carried out.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.place = inner.place
+        self.before: Callable[[str], None] = lambda _: None
+        self.after: Callable[[str], None] = lambda _: None
+        self.reads = 0
+        self.writes = 0
+
+    async def read(self, path: str) -> Stored | None:
+        self.reads += 1
+        self.before("read")
+        stored = await self.inner.read(path)
+        self.after("read")
+        return stored
+
+    async def write(self, path: str, data: bytes, **how: Any) -> str:
+        self.writes += 1
+        self.before("write")
+        etag = await self.inner.write(path, data, **how)
+        self.after("write")
+        return etag
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    def fail(self, error: Exception, *calls: str) -> None:
+        """Raise ``error`` instead of these calls (all, if none is named) until ``mend``."""
+
+        def before(call: str) -> None:
+            if not calls or call in calls:
+                raise error
+
+        self.before = before
+
+    def mend(self) -> None:
+        """Work again."""
+        self.before = self.after = lambda _: None
+
+
+class Server:
+    """One server's keys: its folder, and a bucket that it may share with others."""
+
+    def __init__(
+        self,
+        folder: Path,
+        bucket: Path | None,
+        time: FakeTime,
+        *,
+        settings: KeySettings = EC,
+        disk: Disk | None = None,
+    ) -> None:
+        self.folder = folder
+        self.bucket = bucket
+        self.time = time
+        self.log = Lines()
+        self.store = None if bucket is None else Unreliable(DirectoryStore(bucket))
+        self.keys = KeyLifecycle(
+            folder=KeyFolder(folder, disk=disk),
+            store=self.store,
+            path=JWKS,
+            settings=settings,
+            log=self.log,  # type: ignore[arg-type]
+            clock=time.clock,
+            monotonic=time.monotonic,
+            sleep=time.sleep,
+        )
+
+    async def start(self) -> Server:
+        """Start, and read the JWKS for the first time."""
+        await self.keys.start()
+        await self.keys.sync()
+        return self
+
+    def again(self, *, settings: KeySettings = EC) -> Server:
+        """The next process on the same folder and bucket."""
+        return Server(self.folder, self.bucket, self.time, settings=settings)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, and the server do what it does then."""
+        self.time.advance(seconds)
+        await self.keys.tick()
+        await self.keys.sync()
+
+    @property
+    def signing(self) -> str:
+        """The kid that signs; "" when none does."""
+        key = self.keys.ring.signing
+        return key.kid if key else ""
+
+    @property
+    def published(self) -> list[str]:
+        """The kids in the bucket."""
+        assert self.bucket is not None
+        return kids(self.bucket)
+
+    @property
+    def private(self) -> list[str]:
+        """The kids whose private half is in the folder."""
+        return sorted(path.name.removesuffix(".private.jwk") for path in self.folder.glob("*.private.jwk"))
+
+    @property
+    def set_aside(self) -> list[str]:
+        """The kids whose private half is in ``removed/``."""
+        removed = self.folder / "removed"
+        return sorted(path.name.removesuffix(".private.jwk") for path in removed.glob("*.private.jwk"))
+
+    async def states(self) -> dict[str, str]:
+        """Kid to state, as people are told."""
+        return {info.key_id: info.state for info in await self.keys.list()}
+
+
+def kids(bucket: Path) -> list[str]:
+    """The kids in a bucket's JWKS."""
+    return [key["kid"] for key in document(bucket)["keys"]]
+
+
+def document(bucket: Path) -> dict[str, Any]:
+    """A bucket's JWKS."""
+    parsed: dict[str, Any] = json.loads((bucket / JWKS).read_bytes())
+    return parsed
+
+
+def write_document(bucket: Path, content: dict[str, Any] | bytes) -> None:
+    """Put a JWKS into a bucket, past everybody."""
+    path = bucket / JWKS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+
+def drop(bucket: Path, kid: str) -> None:
+    """Take a key out of a bucket's JWKS, as another program would."""
+    content = document(bucket)
+    content["keys"] = [key for key in content["keys"] if key["kid"] != kid]
+    write_document(bucket, content)

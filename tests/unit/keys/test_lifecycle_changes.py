@@ -1,0 +1,473 @@
+"""Generate and remove: what people ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from harness.keys import EC, START, FakeTime, Server, document, drop, write_document
+
+from tailbone.errors import (
+    BadParameterError,
+    KeyStateError,
+    StoreDeniedError,
+    StoreError,
+    StoreOutcomeUnknownError,
+    UnknownKeyError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+async def test_a_generated_key_is_published_at_once_and_signs_after_max_age(
+    server: Callable[..., Server],
+) -> None:
+    """Caches that were filled just before have run out by then."""
+    one = await server().start()
+    first = one.signing
+    one.time.advance(10)
+    made = await one.keys.generate()
+    assert (made.key_id, made.state, made.next_change) == (
+        f"tb-{START + 10:.0f}",
+        "published",
+        ("signs", START + 310),
+    )
+    assert one.published == [first, made.key_id]
+    await one.pass_time(299)
+    assert one.signing == first
+    await one.pass_time(2)
+    assert one.signing == made.key_id
+
+
+async def test_the_key_that_stops_signing_stays_published_and_gets_its_end_written(
+    server: Callable[..., Server],
+) -> None:
+    """Longest expiry, max-age and five minutes after it stopped; without rotation it stays beyond that."""
+    one = await server().start()
+    first = one.signing
+    await one.keys.generate()
+    await one.pass_time(301)
+    state = msgspec.json.decode((one.folder / f"{first}.state.json").read_bytes())
+    assert state["ends_at"] == START + 301 + 1200 + 300 + 300
+    await one.pass_time(10_000)
+    assert await one.states() == {first: "retiring", one.signing: "active"}
+    assert first in one.published
+
+
+async def test_the_end_is_computed_from_the_longest_expiry_that_was_in_force(
+    server: Callable[..., Server],
+) -> None:
+    """Tokens of an hour are out there although the last settings say a minute."""
+    one = await server(settings=msgspec.structs.replace(EC, expiry_s=3600)).start()
+    first = one.signing
+    two = await one.again(settings=msgspec.structs.replace(EC, expiry_s=60)).start()
+    await two.keys.generate()
+    await two.pass_time(301)
+    state = msgspec.json.decode((one.folder / f"{first}.state.json").read_bytes())
+    assert state["ends_at"] == START + 301 + 3600 + 300 + 300
+
+
+async def test_two_keys_of_one_second_have_two_kids(server: Callable[..., Server]) -> None:
+    """The second gets four hex digits; the first keeps its files."""
+    one = await server().start()
+    made = await one.keys.generate()
+    assert made.key_id.startswith(f"tb-{START:.0f}-")
+    assert len(made.key_id) == len(f"tb-{START:.0f}-") + 4
+    assert made.created_at == int(START)
+    assert len(one.private) == 2
+
+
+async def test_the_kid_of_a_removed_key_is_not_used_again(server: Callable[..., Server]) -> None:
+    """Caches may hold the removed key under it."""
+    one = await server().start()
+    first = one.signing
+    await one.keys.remove(first)
+    made = await one.keys.generate()
+    assert made.key_id != first
+
+
+async def test_a_prefix_may_hold_dashes_and_dots(server: Callable[..., Server]) -> None:
+    """The time is read from the right."""
+    one = await server(settings=msgspec.structs.replace(EC, prefix="my-app.2-x")).start()
+    (info,) = await one.keys.list()
+    assert (info.key_id, info.created_at) == (f"my-app.2-x-{START:.0f}", int(START))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "size", "made"),
+    [("RS256", 3072, ("RS256", 3072)), ("ES256", None, ("ES256", 256)), (None, 2048, ("ES256", 256))],
+)
+async def test_algorithm_and_size_can_be_asked_for(
+    server: Callable[..., Server], algorithm: str | None, size: int | None, made: tuple[str, int]
+) -> None:
+    """Absent, the settings decide."""
+    one = await server().start()
+    info = await one.keys.generate(algorithm=algorithm, size=size)
+    await one.pass_time(301)
+    key = one.keys.ring.require()
+    assert (key.kid, key.algorithm, key.size) == (info.key_id, *made)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "size"), [("EdDSA", None), ("RS256", 1024), ("RS256", 0), ("RS256", 2049)]
+)
+async def test_what_verifiers_would_refuse_is_not_made(
+    server: Callable[..., Server], algorithm: str, size: int | None
+) -> None:
+    """The error lists what is allowed."""
+    one = await server().start()
+    with pytest.raises(BadParameterError, match="allowed are"):
+        await one.keys.generate(algorithm=algorithm, size=size)
+    assert len(one.private) == 1
+
+
+async def test_a_generate_that_fails_leaves_no_pair(server: Callable[..., Server]) -> None:
+    """Neither in the folder nor in the JWKS; the next one works."""
+    one = await server().start()
+    assert one.store is not None
+    one.store.fail(StoreDeniedError("forbidden"), "write")
+    with pytest.raises(StoreDeniedError):
+        await one.keys.generate()
+    assert one.private == [one.signing]
+    assert list(one.folder.glob("*.state.json")) == [one.folder / f"{one.signing}.state.json"]
+    one.store.mend()
+    await one.keys.generate()
+    assert len(one.published) == 2
+
+
+async def test_a_write_that_was_taken_although_it_failed_is_found_by_reading(
+    server: Callable[..., Server],
+) -> None:
+    """The connection is reset after the store took the write: the key is published, and generate succeeds."""
+    one = await server().start()
+    assert one.store is not None
+
+    def after(call: str) -> None:
+        if call == "write":
+            one.store.mend()  # type: ignore[union-attr]
+            raise StoreOutcomeUnknownError("reset")
+
+    one.store.after = after
+    made = await one.keys.generate()
+    assert made.state == "published"
+    assert one.published == [one.signing, made.key_id]
+
+
+async def test_when_nothing_tells_whether_the_write_was_taken_a_later_read_decides_that_it_was(
+    server: Callable[..., Server],
+) -> None:
+    """The pair stays until then, since its public half may be published."""
+    one = await server().start()
+    assert one.store is not None
+
+    def after(call: str) -> None:
+        if call == "write":
+            one.store.fail(StoreError("away"))  # type: ignore[union-attr]
+            raise StoreOutcomeUnknownError("reset")
+
+    one.store.after = after
+    with pytest.raises(StoreOutcomeUnknownError):
+        await one.keys.generate()
+    assert len(one.private) == 2
+    one.store.mend()
+    await one.keys.sync()
+    assert sorted(await one.states()) == sorted(one.published) == one.private
+
+
+async def test_when_nothing_tells_whether_the_write_was_taken_a_later_read_decides_that_it_was_not(
+    server: Callable[..., Server],
+) -> None:
+    """Not before a minute has passed: the write may still be under way."""
+    one = await server().start()
+    assert one.store is not None
+
+    def before(call: str) -> None:
+        if call == "write":
+            one.store.fail(StoreError("away"))  # type: ignore[union-attr]
+            raise StoreOutcomeUnknownError("reset")
+
+    one.store.before = before
+    with pytest.raises(StoreOutcomeUnknownError):
+        await one.keys.generate()
+    one.store.mend()
+    asked_for = one.time.passed
+    while one.time.passed - asked_for < 20:
+        await one.pass_time(5)
+    assert len(one.private) == 2
+    await one.pass_time(61)
+    assert one.private == [one.signing]
+
+
+async def test_a_change_is_over_within_30_seconds(server: Callable[..., Server]) -> None:
+    """However the store fails."""
+    one = await server().start()
+    assert one.store is not None
+    one.store.fail(StoreError("500"), "write")
+    started = one.time.passed
+    with pytest.raises(StoreError):
+        await one.keys.generate()
+    assert 10 < one.time.passed - started < 30
+
+
+async def test_a_change_goes_on_when_its_caller_has_gone(server: Callable[..., Server]) -> None:
+    """A client that hangs up leaves nothing half done."""
+    one = await server().start()
+    asked = asyncio.ensure_future(one.keys.generate())
+    while len(one.private) < 2:
+        await asyncio.sleep(0)
+    asked.cancel()
+    await one.keys.close()
+    assert len(one.published) == 2
+    assert asked.cancelled()
+
+
+async def test_generate_and_remove_old_leaves_no_gap(server: Callable[..., Server]) -> None:
+    """What people script today: the new key signs at once, its wait not over, with a warning."""
+    one = await server().start()
+    old = one.signing
+    new = (await one.keys.generate()).key_id
+    left = await one.keys.remove(old)
+    assert [info.key_id for info in left] == [new]
+    assert one.signing == new
+    assert one.published == [new]
+    assert one.private == [new]
+    assert any("signs at once" in line for line in one.log.of("warning"))
+
+
+async def test_removing_a_successor_brings_the_retiring_key_back(server: Callable[..., Server]) -> None:
+    """It is published still, and loses its end."""
+    one = await server().start()
+    old = one.signing
+    new = (await one.keys.generate()).key_id
+    await one.pass_time(301)
+    assert one.signing == new
+    await one.keys.remove(new)
+    assert one.signing == old
+    assert await one.states() == {old: "active"}
+
+
+async def test_the_signing_key_has_stopped_before_the_document_loses_it(
+    server: Callable[..., Server],
+) -> None:
+    """At the moment of the write the ring holds another key already."""
+    one = await server().start()
+    old = one.signing
+    await one.keys.generate()
+    assert one.store is not None
+    signing: list[str] = []
+    one.store.before = lambda call: signing.append(one.signing) if call == "write" else None
+    await one.keys.remove(old)
+    assert signing
+    assert old not in signing
+
+
+async def test_removing_the_last_key_stops_service_until_a_generate(server: Callable[..., Server]) -> None:
+    """Nothing is made behind the operator's back; a new key then signs at once, the document being empty."""
+    one = await server().start()
+    assert await one.keys.remove(one.signing) == ()
+    assert one.published == []
+    await one.pass_time(400)
+    assert one.private == []
+    assert one.keys.reasons() == [
+        "keys: there is no key that can sign: make one with  tailbone keys generate"
+    ]
+    made = await one.keys.generate()
+    assert made.state == "active"
+    assert one.signing == made.key_id
+
+
+async def test_a_remove_that_fails_changes_nothing(server: Callable[..., Server]) -> None:
+    """The key signs again, and the one that was promoted goes on waiting."""
+    one = await server().start()
+    old = one.signing
+    new = (await one.keys.generate()).key_id
+    before = {path.name: path.read_bytes() for path in one.folder.glob("tb-*")}
+    assert one.store is not None
+    one.store.fail(StoreDeniedError("forbidden"), "write")
+    with pytest.raises(StoreDeniedError):
+        await one.keys.remove(old)
+    assert {path.name: path.read_bytes() for path in one.folder.glob("tb-*")} == before
+    assert one.signing == old
+    assert await one.states() == {old: "active", new: "published"}
+
+
+async def test_a_remove_of_unknown_outcome_is_finished_later(server: Callable[..., Server]) -> None:
+    """The key signs no longer, since it may be gone from the JWKS; the next good read ends it."""
+    one = await server().start()
+    old = one.signing
+    await one.keys.generate()
+    assert one.store is not None
+
+    def before(call: str) -> None:
+        if call == "write":
+            one.store.fail(StoreError("away"))  # type: ignore[union-attr]
+            raise StoreOutcomeUnknownError("reset")
+
+    one.store.before = before
+    with pytest.raises(StoreOutcomeUnknownError):
+        await one.keys.remove(old)
+    assert one.signing != old
+    assert old in one.published
+    one.store.mend()
+    await one.keys.sync()
+    assert old not in one.published
+    assert old not in one.private
+
+
+@pytest.mark.parametrize("kid", ["", "nope", "../../etc/passwd", "tb-1795518230.private", "\0", "a/b"])
+async def test_an_unknown_kid_removes_nothing(server: Callable[..., Server], kid: str) -> None:
+    """It is looked up, never made into a path."""
+    one = await server().start()
+    with pytest.raises(UnknownKeyError):
+        await one.keys.remove(kid)
+    assert one.private == [one.signing]
+
+
+async def test_a_foreign_key_can_be_removed_by_name(server: Callable[..., Server]) -> None:
+    """Nobody drops it otherwise; the owner finds it revoked."""
+    one = await server("one").start()
+    two = await server("two").start()
+    left = await one.keys.remove(two.private[0])
+    assert [info.key_id for info in left] == [one.signing]
+    assert one.published == [one.signing]
+
+
+async def test_foreign_keys_and_unknown_members_survive_every_change(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """Also what this program understands nothing of."""
+    foreign = {"kty": "OKP", "crv": "X25519", "kid": "../odd kid\n", "x": "AA", "note": {"a": [1, 2.5]}}
+    no_kid = {"kty": "future", "kid": 7}
+    write_document(bucket, {"title": "ours", "keys": [foreign, no_kid], "next": None})
+    one = await server().start()
+    made = await one.keys.generate()
+    await one.keys.remove(made.key_id)
+    content = document(bucket)
+    assert (content["title"], content["next"], content["keys"][:2]) == ("ours", None, [foreign, no_kid])
+    assert any("makes some verifiers refuse the whole set" in line for line in one.log.of("warning"))
+    listed = [(info.key_id, info.foreign) for info in await one.keys.list()]
+    assert listed == [("", True), ("../odd kid\n", True), (one.private[0], False)]
+
+
+async def test_at_most_100_keys_and_a_warning_from_10_on(server: Callable[..., Server], bucket: Path) -> None:
+    """The hundredth is made, the next one refused."""
+    foreign = [{"kty": "RSA", "kid": f"k{number}", "n": "AQ", "e": "AQAB"} for number in range(98)]
+    write_document(bucket, {"keys": foreign})
+    one = await server().start()
+    assert any("99 keys" in line for line in one.log.of("warning"))
+    await one.keys.generate()
+    with pytest.raises(KeyStateError, match="at most 100"):
+        await one.keys.generate()
+    assert len(one.published) == 100
+    assert len(one.private) == 2
+
+
+async def test_the_kid_that_another_server_takes_meanwhile_is_given_up(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """Between the read and the write somebody publishes the same kid: this key gets another one."""
+    one = await server("one").start()
+    one.time.advance(10)
+    assert one.store is not None
+    taken = {"kty": "RSA", "kid": f"tb-{one.time.now:.0f}", "n": "AQ", "e": "AQAB"}
+
+    def before(call: str) -> None:
+        if call == "write" and len(document(bucket)["keys"]) == 1:
+            write_document(bucket, {"keys": [*document(bucket)["keys"], taken]})
+
+    one.store.before = before
+    made = await one.keys.generate()
+    assert made.key_id.startswith(f"{taken['kid']}-")
+    assert one.published == [one.signing, taken["kid"], made.key_id]
+    assert len(one.private) == 2
+
+
+async def test_two_changes_at_once_both_come_about(server: Callable[..., Server]) -> None:
+    """One waits for the other."""
+    one = await server().start()
+    made = await asyncio.gather(*(one.keys.generate() for _ in range(4)))
+    assert len({info.key_id for info in made}) == 4
+    assert len(one.published) == 5
+
+
+async def test_a_store_that_ignores_conditions_is_found_before_the_first_change(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """Start and tokens go on; changes fail, and say which setting there is."""
+    one = await server().start()
+    again = one.again()
+    assert again.store is not None
+    inner = again.store.inner
+
+    class Careless:
+        place = inner.place
+        read = inner.read
+        close = inner.close
+
+        async def write(self, path: str, data: bytes, *, etag: str | None, **how: str) -> str:
+            return await inner.write(path, data, etag="*", **how)
+
+    again.store.inner = Careless()
+    before = document(bucket)
+    await again.start()
+    assert again.signing == one.signing
+    with pytest.raises(StoreError, match=r"keys\.conditionalWrites = false"):
+        await again.keys.generate()
+    assert document(bucket) == before
+    assert again.private == [one.signing]
+
+
+async def test_the_only_writer_may_write_without_conditions(
+    server: Callable[..., Server], bucket: Path, tmp_path: Path, time: FakeTime
+) -> None:
+    """keys.conditionalWrites = false says so; there is no probe then."""
+    one = Server(
+        tmp_path / "keys", bucket, time, settings=msgspec.structs.replace(EC, conditional_writes=False)
+    )
+    etags: list[str | None] = []
+    assert one.store is not None
+    inner = one.store.inner
+
+    class Watched:
+        place = inner.place
+        read = inner.read
+        close = inner.close
+
+        async def write(self, path: str, data: bytes, *, etag: str | None, **how: str) -> str:
+            etags.append(etag)
+            return await inner.write(path, data, etag=etag, **how)
+
+    one.store.inner = Watched()
+    await one.start()
+    await one.keys.generate()
+    assert etags == ["*", "*"]
+
+
+async def test_a_key_gone_from_the_document_is_not_put_back_by_a_change(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """A merge adds what is asked for, nothing else."""
+    one = await server().start()
+    old = one.signing
+    drop(bucket, old)
+    made = await one.keys.generate()
+    assert one.published == [made.key_id]
+
+
+async def test_listing_without_the_store_gives_the_last_good_copy(server: Callable[..., Server]) -> None:
+    """And fails only when there never was one."""
+    one = await server("one").start()
+    two = await server("two").start()
+    assert two.store is not None
+    two.store.fail(StoreError("away"))
+    assert set(await two.states()) == {one.signing, two.private[0]}
+    three = server("three")
+    await three.keys.start()
+    assert three.store is not None
+    three.store.fail(StoreError("away"))
+    with pytest.raises(StoreError):
+        await three.keys.list()

@@ -1,0 +1,134 @@
+"""Housekeeping: the folder in line with the document, and never to its cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from harness.keys import JWKS, Server, drop, write_document
+
+from tailbone.errors import KeyStateError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tailbone.keys.lifecycle import Housekeeping
+
+
+async def tidy(one: Server, *, force: bool = False, dry_run: bool = False) -> Housekeeping:
+    """Housekeeping as the command does it: in a process of its own, which makes no first key."""
+    other = one.again()
+    assert other.store is not None
+    assert one.store is not None
+    other.store.before = one.store.before
+    await other.keys.start(first_key=False)
+    try:
+        return await other.keys.housekeeping(force=force, dry_run=dry_run)
+    finally:
+        await other.keys.close()
+
+
+async def test_keys_no_longer_published_are_moved_not_deleted(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """And a running server sees that within one look at the folder."""
+    one = await server().start()
+    old, new = one.signing, (await one.keys.generate()).key_id
+    drop(bucket, old)
+    done = await tidy(one)
+    assert (done.moved, done.kept) == ((old,), (new,))
+    assert one.set_aside == [old]
+    assert sorted(path.name for path in (one.folder / "removed").iterdir()) == [
+        f"{old}.private.jwk",
+        f"{old}.public.jwk",
+        f"{old}.state.json",
+    ]
+    await one.keys.tick()
+    assert one.signing == new
+
+
+async def test_a_dry_run_changes_nothing(server: Callable[..., Server], bucket: Path) -> None:
+    """It only says what would be moved."""
+    one = await server().start()
+    old = one.signing
+    await one.keys.generate()
+    drop(bucket, old)
+    done = await tidy(one, dry_run=True)
+    assert (done.moved, done.dry_run) == ((old,), True)
+    assert one.set_aside == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "is missing"), ({"keys": []}, "is empty"), ("foreign", "holds none of this folder's keys")],
+)
+async def test_a_document_that_looks_wrong_moves_nothing(
+    server: Callable[..., Server], bucket: Path, content: dict[str, object] | str | None, why: str
+) -> None:
+    """Unless forced."""
+    one = await server().start()
+    old = one.signing
+    if content is None:
+        (bucket / JWKS).unlink()
+    elif content == "foreign":
+        write_document(bucket, {"keys": [{"kty": "RSA", "kid": "x", "n": "AQ", "e": "AQAB"}]})
+    else:
+        write_document(bucket, content)  # type: ignore[arg-type]
+    with pytest.raises(KeyStateError, match=why):
+        await tidy(one)
+    assert one.private == [old]
+    done = await tidy(one, force=True)
+    assert done.moved == (old,)
+    assert one.set_aside == [old]
+
+
+@pytest.mark.parametrize("damage", [b'{"keys":', None])
+async def test_an_unreadable_document_moves_nothing(
+    server: Callable[..., Server], bucket: Path, damage: bytes | None
+) -> None:
+    """Cut short, or not to be had; forced, all keys are moved, and the document is left as it is."""
+    one = await server().start()
+    old = one.signing
+    assert one.store is not None
+    if damage is None:
+        one.store.fail(StoreError("away"))
+    else:
+        write_document(bucket, damage)
+    before = (bucket / JWKS).read_bytes()
+    with pytest.raises(StoreError):
+        await tidy(one)
+    assert one.private == [old]
+    await tidy(one, force=True)
+    assert one.set_aside == [old]
+    assert (bucket / JWKS).read_bytes() == before
+
+
+async def test_a_key_on_its_way_in_is_finished_not_moved(server: Callable[..., Server]) -> None:
+    """A pending first key was never published: housekeeping publishes it."""
+    one = server()
+    await one.keys.start()
+    one.time.advance(10)
+    await server("two").start()
+    done = await tidy(one)
+    assert done.moved == ()
+    assert one.private[0] in one.published
+
+
+async def test_an_empty_folder_stays_empty(server: Callable[..., Server]) -> None:
+    """Housekeeping makes no first key."""
+    one = server()
+    done = await tidy(one)
+    assert (done.moved, done.kept, one.private) == ((), (), [])
+
+
+async def test_files_that_cannot_be_used_are_named_and_left(server: Callable[..., Server]) -> None:
+    """What is damaged may be all that is left of a key."""
+    one = await server().start()
+    await one.keys.generate()
+    kid = one.private[1]
+    path = one.folder / f"{kid}.private.jwk"
+    path.write_bytes(path.read_bytes()[:40])
+    done = await tidy(one)
+    assert done.faulty == ((kid, "the private half is no JSON; was it cut short?"),)
+    assert path.exists()

@@ -1,0 +1,111 @@
+"""keys.rotateEvery: a server that makes, activates, retires and prunes by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from harness.keys import EC, START, Server
+
+from tailbone.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOURLY = msgspec.structs.replace(EC, rotate_every_s=3600.0)
+
+
+async def test_the_next_key_is_published_in_time_and_signs_when_the_hour_is_over(
+    server: Callable[..., Server],
+) -> None:
+    """Made max-age and a minute before, so that it has waited when its turn comes."""
+    one = await server(settings=HOURLY).start()
+    first = one.signing
+    await one.pass_time(3600 - 361)
+    assert one.published == [first]
+    await one.pass_time(2)
+    assert len(one.published) == 2
+    assert one.signing == first
+    await one.pass_time(301)
+    assert one.signing == one.published[1]
+
+
+async def test_a_retired_key_is_pruned_when_its_last_token_has_expired(server: Callable[..., Server]) -> None:
+    """Not before; and its private half is deleted."""
+    one = await server(settings=HOURLY).start()
+    first = one.signing
+    await one.pass_time(3600 - 359)
+    await one.pass_time(301)
+    assert one.signing != first
+    (until,) = [info.next_change for info in await one.keys.list() if info.key_id == first]
+    assert until is not None
+    assert until[0] == "removed"
+    await one.pass_time(until[1] - one.time.now - 1)
+    assert first in one.published
+    await one.pass_time(2)
+    assert first not in one.published
+    assert first not in one.private
+    assert one.set_aside == []
+
+
+async def test_the_next_key_stays_pending_while_the_store_is_away(server: Callable[..., Server]) -> None:
+    """It is tried again, not made again; the old key goes on signing."""
+    one = await server(settings=HOURLY).start()
+    first = one.signing
+    assert one.store is not None
+    one.store.fail(StoreError("away"))
+    for _ in range(20):
+        await one.pass_time(600)
+    assert one.signing == first
+    assert len(one.private) == 2
+    one.store.mend()
+    await one.pass_time(60)
+    assert len(one.published) == 2
+
+
+async def test_days_of_rotation_keep_few_keys_and_always_one_that_signs(
+    server: Callable[..., Server],
+) -> None:
+    """And restarts in between change nothing."""
+    one = await server(settings=HOURLY).start()
+    signed = {one.signing}
+    for step in range(24 * 12):
+        await one.pass_time(300)
+        assert one.signing in one.published
+        signed.add(one.signing)
+        if step % 50 == 0:
+            one = await one.again(settings=HOURLY).start()
+    assert 20 <= len(signed) <= 26
+    assert len(one.published) <= 3
+    assert one.private == sorted(one.published)
+
+
+async def test_the_table_says_when_a_key_retires(server: Callable[..., Server]) -> None:
+    """An hour after it began to sign."""
+    one = await server(settings=HOURLY).start()
+    (info,) = await one.keys.list()
+    assert info.next_change == ("retires", START + 3600)
+
+
+async def test_a_clock_set_back_keeps_no_key_waiting(server: Callable[..., Server]) -> None:
+    """The wait is never longer than max-age from now; the key that signed goes on signing."""
+    one = await server().start()
+    first = one.signing
+    one.time.advance(86_400)
+    made = await one.keys.generate()
+    one.time.now -= 86_400
+    again = await one.again().start()
+    assert again.signing == first
+    await again.pass_time(301)
+    assert again.signing == made.key_id
+
+
+async def test_after_a_clock_was_set_back_a_new_key_is_still_the_newest(
+    server: Callable[..., Server],
+) -> None:
+    """Else it would never sign."""
+    one = await server().start()
+    one.time.now -= 86_400
+    made = await one.keys.generate()
+    await one.pass_time(301)
+    assert one.signing == made.key_id

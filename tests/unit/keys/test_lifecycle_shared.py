@@ -1,0 +1,138 @@
+"""Several servers on one bucket, several processes on one folder."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailbone.errors import KeyStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.keys import Server
+
+
+async def test_the_jwks_is_the_union_of_all_servers_keys(server: Callable[..., Server]) -> None:
+    """Three servers start at the same moment on nothing, each with its folder."""
+    servers = [server(name) for name in ("one", "two", "three")]
+    await asyncio.gather(*(one.start() for one in servers))
+    published = servers[0].published
+    assert sorted(published) == sorted(kid for one in servers for kid in one.private)
+    assert len(set(published)) == 3
+
+
+async def test_changes_of_many_servers_at_once_all_come_about(server: Callable[..., Server]) -> None:
+    """No writer loses another's key, and no removed key comes back."""
+    servers = [await server(name).start() for name in ("one", "two", "three")]
+
+    async def change(one: Server) -> None:
+        for _ in range(4):
+            made = await one.keys.generate()
+            await one.keys.generate()
+            await one.keys.remove(made.key_id)
+
+    await asyncio.gather(*map(change, servers))
+    expected = sorted(kid for one in servers for kid in one.private)
+    assert len(expected) == 3 * (1 + 4)
+    assert sorted(servers[0].published) == expected
+
+
+async def test_a_key_generated_by_one_process_is_seen_by_the_other(server: Callable[..., Server]) -> None:
+    """Issuer and admin apart: the issuer signs with it when its time has come."""
+    issuer = await server().start()
+    admin = await server().start()
+    assert admin.signing == issuer.signing
+    made = await admin.keys.generate()
+    await issuer.pass_time(1)
+    assert {key.kid for key in issuer.keys.ring.published} == set(issuer.private)
+    await issuer.pass_time(300)
+    assert issuer.signing == made.key_id
+
+
+async def test_a_remove_waits_until_the_other_process_has_stopped_signing(
+    server: Callable[..., Server],
+) -> None:
+    """Between the mark in the folder and the write of the JWKS the issuer looks at the folder twice."""
+    issuer = await server().start()
+    admin = await server().start()
+    old, new = issuer.signing, (await admin.keys.generate()).key_id
+    at_write: list[str] = []
+    assert admin.store is not None
+    admin.store.before = lambda call: at_write.append(issuer.signing) if call == "write" else None
+    sleep = admin.time.sleep
+
+    async def watched(seconds: float) -> None:
+        await sleep(seconds)
+        await issuer.keys.tick()
+
+    admin.keys._settler._sleep = watched
+    await admin.keys.remove(old)
+    assert at_write == [new]
+
+
+async def test_alone_on_its_folder_a_remove_waits_for_nobody(server: Callable[..., Server]) -> None:
+    """The second process has left."""
+    one = await server().start()
+    other = await server().start()
+    await other.keys.close()
+    before = one.time.passed
+    await one.keys.remove(one.signing)
+    assert one.time.passed == before
+
+
+async def test_removed_by_one_process_the_last_key_is_not_replaced_by_the_other(
+    server: Callable[..., Server],
+) -> None:
+    """It was meant."""
+    issuer = await server().start()
+    admin = await server().start()
+    await admin.keys.remove(admin.signing)
+    for _ in range(5):
+        await issuer.pass_time(100)
+    assert issuer.signing == ""
+    assert issuer.private == []
+
+
+async def test_a_change_waits_for_another_process_and_then_gives_up(server: Callable[..., Server]) -> None:
+    """The lock of the folder is held for the length of a change; tokens go on meanwhile."""
+    one = await server().start()
+    fd = os.open(one.folder / ".lock", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(KeyStateError, match="another change"):
+            await one.keys.generate()
+        await one.keys.tick()
+        assert one.keys.reasons() == []
+    finally:
+        os.close(fd)
+    await one.keys.generate()
+
+
+async def test_a_start_during_another_process_change_does_not_wait_for_it(
+    server: Callable[..., Server],
+) -> None:
+    """Its ring comes from what is confirmed on disk."""
+    one = await server().start()
+    fd = os.open(one.folder / ".lock", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        two = server()
+        await two.keys.start()
+        assert two.signing == one.signing
+    finally:
+        os.close(fd)
+
+
+async def test_two_first_starts_on_one_folder_make_one_key(server: Callable[..., Server]) -> None:
+    """The second one finds the first one's."""
+    issuer, admin = server(), server()
+    await asyncio.gather(issuer.start(), admin.start())
+    await issuer.pass_time(1)
+    await admin.pass_time(1)
+    assert len(issuer.private) == 1
+    assert issuer.signing == admin.signing == issuer.private[0]
