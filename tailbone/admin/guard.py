@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -44,6 +45,14 @@ class Entrance(msgspec.Struct, frozen=True, kw_only=True):
     access: str
     capability: str
     log: Logger
+
+
+_CALLER: ContextVar[Identity] = ContextVar("caller")
+
+
+def the_caller() -> Identity:
+    """Give whose call is being answered; only for what a guard has let through."""
+    return _CALLER.get()
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untyped
@@ -162,6 +171,7 @@ class _Line:
         entrance = self._entrance
         self._facts["peer"] = safe_text(self._peer)
         caller = entrance.identify(self._peer)
+        _CALLER.set(caller)
         self._facts |= {
             "caller": caller.login or ",".join(caller.tags),
             "sub": caller.subject,

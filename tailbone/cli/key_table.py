@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tailbone.admin.listing import Key
 
 _HEADERS = ("KEY ID", "ALGORITHM", "STATE", "CREATED", "NEXT")
+_STYLES = {"active": "green", "faulty": "red", "foreign": "dim"}
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -111,7 +112,10 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*_HEADERS)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in _HEADERS:
+        table.add_column(header, no_wrap=header == _HEADERS[0])
     for cells in rows:
-        table.add_row(*map(Text, cells))
+        style = _STYLES.get(cells[2].partition(",")[0], "")
+        table.add_row(*(Text(cell, style=style) for cell in cells))
     Console().print(table)

@@ -297,26 +297,34 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def tailbone(tmp_path: Path) -> Callable[..., Any]:
-    """Runs ``tailbone ARGUMENTS`` with an empty home and no TB_ variable but those given."""
+    """Runs ``tailbone ARGUMENTS`` with an empty home and no TB_ variable but those given.
 
-    async def run(*arguments: object, terminal: str | None = None, **variables: str) -> Ended:
+    ``typed`` is what a person types on a terminal; without it there is none.
+    With ``screen`` the output is shown there, too.
+    """
+
+    async def run(
+        *arguments: object, typed: str | None = None, screen: bool = False, **variables: str
+    ) -> Ended:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TB_")}
         environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **variables}
-        near, far = pty.openpty() if terminal is not None else (-1, -1)
+        near, far = pty.openpty()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "tailbone",
             *map(str, arguments),
-            stdin=asyncio.subprocess.DEVNULL if terminal is None else far,
-            stdout=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.DEVNULL if typed is None else far,
+            stdout=far if screen else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
         )
-        if terminal is not None:
-            os.write(near, terminal.encode())
+        if typed is not None:
+            os.write(near, typed.encode())
         out, err = await process.communicate()
-        for end in {near, far} - {-1}:
+        if screen:
+            out = os.read(near, 65536)
+        for end in (near, far):
             os.close(end)
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), err.decode())

@@ -90,6 +90,22 @@ async def test_aliases(tailbone: Run, run: Running, words: tuple[str, ...]) -> N
     assert run.lifecycle.asked == [("list",)]
 
 
+async def test_list_on_a_terminal(tailbone: Run, run: Running) -> None:
+    """On a terminal the text is a table with the state in colour, unless NO_COLOR is set."""
+    plain = await tailbone(
+        "keys", "list", *there(run), screen=True, NO_COLOR="1", TERM="xterm", COLUMNS="100"
+    )
+    assert [line.split() for line in plain.out.splitlines()][1] == [
+        "tb-1795518230",
+        "RS256",
+        "active",
+        "2026-11-24",
+        "11:03:50Z",
+    ]
+    coloured = await tailbone("keys", "list", *there(run), screen=True, TERM="xterm", COLUMNS="100")
+    assert "\x1b[32mactive" in coloured.out
+
+
 async def test_flags_before_the_subcommand(tailbone: Run, run: Running) -> None:
     """Flags of keys are accepted before the subcommand, and the last one counts."""
     ended = await tailbone("keys", "--host", "127.0.0.1", "--port", 1, "list", "--port", run.port)
@@ -154,7 +170,7 @@ async def test_generate_of_a_go_server(tailbone: Run, go_server: GoServer) -> No
 async def test_remove_asks(tailbone: Run, run: Running) -> None:
     """On a terminal, remove says what it means and asks; yes removes."""
     await tailbone("keys", "generate", *there(run))
-    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), "-o", "json", terminal="y\n")
+    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), "-o", "json", typed="y\n")
     assert ended.status == 0
     assert "Tokens signed with tb-1795518230 stop verifying. Remove it? [y/N]" in ended.err
     assert [key["key_id"] for key in json.loads(ended.out)] == ["tb-1795518232"]
@@ -163,7 +179,7 @@ async def test_remove_asks(tailbone: Run, run: Running) -> None:
 @pytest.mark.parametrize("answer", ["n\n", "\n"])
 async def test_no_removes_nothing(tailbone: Run, run: Running, answer: str) -> None:
     """Answering no, or nothing, exits 0 and removes nothing."""
-    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), terminal=answer)
+    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), typed=answer)
     assert (ended.status, ended.out) == (0, "")
     assert list(run.lifecycle.keys) == ["tb-1795518230"]
 
@@ -184,7 +200,7 @@ async def test_remove_yes_asks_nothing(tailbone: Run, run: Running) -> None:
 
 async def test_remove_of_the_last_signing_key(tailbone: Run, run: Running) -> None:
     """The question says that no key is left to sign, and so does the end."""
-    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), terminal="y\n")
+    ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), typed="y\n")
     assert ended.status == 0
     assert "tb-1795518230 is the last key that can sign" in ended.err
     assert "warning: no key can sign now" in ended.err
@@ -194,14 +210,14 @@ async def test_remove_of_a_foreign_key(tailbone: Run, run: Running) -> None:
     """The question says when the key is another server's."""
     key = run.lifecycle.keys["tb-1795518230"]
     run.lifecycle.keys["other-1"] = msgspec.structs.replace(key, key_id="other-1", foreign=True)
-    ended = await tailbone("keys", "remove", "other-1", *there(run), terminal="n\n")
+    ended = await tailbone("keys", "remove", "other-1", *there(run), typed="n\n")
     assert "other-1 is not one of this server's keys" in ended.err
 
 
 @pytest.mark.parametrize("how", ["ask", "yes"])
 async def test_remove_of_an_unknown_key(tailbone: Run, run: Running, how: str) -> None:
     """An unknown kid is one line with exit code 1, and nothing is asked of the person."""
-    extra = {"terminal": ""} if how == "ask" else {}
+    extra = {"typed": ""} if how == "ask" else {}
     ended = await tailbone(
         "keys", "remove", "tb-1", *(["--yes"] if how == "yes" else []), *there(run), **extra
     )

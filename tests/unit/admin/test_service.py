@@ -102,6 +102,7 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
         )
         async with grpc.aio.insecure_channel(run.address) as channel:
             answer = await admin_pb2_grpc.AdminServiceStub(channel).GetStatus(pb.GetStatusRequest())
+    assert len(run.peers) == 1
     assert answer.started_at > 1_700_000_000
     answer.started_at = 0
     assert answer == pb.GetStatusResponse(
@@ -153,6 +154,16 @@ async def test_a_path_that_cannot_be_had(run: Running, tmp_path: Path) -> None:
     other = server(run)
     with pytest.raises(AddressInUseError):
         await other.start(tmp_path / "no-such-folder" / "admin.sock")
+    await other.close(0.0)
+
+
+async def test_a_path_with_odd_characters(run: Running, tmp_path: Path) -> None:
+    """The socket stands where it was asked for, also where the path has what a URI would escape."""
+    other = server(run)
+    path = tmp_path / "a b%41#?" / "admin.sock"
+    path.parent.mkdir()
+    await other.start(path)
+    assert path.is_socket()
     await other.close(0.0)
 
 
