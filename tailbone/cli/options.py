@@ -72,11 +72,17 @@ class Invocation:
         return load(known, environ={variable: os.environ.get(variable, "")}).output
 
     def report(self, error: TailboneError) -> None:
-        """Show *error* as one line on standard error; with ``--log-level trace``, its traceback first."""
-        if self._log_level() == "trace":
+        """Show *error* as one line on standard error.
+
+        With ``--log-level debug`` its detail stands before it, with trace its traceback, too.
+        """
+        level = self._log_level()
+        if level == "trace":
             import traceback
 
             click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+        if level in ("debug", "trace") and error.detail:
+            click.echo(f"tailbone: detail: {redact(error.detail)}", err=True)
         message = " ".join(error.message.split())
         click.echo(f"tailbone: {redact(message)}", err=True)
 

@@ -191,6 +191,15 @@ def test_a_traceback_is_for_those_who_trace(daemon: Daemon, before: list[str], v
     assert result.stderr.endswith("tailbone: refused\n")
 
 
+@pytest.mark.parametrize(
+    ("level", "shown"), [("info", ""), ("debug", "tailbone: detail: 403 from control\n")]
+)
+def test_the_detail_of_a_failure_is_for_those_who_look_for_it(daemon: Daemon, level: str, shown: str) -> None:
+    """It may be long, and speak another language than ours."""
+    daemon.failure = LoginRefusedError("refused", detail="403 from control")
+    assert invoke("start", "--log-level", level).stderr == f"{shown}tailbone: refused\n"
+
+
 def test_a_failure_shows_no_auth_key(daemon: Daemon) -> None:
     """Not even one whose text holds it, nor its traceback."""
     daemon.failure = LoginRefusedError(f"refused {SECRET}")
