@@ -106,8 +106,9 @@ pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 class SettingOption(click.Option):
     """The flag of one setting; :func:`tailbone.config.load` checks its text, with all others."""
 
-    def __init__(self, setting: Setting, *, hidden: bool = False) -> None:
+    def __init__(self, setting: Setting, *, hidden: bool = False, isolated: bool = False) -> None:
         self.setting = setting
+        self.isolated = isolated
         flags = list(setting.flags)
         if setting.kind.is_switch:
             flags[-1] += f"/--no-{setting.flag.removeprefix('--')}"
@@ -128,7 +129,7 @@ class SettingOption(click.Option):
         record = super().get_help_record(ctx)
         if record is None:
             return None
-        return record[0], _help_of(self.setting)
+        return record[0], _help_of(self.setting, isolated=self.isolated)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
         """The allowed values, or folders."""
@@ -140,12 +141,14 @@ class SettingOption(click.Option):
         return [CompletionItem(choice) for choice in kind.choices if choice.startswith(incomplete)]
 
 
-def _help_of(setting: Setting) -> str:
+def _help_of(setting: Setting, *, isolated: bool = False) -> str:
     """What the setting does, its default and its variables; the value of a secret is in none of them."""
-    facts = [f"env: {', '.join((setting.variable, *setting.fallbacks))}"]
+    facts = []
     if setting.shown_default:
-        facts.insert(0, f"default: {setting.shown_default}")
-    return f"{setting.help}  [{'; '.join(facts)}]"
+        facts.append(f"default: {setting.shown_default}")
+    if not (isolated and setting.production):
+        facts.append(f"env: {', '.join((setting.variable, *setting.fallbacks))}")
+    return f"{setting.help}  [{'; '.join(facts)}]" if facts else setting.help
 
 
 def _note_setting(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -172,18 +175,21 @@ def options_for(command: str, *, only_own: bool = False) -> Iterator[click.Optio
         only_own: leave the group's flags out of ``--help``: they are taken only for the sake of others.
     """
     group = command.partition(" ")[0]
+    isolated = command == "dev"
     for setting in SETTINGS:
         if not setting.flags or not {EVERYWHERE, group, command} & set(setting.commands):
             continue
         own = {EVERYWHERE, command if command != group else EVERYWHERE} & set(setting.commands)
-        yield SettingOption(setting, hidden=only_own and not own)
+        yield SettingOption(setting, hidden=only_own and not own, isolated=isolated)
     yield click.Option(
         ["--config", "config_file"],
         expose_value=False,
         callback=_note_file,
         type=click.Path(),
         metavar="FILE",
-        help="Settings file (TOML).  [default: ~/.tailbone.toml; env: TB_CONFIG]",
+        help="Settings file (TOML); no other is read."
+        if isolated
+        else "Settings file (TOML).  [default: ~/.tailbone.toml; env: TB_CONFIG]",
     )
 
 
@@ -205,7 +211,7 @@ class _Sections:
     def format_sections(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}
         for option in self.get_params(context):  # type: ignore[attr-defined]
-            record = option.get_help_record(context)
+            record = option.get_help_record(context) if isinstance(option, click.Option) else None
             if record is None:
                 continue
             if isinstance(option, SettingOption):

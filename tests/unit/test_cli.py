@@ -78,6 +78,15 @@ def test_the_help_of_start_has_every_setting_of_it() -> None:
             assert all(fallback in text for fallback in setting.fallbacks)
 
 
+def test_the_help_of_dev_names_no_source_that_it_does_not_read() -> None:
+    """A private tailnet takes production's places from no variable, and only the file that it is told of."""
+    text = " ".join(invoke("dev", "--help").stdout.split())
+    assert "--bucket" in text
+    assert "TB_KEYS_BUCKET" not in text
+    assert "TB_CONFIG" not in text
+    assert "TB_KEYS_ISSUER" in text
+
+
 def test_help_shows_no_secret() -> None:
     """Whatever is set in the environment, help shows defaults, not values."""
     text = invoke(
