@@ -113,7 +113,7 @@ class Running:
         self.peers.append(peer)
         name = unquote(peer.removeprefix("unix-abstract:"))
         if self.caller is None or not name.startswith("tailnet/"):
-            raise UnknownCallerError("the tailnet knows nobody at your address", detail=name)
+            raise UnknownCallerError("the tailnet knows nobody at your address")
         return self.caller
 
 

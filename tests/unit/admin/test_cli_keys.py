@@ -180,7 +180,7 @@ async def test_remove_asks(tailbone: Run, run: Running) -> None:
 async def test_no_removes_nothing(tailbone: Run, run: Running, answer: str) -> None:
     """Answering no, or nothing, exits 0 and removes nothing."""
     ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), typed=answer)
-    assert (ended.status, ended.out) == (0, "")
+    assert (ended.status, ended.out.strip()) == (0, "")
     assert list(run.lifecycle.keys) == ["tb-1795518230"]
 
 
