@@ -1,0 +1,57 @@
+"""Rules about the house that the import linter cannot see."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "tailbone"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_proto" not in path.parts)
+
+
+def imported(path: Path) -> set[str]:
+    """The names that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_one_module_touches_the_native_library() -> None:
+    """Only tailbone/tsnet/library.py imports the compiled extension, or cffi."""
+    touching = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(re.search(r"(^cffi\b)|(\b_ffi\b)", name) for name in imported(path))
+    }
+    assert touching == {"tsnet/library.py"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_says_what_it_is_for(path: Path) -> None:
+    """Each module that holds code begins with a docstring whose first line is its one job."""
+    text = path.read_text()
+    if not text.strip():
+        return
+    docstring = ast.get_docstring(ast.parse(text))
+    assert docstring
+    assert len(docstring.splitlines()[0]) > 20
+
+
+def test_no_file_speaks_of_where_it_was_made() -> None:
+    """No committed file names a home or work folder of a machine."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = []
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.exists() and re.search(rb"(?<![\w.])/(work|root|home/\w+)/", path.read_bytes()):
+            found.append(name)
+    assert found == []
