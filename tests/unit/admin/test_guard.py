@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tailbone import errors
 from tailbone.admin import guard
@@ -155,6 +157,17 @@ async def test_a_request_too_large(run: Running) -> None:
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert [line["outcome"] for line in run.log.calls] == ["malformed_request"]
     assert run.lifecycle.asked == []
+
+
+@given(raw=st.binary(), method=st.sampled_from(["GenerateNewKeys", "ListKeys", "RemoveKey", "GetStatus"]))
+def test_no_bytes_break_a_request(raw: bytes, method: str) -> None:
+    """Any bytes are a request, or are refused as malformed: no other exception can come of them."""
+    parse = getattr(pb, f"{method}Request").FromString
+    handler = grpc.unary_unary_rpc_method_handler(None, request_deserializer=parse)
+    try:
+        guard._decoded(raw, handler).SerializeToString()
+    except errors.MalformedRequestError:
+        return
 
 
 async def test_two_requests_in_one_call(run: Running) -> None:
