@@ -57,6 +57,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     public_missing: bool = False
     warning: str = ""
 
+    @property
+    def is_leftover(self) -> bool:
+        """Whether a state is all there is: a kill came before the private half was there, or after."""
+        return self.key is None and self.state is not None and len(self.files) == 1
+
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The folder at one moment.

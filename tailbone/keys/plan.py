@@ -203,8 +203,7 @@ def _mend(facts: Facts) -> Iterator[Step]:
     for entry in facts.entries.values():
         if entry.key is not None and entry.public_missing:
             yield WritePublic(key=entry.key)
-        elif entry.key is None and len(entry.files) == 1 and entry.state is not None:
-            # A state alone: the kill came before the private half was written, or after it was removed.
+        elif entry.is_leftover:
             yield Clear(entry=entry, how="delete")
 
 

@@ -83,7 +83,7 @@ class Settler:
         if self._known.snapshot.warning:
             self.warn_once(self._known.snapshot.warning)
         for entry in self._known.entries:
-            if entry.fault:
+            if entry.fault and not (entry.is_leftover or (entry.state and entry.state.removing)):
                 self.warn_once("key cannot be used", kid=entry.kid, why=entry.fault)
             elif entry.warning:
                 self.warn_once(entry.warning, kid=entry.kid)
