@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
 from tailbone.jwks.store import ANY_CONTENT, Stored
-from tailbone.keys.durable import Disk, ProcessLock
+from tailbone.keys.durable import TEMPORARY_SUFFIX, Disk, ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +80,9 @@ class DirectoryStore:
             before = _read(file)
             if etag not in (ANY_CONTENT, before.etag if before else None):
                 raise StoreConflictError(f"{file} was changed by somebody else")
+            # What a killed write left: nobody else is writing now.
+            for left in list(file.parent.glob(f".{file.name}.*{TEMPORARY_SUFFIX}")):
+                self._disk.unlink(left)
             self._disk.replace(file, data, mode=_READABLE_BY_ALL)
         finally:
             lock.release()

@@ -1,0 +1,156 @@
+"""DirectoryStore: a bucket that is a directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
+from tailbone.jwks.directory import DirectoryStore
+from tailbone.jwks.store import ANY_CONTENT
+
+PATH = ".well-known/jwks.json"
+HOW: dict[str, Any] = {"content_type": "application/json", "cache_control": "public, max-age=300"}
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "bucket")
+
+
+async def test_what_was_written_is_read_with_the_etag_that_write_gave(store: DirectoryStore) -> None:
+    """And both are the content's own."""
+    etag = await store.write(PATH, b"one", etag=None, **HOW)
+    stored = await store.read(PATH)
+    assert stored is not None
+    assert (stored.data, stored.etag) == (b"one", etag)
+
+
+async def test_nothing_there_is_none(store: DirectoryStore) -> None:
+    """Neither document nor directory; reading makes neither."""
+    assert await store.read(PATH) is None
+
+
+async def test_a_write_replaces_only_what_was_read(store: DirectoryStore) -> None:
+    """A stale etag, or a first write where something is, is a lost race and writes nothing."""
+    first = await store.write(PATH, b"one", etag=None, **HOW)
+    with pytest.raises(StoreConflictError):
+        await store.write(PATH, b"two", etag=None, **HOW)
+    await store.write(PATH, b"two", etag=first, **HOW)
+    with pytest.raises(StoreConflictError):
+        await store.write(PATH, b"three", etag=first, **HOW)
+    stored = await store.read(PATH)
+    assert stored is not None
+    assert stored.data == b"two"
+
+
+async def test_a_write_over_a_document_that_has_gone_is_a_lost_race(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    """As S3 answers 404 to it."""
+    etag = await store.write(PATH, b"one", etag=None, **HOW)
+    (tmp_path / "bucket" / PATH).unlink()
+    with pytest.raises(StoreConflictError):
+        await store.write(PATH, b"two", etag=etag, **HOW)
+
+
+async def test_the_only_writer_replaces_anything(store: DirectoryStore) -> None:
+    """For stores without conditions; here for the same outside."""
+    await store.write(PATH, b"one", etag=ANY_CONTENT, **HOW)
+    await store.write(PATH, b"two", etag=ANY_CONTENT, **HOW)
+    stored = await store.read(PATH)
+    assert stored is not None
+    assert stored.data == b"two"
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../out", "a/../../out"])
+async def test_no_path_leads_out_of_the_directory(store: DirectoryStore, path: str) -> None:
+    """The path is a setting, and may be a mistake."""
+    with pytest.raises(StoreError, match="is no path inside"):
+        await store.read(path)
+
+
+async def test_everybody_may_read_the_document(store: DirectoryStore, tmp_path: Path) -> None:
+    """A web server of another user publishes it."""
+    await store.write(PATH, b"one", etag=None, **HOW)
+    assert (tmp_path / "bucket" / PATH).stat().st_mode & 0o777 == 0o644
+
+
+async def test_something_else_in_its_place_is_an_error(store: DirectoryStore, tmp_path: Path) -> None:
+    """A directory is no missing document."""
+    (tmp_path / "bucket" / PATH).mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot read"):
+        await store.read(PATH)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+async def test_a_directory_that_may_not_be_written_is_denied(store: DirectoryStore, tmp_path: Path) -> None:
+    """The error says which right is missing."""
+    (tmp_path / "bucket").mkdir(mode=0o500)
+    with pytest.raises(StoreDeniedError, match="give this user the right"):
+        await store.write(PATH, b"one", etag=None, **HOW)
+
+
+ADD = """
+import asyncio, sys
+from pathlib import Path
+from tailbone.errors import StoreConflictError
+from tailbone.jwks.directory import DirectoryStore
+
+async def main():
+    store, how = DirectoryStore(Path(sys.argv[1])), dict(content_type="", cache_control="")
+    for number in range(25):
+        while True:
+            stored = await store.read("lines")
+            before = stored.data if stored else b""
+            line = f"{sys.argv[2]} {number}\\n".encode()
+            try:
+                await store.write("lines", before + line, etag=stored.etag if stored else None, **how)
+                break
+            except StoreConflictError:
+                pass
+
+asyncio.run(main())
+"""
+
+
+def test_four_processes_at_once_lose_nothing(tmp_path: Path) -> None:
+    """A hundred compare-and-swaps, every one of them in the end."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", ADD, tmp_path / "bucket", name], env=env) for name in "abcd"
+    ]
+    assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
+    lines = (tmp_path / "bucket" / "lines").read_text().splitlines()
+    assert sorted(lines) == sorted(f"{name} {number}" for name in "abcd" for number in range(25))
+
+
+async def test_what_a_killed_write_left_is_cleared_by_the_next(store: DirectoryStore, tmp_path: Path) -> None:
+    """Temporary files would gather in a directory that is served."""
+    await store.write(PATH, b"one", etag=None, **HOW)
+    left = tmp_path / "bucket" / ".well-known" / ".jwks.json.0123456789abcdef.tmp"
+    left.write_bytes(b"par")
+    await store.write(PATH, b"two", etag=ANY_CONTENT, **HOW)
+    assert not left.exists()
+
+
+async def test_a_waiting_writer_does_not_stop_the_event_loop(store: DirectoryStore, tmp_path: Path) -> None:
+    """The lock is waited for in a thread."""
+    from tailbone.keys.durable import ProcessLock
+
+    await store.write(PATH, b"one", etag=None, **HOW)
+    lock = ProcessLock(tmp_path / "bucket" / ".well-known" / ".jwks.json.lock")
+    assert lock.try_acquire()
+    writing = asyncio.ensure_future(store.write(PATH, b"two", etag=ANY_CONTENT, **HOW))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not writing.done()
+    lock.release()
+    await writing

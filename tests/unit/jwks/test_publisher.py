@@ -1,0 +1,213 @@
+"""Publisher: read, edit, write under a condition, read back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness.keys import JWKS, FakeTime, Unreliable, document, kids, write_document
+
+from tailbone.errors import (
+    ForeignDocumentError,
+    StoreConflictError,
+    StoreDeniedError,
+    StoreError,
+    StoreOutcomeUnknownError,
+    UnconditionalStoreError,
+)
+from tailbone.jwks.directory import DirectoryStore
+from tailbone.jwks.document import Document
+from tailbone.jwks.publisher import Publisher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = {"kty": "RSA", "kid": "k", "n": "AQ", "e": "AQAB"}
+
+
+class World:
+    """A publisher on a directory, on a clock that stands still."""
+
+    def __init__(self, bucket: Path) -> None:
+        self.bucket = bucket
+        self.time = FakeTime()
+        self.store = Unreliable(DirectoryStore(bucket))
+        self.publisher = Publisher(
+            self.store,
+            JWKS,
+            max_age_s=300,
+            conditional=True,
+            monotonic=self.time.monotonic,
+            sleep=self.time.sleep,
+        )
+
+    async def add(self, kid: str = "k", *, seconds: float = 25) -> Any:
+        def edit(current: Document | None) -> Document:
+            current = current or Document.empty()
+            return current if current.has_kid(kid) else current.with_key({**KEY, "kid": kid}, "")
+
+        return await self.publisher.change(edit, deadline=self.time.passed + seconds)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "bucket")
+
+
+async def test_the_first_write_makes_the_document(world: World) -> None:
+    """Before it there was none; what comes back was read, not assumed."""
+    outcome = await world.add()
+    assert (outcome.before, outcome.wrote, kids(world.bucket)) == (None, True, ["k"])
+    assert outcome.after.has_kid("k")
+
+
+async def test_what_is_there_already_is_not_written(world: World) -> None:
+    """An edit that changes nothing writes nothing."""
+    await world.add()
+    writes = world.store.writes
+    outcome = await world.add()
+    assert (outcome.wrote, world.store.writes) == (False, writes)
+
+
+async def test_a_lost_race_starts_from_a_fresh_read(world: World) -> None:
+    """Somebody else's key, written in between, stays."""
+    await world.add("mine first")
+
+    def before(call: str) -> None:
+        if call == "write" and "theirs" not in kids(world.bucket):
+            content = document(world.bucket)
+            content["keys"].append({**KEY, "kid": "theirs"})
+            write_document(world.bucket, content)
+
+    world.store.before = before
+    await world.add("mine second")
+    assert kids(world.bucket) == ["mine first", "theirs", "mine second"]
+
+
+async def test_races_lost_all_the_time_end_at_the_deadline(world: World) -> None:
+    """Nothing was written."""
+    world.store.fail(StoreConflictError("lost"), "write")
+    with pytest.raises(StoreConflictError):
+        await world.add()
+    assert world.time.passed < 1025
+
+
+async def test_a_store_that_recovers_in_time_costs_only_time(world: World) -> None:
+    """500 and 503 are tried again, with pauses."""
+    failures = iter([StoreError("500")] * 4)
+
+    def before(_: str) -> None:
+        for failure in failures:
+            raise failure
+
+    world.store.before = before
+    await world.add()
+    assert kids(world.bucket) == ["k"]
+    assert world.time.passed > 1000
+
+
+@pytest.mark.parametrize("error", [StoreDeniedError("403"), ForeignDocumentError("html")])
+async def test_what_does_not_pass_by_itself_ends_the_change_at_once(world: World, error: StoreError) -> None:
+    """Trying again would only keep people waiting."""
+    world.store.fail(error)
+    with pytest.raises(type(error)):
+        await world.add()
+    assert world.time.passed == 1000
+
+
+async def test_a_write_that_cannot_be_read_back_is_an_unknown_outcome(world: World) -> None:
+    """Even when what fails then is a refusal."""
+
+    def after(call: str) -> None:
+        if call == "write" and kids(world.bucket):
+            world.store.fail(StoreDeniedError("403"))
+
+    world.store.after = after
+    with pytest.raises(StoreOutcomeUnknownError):
+        await world.add()
+    assert kids(world.bucket) == ["k"]
+
+
+async def test_an_unknown_outcome_that_a_read_shows_untaken_is_written_again(world: World) -> None:
+    """The re-read decides."""
+    await world.add("first")
+    failures = iter([StoreOutcomeUnknownError("reset")])
+
+    def before(call: str) -> None:
+        if call == "write":
+            for failure in failures:
+                raise failure
+
+    world.store.before = before
+    await world.add("second")
+    assert kids(world.bucket) == ["first", "second"]
+
+
+async def test_the_probe_writes_what_was_read_under_a_condition_that_cannot_hold(world: World) -> None:
+    """Once, before the first change; a store that takes it all the same is refused for changes."""
+    write_document(world.bucket, {"keys": [KEY]})
+    seen: list[tuple[bytes, str | None]] = []
+    inner = world.store.inner
+
+    class Careless:
+        place = inner.place
+        read = inner.read
+        close = inner.close
+
+        async def write(self, path: str, data: bytes, *, etag: str | None, **how: Any) -> str:
+            seen.append((data, etag))
+            return await inner.write(path, data, etag="*", **how)
+
+    before = (world.bucket / JWKS).read_bytes()
+    world.store.inner = Careless()
+    for _ in range(2):
+        with pytest.raises(UnconditionalStoreError):
+            await world.add("new")
+    assert (world.bucket / JWKS).read_bytes() == before
+    assert [data for data, _ in seen] == [before, before]
+
+
+async def test_an_honest_store_is_probed_once(world: World) -> None:
+    """Two changes, three writes."""
+    await world.add("one")
+    await world.add("two")
+    assert world.store.writes == 3
+
+
+async def test_a_probe_of_unknown_outcome_changed_nothing(world: World) -> None:
+    """It would have written what was there."""
+    await world.publisher.read()
+    world.store.fail(StoreOutcomeUnknownError("reset"), "write")
+    with pytest.raises(StoreError) as caught:
+        await world.add()
+    assert not isinstance(caught.value, StoreOutcomeUnknownError)
+
+
+async def test_a_store_that_never_answers_is_given_up(world: World) -> None:
+    """At the deadline, on the event loop's own clock."""
+    import asyncio
+
+    async def never(_: str) -> None:
+        await asyncio.Event().wait()
+
+    world.store.read = never  # type: ignore[method-assign, assignment]
+    with pytest.raises(StoreError, match="did not answer in time"):
+        await world.add(seconds=0.05)
+
+
+async def test_an_unchanged_document_is_parsed_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read every five minutes, for years."""
+    write_document(world.bucket, {"keys": [KEY]})
+    parsed: list[bytes] = []
+    parse = Document.parse
+    monkeypatch.setattr(Document, "parse", lambda data: parsed.append(data) or parse(data))
+    await world.publisher.read()
+    await world.publisher.read()
+    assert len(parsed) == 1
+
+
+async def test_an_empty_file_is_no_document(world: World) -> None:
+    """Not even for a publisher that has read nothing yet."""
+    write_document(world.bucket, b"")
+    with pytest.raises(ForeignDocumentError):
+        await world.publisher.read()
