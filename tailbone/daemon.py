@@ -6,41 +6,39 @@ import asyncio
 import gc
 import shutil
 import socket
-import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from tailbone.errors import ConfigError, LoginNeededError, TailboneError, TailnetError
+from tailbone.bindings import bindings
+from tailbone.errors import ConfigError, TailboneError
 from tailbone.log import get_logger
 from tailbone.signals import stop_on_signals
+from tailbone.stores import store_of
 from tailbone.version import commit, version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from tailbone.admin.service import AdminServer
     from tailbone.config import Config
-    from tailbone.jwks.store import Store
-    from tailbone.keys.lifecycle import KeyLifecycle
+    from tailbone.keys.lifecycle import Housekeeping, KeyLifecycle
+    from tailbone.log import Logger
+    from tailbone.membership import Membership
     from tailbone.server import IssuerServer
-    from tailbone.tsnet.events import Event
-    from tailbone.tsnet.node import Listener, Node, NodeStatus
+    from tailbone.tsnet.node import Listener, NodeStatus
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
-_log = get_logger()
-
 _GRACE_S = 5.0
-_LOGIN_S = 300.0
-"""A person needs some minutes for a login URL, whatever joinTimeout says."""
+_FLUSH_PART = 0.2
+"""Which part of the grace the last answers get for their way through the tailnet, after the servers' close."""
 
 _BACKLOG = 4096
-_EVERY_ADDRESS = frozenset({"", "auto", "0.0.0.0", "::"})  # noqa: S104  the node's own, never the host's
-_STATE_FILE = "tailscaled.state"
+_LONGEST_SOCKET_PATH = 100
+"""Unix socket paths end at 107 bytes (unix(7)); the file's own name is part of it."""
 
 
 def run(config: Config) -> int:
@@ -55,7 +53,16 @@ def run(config: Config) -> int:
     return run_on_uvloop(_serve(config))
 
 
-def run_on_uvloop(work: Coroutine[Any, Any, int]) -> int:
+def housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
+    """Run ``tailbone server housekeeping``; see ``KeyLifecycle.housekeeping``. It needs no node.
+
+    Raises:
+        TailboneError: nothing was moved.
+    """
+    return run_on_uvloop(_housekeeping(config, force=force, dry_run=dry_run))
+
+
+def run_on_uvloop(work: Coroutine[Any, Any, _A]) -> _A:
     """Run a coroutine on a fresh uvloop event loop."""
     import uvloop
 
@@ -74,30 +81,57 @@ async def together(first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _
 
 
 async def _serve(config: Config) -> int:
+    log = get_logger()
     with stop_on_signals() as stop:
-        async with Daemon(config) as daemon:
+        # No token leaves without its line in the log.
+        async with Daemon(config, audit=get_logger(strict=True)) as daemon:
             if await stop.unless(daemon.start()) is None:
+                log.info("stopped before it was up")
                 return 0
-            failed = asyncio.ensure_future(daemon.until_failure())
-            asked = asyncio.ensure_future(stop.asked.wait())
-            try:
-                await asyncio.wait({failed, asked}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                asked.cancel()
-                failed.cancel()
-            if failed.done() and not failed.cancelled():
-                failed.result()
-            _log.info("stopping")
-    return 0
+            failure = await stop.unless(daemon.failure())
+            if failure is None:
+                log.info("stopping")
+                return 0
+            log.error("background work failed: stopping", exc_info=failure)
+            return 1
 
 
-def housekeeping(config: Config, *, force: bool, dry_run: bool) -> int:
-    """Run ``tailbone server housekeeping``; see ``KeyLifecycle.housekeeping``."""
-    return run_on_uvloop(_housekeeping(config, force=force, dry_run=dry_run))
+async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
+    keys = key_lifecycle(config, get_logger())
+    try:
+        await keys.start(first_key=False)
+        return await keys.housekeeping(force=force, dry_run=dry_run)
+    finally:
+        await keys.close()
 
 
-async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> int:
-    raise NotImplementedError
+def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
+    """The keys that the settings mean, not started.
+
+    Raises:
+        ConfigError: keys.bucket is none.
+    """
+    from tailbone.keys.folder import KeyFolder
+    from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+
+    activate_after_s = config.keys.activate_after_s
+    settings = KeySettings(
+        prefix=config.key.prefix,
+        algorithm=config.keys.algorithm,
+        size=config.keys.size,
+        expiry_s=config.keys.expiry_s,
+        max_age_s=config.keys.max_age_s,
+        activate_after_s=config.keys.max_age_s if activate_after_s is None else activate_after_s,
+        rotate_every_s=config.keys.rotate_every_s,
+        conditional_writes=config.keys.conditional_writes,
+    )
+    return KeyLifecycle(
+        folder=KeyFolder(Path(config.keys.dir)),
+        store=store_of(config.keys.bucket),
+        path=config.keys.key_path,
+        settings=settings,
+        log=log,
+    )
 
 
 class Daemon:
@@ -105,7 +139,8 @@ class Daemon:
 
     ``async with Daemon(config) as daemon: await daemon.start()``. Leaving it takes everything down, from any
     state, in this order, each step bounded in time: stop listening on the tailnet and drain HTTP and gRPC;
-    stop the keys' timers; close the store; close the node; remove the socket directory.
+    stop the timers; let a change of the keys end, and close their store; close the node; remove the socket
+    directory.
     """
 
     def __init__(
@@ -113,6 +148,8 @@ class Daemon:
         config: Config,
         *,
         isolated: bool = False,
+        log: Logger | None = None,
+        audit: Logger | None = None,
         on_login_url: Callable[[str], None] | None = None,
         grace_s: float = _GRACE_S,
     ) -> None:
@@ -121,21 +158,23 @@ class Daemon:
         Args:
             config: all settings.
             isolated: the node takes nothing from tsnet's own TS_ variables.
+            log: for everything that happens; by default the process's.
+            audit: gets the line of each token, before the token leaves; by default ``log``.
             on_login_url: shows a person where to log in; by default a line on standard error.
             grace_s: how long requests in flight may take at the end, in seconds.
         """
         self._config = config
         self._isolated = isolated
-        self._show_login = on_login_url or _print_login_url
+        self._log = log or get_logger()
+        self._audit = audit
+        self._on_login_url = on_login_url
         self._grace_s = grace_s
         self._stack = AsyncExitStack()
-        self._node: Node | None = None
+        self._member: Membership | None = None
         self._keys: KeyLifecycle | None = None
-        self._issuer: IssuerServer | None = None
-        self._admin: AdminServer | None = None
+        self._servers: list[IssuerServer | AdminServer] = []
         self._listeners: list[Listener] = []
-        self._background: asyncio.Task[None] | None = None
-        self._login_url = ""
+        self._background: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -145,26 +184,34 @@ class Daemon:
         await self._stack.__aexit__(*error)
 
     async def start(self) -> NodeStatus:
-        """Join the tailnet, bring up keys and servers, and listen.
+        """Join the tailnet, bring up keys and servers, and listen. Never waits for the JWKS's store.
 
         Raises:
             ConfigError: a binding is none of the node's addresses.
             TailnetError: the node could not join.
-            SigningError: the key folder cannot be used.
+            KeyFileError: the key folder cannot be used.
         """
+        from tailbone.membership import Membership
+
+        self._member = member = await self._stack.enter_async_context(
+            Membership(self._config, log=self._log, isolated=self._isolated, on_login_url=self._on_login_url)
+        )
         # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
-        status, (issuer_class, admin_class) = await together(self._join(), self._prepare())
-        addresses = _bindings(self._config, status.addresses)
+        status, (keys, classes) = await together(member.join(), self._prepare())
+        addresses = bindings(self._config, status.addresses)
         sockets = self._socket_directory()
         self._stack.push_async_callback(self._stop_serving)
-        if issuer_class is not None:
-            await self._start_issuer(issuer_class, sockets / "issuer", status, addresses["issuer"])
-        if admin_class is not None:
-            await self._start_admin(admin_class, sockets / "admin", addresses["admin"])
+        if classes.issuer is not None:
+            await self._start_issuer(self._make_issuer(classes.issuer, member, keys, status), sockets)
+            await self._listen(member, "issuer", self._config.server.port, sockets, addresses)
+        if classes.admin is not None:
+            await self._start_admin(self._make_admin(classes.admin, member, keys), sockets)
+            await self._listen(member, "admin", self._config.admin.port, sockets, addresses)
+        self._background.append(asyncio.ensure_future(member.watch()))
         # What lives until the end need not be looked at by every collection.
         gc.collect()
         gc.freeze()
-        _log.info(
+        self._log.info(
             "started",
             node=status.dns_name,
             addresses=list(status.addresses),
@@ -174,114 +221,40 @@ class Daemon:
         )
         return status
 
-    async def _prepare(self) -> tuple[type[IssuerServer] | None, type[AdminServer] | None]:
-        await self._start_keys()
-        return await asyncio.to_thread(_import_servers, self._config.components)
+    async def failure(self) -> BaseException | None:
+        """Wait until background work ends, which it does only by a failure, and give that."""
+        done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
+        return next((task.exception() for task in done if not task.cancelled()), None)
 
-    async def until_failure(self) -> None:
-        """Wait until the background work fails; it ends for no other reason."""
-        if self._background is not None:
-            await self._background
+    def reasons(self) -> list[str]:
+        """Why no token can be issued now; empty when one can."""
+        if self._member is None or self._keys is None:
+            return ["server: starting"]
+        return [*self._member.reasons, *self._keys.reasons()]
 
-    # --- the node
+    # --- before the node is there
 
-    async def _join(self) -> NodeStatus:
-        from tailbone.tsnet.node import Node, NodeSettings
+    async def _prepare(self) -> tuple[KeyLifecycle, _Classes]:
+        keys = key_lifecycle(self._config, self._log)
+        self._stack.push_async_callback(self._close_keys, keys)
+        await keys.start()
+        self._keys = keys
+        self._background.append(asyncio.ensure_future(keys.run()))
+        self._stack.push_async_callback(self._stop_background)
+        return keys, await asyncio.to_thread(_import_servers, self._config.components)
 
-        tailscale = self._config.server.tailscale
-        loopback = _wants_loopback(self._config)
-        settings = NodeSettings(
-            hostname=tailscale.hostname,
-            dir=Path(tailscale.dir),
-            authkey=tailscale.authkey,
-            control_url=tailscale.control_url,
-            ephemeral=tailscale.ephemeral,
-            join_retry_s=tailscale.join_retry_s,
-            loopback=loopback,
-            ignore_environment=self._isolated,
-            verbose=self._config.log.level == "trace",
-        )
-        node = Node(settings, on_event=self._node_event)
-        self._node = await self._stack.enter_async_context(node)
-        if loopback:
-            _log.warn(
-                "loopback settings are on for this whole process: a real network misses what they switch off",
-                switched_off=list(node.switched_off),
-            )
-        status = await self._up(node)
-        expected = f"{tailscale.hostname.lower()}."
-        if not status.dns_name.startswith(expected):
-            _log.warn(
-                "the control server gave the node another name than asked for",
-                asked=tailscale.hostname,
-                given=status.dns_name,
-            )
-        return status
+    async def _stop_background(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _up(self, node: Node) -> NodeStatus:
-        loop = asyncio.get_running_loop()
-        timeout_s = self._config.server.tailscale.join_timeout_s
-        if not self._config.server.tailscale.authkey and not self._has_state():
-            timeout_s = max(timeout_s, _LOGIN_S)
-        began = loop.time()
+    async def _close_keys(self, keys: KeyLifecycle) -> None:
         try:
-            return await node.up(timeout_s)
-        except LoginNeededError:
-            # A state that counts no more: a person gets as long as for a first login.
-            left_s = _LOGIN_S - (loop.time() - began)
-            if left_s <= 0:
-                raise
-            return await node.up(left_s)
-
-    def _has_state(self) -> bool:
-        state = Path(self._config.server.tailscale.dir) / _STATE_FILE
-        return state.exists() and state.stat().st_size > 2
-
-    def _node_event(self, event: Event) -> None:
-        match event.type:
-            case "log":
-                _log.trace("tsnet", line=event.line)
-            case "auth_url" if event.url != self._login_url:
-                self._login_url = event.url
-                self._show_login(event.url)
-            case "control_unreachable":
-                _log.warn("the control server does not answer; trying again", url=event.url)
-            case "fault":
-                _log.error("a fault in the native library ended a connection", fault=event.line)
-            case "state":
-                _log.info("node", state=event.state)
-
-    # --- keys
-
-    async def _start_keys(self) -> None:
-        from tailbone.keys.folder import KeyFolder
-        from tailbone.keys.lifecycle import KeyLifecycle
-
-        config = self._config
-        keys = KeyLifecycle(
-            folder=KeyFolder(Path(config.keys.dir)),
-            store=await self._store(),
-            path=config.keys.key_path,
-            settings=_key_settings(config),
-            log=_log,
-        )
-        self._keys = await self._stack.enter_async_context(keys)
-        self._background = asyncio.ensure_future(keys.run())
-        self._stack.push_async_callback(_cancel, self._background)
-
-    async def _store(self) -> Store | None:
-        bucket = self._config.keys.bucket
-        if not bucket:
-            return None
-        if bucket.startswith("file://"):
-            from tailbone.jwks.directory import DirectoryStore
-
-            return DirectoryStore(directory_of(bucket))
-        from tailbone.jwks.s3 import S3Store
-
-        return await self._stack.enter_async_context(S3Store(bucket))
-
-    # --- the servers
+            # A change that is cut off here is finished, or undone, by the next start.
+            async with asyncio.timeout(self._grace_s):
+                await keys.close()
+        except TimeoutError:
+            self._log.warn("a change of the keys was cut off")
 
     def _socket_directory(self) -> Path:
         """A fresh directory that only this user can enter: who reaches its sockets passes for a peer."""
@@ -289,17 +262,23 @@ class Daemon:
             path = Path(tempfile.mkdtemp(prefix="tailbone-"))
         except OSError:
             # No temporary directory can be written, as in a read-only container; the node's own can.
-            path = Path(tempfile.mkdtemp(prefix="run-", dir=self._config.server.tailscale.dir))
+            path = Path(tempfile.mkdtemp(prefix="run-", dir=self._config.server.tailscale.dir)).absolute()
         self._stack.callback(shutil.rmtree, path, ignore_errors=True)
+        if len(str(path)) > _LONGEST_SOCKET_PATH:
+            raise ConfigError(
+                f"{path} is too long for the path of a socket: let TMPDIR be a folder with a shorter one"
+            )
         return path
 
-    async def _start_issuer(
-        self, server_class: type[IssuerServer], path: Path, status: NodeStatus, addresses: Sequence[str]
-    ) -> None:
+    # --- the servers
+
+    def _make_issuer(
+        self, server_class: type[IssuerServer], member: Membership, keys: KeyLifecycle, status: NodeStatus
+    ) -> IssuerServer:
         from tailbone.issuer import Issuer
         from tailbone.policy import Rules
 
-        config, node, keys = self._config, self._running_node(), self._open_keys()
+        config = self._config
         rules = Rules(
             issuer=config.keys.issuer,
             expiry_s=int(config.keys.expiry_s),
@@ -307,34 +286,42 @@ class Daemon:
             audiences=config.issuer.audiences,
             allow_shared=config.issuer.allow_shared,
         )
-        self._issuer = server_class(
+        short = status.dns_name.partition(".")[0]
+        return server_class(
             issuer=Issuer(rules, lambda: keys.ring),
-            identify=node.identify,
-            hosts=_hosts(status, config.server.allowed_hosts),
+            identify=member.node.identify,
+            hosts=(*status.addresses, status.dns_name, short, *config.server.allowed_hosts),
             readiness=self.reasons,
             notes=keys.notes,
             jwks=keys.published_document,
             max_age_s=config.keys.max_age_s,
             version=version(),
             commit=commit(),
-            log=_log,
+            log=self._log,
+            audit=self._audit,
         )
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listening.bind(str(path))
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)
-        await self._issuer.start(listening)
-        self._listeners.append(await self._listen("issuer", config.server.port, path, addresses))
 
-    async def _start_admin(
-        self, server_class: type[AdminServer], path: Path, addresses: Sequence[str]
-    ) -> None:
+    async def _start_issuer(self, issuer: IssuerServer, sockets: Path) -> None:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.bind(str(sockets / "issuer"))
+            listening.listen(_BACKLOG)
+            listening.setblocking(False)
+            await issuer.start(listening)
+        except BaseException:
+            listening.close()
+            raise
+        self._servers.append(issuer)
+
+    def _make_admin(
+        self, server_class: type[AdminServer], member: Membership, keys: KeyLifecycle
+    ) -> AdminServer:
         from tailbone.admin.service import AdminSettings
 
-        config, node, keys = self._config, self._running_node(), self._open_keys()
-        self._admin = server_class(
+        config = self._config
+        return server_class(
             lifecycle=keys,
-            identify=node.identify,
+            identify=member.node.identify,
             access=config.admin.access,
             capability=config.admin.capability,
             settings=AdminSettings(
@@ -346,54 +333,50 @@ class Daemon:
                 readiness=self.reasons,
                 notes=keys.notes,
             ),
-            log=_log,
+            log=self._log,
         )
-        await self._admin.start(path)
-        self._listeners.append(await self._listen("admin", config.admin.port, path, addresses))
 
-    async def _listen(self, name: str, port: int, path: Path, addresses: Sequence[str]) -> Listener:
-        return await self._running_node().listen(
-            name, port, path, addresses=addresses, max_connections=self._config.server.max_connections
+    async def _start_admin(self, admin: AdminServer, sockets: Path) -> None:
+        await admin.start(sockets / "admin")
+        self._servers.append(admin)
+
+    async def _listen(
+        self, member: Membership, name: str, port: int, sockets: Path, addresses: Mapping[str, Sequence[str]]
+    ) -> None:
+        listener = await member.node.listen(
+            name,
+            port,
+            sockets / name,
+            addresses=addresses[name],
+            max_connections=self._config.server.max_connections,
         )
+        self._listeners.append(listener)
 
     async def _stop_serving(self) -> None:
         """Take nothing new, then let what is in flight end; all at once, since none waits for another."""
-        closing: list[Coroutine[Any, Any, None]] = [part.close(self._grace_s + 1) for part in self._listeners]
-        if self._issuer is not None:
-            closing.append(self._issuer.close(self._grace_s))
-        if self._admin is not None:
-            closing.append(self._admin.close(self._grace_s))
-        for outcome in await asyncio.gather(*closing, return_exceptions=True):
-            if isinstance(outcome, TailboneError):
-                _log.warn("a part did not close as it should", error=outcome.message)
-            elif isinstance(outcome, BaseException):
-                raise outcome
+        async with asyncio.TaskGroup() as group:
+            for listener in self._listeners:
+                group.create_task(self._close(listener.close(2 * self._grace_s)))
+            await asyncio.gather(*(self._close(server.close(self._grace_s)) for server in self._servers))
+            # A client that keeps its connections pooled ends none of them: it is not waited for.
+            for listener in self._listeners:
+                group.create_task(self._close(listener.end(self._grace_s * _FLUSH_PART)))
 
-    def _running_node(self) -> Node:
-        if self._node is None:
-            raise TailnetError("the node was not started")
-        return self._node
-
-    def _open_keys(self) -> KeyLifecycle:
-        if self._keys is None:
-            raise TailnetError("the keys were not started")
-        return self._keys
-
-    def reasons(self) -> list[str]:
-        """Why no token can be issued now; empty when one can."""
-        node = self._running_node()
-        reasons = [] if node.running else [f"node: {node.state}"]
-        return [*reasons, *self._open_keys().reasons()]
+    async def _close(self, closing: Coroutine[Any, Any, None]) -> None:
+        try:
+            await closing
+        except TailboneError as error:
+            self._log.warn("a part did not close as it should", error=error.message, detail=error.detail)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("the background work had failed", error=str(error))
+class _Classes(NamedTuple):
+    """The servers of the components that are to run."""
+
+    issuer: type[IssuerServer] | None
+    admin: type[AdminServer] | None
 
 
-def _import_servers(components: Sequence[str]) -> tuple[type[IssuerServer] | None, type[AdminServer] | None]:
+def _import_servers(components: Sequence[str]) -> _Classes:
     """Import what the components need: Sanic and gRPC are two thirds of a start."""
     issuer_class: type[IssuerServer] | None = None
     admin_class: type[AdminServer] | None = None
@@ -401,81 +384,4 @@ def _import_servers(components: Sequence[str]) -> tuple[type[IssuerServer] | Non
         from tailbone.server import IssuerServer as issuer_class  # noqa: N813
     if "admin" in components:
         from tailbone.admin.service import AdminServer as admin_class  # noqa: N813
-    return issuer_class, admin_class
-
-
-def _key_settings(config: Config) -> Any:
-    from tailbone.keys.plan import KeySettings
-
-    activate_after_s = config.keys.activate_after_s
-    return KeySettings(
-        prefix=config.key.prefix,
-        algorithm=config.keys.algorithm,
-        size=config.keys.size,
-        expiry_s=config.keys.expiry_s,
-        max_age_s=config.keys.max_age_s,
-        activate_after_s=config.keys.max_age_s if activate_after_s is None else activate_after_s,
-        rotate_every_s=config.keys.rotate_every_s,
-        conditional_writes=config.keys.conditional_writes,
-    )
-
-
-def directory_of(bucket: str) -> Path:
-    """The directory of a ``file://`` bucket.
-
-    Raises:
-        ConfigError: the URL names another host, or no absolute path.
-    """
-    url = urlsplit(bucket)
-    if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):
-        raise ConfigError(f"keys.bucket: {bucket!r} is no directory; allowed: file:///some/dir")
-    from urllib.parse import unquote
-
-    return Path(unquote(url.path))
-
-
-def _hosts(status: NodeStatus, allowed: Sequence[str]) -> tuple[str, ...]:
-    """The Host fields that mean this server."""
-    short = status.dns_name.partition(".")[0]
-    return (*status.addresses, *filter(None, (status.dns_name, short)), *allowed)
-
-
-def _bindings(config: Config, own: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The addresses of each component: () for all of the node's own.
-
-    Raises:
-        ConfigError: a binding is none of them.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for component, path, binding in (
-        ("issuer", "server.binding", config.server.binding),
-        ("admin", "admin.binding", config.admin.binding),
-    ):
-        if binding in _EVERY_ADDRESS:
-            found[component] = ()
-        elif binding in own:
-            found[component] = (binding,)
-        else:
-            raise ConfigError(
-                f"{path} ({config.origin(path)}): {binding!r} is no address of this node; "
-                f"allowed: auto, {', '.join(own)}"
-            )
-    return found
-
-
-def _wants_loopback(config: Config) -> bool:
-    tailscale = config.server.tailscale
-    if tailscale.loopback != "auto":
-        return tailscale.loopback == "on"
-    from ipaddress import ip_address
-
-    host = urlsplit(tailscale.control_url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _print_login_url(url: str) -> None:
-    """Show a person where to log in, whatever the log level and format are."""
-    print(f"To join the tailnet, open: {url}", file=sys.stderr, flush=True)
+    return _Classes(issuer_class, admin_class)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from tailbone.errors import NodeClosedError, TailnetError
+from tailbone.errors import NodeClosedError
 from tailbone.identity import Identity
 from tailbone.tsnet.events import Event, EventPipe
 from tailbone.tsnet.library import Library, load
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _CLOSE_TIMEOUT_S = 10.0
 RUNNING = "Running"
+CLOSED = "Closed"
+_CANCEL_AGAIN_S = 0.02
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +123,14 @@ class _Part:
             self._closing = asyncio.ensure_future(self._close(drain_s))
         await asyncio.shield(self._closing)
 
+    async def end(self, after_s: float) -> None:
+        """End a close that is under way ``after_s`` seconds from now, if it has not ended by then."""
+        closing = asyncio.ensure_future(self.close())
+        done, _ = await asyncio.wait([closing], timeout=after_s)
+        if not done:
+            await self._close(0)
+        await closing
+
     async def _close(self, drain_s: float) -> None:
         try:
             await self._library.run("tb_listener_close", self._handle, int(drain_s * 1000))
@@ -173,7 +184,7 @@ class Node:
 
     @property
     def state(self) -> str:
-        """The last known state, without a call: tailscale's own word, or ``Closed``."""
+        """The last known state, without a call: tailscale's own word, or ``CLOSED``."""
         return self._state
 
     @property
@@ -234,21 +245,31 @@ class Node:
         try:
             answer = await asyncio.shield(joining)
         except asyncio.CancelledError:
-            if joining.cancelled():
-                raise
-            library.call("tb_node_cancel", self._handle)
-            await asyncio.wait([joining])
             if not joining.cancelled():
-                joining.exception()  # looked at: who cancelled wants no answer
+                await self._end_join(library, joining)
             raise
         status = msgspec.json.decode(answer, type=NodeStatus)
         self._state = status.state
         return status
 
+    async def _end_join(self, library: Library, joining: asyncio.Future[bytes]) -> None:
+        """Cancel a join until it has ended: a cancel that comes before its thread has begun does nothing."""
+        while not joining.done():
+            with suppress(NodeClosedError):
+                library.call("tb_node_cancel", self._handle)
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([joining], timeout=_CANCEL_AGAIN_S)
+        if not joining.cancelled():
+            joining.exception()  # looked at, or asyncio reports it: who cancelled wants no answer
+
     async def status(self) -> NodeStatus:
         """The node's state now."""
         answer = await self._open().run("tb_node_status", self._handle)
-        return msgspec.json.decode(answer, type=NodeStatus)
+        status = msgspec.json.decode(answer, type=NodeStatus)
+        if self._closing is None:
+            # An event that found no room in the pipe was lost.
+            self._state = status.state
+        return status
 
     async def listen(
         self,
@@ -345,12 +366,9 @@ class Node:
         await asyncio.shield(self._closing)
 
     async def _close(self, library: Library, timeout_s: float) -> None:
-        self._state = "Closed"
+        self._state = CLOSED
         try:
             await library.run("tb_node_close", self._handle, int(timeout_s * 1000))
         finally:
             if self._events is not None:
                 await self._events.close(1.0)
-
-
-__all__ = ["Forward", "Listener", "Node", "NodeSettings", "NodeStatus", "TailnetError"]

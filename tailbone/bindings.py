@@ -1,0 +1,56 @@
+"""Bindings: which of the node's own addresses each component listens on. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tailbone.config import Config
+
+_EVERY_ADDRESS = frozenset({"", "auto", "0.0.0.0", "::"})  # noqa: S104  the node's own, never the host's
+
+
+def bindings(config: Config, own: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """Find the addresses of each component that is to run.
+
+    Args:
+        config: all settings.
+        own: the node's tailnet addresses.
+
+    Returns:
+        By component, addresses as the node spells them; none means all of them.
+
+    Raises:
+        ConfigError: a binding is none of the node's addresses; the message lists them.
+    """
+    settings = {
+        "issuer": ("server.binding", config.server.binding),
+        "admin": ("admin.binding", config.admin.binding),
+    }
+    return {component: _addresses(config, *settings[component], own) for component in config.components}
+
+
+def _addresses(config: Config, path: str, binding: str, own: Sequence[str]) -> tuple[str, ...]:
+    if binding in _EVERY_ADDRESS:
+        return ()
+    # One IPv6 address has many spellings (RFC 5952).
+    wanted = _address(binding)
+    for address in own:
+        if wanted is not None and _address(address) == wanted:
+            return (address,)
+    raise ConfigError(
+        f"{path} ({config.origin(path)}): {binding!r} is no address of this node; "
+        f"allowed: auto, {', '.join(own)}"
+    )
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None

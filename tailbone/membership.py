@@ -1,0 +1,202 @@
+"""Membership: the node in its tailnet, as the settings want it, and what people hear about it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from tailbone.errors import LoginNeededError, TailnetError
+from tailbone.tsnet.node import CLOSED, Node, NodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from tailbone.config import Config
+    from tailbone.log import Logger
+    from tailbone.tsnet.events import Event
+    from tailbone.tsnet.node import NodeStatus
+
+_LOGIN_S = 300.0
+"""A person needs some minutes for a login URL, whatever joinTimeout says."""
+
+_LOOK_S = 60.0
+_EXPIRES_SOON_S = 7 * 86400.0
+_STATE_FILE = "tailscaled.state"
+# What tsnet writes before the first login holds no more than a pair of braces.
+_EMPTY_STATE = 2
+
+
+class Membership:
+    """One node, from its making to its end: ``async with Membership(…) as member: await member.join()``."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        log: Logger,
+        isolated: bool = False,
+        on_login_url: Callable[[str], None] | None = None,
+    ) -> None:
+        """Make a node that has not joined.
+
+        Args:
+            config: all settings.
+            log: for what happens to the node.
+            isolated: take nothing from tsnet's own TS_ variables, and find the loopback settings normal.
+            on_login_url: shows a person where to log in; by default a line on standard error.
+        """
+        tailscale = config.server.tailscale
+        self._config = config
+        self._log = log
+        self._isolated = isolated
+        self._show_login = on_login_url or _print_login_url
+        self._login_url = ""
+        self._unreachable = False
+        self._was_running = False
+        self._loopback = _wants_loopback(config)
+        self._settings = NodeSettings(
+            hostname=tailscale.hostname,
+            dir=Path(tailscale.dir),
+            authkey=tailscale.authkey,
+            control_url=tailscale.control_url,
+            ephemeral=tailscale.ephemeral,
+            join_retry_s=tailscale.join_retry_s,
+            loopback=self._loopback,
+            ignore_environment=isolated,
+            verbose=config.log.level == "trace",
+        )
+        self.node = Node(self._settings, on_event=self._heard)
+
+    async def __aenter__(self) -> Self:
+        await self.node.__aenter__()
+        if self._loopback and not self._isolated:
+            self._log.warn(
+                "loopback settings are on for this whole process: a real network misses what they switch off",
+                switched_off=list(self.node.switched_off),
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.node.close()
+        except TailnetError as failure:
+            # The process is about to end, and takes the remains with it.
+            self._log.warn("the node did not close as it should", error=failure.message)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why nobody can be served now; empty when everybody can."""
+        return [] if self.node.running else [f"node: {self.node.state}"]
+
+    async def join(self) -> NodeStatus:
+        """Join the tailnet.
+
+        Raises:
+            TailnetError: the most specific one; see ``Node.up``.
+        """
+        status = await self._up()
+        asked = self._settings.hostname
+        if status.dns_name.partition(".")[0] != asked.lower():
+            self._log.warn(
+                "the control server gave the node another name than asked for",
+                asked=asked,
+                given=status.dns_name,
+            )
+        self._warn_of_expiry(status)
+        return status
+
+    async def _up(self) -> NodeStatus:
+        loop = asyncio.get_running_loop()
+        timeout_s = self._config.server.tailscale.join_timeout_s
+        if not self._settings.authkey and not self._has_state():
+            timeout_s = max(timeout_s, _LOGIN_S)
+        began = loop.time()
+        try:
+            return await self.node.up(timeout_s)
+        except LoginNeededError:
+            # The key, or the state, counts no more: a person gets as long as for a first login.
+            left_s = _LOGIN_S - (loop.time() - began)
+            if left_s <= 0:
+                raise
+            return await self.node.up(left_s)
+
+    def _has_state(self) -> bool:
+        state = self._settings.dir / _STATE_FILE
+        return state.exists() and state.stat().st_size > _EMPTY_STATE
+
+    async def watch(self) -> None:
+        """Look at the node once a minute, until cancelled: at what no event tells, and its key's end."""
+        warned_day = 0
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                status = await self.node.status()
+            except TailnetError as error:
+                self._log.warn("the node does not tell its state", error=error.message, detail=error.detail)
+                continue
+            today = int(time.time() // 86400)
+            if today != warned_day:
+                warned_day = today
+                self._warn_of_expiry(status)
+
+    def _warn_of_expiry(self, status: NodeStatus) -> None:
+        if status.key_expiry is not None and status.key_expiry - time.time() < _EXPIRES_SOON_S:
+            self._log.warn(
+                "the node's key expires soon, which cuts it off: log in anew, or disable its key's expiry",
+                node=status.dns_name,
+                expires_in_h=round((status.key_expiry - time.time()) / 3600, 1),
+            )
+
+    def _heard(self, event: Event) -> None:
+        match event.type:
+            case "log":
+                self._log.trace("tsnet", line=event.line)
+            case "auth_url" if event.url != self._login_url:
+                self._login_url = event.url
+                self._show_login(event.url)
+            case "control_unreachable" if not self._unreachable:
+                # Comes with every attempt.
+                self._unreachable = True
+                self._log.warn("the control server does not answer; trying again", url=event.url)
+            case "fault":
+                self._log.error("a fault in the native library ended a connection", fault=event.line)
+            case "state":
+                self._state_changed(event.state)
+
+    def _state_changed(self, state: str) -> None:
+        if self.node.state == CLOSED:
+            return
+        if self._was_running and not self.node.running:
+            self._log.warn("the node is not in its tailnet any more: nobody can be served", state=state)
+        else:
+            self._log.info("node", state=state)
+        self._was_running = self.node.running
+
+
+def _wants_loopback(config: Config) -> bool:
+    """Whether the control server is on this machine, or the settings say so."""
+    tailscale = config.server.tailscale
+    if tailscale.loopback != "auto":
+        return tailscale.loopback == "on"
+    return is_loopback(urlsplit(tailscale.control_url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, a name or an address, is this machine by its spelling alone."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _print_login_url(url: str) -> None:
+    """Show a person where to log in, whatever the log level and format are."""
+    print(f"To join the tailnet, open: {url}", file=sys.stderr, flush=True)
