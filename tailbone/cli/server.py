@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
+
+if TYPE_CHECKING:
+    from tailbone.keys.lifecycle import Housekeeping
 
 
 @click.group(cls=Group, only_own=True)
@@ -57,4 +61,22 @@ def housekeeping(invocation: Invocation, force: bool, dry_run: bool) -> None:
     from tailbone import daemon, log
 
     log.configure(config.log, stream=sys.stderr)
-    end(daemon.housekeeping(config, force=force, dry_run=dry_run))
+    _show(daemon.housekeeping(config, force=force, dry_run=dry_run), config.output)
+
+
+def _show(done: Housekeeping, output: str) -> None:
+    if output != "text":
+        from tailbone.cli.output import render
+
+        faulty = [{"key_id": kid, "fault": fault} for kid, fault in done.faulty]
+        facts = {"moved": done.moved, "kept": done.kept, "faulty": faulty, "dry_run": done.dry_run}
+        click.echo(render(facts, output))
+        return
+    for kid in done.moved:
+        click.echo(f"{kid}: {'would be moved' if done.dry_run else 'moved'} to removed/")
+    for kid in done.kept:
+        click.echo(f"{kid}: kept")
+    for kid, fault in done.faulty:
+        click.echo(f"{kid}: left alone: {fault}")
+    if not (done.moved or done.kept or done.faulty):
+        click.echo("no keys")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from tailbone import log
 from tailbone.cli import tailbone
 from tailbone.config import SETTINGS
 from tailbone.errors import ConfigError, LoginRefusedError
+from tailbone.keys.lifecycle import Housekeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +44,12 @@ class Daemon(types.ModuleType):
             raise self.failure
         return self.code
 
-    def housekeeping(self, config: Config, *, force: bool, dry_run: bool) -> int:
+    def housekeeping(self, config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
         self.modes.append((force, dry_run))
-        return self.run(config)
+        self.run(config)
+        return Housekeeping(
+            moved=("tb-1",), kept=("tb-2",), faulty=(("tb-3", "is cut off"),), dry_run=dry_run
+        )
 
 
 @pytest.fixture
@@ -156,11 +161,27 @@ def test_housekeeping_has_modes(daemon: Daemon, mode: tuple[bool, bool], flags: 
     assert [mode] == daemon.modes
 
 
+def test_housekeeping_says_what_it_did(daemon: Daemon) -> None:
+    """One line a key; a dry run says what would be done."""
+    rest = "tb-2: kept\ntb-3: left alone: is cut off\n"
+    assert invoke("housekeeping").stdout == f"tb-1: moved to removed/\n{rest}"
+    assert invoke("housekeeping", "--dry-run").stdout == f"tb-1: would be moved to removed/\n{rest}"
+
+
+def test_housekeeping_in_json(daemon: Daemon) -> None:
+    """The same for programs."""
+    assert json.loads(invoke("housekeeping", "-o", "json").stdout) == {
+        "moved": ["tb-1"],
+        "kept": ["tb-2"],
+        "faulty": [{"key_id": "tb-3", "fault": "is cut off"}],
+        "dry_run": False,
+    }
+
+
 def test_the_exit_code_is_the_daemons(daemon: Daemon) -> None:
     """Whatever it is."""
     daemon.code = 3
     assert invoke("start").exit_code == 3
-    assert invoke("housekeeping").exit_code == 3
 
 
 @pytest.mark.parametrize(
@@ -252,8 +273,8 @@ def test_the_log_goes_to_standard_output(daemon: Daemon, form: str) -> None:
 
 def test_the_log_of_housekeeping_leaves_standard_output_alone(daemon: Daemon) -> None:
     """What it prints there is its result."""
-    daemon.says = "moved"
+    daemon.says = "key was set aside"
     result = invoke("housekeeping", TB_KEYS_KEYPTH="x")
-    assert result.stdout == ""
-    assert "moved" in result.stderr
+    assert "key was set aside" not in result.stdout
+    assert "key was set aside" in result.stderr
     assert "tailbone: note: variable TB_KEYS_KEYPTH sets nothing" in result.stderr
