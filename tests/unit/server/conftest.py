@@ -223,7 +223,7 @@ class Running:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the server has got so far; the test's time limit is the bound."""
-        while not condition():  # noqa: ASYNC110  the server has no event for this
+        while not condition():
             await asyncio.sleep(0.001)
 
     async def end(self) -> None:

@@ -272,7 +272,8 @@ async def test_other_paths_are_not_found(running: Running, method: bytes, target
         404,
         {
             "error": "not_found",
-            "message": "no such path; there are POST /issue, GET /_healthz, GET /_readyz, GET /.well-known/jwks.json",
+            "message": "no such path; there are "
+            "POST /issue, GET /_healthz, GET /_readyz, GET /.well-known/jwks.json",
         },
     )
 

@@ -92,7 +92,7 @@ def test_hosts_that_mean_this_server(host: str) -> None:
     ],
 )
 def test_hosts_that_do_not(host: str) -> None:
-    """A name that somebody else can point here, a spelling that only some resolvers know, another port than asked."""
+    """A name that somebody else can point here, a spelling that few resolvers know, another port."""
     assert host not in HOSTS
 
 

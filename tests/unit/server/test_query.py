@@ -83,7 +83,6 @@ def test_any_query_is_read_or_refused(query: str) -> None:
     """No query is a fault of ours."""
     try:
         asked = parse_query(query)
-    except BadParameterError as error:
-        assert error.message
-    else:
-        assert asked.audience != ""
+    except BadParameterError:
+        return
+    assert asked.audience != ""

@@ -100,7 +100,7 @@ MALFORMED = {
     "a Host with an open bracket": b"GET / HTTP/1.1\r\nHost: [::1",
     "length and chunks": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
     "chunks and length": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5",
-    "chunks and a length of 0": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked",
+    "chunks and a length of 0": b"POST / HTTP/1.1\r\nHost:a\r\nContent-Length:0\r\nTransfer-Encoding:chunked",
     "chunks and no length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\nTransfer-Encoding: chunked",
     "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6",
     "two lengths that agree": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5",
@@ -118,7 +118,7 @@ MALFORMED = {
     "chunked not last": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity",
     "identity": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity",
     "an empty coding": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:",
-    "chunked twice": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    "chunked twice": b"POST / HTTP/1.1\r\nHost:a\r\nTransfer-Encoding:chunked\r\nTransfer-Encoding:chunked",
     "chunked and a parameter": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;a=b",
     "chunked with a vertical tab": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked",
     "chunked in HTTP/1.0": b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked",
@@ -237,7 +237,7 @@ def test_a_body_that_is_announced_too_long(length: bytes) -> None:
 
 
 def test_an_expectation_without_a_body_waits_for_nothing() -> None:
-    """RFC 9110 section 10.1.1: 100 Continue is for a client that holds a body back, and unknown to HTTP/1.0."""
+    """RFC 9110 section 10.1.1: 100 Continue is for a body that is held back, and unknown to HTTP/1.0."""
     expecting = b"\r\nHost: a\r\nExpect: 100-continue"
     assert not parse_head(b"POST / HTTP/1.1" + expecting).expects_continue
     assert not parse_head(b"POST / HTTP/1.0" + expecting + b"\r\nContent-Length: 5").expects_continue
@@ -248,9 +248,10 @@ def test_an_expectation_without_a_body_waits_for_nothing() -> None:
 def test_any_bytes_are_read_or_refused(head: bytes) -> None:
     """No input is a fault of ours."""
     try:
-        parse_head(head)
-    except RequestError as error:
-        assert error.message
+        read = parse_head(head)
+    except RequestError:
+        return
+    assert read.method
 
 
 @given(st.sampled_from(sorted(GOOD.values())), st.data())
@@ -398,6 +399,7 @@ def test_chunks_are_skipped_however_they_are_cut(
 def test_any_bytes_are_a_body_or_refused(body: bytes) -> None:
     """No body is a fault of ours."""
     try:
-        assert Body(None).skip(bytearray(body)) in (True, False)
-    except RequestError as error:
-        assert error.message
+        complete = Body(None).skip(bytearray(body))
+    except RequestError:
+        return
+    assert not complete or b"\r\n\r\n" in body
