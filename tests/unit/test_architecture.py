@@ -47,11 +47,11 @@ def test_a_module_says_what_it_is_for(path: Path) -> None:
 
 
 def test_no_file_speaks_of_where_it_was_made() -> None:
-    """No committed file names a home or work folder of a machine."""
+    """No committed file names a home or work folder of a machine (a container's own cache is none)."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     found = []
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
-        if path.exists() and re.search(rb"(?<![\w.])/(work|root|home/\w+)/", path.read_bytes()):
+        if path.exists() and re.search(rb"(?<![\w.])/(work|root(?!/\.cache)|home/\w+)/", path.read_bytes()):
             found.append(name)
     assert found == []
