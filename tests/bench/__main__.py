@@ -1,0 +1,86 @@
+"""``python -m tests.bench``: measures, and prints a table; nothing is asserted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import shlex
+from typing import TYPE_CHECKING
+
+from tests.bench import commands, connections, memory, rotation, signing, startup, tokens
+from tests.bench.figure import table
+from tests.bench.session import QUICK, Effort, Options, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.bench.figure import Figure
+
+_MEASURES: dict[str, Callable[[Session], Awaitable[list[Figure]]]] = {
+    "tokens": tokens.measure,
+    "connections": connections.measure,
+    "memory": memory.measure,
+    "startup": startup.measure,
+    "help": commands.measure_help,
+    "keys": commands.measure_keys,
+    "rotation": rotation.measure,
+    "signing": signing.measure,
+}
+
+
+def main() -> None:
+    """Read the command line, measure what it asks for, print."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.figures) - _MEASURES.keys():
+        parser.error(f"unknown figure {', '.join(sorted(unknown))}; allowed: {', '.join(_MEASURES)}")
+    effort = QUICK if arguments.quick else Effort()
+    given = {name: getattr(arguments, name) for name in ("rounds", "turn_s", "tokens")}
+    effort = effort.replacing(**{name: value for name, value in given.items() if value is not None})
+    options = Options(
+        effort=effort,
+        server=shlex.split(arguments.server),
+        against=shlex.split(arguments.against),
+        before=arguments.before,
+    )
+    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {_load()}")
+    asyncio.run(_measure(options, arguments.figures or list(_MEASURES)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(_MEASURES))
+    parser.add_argument("--quick", action="store_true", help="only show that everything works")
+    parser.add_argument("--rounds", type=int, help="turns of each server")
+    parser.add_argument("--turn", dest="turn_s", type=float, metavar="SECONDS", help="length of a turn")
+    parser.add_argument("--tokens", type=int, help="how many for the memory")
+    parser.add_argument("--server", default="", metavar="COMMAND", help="measure this in place of tailbone")
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="COMMAND",
+        help="compare tokens with this tailbone, not with the Go server",
+    )
+    parser.add_argument(
+        "--before", default="", metavar="COMMIT", help="compare the signing path with that of a commit"
+    )
+    return parser
+
+
+async def _measure(options: Options, names: list[str]) -> None:
+    async with Session(options) as session:
+        for name in names:
+            print(f"\n{name} ({_load()})", flush=True)
+            figures = await _MEASURES[name](session)
+            print(table(figures), flush=True)
+
+
+def _load() -> str:
+    """What else the machine does: figures of a busy one mean less."""
+    return f"load {os.getloadavg()[0]:.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""How long commands take as whole processes: ``tailbone --help``, ``tailbone keys list``."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from statistics import median
+from typing import TYPE_CHECKING
+
+from tailbone.tsnet.node import Node, NodeSettings
+from tests.bench.figure import Bar, Figure
+from tests.bench.load import IDENTITY, LoadGenerator
+from tests.bench.servers import Running, TailboneServer, server_key
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from tests.bench.session import Session
+
+_JOIN_S = 30.0
+ADMIN_PORT = 50051
+
+
+async def measure_help(session: Session) -> list[Figure]:
+    """Time ``tailbone --help``, and beside it Python doing nothing."""
+    times, bare = [], []
+    environment = session.environment()
+    for _ in range(session.effort.commands):
+        times.append(await _time([*session.server, "--help"], environment))
+        bare.append(await _time([sys.executable, "-c", "pass"], environment))
+    return [_figure("tailbone --help", times, Bar(most=120), f"python alone {median(bare):.0f} ms")]
+
+
+async def measure_keys(session: Session) -> list[Figure]:
+    """Time ``tailbone keys list`` over the tailnet."""
+    async with (
+        LoadGenerator(session) as load,
+        Running(TailboneServer(session, await server_key(session)), load) as server,
+        admin_node(session) as node,
+        await node.forward("127.0.0.1:0", f"{server.hostname}:{ADMIN_PORT}") as forward,
+    ):
+        host, _, port = forward.local.rpartition(":")
+        command = [*session.server, "keys", "list", "--host", host, "--port", port]
+        times = [await _time(command, session.environment()) for _ in range(session.effort.commands)]
+    return [_figure("tailbone keys list", times, Bar(most=250), "over a forward of the bench's own node")]
+
+
+@asynccontextmanager
+async def admin_node(session: Session) -> AsyncIterator[Node]:
+    """Give a node of the bench's own process that has joined the tailnet."""
+    settings = NodeSettings(
+        hostname=session.name("admin"),
+        dir=session.place("admin"),
+        authkey=await session.devnet.add_key(IDENTITY),
+        control_url=session.devnet.info.control_url,
+        loopback=True,
+        ignore_environment=True,
+    )
+    async with Node(settings) as node:
+        await node.up(_JOIN_S)
+        yield node
+
+
+async def _time(command: Sequence[str], environment: Mapping[str, str]) -> float:
+    """Time a process from its start to its end, in ms."""
+
+    def run() -> float:
+        began = time.perf_counter()
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        return (time.perf_counter() - began) * 1000
+
+    return await asyncio.to_thread(run)
+
+
+def _figure(name: str, times: Sequence[float], bar: Bar, note: str) -> Figure:
+    spread = f"{len(times)} times: {min(times):.0f} to {max(times):.0f} ms"
+    return Figure(name=name, value=median(times), unit="ms", bar=bar, note=f"{spread}; {note}")

@@ -1,0 +1,133 @@
+"""The servers that are measured, each in a process of its own: tailbone, and the plain Go one."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, Self
+
+from tests.bench.program import Program, ProgramError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from tests.bench.load import LoadGenerator
+    from tests.bench.session import Session
+
+_IDENTITY: Final = "tag:tailbone"
+
+
+class TailboneServer(Program):
+    """``tailbone server start`` with default settings, its log at info in a file.
+
+    Attributes:
+        hostname: its name in the tailnet.
+        place: the folder with its keys, its node's state and its log.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        key: str,
+        *,
+        command: Sequence[str] = (),
+        place: Path | None = None,
+        hostname: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare a server; ``start`` makes the auth key by itself.
+
+        Args:
+            session: where it runs.
+            key: an auth key.
+            command: what to start in place of the session's ``tailbone``.
+            place: folder of an earlier server, which is started again; by default a fresh one.
+            hostname: of the earlier server.
+            variables: settings that are not the default.
+        """
+        self.hostname = hostname or session.name("tailbone")
+        self.place = place or session.place("server")
+        super().__init__(
+            [
+                *(command or session.server),
+                "server",
+                "start",
+                "--ts-control-url",
+                session.devnet.info.control_url,
+                "--ts-hostname",
+                self.hostname,
+                "--ts-dir",
+                str(self.place / "node"),
+                "--dir",
+                str(self.place / "keys"),
+            ],
+            session.environment(TB_SERVER_TAILSCALE_AUTHKEY=key, **(variables or {})),
+            self.place / "log",
+        )
+
+
+class GoServer(Program):
+    """The baseline (peer/serve.go): net/http, LocalClient.WhoIs, crypto/rsa; it logs nothing.
+
+    Attributes:
+        hostname: its name in the tailnet.
+    """
+
+    def __init__(self, session: Session, key: str) -> None:
+        """Prepare the server, which joins with ``key``."""
+        self.hostname = session.name("baseline")
+        place = session.place("baseline")
+        super().__init__(
+            [
+                str(session.peer),
+                "serve",
+                "-control",
+                session.devnet.info.control_url,
+                "-dir",
+                str(place),
+                "-hostname",
+                self.hostname,
+            ],
+            session.environment(PEER_AUTHKEY=key),
+            place / "log",
+            speaks=True,
+        )
+
+
+async def server_key(session: Session) -> str:
+    """Make an auth key for a server."""
+    return await session.devnet.add_key(_IDENTITY)
+
+
+class Running:
+    """A server that has given its first token: ``async with Running(server, load)``."""
+
+    def __init__(self, server: TailboneServer | GoServer, load: LoadGenerator) -> None:
+        """Take a prepared server, and who is to ask it."""
+        self._server = server
+        self._load = load
+        self._stack = AsyncExitStack()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._server.pid
+
+    @property
+    def hostname(self) -> str:
+        """Its name in the tailnet."""
+        return self._server.hostname
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._server)
+            try:
+                await self._load.first_token(self._server.hostname)
+            except ProgramError:
+                self._server.check()  # what the server itself says tells more
+                raise
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()

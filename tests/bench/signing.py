@@ -1,0 +1,65 @@
+"""The signing path alone: Issuer.issue beside a bare signature, and beside that of another commit."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tests.bench.figure import Bar, Figure, compared
+from tests.bench.toolchain import ROOT
+
+if TYPE_CHECKING:
+    from tests.bench.session import Session
+
+_SCRIPT = Path(__file__).with_name("signing_path.py")
+_BATCHES = 5
+# Two runs of the same code differ by so much.
+_NOISE = 0.03
+
+
+async def measure(session: Session) -> list[Figure]:
+    """Run the script in turns, on this code and on that of ``--before``."""
+    before = session.options.before
+    tree = await asyncio.to_thread(_checked_out, session, before) if before else None
+    issue, sign, earlier = [], [], []
+    for _ in range(session.effort.rounds):
+        times = await asyncio.to_thread(_times, session, ROOT)
+        issue += times["issue_us"]
+        sign += times["sign_us"]
+        if tree is not None:
+            earlier += (await asyncio.to_thread(_times, session, tree))["issue_us"]
+    figures = [
+        compared("Issuer.issue, RS256 (beside OpenSSL's bare signature)", issue, sign, unit="µs"),
+    ]
+    if tree is not None:
+        bar = Bar(most=1 + _NOISE, of_ratio=True)
+        figures.append(compared(f"Issuer.issue, RS256 (beside {before})", issue, earlier, unit="µs", bar=bar))
+    return figures
+
+
+def _checked_out(session: Session, commit: str) -> Path:
+    """Give the Python code of a commit."""
+    tree = session.place("before")
+    archive = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", commit, "tailbone"], capture_output=True, check=True
+    )
+    subprocess.run(["tar", "-x", "-C", str(tree)], input=archive.stdout, check=True)
+    return tree
+
+
+def _times(session: Session, tree: Path) -> dict[str, list[float]]:
+    # -P: the script's own folder is no place to import from.
+    done = subprocess.run(
+        [sys.executable, "-P", str(_SCRIPT), str(_BATCHES)],
+        env=session.environment(PYTHONPATH=str(tree)),
+        cwd=tree,
+        capture_output=True,
+        check=True,
+    )
+    times: dict[str, list[float]] = msgspec.json.decode(done.stdout)
+    return times

@@ -1,0 +1,57 @@
+"""Times Issuer.issue beside a bare RSA-2048 signature: ``python signing_path.py ROUNDS``, as a JSON line.
+
+A script of its own, so that it can run on the code of another commit; it needs neither network nor library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tailbone.identity import Identity
+from tailbone.issuer import Issuer
+from tailbone.keys.ring import KeyRing
+from tailbone.keys.signing_key import SigningKey
+from tailbone.policy import Rules, TokenRequest
+
+_TOKENS = 300
+_IDENTITY = Identity(
+    node_id="nBench1CNTRL",
+    node="laptop.dev.tailnet.test",
+    user_id=123,
+    login="dev@example.com",
+    display_name="Dev",
+)
+
+
+async def main() -> None:
+    """Take turns, and print µs per token and per signature, one number a round."""
+    key = SigningKey.generate("bench-1795518230", algorithm="RS256", size=2048, created_at=1795518230)
+    ring = KeyRing(signing=key, published=(key,))
+    issuer = Issuer(Rules(issuer="tailbone", expiry_s=1200), lambda: ring)
+    bare = rsa.generate_private_key(65537, 2048)
+    pkcs1, sha256, data = padding.PKCS1v15(), hashes.SHA256(), b"x" * 400
+    times: dict[str, list[float]] = {"issue_us": [], "sign_us": []}
+    for _ in range(int(sys.argv[1])):
+        began = time.thread_time()
+        for _ in range(_TOKENS):
+            await issuer.issue(_IDENTITY, TokenRequest())
+        times["issue_us"].append(_each(began))
+        began = time.thread_time()
+        for _ in range(_TOKENS):
+            bare.sign(data, pkcs1, sha256)
+        times["sign_us"].append(_each(began))
+    print(json.dumps(times))
+
+
+def _each(began: float) -> float:
+    return (time.thread_time() - began) / _TOKENS * 1e6
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

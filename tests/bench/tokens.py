@@ -1,0 +1,111 @@
+"""What a token costs, beside the plain Go server: processor time, latency, rate; in alternating turns."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tests.bench.figure import Bar, Figure, compared
+from tests.bench.load import LoadGenerator
+from tests.bench.procfs import cpu_s, voluntary_switches
+from tests.bench.servers import GoServer, Running, TailboneServer, server_key
+
+if TYPE_CHECKING:
+    from tests.bench.session import Session
+
+_CONNECTIONS = (16, 1)
+_WARM_UP_S = 1.0
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One server under load for some seconds.
+
+    Attributes:
+        cpu_us: processor time of the server per token, all threads, in µs.
+        rate: tokens a second.
+        p50_ms: median latency.
+        p99_ms: latency.
+        switches: voluntary context switches of the server per token.
+        failures: what failed, for a note.
+    """
+
+    cpu_us: float
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    switches: float
+    failures: str
+
+
+async def measure(session: Session) -> list[Figure]:
+    """Let both servers take turns, at 16 connections and at one."""
+    effort = session.effort
+    async with AsyncExitStack() as stack:
+        load = await stack.enter_async_context(LoadGenerator(session))
+        ours = await stack.enter_async_context(
+            Running(TailboneServer(session, await server_key(session)), load)
+        )
+        theirs = await stack.enter_async_context(Running(await _other(session), load))
+        servers = [ours, theirs]
+        turns: dict[tuple[int, int], list[Turn]] = {}
+        for connections in _CONNECTIONS:
+            for server in servers:
+                await load.run(server.hostname, connections=connections, seconds=_WARM_UP_S)
+        for number in range(effort.rounds):
+            # Who goes first changes, since the second finds the machine as the first left it.
+            order = servers if number % 2 == 0 else servers[::-1]
+            for connections in _CONNECTIONS:
+                for server in order:
+                    turn = await _turn(load, server, connections, effort.turn_s)
+                    turns.setdefault((servers.index(server), connections), []).append(turn)
+    named = f"baseline: {' '.join(session.options.against)}" if session.options.against else ""
+    return [*_at(16, turns[0, 16], turns[1, 16], named), *_at(1, turns[0, 1], turns[1, 1], "")]
+
+
+async def _other(session: Session) -> GoServer | TailboneServer:
+    key = await server_key(session)
+    if session.options.against:
+        return TailboneServer(session, key, command=session.options.against)
+    return GoServer(session, key)
+
+
+async def _turn(load: LoadGenerator, server: Running, connections: int, seconds: float) -> Turn:
+    switches, cpu = voluntary_switches(server.pid), cpu_s(server.pid)
+    report = await load.run(server.hostname, connections=connections, seconds=seconds)
+    cpu, switches = cpu_s(server.pid) - cpu, voluntary_switches(server.pid) - switches
+    return Turn(
+        cpu_us=cpu / report.requests * 1e6,
+        rate=report.rate,
+        p50_ms=report.p50_ms,
+        p99_ms=report.p99_ms,
+        switches=switches / report.requests,
+        failures=report.failures,
+    )
+
+
+def _at(connections: int, ours: list[Turn], theirs: list[Turn], note: str) -> list[Figure]:
+    where = "1 connection" if connections == 1 else f"{connections} connections"
+    failures = "; ".join(filter(None, (turn.failures for turn in (*ours, *theirs))))
+    if failures:
+        note = f"FAILED: {failures}; {note}"
+    single = connections == 1
+
+    def one(name: str, member: str, unit: str, bar: Bar | None = None) -> Figure:
+        return compared(
+            f"{name}, {where}",
+            [float(getattr(turn, member)) for turn in ours],
+            [float(getattr(turn, member)) for turn in theirs],
+            unit=unit,
+            bar=bar,
+            note=note,
+        )
+
+    return [
+        one("server CPU per token", "cpu_us", "µs", None if single else Bar(most=0.45, of_ratio=True)),
+        one("median latency", "p50_ms", "ms", Bar(most=0.5, of_ratio=True) if single else None),
+        one("99 % latency", "p99_ms", "ms"),
+        one("rate", "rate", "tokens/s"),
+        one("context switches per token", "switches", ""),
+    ]

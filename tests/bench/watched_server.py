@@ -1,0 +1,83 @@
+"""``tailbone`` with a watch on its event loop: each block of 2 ms or more becomes a line of a file.
+
+The file is named by BENCH_BLOCKS. A timer of the loop fires every millisecond; that it fires late means that
+something held the loop, the GIL or the processor. The time that the loop's thread worked tells which.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import uvloop
+
+if TYPE_CHECKING:
+    import asyncio
+
+VARIABLE: Final = "BENCH_BLOCKS"
+_EVERY_S: Final = 0.001
+_REPORTED_S: Final = 0.002
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """A time in which the event loop did not get to its timer.
+
+    Attributes:
+        ended: Unix time, seconds.
+        wall_ms: how long.
+        cpu_ms: how much of it the loop's own thread worked.
+    """
+
+    ended: float
+    wall_ms: float
+    cpu_ms: float
+
+
+class Watch:
+    """The timer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: Path) -> None:
+        """Watch ``loop``, and write to ``path``."""
+        self._loop = loop
+        self._file = path.open("ab", buffering=0)
+        self._wall, self._cpu = time.perf_counter(), time.thread_time()
+
+    def beat(self) -> None:
+        """Look how late it is, and come again."""
+        late = time.perf_counter() - self._wall - _EVERY_S
+        if late >= _REPORTED_S:
+            worked = time.thread_time() - self._cpu
+            block = Block(ended=time.time(), wall_ms=late * 1000, cpu_ms=worked * 1000)
+            self._file.write(msgspec.json.encode(block) + b"\n")
+        self._wall, self._cpu = time.perf_counter(), time.thread_time()
+        self._loop.call_later(_EVERY_S, self.beat)
+
+
+def read_blocks(path: Path, began: float, ended: float) -> list[Block]:
+    """Give the blocks of a span of Unix time."""
+    decode = msgspec.json.Decoder(Block).decode
+    blocks = [decode(line) for line in path.read_bytes().splitlines()]
+    return [block for block in blocks if began <= block.ended <= ended]
+
+
+def main() -> None:
+    """Be ``tailbone``, with every new event loop watched."""
+    make = uvloop.new_event_loop
+
+    def make_watched() -> uvloop.Loop:
+        loop = make()
+        loop.call_soon(Watch(loop, Path(os.environ[VARIABLE])).beat)
+        return loop
+
+    uvloop.new_event_loop = make_watched
+
+    from tailbone.cli import main as tailbone
+
+    tailbone()
+
+
+if __name__ == "__main__":
+    main()
