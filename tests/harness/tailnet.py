@@ -127,8 +127,9 @@ class Caller:
 
     def to(self, peer: str, port: int = 80, *, local: str = "127.0.0.1:0") -> Way:
         """Open a way to a port of a peer; it is there until the caller closes."""
-        forward = self._loop.run(self.node.forward(local, f"{peer}:{port}"))
-        return Way(forward.local, peer)
+        host = f"[{peer}]" if ":" in peer else peer
+        forward = self._loop.run(self.node.forward(local, f"{host}:{port}"))
+        return Way(forward.local, host)
 
     def close(self) -> None:
         """Leave; idempotent."""
