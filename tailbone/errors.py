@@ -105,6 +105,23 @@ class ForkedError(TailnetError):
     code = "forked"
 
 
+# --- the command of `tailbone dev -- COMMAND`
+
+
+class CommandError(TailboneError):
+    """The user's command could not be run.
+
+    Attributes:
+        status: what a shell would give for it: 127 for not found, 126 for not executable.
+    """
+
+    code = "command_failed"
+
+    def __init__(self, message: str, *, status: int, detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.status = status
+
+
 # --- requests
 
 
