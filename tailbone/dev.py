@@ -10,23 +10,28 @@ import asyncio
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from contextlib import AsyncExitStack
-from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 import msgspec
 
 from tailbone.daemon import Daemon, run_on_uvloop, together
-from tailbone.errors import AddressInUseError, ConfigError
+from tailbone.errors import AddressInUseError, CommandError, ConfigError, NodeClosedError
+from tailbone.log import get_logger
+from tailbone.membership import is_loopback
 from tailbone.signals import Stop, stop_on_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from tailbone.config import Config
+    from tailbone.log import Logger
     from tailbone.tsnet.devnet import Devnet
     from tailbone.tsnet.node import Node
 
@@ -36,6 +41,12 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _SERVER_IDENTITY = "tag:tailbone"
 _GRACE_S = 1.0
 _JOIN_S = 20.0
+_READY_S = 10.0
+_READY_PAUSE_S = 0.005
+# Ctrl-C ends everything within 2 s: what a command does not use of that is left for the rest.
+_COMMAND_END_S = 0.8
+_COMMAND_TERMINATE_S = 0.3
+_IGNORE_ENDPOINTS = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
 _LOGIN = re.compile(r"[^@\s/:]+@[^@\s/:]+")
 _TAG = re.compile(r"tag:[a-z][a-z0-9-]*")
 
@@ -116,7 +127,7 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
     host = host.strip("[]")
     if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"flag {flag}: {text!r} is not HOST:PORT; allowed: 127.0.0.1:0 to 127.0.0.1:65535")
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise ConfigError(
             f"flag {flag}: {host!r} is no loopback address; allowed: {', '.join(LOOPBACK_NAMES)}"
         )
@@ -136,28 +147,69 @@ def check_identity(text: str) -> str:
     return text
 
 
-def check_bucket(bucket: str, environ: Any = os.environ) -> str:
-    """Give back the name of an S3 bucket on this machine.
+def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str:
+    """Give the name of the S3 bucket on this machine that dev may use; empty where none is asked for.
 
     Raises:
-        ConfigError: ``AWS_ENDPOINT_URL`` does not lead to a loopback address: the bucket may be a real one.
+        ConfigError: it is no name, or AWS' variables do not all lead to this machine: the bucket may be a
+            real one.
     """
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
+    bucket, origin = config.keys.bucket, config.origin("keys.bucket")
+    if not bucket:
+        return ""
     if "://" in bucket:
-        raise ConfigError(f"flag --bucket: {bucket!r} is no bucket name; without the flag, a folder is used")
-    if not _is_loopback(urlsplit(endpoint).hostname or ""):
         raise ConfigError(
-            "flag --bucket: dev only uses a bucket on this machine; "
-            "AWS_ENDPOINT_URL must lead to a loopback address, such as http://127.0.0.1:7070"
+            f"keys.bucket ({origin}): {bucket!r} is no bucket's name; without one, a folder is used"
+        )
+    endpoints = {name: environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")}
+    for name, url in endpoints.items():
+        if (url or name == "AWS_ENDPOINT_URL") and not is_loopback(urlsplit(url).hostname or ""):
+            raise ConfigError(
+                f"keys.bucket ({origin}): dev only uses a bucket on this machine; "
+                f"{name} must lead to a loopback address, such as http://127.0.0.1:7070"
+            )
+    if environ.get(_IGNORE_ENDPOINTS, "").lower() not in ("", "false"):
+        raise ConfigError(
+            f"variable {_IGNORE_ENDPOINTS}: it makes AWS_ENDPOINT_URL count for nothing; unset it"
         )
     return bucket
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+def check_command(command: Sequence[str]) -> None:
+    """Find out before anything starts that a command cannot be run.
+
+    Raises:
+        CommandError: there is no such command, or it may not be run.
+    """
+    if command and shutil.which(command[0]) is None:
+        found = shutil.which(command[0], mode=os.F_OK)
+        raise _cannot_run(
+            command[0], "it may not be executed" if found else "it was not found", 126 if found else 127
+        )
+
+
+def _cannot_run(name: str, why: str, status: int) -> CommandError:
+    return CommandError(f"the command {name!r} cannot be run: {why}", status=status)
+
+
+class Hushed:
+    """A log that is quiet until everything is ready: warnings and errors only.
+
+    Somebody who tries tailbone wants to read the table, and then a line for each token.
+    """
+
+    def __init__(self, log: Logger, *, hushed: bool) -> None:
+        """Wrap ``log``; quiet until ``hushed`` is made false."""
+        self._log = log
+        self.hushed = hushed
+
+    def info(self, event: str, **fields: Any) -> None:
+        """What happens in normal life."""
+        if not self.hushed:
+            self._log.info(event, **fields)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
 
 
 class Dev:
@@ -171,6 +223,9 @@ class Dev:
         self._config = config
         self._settings = settings
         self._stack = AsyncExitStack()
+        self._daemon: Daemon | None = None
+        # Who asks for a level wants to see it all.
+        self._log = Hushed(get_logger(), hushed=not config.is_set("log.level"))
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -194,10 +249,30 @@ class Dev:
         await devnet.set_grants([_grant(self._config.admin.capability)])
         keys = {identity: await devnet.add_key(identity) for identity in settings.identities}
         config = await self._server_config(devnet, folder)
-        daemon = await self._stack.enter_async_context(Daemon(config, isolated=True, grace_s=_GRACE_S))
+        self._daemon = daemon = await self._stack.enter_async_context(
+            Daemon(config, isolated=True, log=cast("Logger", self._log), grace_s=_GRACE_S)
+        )
         callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
         _, nodes = await together(daemon.start(), _all(callers))
-        return await self._open_ports(devnet, config, nodes, keys)
+        facts = await self._open_ports(devnet, config, nodes, keys)
+        await self._until_ready(daemon)
+        self._log.hushed = False
+        return facts
+
+    async def failure(self) -> BaseException | None:
+        """Wait until the server's background work ends, which it does only by a failure, and give that."""
+        if self._daemon is None:
+            raise NodeClosedError("not started")
+        return await self._daemon.failure()
+
+    async def _until_ready(self, daemon: Daemon) -> None:
+        """Wait for the first key to sign; what goes on without is a store that is away, which is logged."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _READY_S
+        while daemon.reasons() and loop.time() < end:  # noqa: ASYNC110  nothing tells when a key signs
+            await asyncio.sleep(_READY_PAUSE_S)
+        if reasons := daemon.reasons():
+            self._log.warn("no token can be issued yet", reasons=reasons)
 
     def _check_ports(self) -> None:
         """Find a port that is taken, or asked for twice, before anything starts."""
@@ -227,13 +302,20 @@ class Dev:
                     ) from None
 
     def _folder(self) -> Path:
-        if self._settings.state_dir is not None:
-            folder = self._settings.state_dir
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        else:
+        """The folder of everything that is kept on disk.
+
+        Raises:
+            ConfigError: the one that was asked for cannot be used.
+        """
+        folder = self._settings.state_dir
+        if folder is None:
             folder = Path(tempfile.mkdtemp(prefix="tailbone-dev-"))
             self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        (folder / "tailnet").mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / "tailnet").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"flag --state-dir: {folder} cannot be used: {error.strerror}") from None
         return folder.resolve()
 
     async def _server_config(self, devnet: Devnet, folder: Path) -> Config:
@@ -250,16 +332,21 @@ class Dev:
             loopback="on",
             ephemeral=False,
         )
-        hosts = (*config.server.allowed_hosts, *LOOPBACK_NAMES, self._settings.listen.host)
+        listens = (self._settings.listen, self._settings.jwks_listen, self._settings.admin_listen)
+        hosts = (*config.server.allowed_hosts, *LOOPBACK_NAMES, *(endpoint.host for endpoint in listens))
+        admin = replace(config.admin, binding="auto")
+        if not config.is_set("admin.access"):
+            # Every node here has every role (see _grant): no need for the warning that acl comes with.
+            admin = replace(admin, access="grant")
         return replace(
             config,
-            components=("issuer", "admin"),
             keys=replace(
                 config.keys,
                 dir=str(folder / "keys"),
                 bucket=self._settings.bucket or (folder / "bucket").as_uri(),
             ),
-            server=replace(config.server, tailscale=tailscale, allowed_hosts=hosts),
+            server=replace(config.server, binding="auto", tailscale=tailscale, allowed_hosts=hosts),
+            admin=admin,
         )
 
     async def _caller(self, devnet: Devnet, folder: Path, identity: str, key: str) -> Node:
@@ -321,12 +408,24 @@ def run(
 
     Returns:
         The exit code: that of ``command`` where one was given.
+
+    Raises:
+        CommandError: the command cannot be run.
+        TailboneError: it could not start.
     """
-    return run_on_uvloop(_run(config, settings, on_ready, command))
+    check_command(command)
+    environment = dict(os.environ)
+    # A profile may say so, too; the variable wins over it.
+    os.environ[_IGNORE_ENDPOINTS] = "false"
+    return run_on_uvloop(_run(config, settings, on_ready, command, environment))
 
 
 async def _run(
-    config: Config, settings: DevSettings, on_ready: Callable[[DevFacts], None], command: Sequence[str]
+    config: Config,
+    settings: DevSettings,
+    on_ready: Callable[[DevFacts], None],
+    command: Sequence[str],
+    environment: Mapping[str, str],
 ) -> int:
     with stop_on_signals() as stop:
         async with Dev(config, settings) as dev:
@@ -335,20 +434,51 @@ async def _run(
                 return 0
             on_ready(facts)
             if command:
-                return await _run_command(command, facts, stop)
-            await stop.asked.wait()
-            return 0
+                return await _run_command(command, {**environment, **facts.environment()}, stop)
+            failure = await stop.unless(dev.failure())
+            if failure is None:
+                return 0
+            get_logger().error("background work failed: stopping", exc_info=failure)
+            return 1
 
 
-async def _run_command(command: Sequence[str], facts: DevFacts, stop: Stop) -> int:
-    """Run the user's command beside the tailnet, and give its status as a shell would."""
+async def _run_command(command: Sequence[str], environment: Mapping[str, str], stop: Stop) -> int:
+    """Run the user's command beside the tailnet, and give its status as a shell would.
+
+    Not by asyncio: uvloop forks, on which gRPC remarks and for which Go's runtime is not made;
+    ``subprocess`` does not (it uses vfork).
+    """
     try:
-        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **facts.environment()})
+        process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220, S603  what the user asked for
     except OSError as error:
-        raise ConfigError(f"the command {command[0]!r} cannot be run: {error.strerror}") from None
-    status = await stop.unless(process.wait())
-    if status is None:
-        # A terminal's Ctrl-C went to the command as well; a SIGTERM came to us alone.
-        process.terminate()
-        status = await process.wait()
+        raise _cannot_run(command[0], error.strerror or "unknown error", 126) from None
+    stop.before_exit = process.kill
+    ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
+    try:
+        if await stop.unless(_outcome(ended)) is None:
+            await _end_command(process, ended, stop.signal)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        status = await ended
     return status if status >= 0 else 128 - status
+
+
+async def _outcome(ended: asyncio.Future[int]) -> bool:
+    await asyncio.wait([ended])
+    return True
+
+
+async def _end_command(
+    process: subprocess.Popen[bytes], ended: asyncio.Future[int], number: signal.Signals | None
+) -> None:
+    """Let a command end by itself, and make it end when it does not."""
+    from_terminal = number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()
+    if number is not None and not from_terminal:
+        # A terminal's Ctrl-C went to the command as well; any other signal came to us alone.
+        process.send_signal(number)
+    for patience_s, insist in ((_COMMAND_END_S, process.terminate), (_COMMAND_TERMINATE_S, process.kill)):
+        done, _ = await asyncio.wait([ended], timeout=patience_s)
+        if done:
+            return
+        insist()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first one asks for an orderly end, the second one ends the process at once."""
+"""Signals: the first one asks for an orderly end, the second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
 _T = TypeVar("_T")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
@@ -20,13 +20,21 @@ class Stop:
 
     Attributes:
         asked: set by the first signal.
+        signal: which one that was; None before.
+        before_exit: called when a second one ends the process at once; must not block.
     """
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self.signal: signal.Signals | None = None
+        self.before_exit: Callable[[], object] = bool
 
-    def ask(self) -> None:
-        """Ask for the end, as a signal would."""
+    def received(self, number: int) -> None:
+        """Take a signal."""
+        if self.signal is not None:
+            self.before_exit()
+            os._exit(128 + number)
+        self.signal = signal.Signals(number)
         self.asked.set()
 
     async def unless(self, work: Coroutine[object, object, _T]) -> _T | None:
@@ -49,18 +57,15 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Handle both signals on the running loop; what handled them before is restored at the end."""
+    """Handle SIGINT, SIGTERM and SIGHUP on the running loop; what handled them before comes back at the end."""
     loop = asyncio.get_running_loop()
     stop = Stop()
-
-    def received(number: int) -> None:
-        if stop.asked.is_set():
-            os._exit(128 + number)
-        stop.ask()
-
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, received, number)
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        # As nohup leaves it: to go on when the terminal closes is its purpose.
+        del before[signal.SIGHUP]
+    for number in before:
+        loop.add_signal_handler(number, stop.received, number)
     try:
         yield stop
     finally:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from tailbone.cli.options import Command, Invocation, end, pass_invocation
+from tailbone.errors import CommandError
 
 if TYPE_CHECKING:
     from tailbone.dev import DevFacts
@@ -54,7 +55,8 @@ def dev(
     """Run it all on this machine, with a private tailnet: to try, and for tests.
 
     No account, no root, no internet. With `-- COMMAND`, runs COMMAND with TAILBONE_ISSUE_URL,
-    TAILBONE_JWKS_URL and TAILBONE_ADMIN set, and exits with its status. Logs go to standard error.
+    TAILBONE_JWKS_URL, TAILBONE_ADMIN, TB_ADMIN_CLIENT_HOST and TB_ADMIN_CLIENT_PORT set, and exits with its
+    status; standard output is then COMMAND's. Logs go to standard error.
     """
     config = invocation.load(isolated=True)
     from tailbone import dev as dev_mode
@@ -73,16 +75,28 @@ def dev(
             admin_listen or ("127.0.0.1:0" if free else "127.0.0.1:50051"), "--admin-listen"
         ),
         state_dir=state_dir,
-        bucket=dev_mode.check_bucket(config.keys.bucket) if config.keys.bucket else "",
+        bucket=dev_mode.check_bucket(config),
     )
-    show = _show_json if invocation.output() != "text" else _show_text
-    end(dev_mode.run(config, settings, on_ready=show, command=command))
+
+    def show(facts: DevFacts) -> None:
+        if config.output == "text":
+            _show_text(facts, sys.stderr if command else sys.stdout)
+        else:
+            _show_for_programs(facts, config.output)
+
+    try:
+        end(dev_mode.run(config, settings, on_ready=show, command=command))
+    except CommandError as error:
+        invocation.report(error)
+        end(error.status)
 
 
-def _show_json(facts: DevFacts) -> None:
+def _show_for_programs(facts: DevFacts, form: str) -> None:
     import msgspec
 
-    click.echo(msgspec.json.encode(facts).decode())
+    from tailbone.cli.output import render
+
+    click.echo(render(msgspec.to_builtins(facts), form))
 
 
 def _rows(facts: DevFacts) -> list[tuple[str, str, str]]:
@@ -95,22 +109,25 @@ def _rows(facts: DevFacts) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _show_text(facts: DevFacts) -> None:
-    """A table on a terminal, plain columns in a pipe."""
+def _show_text(facts: DevFacts, stream: TextIO) -> None:
+    """A table on a terminal, plain columns elsewhere."""
     rows = _rows(facts)
-    if sys.stdout.isatty():
+    if stream.isatty():
         from rich.console import Console
         from rich.table import Table
 
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(style="bold cyan", no_wrap=True)
-        table.add_column(overflow="fold")
-        table.add_column(style="dim")
+        table.add_column(no_wrap=True)
+        table.add_column(style="dim", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        Console().print(table)
+        console = Console(file=stream)
+        # As wide as it is: what a narrow terminal wraps can still be copied, what rich wraps or cuts cannot.
+        console.width = max(console.width, console.measure(table).maximum)
+        console.print(table)
     else:
-        width = max(len(what) for _, what, _ in rows[1:-2])
+        width = max(len(what) for _, what, note in rows if note)
         for name, what, note in rows:
-            click.echo(f"{name:<11} {what:<{width}}  {note}".rstrip())
-    sys.stdout.flush()
+            print(f"{name:<11} {what:<{width}}  {note}".rstrip(), file=stream)
+    stream.flush()
