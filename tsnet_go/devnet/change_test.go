@@ -123,6 +123,17 @@ func TestSharedKey(t *testing.T) {
 	}
 }
 
+// A new display name of a user is seen at once.
+func TestDisplayNameChanges(t *testing.T) {
+	d, server, client := pair(t, Config{})
+	addKey(t, d, "dev@example.com", map[string]any{"display_name": "Renamed"})
+	v4, _ := client.TailscaleIPs()
+	eventually(t, "the server sees the new display name", func() bool {
+		who, err := server.whois(t, v4)
+		return err == nil && who.UserProfile.DisplayName == "Renamed"
+	})
+}
+
 // Capabilities of a grant reach whois at once, and leave it at once.
 func TestGrantCapabilitiesLive(t *testing.T) {
 	const admin = "tailbone.dev/cap/admin"

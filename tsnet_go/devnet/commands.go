@@ -16,8 +16,28 @@ import (
 // maxCommand bounds a command; grants are the only long ones.
 const maxCommand = 1 << 20
 
-// commands are what Do knows. Each decodes its own arguments strictly: a
-// misspelt field must not pass as its default.
+// commands are what Do knows, with their arguments beside "op" and results:
+//
+//	add_key         identity (a login or a tag), login, display_name, tags,
+//	                reusable (true), ephemeral, expires_in_s, needs_approval,
+//	                shared                        {"key": "tskey-auth-…"}
+//	refuse_key      key                           {}
+//	set_grants      grants [{src, dst, ip, app}]  {}
+//	nodes                                         {"nodes": [NodeInfo]}
+//	expire_node     node (stable id, name, addr)  {}
+//	remove_node     node                          {}
+//	approve_node    node                          {}
+//	share_node      node, shared                  {}
+//	logins                                        {"urls": [login URL]}
+//	complete_login  url, identity, login,
+//	                display_name, tags            {}
+//	pause_control, resume_control                 {}
+//	pause_derp, resume_derp                       {}
+//	drop_control, drop_derp                       {"closed": connections}
+//	info                                          Info
+//
+// Each decodes its arguments strictly: a misspelt field must not pass as its
+// default.
 var commands = map[string]func(d *Devnet, args []byte) (any, error){
 	"add_key":        command((*Devnet).addKey),
 	"refuse_key":     command((*Devnet).refuseKey),
@@ -48,11 +68,10 @@ func (d *Devnet) Do(cmd []byte) (result []byte, err error) {
 			result, err = nil, fail(CodeInternal, op, "internal error")
 		}
 	}()
-	select {
-	case <-d.stopping:
+	if !d.inflight.begin() {
 		return nil, fail(CodeClosed, op, "the devnet was stopped")
-	default:
 	}
+	defer d.inflight.end()
 	var head struct {
 		Op string `json:"op"`
 	}
@@ -161,13 +180,13 @@ func (d *Devnet) addKey(a addKeyArgs) (any, error) {
 	full := len(d.reg.keys) >= maxAuthKeys
 	if !full {
 		d.reg.keys[hashAuthKey(secret)] = k
-		d.reg.ensureUser(id)
+		d.reg.ensureUser(id) // its display name may be a new one
 	}
 	d.mu.Unlock()
 	if full {
 		return nil, errors.New("this devnet has issued as many auth keys as it can hold")
 	}
-	return map[string]string{"key": secret}, d.save()
+	return map[string]string{"key": secret}, d.commit()
 }
 
 type keyArgs struct {

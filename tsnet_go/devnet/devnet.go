@@ -89,14 +89,13 @@ type Devnet struct {
 	saveMu sync.Mutex    // held while the state is written
 	dirty  chan struct{} // one buffered token: the state is to be written
 
-	serving    context.Context // of every request; ends with Stop
-	stopServe  context.CancelFunc
-	stopping   chan struct{}
-	stopOnce   sync.Once
-	stopped    chan struct{}
-	stopErr    error
-	handlers   sync.WaitGroup
-	goroutines sync.WaitGroup
+	serving   context.Context // of every request; ends with Stop
+	stopServe context.CancelFunc
+	stopping  chan struct{}
+	stopOnce  sync.Once
+	stopped   chan struct{}
+	stopErr   error
+	inflight  *inflight
 }
 
 var errStopped = errors.New("the devnet is stopping")
@@ -161,6 +160,7 @@ func newDevnet(cfg Config) (*Devnet, error) {
 		limits:      cfg.limits,
 		controlGate: newGate(),
 		derpGate:    newGate(),
+		inflight:    newInflight(),
 		dirty:       make(chan struct{}, 1),
 		stopping:    make(chan struct{}),
 		stopped:     make(chan struct{}),
@@ -313,6 +313,7 @@ func (d *Devnet) Stop(ctx context.Context) error {
 		close(d.stopping)
 		go func() {
 			defer close(d.stopped)
+			defer d.logPanic("stop")
 			d.stopErr = d.shutdown()
 		}()
 	})
@@ -335,8 +336,7 @@ func (d *Devnet) shutdown() error {
 	d.relay.Close()
 	d.stun.Close()
 	d.derp.Close()
-	d.handlers.Wait()
-	d.goroutines.Wait()
+	d.inflight.closeAndWait()
 	err := d.save()
 	d.release()
 	return err

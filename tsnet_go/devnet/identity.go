@@ -17,7 +17,7 @@ import (
 // user's node, or a tagged node that belongs to nobody. Exactly one is set.
 type identity struct {
 	Login       string   `json:"login,omitempty"`
-	DisplayName string   `json:"display_name,omitempty"`
+	DisplayName string   `json:"display_name,omitempty"` // "" leaves the user's as it is
 	Tags        []string `json:"tags,omitempty"`
 }
 
@@ -63,9 +63,6 @@ func newIdentity(short, login, displayName string, tags []string) (identity, err
 	}
 	id.Login = login
 	id.DisplayName = displayName
-	if id.DisplayName == "" {
-		id.DisplayName = displayNameOf(login)
-	}
 	if len(id.DisplayName) > maxNameBytes || !utf8.ValidString(id.DisplayName) {
 		return id, fmt.Errorf("display_name is longer than %d bytes or not UTF-8", maxNameBytes)
 	}

@@ -131,7 +131,7 @@ type sent struct {
 	first    bool
 	self     []byte
 	peers    map[tailcfg.NodeID][]byte
-	profiles map[tailcfg.UserID]bool
+	profiles map[tailcfg.UserID]string // display names
 	filter   []byte
 	derp     *tailcfg.DERPMap
 }
@@ -140,7 +140,7 @@ func newSent() *sent {
 	return &sent{
 		first:    true,
 		peers:    map[tailcfg.NodeID][]byte{},
-		profiles: map[tailcfg.UserID]bool{},
+		profiles: map[tailcfg.UserID]string{},
 	}
 }
 
@@ -166,8 +166,8 @@ func (s *sent) delta(nm *netmap, now time.Time) (*tailcfg.MapResponse, error) {
 		s.derp, resp.DERPMap, changed = nm.derp, nm.derp, true
 	}
 	for _, p := range nm.profiles {
-		if !s.profiles[p.ID] { // profiles never change
-			s.profiles[p.ID] = true
+		if s.profiles[p.ID] != p.DisplayName { // nothing else of a profile changes
+			s.profiles[p.ID] = p.DisplayName
 			resp.UserProfiles = append(resp.UserProfiles, p)
 			changed = true
 		}

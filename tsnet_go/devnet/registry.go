@@ -1,6 +1,7 @@
 package devnet
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -34,17 +35,22 @@ func newRegistry(domain string) *registry {
 	}
 }
 
-// ensureUser makes the user of id known. The first display name stays, as a
-// login's does in the real service.
+// ensureUser makes the user of id known, and gives it the display name of id if
+// that has one.
 func (r *registry) ensureUser(id identity) {
 	login, display := id.Login, id.DisplayName
 	if id.tagged() {
 		login, display = taggedDevicesLogin, "Tagged Devices"
 	}
 	uid := userIDOf(login)
-	if _, ok := r.users[uid]; !ok {
-		r.users[uid] = tailcfg.UserProfile{ID: uid, LoginName: login, DisplayName: display}
+	u, known := r.users[uid]
+	switch {
+	case !known:
+		u = tailcfg.UserProfile{ID: uid, LoginName: login, DisplayName: cmp.Or(display, displayNameOf(login))}
+	case display != "":
+		u.DisplayName = display
 	}
+	r.users[uid] = u
 }
 
 func (r *registry) nodeByKey(k key.NodePublic) *node {

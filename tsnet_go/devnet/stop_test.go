@@ -54,14 +54,16 @@ func TestStopTwice(t *testing.T) {
 // A context that has ended bounds Stop, which goes on and can be asked again.
 func TestStopIsBounded(t *testing.T) {
 	d := startDevnet(t, Config{})
-	d.handlers.Add(1) // a request that does not end
+	if !d.inflight.begin() { // a request that does not end
+		t.Fatal("stopped before Stop")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	var e *Error
 	if err := d.Stop(ctx); !errors.As(err, &e) || e.Code != CodeTimeout {
 		t.Errorf("stop: %v, want %v", err, CodeTimeout)
 	}
-	d.handlers.Done()
+	d.inflight.end()
 	stopDevnet(t, d)
 }
 
