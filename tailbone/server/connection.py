@@ -64,7 +64,6 @@ class Exchange(Http):
             while self.keep_alive:
                 head = await self._request()
                 self.stage = Stage.HANDLER
-                connection.deadline = _NEVER
                 response = await connection.endpoints.answer(head, connection.peername)
                 self.keep_alive = head.keep_alive and not connection.draining
                 await self._respond(head, response)
@@ -262,7 +261,7 @@ class Connection(HttpProtocol):
         """Do nothing: Sanic's limits begin anew with each byte, which a slow client can go on sending."""
 
     def expire(self) -> None:
-        """End what has lasted past its deadline."""
+        """End what has lasted past its deadline; the making of an answer has none."""
         stage = self._http.stage
         if self._lingering or stage is Stage.RESPONSE:
             self.deadline = _NEVER

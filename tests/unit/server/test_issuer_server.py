@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from sanic import Sanic
 
 from tailbone.server.issuer_server import IDLE_GRACE_S
 
@@ -28,6 +29,16 @@ async def test_two_servers_in_one_process(
         assert (await first.ask(ISSUE)).status == (await second.ask(ISSUE)).status == 200
     async with start(world) as third:
         assert (await third.ask(ISSUE)).status == 200
+
+
+async def test_a_closed_server_is_forgotten(
+    start: Callable[[World], AbstractAsyncContextManager[Running]], world: World
+) -> None:
+    """Sanic keeps a table of all apps: servers that come and go leave nothing in it."""
+    before = dict(Sanic._app_registry)
+    async with start(world):
+        assert len(Sanic._app_registry) == len(before) + 1
+    assert Sanic._app_registry == before
 
 
 async def test_a_closed_server_accepts_nothing(running: Running) -> None:
@@ -61,6 +72,17 @@ async def test_a_request_that_has_begun_may_end(running: Running) -> None:
     await running.until(lambda: running.server.draining)
     await asyncio.sleep(2 * IDLE_GRACE_S)
     answer = await client.ask(ISSUE[10:])
+    assert (answer.status, answer.fields["Connection"]) == (200, "close")
+    await closing
+
+
+async def test_a_request_on_its_way_is_still_answered(running: Running) -> None:
+    """Its client had not heard of the close when it sent it on an idle connection."""
+    client = await running.connect()
+    await client.ask(GET)
+    closing = asyncio.create_task(running.server.close(30.0))
+    await running.until(lambda: running.server.draining)
+    answer = await client.ask(ISSUE)
     assert (answer.status, answer.fields["Connection"]) == (200, "close")
     await closing
 
