@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from tailbone.bindings import bindings
 from tailbone.errors import ConfigError, TailboneError
 from tailbone.log import get_logger
-from tailbone.signals import stop_on_signals
+from tailbone.signals import interrupt_ends, stop_on_signals
 from tailbone.stores import store_of
 from tailbone.version import commit, version
 
@@ -34,7 +34,7 @@ _B = TypeVar("_B")
 
 _GRACE_S = 5.0
 _FLUSH_PART = 0.2
-"""Which part of the grace the last answers get for their way through the tailnet, after the servers' close."""
+"""Which part of the grace the last answers get for their way through the tailnet, once the servers closed."""
 
 _BACKLOG = 4096
 _LONGEST_SOCKET_PATH = 100
@@ -50,7 +50,8 @@ def run(config: Config) -> int:
     Raises:
         TailboneError: it could not start.
     """
-    return run_on_uvloop(_serve(config))
+    with interrupt_ends():
+        return run_on_uvloop(_serve(config))
 
 
 def housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:

@@ -25,7 +25,7 @@ from tailbone.daemon import Daemon, run_on_uvloop, together
 from tailbone.errors import AddressInUseError, CommandError, ConfigError, NodeClosedError
 from tailbone.log import get_logger
 from tailbone.membership import is_loopback
-from tailbone.signals import Stop, stop_on_signals
+from tailbone.signals import Stop, interrupt_ends, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -417,7 +417,8 @@ def run(
     environment = dict(os.environ)
     # A profile may say so, too; the variable wins over it.
     os.environ[_IGNORE_ENDPOINTS] = "false"
-    return run_on_uvloop(_run(config, settings, on_ready, command, environment))
+    with interrupt_ends():
+        return run_on_uvloop(_run(config, settings, on_ready, command, environment))
 
 
 async def _run(

@@ -57,7 +57,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Handle SIGINT, SIGTERM and SIGHUP on the running loop; what handled them before comes back at the end."""
+    """Handle SIGINT, SIGTERM and SIGHUP on the running loop; at the end, restore what did before."""
     loop = asyncio.get_running_loop()
     stop = Stop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -72,3 +72,18 @@ def stop_on_signals() -> Iterator[Stop]:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+@contextmanager
+def interrupt_ends() -> Iterator[None]:
+    """Let SIGINT end the process without a traceback wherever nothing handles it yet, or any more.
+
+    Python's own handler raises KeyboardInterrupt in the middle of whatever runs, such as an import.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -88,12 +88,18 @@ def server(tailnet: Tailnet, start: Callable[..., Program], tmp_path: Path) -> C
 
 
 @pytest.fixture(scope="module")
+def shared_start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Program]]:
+    """As ``start``, for programs that all tests of a module use."""
+    folder = tmp_path_factory.mktemp("programs")
+    with ExitStack() as stack:
+        yield _starter(stack, clean_environment(folder), folder)
+
+
+@pytest.fixture(scope="module")
 def shared_server(
-    tailnet: Tailnet, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Server]]:
+    tailnet: Tailnet, shared_start: Callable[..., Program], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Server]:
     """As ``server``, for servers that all tests of a module use."""
     from harness.servers import start_server
 
-    folder = tmp_path_factory.mktemp("servers")
-    with ExitStack() as stack:
-        yield partial(start_server, tailnet, _starter(stack, clean_environment(folder), folder), folder)
+    return partial(start_server, tailnet, shared_start, tmp_path_factory.mktemp("servers"))

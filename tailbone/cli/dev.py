@@ -14,6 +14,8 @@ from tailbone.errors import CommandError
 if TYPE_CHECKING:
     from tailbone.dev import DevFacts
 
+_URL_WIDTH = len("http://127.0.0.1:65535/issue")
+
 
 @click.command(cls=Command, settings="dev")
 @click.option(
@@ -127,7 +129,7 @@ def _show_text(facts: DevFacts, stream: TextIO) -> None:
         console.width = max(console.width, console.measure(table).maximum)
         console.print(table)
     else:
-        width = max(len(what) for _, what, note in rows if note)
+        width = max(_URL_WIDTH, *(len(what) for _, what, note in rows if note))
         for name, what, note in rows:
             print(f"{name:<11} {what:<{width}}  {note}".rstrip(), file=stream)
     stream.flush()

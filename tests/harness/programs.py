@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TAILBONE = (sys.executable, "-m", "tailbone")
 
+_PATIENCE_S = 8.0
 _OURS = ("TB_", "TS_", "TSNET_", "AWS_", "TAILBONE_")
 
 
@@ -42,6 +43,7 @@ class Program:
         env: Mapping[str, str],
         cwd: Path | None = None,
         new_session: bool = False,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self.out: list[str] = []
         self.err: list[str] = []
@@ -52,7 +54,7 @@ class Program:
             self.command,
             env=dict(env),
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=new_session,
@@ -142,10 +144,14 @@ class Program:
         return self.wait(timeout_s)
 
     def end(self) -> None:
-        """Make sure that it runs no more."""
+        """Make sure that it runs no more; in order, so that it can tidy up after itself."""
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            self.process.terminate()
+            try:
+                self.process.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         self._drain()
 
 
