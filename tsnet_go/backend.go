@@ -7,7 +7,6 @@ import (
 	"tailscale.com/control/controlclient"
 	"tailscale.com/ipn"
 	"tailscale.com/ipn/ipnext"
-	"tailscale.com/ipn/ipnstate"
 	"tailscale.com/tailcfg"
 	"tailscale.com/tsd"
 	"tailscale.com/tsnet"
@@ -22,8 +21,6 @@ type localBackend interface {
 	WhoIs(proto string, addr netip.AddrPort) (tailcfg.NodeView, tailcfg.UserProfile, bool)
 	PeerCaps(src netip.Addr) tailcfg.PeerCapMap
 	PeerCapsForIP(src, dst netip.Addr) tailcfg.PeerCapMap
-	State() ipn.State
-	StatusWithoutPeers() *ipnstate.Status
 }
 
 const extensionName = "tailbone"
@@ -54,6 +51,7 @@ type extension struct {
 	mu      sync.Mutex
 	host    ipnext.Host
 	control controlclient.Client
+	state   ipn.State
 	onState func(ipn.State)
 }
 
@@ -65,10 +63,10 @@ func (e *extension) Init(host ipnext.Host) error {
 	e.host = host
 	host.Hooks().BackendStateChange.Add(func(state ipn.State) {
 		e.mu.Lock()
-		onState := e.onState
-		e.mu.Unlock()
-		if onState != nil {
-			onState(state)
+		defer e.mu.Unlock()
+		e.state = state
+		if e.onState != nil {
+			e.onState(state)
 		}
 	})
 	host.Hooks().NewControlClient.Add(func(c controlclient.Client, _ ipn.LoginProfileView) func() {
@@ -91,44 +89,54 @@ func (e *extension) Shutdown() error {
 	return nil
 }
 
-// follow calls f on every change of the backend's state, with locks held: f must
-// return at once.
+// follow calls f with the backend's state, and on every change of it, in order and
+// with locks held: f must return at once, and must not panic.
 func (e *extension) follow(f func(ipn.State)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.onState = f
+	f(e.state)
 }
 
 // retryLogin makes the control client try now, instead of when its own backoff
-// (up to 30 s) is over.
-func (e *extension) retryLogin() {
+// (up to 30 s) is over. The flag is asked for with every attempt: one without it
+// would make an ephemeral node a lasting one.
+func (e *extension) retryLogin(ephemeral bool) {
 	e.mu.Lock()
 	control := e.control
 	e.mu.Unlock()
-	if control != nil {
-		control.Login(controlclient.LoginDefault)
+	if control == nil {
+		return
+	}
+	flags := controlclient.LoginDefault
+	if ephemeral {
+		flags = controlclient.LoginEphemeral
+	}
+	control.Login(flags)
+}
+
+// eachPeer calls f with every peer of the current netmap.
+func (e *extension) eachPeer(f func(tailcfg.NodeView)) {
+	if host := e.hostNow(); host != nil {
+		host.NodeBackend().AppendMatchingPeers(nil, func(node tailcfg.NodeView) bool {
+			f(node)
+			return false
+		})
 	}
 }
 
-// peers finds the peers of the current netmap that fit.
-func (e *extension) peers(fits func(tailcfg.NodeView) bool) []tailcfg.NodeView {
-	e.mu.Lock()
-	host := e.host
-	e.mu.Unlock()
-	if host == nil {
-		return nil
-	}
-	return host.NodeBackend().AppendMatchingPeers(nil, fits)
-}
-
+// self is the node itself; invalid without a netmap.
 func (e *extension) self() tailcfg.NodeView {
-	e.mu.Lock()
-	host := e.host
-	e.mu.Unlock()
-	if host == nil {
-		return tailcfg.NodeView{}
+	if host := e.hostNow(); host != nil {
+		return host.NodeBackend().Self()
 	}
-	return host.NodeBackend().Self()
+	return tailcfg.NodeView{}
+}
+
+func (e *extension) hostNow() ipnext.Host {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.host
 }
 
 // backendOf finds the extension that tailscale made for srv, after srv's start.

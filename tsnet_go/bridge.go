@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,31 +31,9 @@ const (
 	dialRetryMost  = 50 * time.Millisecond
 	dialRetryFor   = 2 * time.Second
 
-	// How long a connection may be between the decision to take it and its handler.
-	// tsnet calls the handler right away, unless the endpoint could not be made; then never.
-	pendingFor = 2 * time.Second
+	// A server that is away is told of once in this time, not for every connection.
+	complainEvery = 5 * time.Second
 )
-
-// processTag makes the peer names of this process unguessable and unlike those of
-// any other process in the same network namespace, where abstract names are shared.
-var processTag = func() string {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails: it ends the process first
-	return hex.EncodeToString(b[:])
-}()
-
-// peerPrefix is how every peer name of this process begins, after the NUL (or @)
-// that marks an abstract address. It stays the secret of this process's two halves.
-var peerPrefix = "tailnet/" + processTag + "/"
-
-var connectionNumber atomic.Uint64 // never reused: a name in use cannot be bound twice
-
-// peerName is the abstract Unix address that tells the Python server who is
-// behind a connection. tailbone/tsnet/peername.py reads it.
-func peerName(listener string, source netip.AddrPort) string {
-	n := connectionNumber.Add(1)
-	return "@" + peerPrefix + listener + "/" + source.String() + "/" + strconv.FormatUint(n, 36)
-}
 
 var listenerNames = regexp.MustCompile(`^[a-z0-9-]{1,12}$`)
 
@@ -65,12 +42,16 @@ type Listener struct {
 	node   *Node
 	config ListenConfig
 	only   []netip.Addr // empty: every address of the node
-	remove func()       // takes the handler out of tsnet
+	conns  connections
 
-	mu      sync.Mutex
-	closed  bool
-	pending map[netip.AddrPort]time.Time
-	conns   connections
+	life context.Context // of what waits for the Unix socket
+	end  context.CancelFunc
+
+	complained atomic.Int64 // when, unix ns
+
+	mu     sync.Mutex
+	closed bool
+	remove func() // takes the handler out of tsnet
 }
 
 func (n *Node) listen(config ListenConfig) (*Listener, error) {
@@ -85,12 +66,12 @@ func (n *Node) listen(config ListenConfig) (*Listener, error) {
 		return nil, errorf(codeBadArgument, op, "the name %q must be 1 to 12 of a-z, 0-9 and -", config.Name)
 	case config.Port == 0:
 		return nil, errorf(codeBadArgument, op, "a port from 1 to 65535 is needed")
-	case config.UnixPath == "":
-		return nil, errorf(codeBadArgument, op, "a Unix socket's path is needed")
+	case !filepath.IsAbs(config.UnixPath):
+		return nil, errorf(codeBadArgument, op, "the absolute path of a Unix socket is needed")
 	case config.MaxConnections < 1:
 		return nil, errorf(codeBadArgument, op, "max_connections must be at least 1")
 	}
-	l := &Listener{node: n, config: config, pending: make(map[netip.AddrPort]time.Time)}
+	l := &Listener{node: n, config: config, conns: connections{limit: config.MaxConnections}}
 	for _, text := range config.Addresses {
 		addr, err := netip.ParseAddr(text)
 		if err != nil || !n.owns(addr) {
@@ -99,53 +80,56 @@ func (n *Node) listen(config ListenConfig) (*Listener, error) {
 		}
 		l.only = append(l.only, addr)
 	}
-	if err := n.claim(l); err != nil {
+	l.life, l.end = context.WithCancel(n.life)
+	if err := n.attach(op, l, l.clashes); err != nil {
+		l.end()
 		return nil, err
 	}
-	l.remove = n.srv.RegisterFallbackTCPHandler(l.flow)
+	l.register()
 	return l, nil
 }
 
-// claim attaches l to its node, unless its port is taken by another listener.
-func (n *Node) claim(l *Listener) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closing {
-		return errorf(codeClosed, "listen", "the node is closed")
+// clashes says no to a second listener on one port and address.
+func (l *Listener) clashes(part closer) error {
+	other, ok := part.(*Listener)
+	if !ok || other.config.Port != l.config.Port {
+		return nil
 	}
-	for part := range n.parts {
-		other, ok := part.(*Listener)
-		if ok && other.config.Port == l.config.Port && overlap(other.only, l.only) {
-			return errorf(codeAddressInUse, "listen", "port %d of this node is taken", l.config.Port)
-		}
+	if len(l.only) > 0 && len(other.only) > 0 && !slices.ContainsFunc(l.only, other.serves) {
+		return nil
 	}
-	n.parts[l] = struct{}{}
-	return nil
+	return errorf(codeAddressInUse, "listen", "port %d of this node is taken", l.config.Port)
 }
 
-func overlap(a, b []netip.Addr) bool {
-	if len(a) == 0 || len(b) == 0 {
-		return true
+// register makes tsnet ask for new connections. A close that came in between found
+// nothing to take out.
+func (l *Listener) register() {
+	remove := l.node.srv.RegisterFallbackTCPHandler(l.flow)
+	l.mu.Lock()
+	closed := l.closed
+	l.remove = remove
+	l.mu.Unlock()
+	if closed {
+		remove()
 	}
-	for _, x := range a {
-		for _, y := range b {
-			if x == y {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // flow decides about a new connection while it is only a SYN: that is the one
-// place from which it can be reset. (tsnet's own listeners accept first.)
-func (l *Listener) flow(source, destination netip.AddrPort) (func(net.Conn), bool) {
+// place from which it can be refused. (tsnet's own listeners accept first.) tsnet
+// calls it with a lock held.
+func (l *Listener) flow(source, destination netip.AddrPort) (handler func(net.Conn), intercept bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.node.events.fault(r)
+			handler, intercept = nil, true
+		}
+	}()
 	if destination.Port() != l.config.Port || !l.serves(destination.Addr()) {
 		return nil, false
 	}
-	if !l.reserve(source) {
+	if l.conns.isFull() {
 		rejectedConnections.Add(1)
-		return nil, true // tsnet answers with RST
+		return nil, true // tsnet answers with a reset
 	}
 	return func(conn net.Conn) {
 		defer recoverGoroutine(l.node.events)
@@ -154,69 +138,56 @@ func (l *Listener) flow(source, destination netip.AddrPort) (func(net.Conn), boo
 }
 
 func (l *Listener) serves(addr netip.Addr) bool {
-	for _, own := range l.only {
-		if addr == own {
-			return true
-		}
+	if len(l.only) == 0 {
+		return l.node.owns(addr)
 	}
-	return len(l.only) == 0 && l.node.owns(addr)
-}
-
-func (l *Listener) reserve(source netip.AddrPort) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return false
-	}
-	if l.conns.count()+len(l.pending) >= l.config.MaxConnections {
-		limit := time.Now().Add(-pendingFor)
-		for who, since := range l.pending {
-			if since.Before(limit) {
-				delete(l.pending, who)
-			}
-		}
-		if l.conns.count()+len(l.pending) >= l.config.MaxConnections {
-			return false
-		}
-	}
-	l.pending[source] = time.Now()
-	return true
+	return slices.Contains(l.only, addr)
 }
 
 // serve connects the Unix socket and copies until both sides are done. netstack
-// calls it in a goroutine of its own.
-func (l *Listener) serve(tailnet net.Conn, source netip.AddrPort) {
-	defer tailnet.Close()
-	l.mu.Lock()
-	delete(l.pending, source)
-	closed := l.closed
-	if !closed {
-		l.conns.add(tailnet)
-	}
-	l.mu.Unlock()
-	if closed {
+// calls it in a goroutine of its own once the handshake is over: a SYN alone takes
+// no place. So many can have come this far at once, and be too many now.
+func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
+	tailnet, ok := conn.(tailnetConn)
+	if !ok { // netstack's always is
+		reset(conn)
 		return
 	}
-	defer l.conns.remove(tailnet)
-	local, err := dialUnix(l.node.life, l.config.UnixPath, peerName(l.config.Name, source))
+	p := &pair{events: l.node.events, tailnet: tailnet}
+	if !l.conns.add(p) {
+		rejectedConnections.Add(1)
+		p.kill()
+		return
+	}
+	defer l.conns.remove(p)
+	defer p.kill() // does nothing to a pair that came to its end
+	local, err := dialUnix(l.life, l.config.UnixPath, peerName(l.config.Name, source))
 	if err != nil {
-		l.node.events.logf("bridge: the server behind %s takes no connection: %v", l.config.Name, err)
+		l.complain(err)
 		return
 	}
-	defer local.Close()
-	join2(tailnet, local)
+	if p.setLocal(local) {
+		p.run()
+	}
+}
+
+func (l *Listener) complain(err error) {
+	now, last := time.Now().UnixNano(), l.complained.Load()
+	if l.life.Err() == nil && now-last > int64(complainEvery) && l.complained.CompareAndSwap(last, now) {
+		l.node.events.warnf("the server behind the listener %s takes no connection: %v", l.config.Name, err)
+	}
 }
 
 // dialUnix connects to path from the abstract name, and waits out a full backlog.
 func dialUnix(ctx context.Context, path, name string) (*net.UnixConn, error) {
-	dialer := net.Dialer{LocalAddr: &net.UnixAddr{Name: name, Net: "unix"}}
-	give := time.Now().Add(dialRetryFor)
+	from, to := &net.UnixAddr{Name: name, Net: "unix"}, &net.UnixAddr{Name: path, Net: "unix"}
+	end := time.Now().Add(dialRetryFor)
 	for pause := dialRetryFirst; ; pause = min(2*pause, dialRetryMost) {
-		conn, err := dialer.DialContext(ctx, "unix", path)
+		conn, err := net.DialUnix("unix", from, to)
 		if err == nil {
-			return conn.(*net.UnixConn), nil
+			return conn, nil
 		}
-		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(give) {
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(end) {
 			return nil, err
 		}
 		select {
@@ -229,15 +200,17 @@ func dialUnix(ctx context.Context, path, name string) (*net.UnixConn, error) {
 
 func (l *Listener) owner() *Node { return l.node }
 
-// close takes no further connection, gives those there are until drain, and ends the rest.
+// close takes no further connection, gives those there are until drain, and ends the
+// rest. A further call waits as well.
 func (l *Listener) close(drain time.Duration) {
 	l.mu.Lock()
-	first := !l.closed
 	l.closed = true
+	remove := l.remove
+	l.remove = nil
 	l.mu.Unlock()
-	if first && l.remove != nil {
-		l.remove()
+	if remove != nil {
+		remove()
 	}
-	l.conns.drain(drain)
+	l.conns.close(drain, l.end)
 	l.node.detach(l)
 }

@@ -4,7 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
+
+	"github.com/tailbone/tailbone/tsnet_go/devnet"
 )
 
 // Codes of the errors that cross to Python. They are stable: tailbone/tsnet maps
@@ -18,9 +19,11 @@ const (
 	codeLoginNeeded   = "login_needed"
 	codeApproval      = "approval_needed"
 	codeUnreachable   = "control_unreachable"
+	codeLogsNeeded    = "logs_needed" // the tailnet takes only nodes that upload logs
 	codeNotFound      = "not_found"
 	codePeerNotFound  = "peer_not_found"
 	codeAddressInUse  = "address_in_use"
+	codeStateInUse    = "state_in_use" // another node runs on the state directory
 	codeNotRunning    = "not_running"
 	codeInternal      = "internal"
 	codePanic         = "panic"
@@ -40,23 +43,17 @@ func errorf(code, op, format string, args ...any) *Error {
 	return &Error{Code: code, Op: op, Message: redact(fmt.Sprintf(format, args...))}
 }
 
-// coded is what errors of other packages (devnet) implement to keep their code.
-type coded interface {
-	error
-	ErrorCode() string
-}
-
 // asError gives any error a code and the name of the operation that failed.
 func asError(op string, err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
 	}
-	var c coded
-	if errors.As(err, &c) {
-		return errorf(c.ErrorCode(), op, "%s", err.Error())
+	var d *devnet.Error
+	if errors.As(err, &d) {
+		return errorf(string(d.Code), op, "%s", d.Message)
 	}
-	return errorf(codeInternal, op, "%s", err.Error())
+	return errorf(codeInternal, op, "%v", err)
 }
 
 func (e *Error) encode() []byte {
@@ -66,9 +63,3 @@ func (e *Error) encode() []byte {
 	}
 	return b
 }
-
-// authKeys matches every kind of Tailscale key: control servers like to quote
-// the key that they refuse, and errors and logs are read by many.
-var authKeys = regexp.MustCompile(`tskey-[A-Za-z0-9_-]+`)
-
-func redact(s string) string { return authKeys.ReplaceAllString(s, "tskey-[redacted]") }

@@ -2,28 +2,29 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"log"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxEvent keeps a line below PIPE_BUF (4096 on Linux), where a write to a pipe
-// is whole or not at all.
-const maxEvent = 3500
+// maxEvent keeps a line below PIPE_BUF (4096 on Linux): up to there a write to a
+// pipe is whole or not at all, beyond it half a line could get through.
+const maxEvent = 4096
 
 // events is the writing end of a node's pipe to Python: one JSON line an event.
 // It never blocks: what the pipe has no room for is dropped and counted.
 type events struct {
-	mu      sync.Mutex
-	fd      int // -1 when closed
 	verbose bool
+
+	mu sync.Mutex
+	fd int // -1 when closed
 }
 
 type event struct {
-	Type  string `json:"type"`
+	Type  string `json:"type"` // state, auth_url, control_unreachable, warning, fault, log
 	Line  string `json:"line,omitempty"`
 	State string `json:"state,omitempty"`
 	URL   string `json:"url,omitempty"`
@@ -35,7 +36,9 @@ func newEvents(fd int, verbose bool) (*events, error) {
 	if fd < 0 {
 		return &events{fd: -1}, nil
 	}
-	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	// Not 0 to 2, even where a daemon has closed those: whatever writes to
+	// standard output or standard error would write into the pipe.
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return nil, errorf(codeBadArgument, "node new", "the events descriptor: %v", err)
 	}
@@ -47,29 +50,60 @@ func newEvents(fd int, verbose bool) (*events, error) {
 }
 
 func (e *events) send(ev event) {
-	if len(ev.Line) > maxEvent/2 {
-		ev.Line = strings.ToValidUTF8(ev.Line[:maxEvent/2], "") + "…"
-	}
-	line, err := json.Marshal(ev)
-	if err != nil {
+	line, ok := ev.encode()
+	if !ok {
 		droppedEvents.Add(1)
 		return
 	}
-	line = append(line, '\n')
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.fd < 0 {
 		return
 	}
-	if n, err := unix.Write(e.fd, line); err != nil || n != len(line) || len(line) > maxEvent {
+	// A reader that is gone raises SIGPIPE here as well, but not to the process's
+	// harm: Go ignores the signal when its own code wrote, and not to fd 1 or 2.
+	_, err := unix.Write(e.fd, line)
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.EPIPE):
+		droppedEvents.Add(1)
+		unix.Close(e.fd)
+		e.fd = -1
+	default:
 		droppedEvents.Add(1)
 	}
 }
 
+// encode makes one line of the event, shortened until it fits. It says no when
+// it cannot be.
+func (ev event) encode() ([]byte, bool) {
+	for {
+		b, err := json.Marshal(ev)
+		if err != nil {
+			return nil, false
+		}
+		if len(b) < maxEvent {
+			return append(b, '\n'), true
+		}
+		if ev.Line == "" {
+			return nil, false
+		}
+		// Escapes make a text up to six times as long, so its length alone says
+		// nothing; halving ends soon.
+		ev.Line = strings.ToValidUTF8(ev.Line[:min(len(ev.Line)-1, len(ev.Line)/2, maxEvent/2)], "")
+	}
+}
+
+// logf takes tsnet's own log: Logf and UserLogf of its Server.
 func (e *events) logf(format string, args ...any) {
 	if e.verbose {
 		e.send(event{Type: "log", Line: redact(strings.TrimRight(fmt.Sprintf(format, args...), "\n"))})
 	}
+}
+
+// warnf tells what an operator has to know, whether tsnet's log is wanted or not.
+func (e *events) warnf(format string, args ...any) {
+	e.send(event{Type: "warning", Line: redact(fmt.Sprintf(format, args...))})
 }
 
 func (e *events) close() {
@@ -79,39 +113,4 @@ func (e *events) close() {
 		unix.Close(e.fd)
 		e.fd = -1
 	}
-}
-
-// strayLog takes what any package writes with the standard logger. Left alone it
-// would go to fd 2, where a write after Python closed it ends the process (SIGPIPE).
-type strayLog struct {
-	mu    sync.Mutex
-	sinks map[*events]struct{}
-}
-
-var stray = &strayLog{sinks: make(map[*events]struct{})}
-
-func init() {
-	log.SetOutput(stray)
-	log.SetFlags(0)
-}
-
-func (s *strayLog) Write(line []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for sink := range s.sinks {
-		sink.logf("%s", line)
-	}
-	return len(line), nil
-}
-
-func (s *strayLog) add(sink *events) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sinks[sink] = struct{}{}
-}
-
-func (s *strayLog) remove(sink *events) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sinks, sink)
 }

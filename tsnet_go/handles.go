@@ -1,10 +1,6 @@
 package main
 
-import (
-	"runtime"
-	"sync"
-	"sync/atomic"
-)
+import "sync"
 
 // handles maps the integers that Python holds to Go objects. A number is never
 // reused, so a stale one is an error and never somebody else's object.
@@ -22,6 +18,17 @@ func (h *handles) add(object any) int64 {
 	h.last++
 	h.open[h.last] = object
 	return h.last
+}
+
+// addPart adds a listener or a forward, unless its node was closed meanwhile: then
+// nobody would take it out again.
+func (h *handles) addPart(op string, part closer) (int64, error) {
+	handle := h.add(part)
+	if part.owner().isClosing() {
+		h.remove(handle)
+		return 0, errorf(codeClosed, op, "the node is closed")
+	}
+	return handle, nil
 }
 
 func (h *handles) remove(handle int64) {
@@ -47,48 +54,39 @@ func (h *handles) count() int {
 	return len(h.open)
 }
 
+// find looks an object up, and tells whether its handle was given out once.
+func (h *handles) find(handle int64) (object any, given bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.open[handle], handle > 0 && handle <= h.last
+}
+
 // lookup finds the object of type T behind handle.
 func lookup[T any](op string, handle int64) (T, error) {
-	registry.mu.Lock()
-	object, ok := registry.open[handle]
-	last := registry.last
-	registry.mu.Unlock()
+	object, given := registry.find(handle)
 	value, right := object.(T)
 	switch {
-	case ok && right:
+	case right:
 		return value, nil
-	case ok:
+	case object != nil:
 		return value, errorf(codeUnknownHandle, op, "handle %d is of another kind", handle)
-	case handle > 0 && handle <= last:
+	case given:
 		return value, errorf(codeClosed, op, "already closed")
 	default:
 		return value, errorf(codeUnknownHandle, op, "no handle %d was ever given", handle)
 	}
 }
 
-// Stats counts what is alive, so that tests can prove that nothing leaks.
-type Stats struct {
-	Handles     int   `json:"handles"`
-	Connections int64 `json:"connections"`
-	Rejected    int64 `json:"rejected"`
-	Dropped     int64 `json:"dropped_events"`
-	Goroutines  int   `json:"goroutines"`
-	MaxProcs    int   `json:"max_procs"`
-}
-
-var (
-	openConnections     atomic.Int64 // bridged now, in both directions
-	rejectedConnections atomic.Int64 // reset because a listener was full
-	droppedEvents       atomic.Int64 // lines the events pipe had no room for
-)
-
-func stats() Stats {
-	return Stats{
-		Handles:     registry.count(),
-		Connections: openConnections.Load(),
-		Rejected:    rejectedConnections.Load(),
-		Dropped:     droppedEvents.Load(),
-		Goroutines:  runtime.NumGoroutine(),
-		MaxProcs:    runtime.GOMAXPROCS(0),
+// closing closes the object behind handle. What is closed already is no error:
+// every close can be called twice.
+func closing[T any](op string, handle int64, end func(T) error) ([]byte, error) {
+	object, err := lookup[T](op, handle)
+	if err != nil {
+		if asError(op, err).Code == codeClosed {
+			return nothing, nil
+		}
+		return nil, err
 	}
+	defer registry.remove(handle)
+	return nothing, end(object)
 }

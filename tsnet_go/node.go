@@ -2,28 +2,30 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net/netip"
+	"errors"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"tailscale.com/ipn"
+	"tailscale.com/tsd"
 	"tailscale.com/tsnet"
 	"tailscale.com/wgengine/netstack"
-
-	"github.com/tailbone/tailbone/tsnet_go/devnet"
 )
 
-// timeWait is how long a closed connection keeps its addresses. With the 60 s of
-// netstack a new SYN that reuses them is dropped, and since userspace clients pick
-// ports at random, a few per cent of new connections would hang.
-const timeWait = 1 * time.Second
+const (
+	// timeWait is how long a closed connection keeps its addresses. With the 60 s of
+	// netstack a new SYN that reuses them is dropped, and since userspace clients pick
+	// ports at random, a few per cent of new connections would hang.
+	timeWait = 1 * time.Second
+
+	// finWait is how long an end waits for the other to close as well, after nobody
+	// reads it any more; 60 s in netstack, whose close gets slower with every such end.
+	finWait = 5 * time.Second
+)
 
 // NodeConfig is what Python decides about a node.
 type NodeConfig struct {
@@ -42,6 +44,8 @@ type NodeConfig struct {
 // Node is one tsnet server and everything that hangs on it.
 type Node struct {
 	config      NodeConfig
+	dir         string   // absolute
+	dirLock     *os.File // held until the server is closed
 	switchedOff []string // what the loopback settings took away
 	events      *events
 	srv         *tsnet.Server
@@ -53,13 +57,14 @@ type Node struct {
 	mu       sync.Mutex
 	started  chan struct{} // closed when srv.Start has returned; nil before it was called
 	startErr error
+	serving  bool // srv.Start succeeded, so that srv.Close is due
 	ext      *extension
 	stack    *netstack.Impl
 	upCancel context.CancelFunc // ends the join that is under way
 	parts    map[closer]struct{}
 	closing  bool
 	closed   chan struct{}
-	closeErr error
+	closeErr error // valid once closed is closed
 }
 
 // closer is a listener or a forward, closed with its node.
@@ -68,7 +73,7 @@ type closer interface {
 	close(drain time.Duration)
 }
 
-func newNode(config NodeConfig, eventsFD int) (*Node, error) {
+func newNode(config NodeConfig, eventsFD int) (_ *Node, err error) {
 	const op = "node new"
 	switch {
 	case config.Hostname == "":
@@ -76,63 +81,37 @@ func newNode(config NodeConfig, eventsFD int) (*Node, error) {
 	case config.Dir == "":
 		return nil, errorf(codeBadArgument, op, "a state directory is needed")
 	}
-	dir, err := filepath.Abs(config.Dir)
-	if err != nil {
+	keepSecret(config.AuthKey)
+	n := &Node{config: config, parts: make(map[closer]struct{}), closed: make(chan struct{})}
+	if n.dir, err = filepath.Abs(config.Dir); err != nil {
 		return nil, errorf(codeBadArgument, op, "the state directory: %v", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(n.dir, 0o700); err != nil {
 		return nil, errorf(codeBadArgument, op, "the state directory cannot be made: %v", err)
 	}
-	switchedOff, err := prepareProcess(dir, config)
-	if err != nil {
+	if n.switchedOff, err = prepareProcess(config); err != nil {
 		return nil, errorf(codeInternal, op, "%v", err)
 	}
-	ev, err := newEvents(eventsFD, config.Verbose)
-	if err != nil {
+	if n.events, err = newEvents(eventsFD, config.Verbose); err != nil {
 		return nil, err
 	}
-	stray.add(ev)
-	n := &Node{config: config, switchedOff: switchedOff, events: ev, parts: make(map[closer]struct{}), closed: make(chan struct{})}
+	if n.dirLock, err = lockDir(n.dir); err != nil {
+		n.events.close()
+		return nil, err
+	}
+	stray.add(n.events)
 	n.life, n.end = context.WithCancel(context.Background())
 	n.srv = &tsnet.Server{
-		Dir:           dir,
+		Dir:           n.dir,
 		Hostname:      config.Hostname,
 		AuthKey:       config.AuthKey,
 		ControlURL:    config.ControlURL,
 		Ephemeral:     config.Ephemeral,
 		AdvertiseTags: config.Tags,
-		UserLogf:      ev.logf,
-		Logf:          ev.logf,
+		UserLogf:      n.events.logf,
+		Logf:          n.events.logf,
 	}
 	return n, nil
-}
-
-// tsnetVariables are the variables that tsnet itself takes settings from. Go sees
-// the environment of the process's start, so Python cannot take them away.
-var tsnetVariables = []string{
-	"TS_AUTHKEY", "TS_AUTH_KEY", "TS_CONTROL_URL", "TS_CLIENT_SECRET", "TS_CLIENT_ID", "TS_ID_TOKEN", "TS_AUDIENCE",
-	"TSNET_FORCE_LOGIN",
-}
-
-// prepareProcess sets what tsnet reads from the environment of the whole process,
-// and tells what that switches off.
-func prepareProcess(dir string, config NodeConfig) ([]string, error) {
-	// Without it tsnet looks for a place for logs under HOME, and panics where
-	// there is none, though it uploads no log.
-	if err := os.Setenv("TS_LOGS_DIR", dir); err != nil {
-		return nil, err
-	}
-	if config.IgnoreEnv {
-		for _, name := range tsnetVariables {
-			if err := os.Unsetenv(name); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if config.Loopback {
-		return devnet.SetLoopbackKnobs(), nil
-	}
-	return []string{}, nil
 }
 
 // start runs tsnet's Start once; its error is final, as it is tsnet's.
@@ -144,23 +123,16 @@ func (n *Node) start() error {
 	}
 	if done := n.started; done != nil {
 		n.mu.Unlock()
-		select {
-		case <-done:
-			return n.startErr
-		case <-n.life.Done():
-			return errorf(codeClosed, "up", "the node is closed")
-		}
+		<-done
+		return n.startErr
 	}
 	done := make(chan struct{})
 	n.started = done
 	n.mu.Unlock()
+	defer close(done)
 
-	err := n.startServer()
-	n.mu.Lock()
-	n.startErr = err
-	n.mu.Unlock()
-	close(done)
-	return err
+	n.startErr = n.startServer()
+	return n.startErr
 }
 
 func (n *Node) startServer() (err error) {
@@ -169,22 +141,39 @@ func (n *Node) startServer() (err error) {
 			err = panicError("up", r)
 		}
 	}()
+	if err := setLogsDir(n.dir); err != nil {
+		return errorf(codeInternal, "up", "%v", err)
+	}
 	if err := n.srv.Start(); err != nil {
 		return errorf(codeInternal, "up", "tsnet: %v", err)
 	}
+	n.mu.Lock()
+	n.serving = true
+	n.mu.Unlock()
 	stack, ok := n.srv.Sys().Netstack.Get().(*netstack.Impl)
 	if !ok {
 		return errorf(codeInternal, "up", "this tailscale has another netstack than expected")
 	}
-	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
-	if tcpErr := stack.SetTransportProtocolOption(tcp.ProtocolNumber, &wait); tcpErr != nil {
-		return errorf(codeInternal, "up", "TIME-WAIT: %v", tcpErr)
+	if err := shortenWaits(stack); err != nil {
+		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.stack = stack
 	if n.ext = backendOf(n.srv); n.ext != nil {
 		n.ext.follow(func(state ipn.State) { n.events.send(event{Type: "state", State: state.String()}) })
+	}
+	return nil
+}
+
+func shortenWaits(stack *netstack.Impl) error {
+	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
+	if err := stack.SetTransportProtocolOption(tcp.ProtocolNumber, &wait); err != nil {
+		return errorf(codeInternal, "up", "TIME-WAIT: %v", err)
+	}
+	fin := tcpip.TCPLingerTimeoutOption(finWait)
+	if err := stack.SetTransportProtocolOption(tcp.ProtocolNumber, &fin); err != nil {
+		return errorf(codeInternal, "up", "FIN-WAIT-2: %v", err)
 	}
 	return nil
 }
@@ -203,87 +192,31 @@ func (n *Node) running(op string) (*extension, error) {
 	return n.ext, nil
 }
 
-// Status is a node's state for Python.
-type Status struct {
-	State            string   `json:"state"`
-	Hostname         string   `json:"hostname"`
-	DNSName          string   `json:"dns_name"` // without the final dot
-	Tailnet          string   `json:"tailnet"`
-	Addresses        []string `json:"addresses"`
-	NodeID           string   `json:"node_id"`
-	AuthURL          string   `json:"auth_url,omitempty"`
-	KeyExpiry        *float64 `json:"key_expiry"` // unix seconds, null for never
-	ControlReachable bool     `json:"control_reachable"`
-	Health           []string `json:"health"`
-}
-
-func (n *Node) status() (*Status, error) {
+// isStarted reports whether tsnet's Start is over, and well.
+func (n *Node) isStarted() bool {
 	n.mu.Lock()
-	closing, started := n.closing, n.stack != nil
-	n.mu.Unlock()
-	if closing {
-		return nil, errorf(codeClosed, "status", "the node is closed")
-	}
-	if !started {
-		return &Status{State: ipn.NoState.String(), Hostname: n.config.Hostname, Addresses: []string{}, Health: []string{}}, nil
-	}
-	client, err := n.srv.LocalClient()
-	if err != nil {
-		return nil, errorf(codeNotRunning, "status", "%v", err)
-	}
-	ctx, cancel := context.WithTimeout(n.life, 5*time.Second)
-	defer cancel()
-	st, err := client.StatusWithoutPeers(ctx)
-	if err != nil {
-		return nil, errorf(codeInternal, "status", "%v", err)
-	}
-	out := &Status{
-		State:            st.BackendState,
-		Hostname:         n.config.Hostname,
-		Addresses:        addressStrings(st.TailscaleIPs),
-		AuthURL:          st.AuthURL,
-		ControlReachable: n.srv.Sys().HealthTracker.Get().GetInPollNetMap(),
-		Health:           append([]string{}, st.Health...),
-	}
-	if st.CurrentTailnet != nil {
-		out.Tailnet = st.CurrentTailnet.Name
-	}
-	if st.Self != nil {
-		out.DNSName = strings.TrimSuffix(st.Self.DNSName, ".")
-		out.NodeID = string(st.Self.ID)
-		if expiry := st.Self.KeyExpiry; expiry != nil && !expiry.IsZero() {
-			seconds := float64(expiry.UnixMilli()) / 1000
-			out.KeyExpiry = &seconds
-		}
-	}
-	return out, nil
+	defer n.mu.Unlock()
+	return n.stack != nil
 }
 
-func addressStrings(addrs []netip.Addr) []string {
-	out := make([]string, 0, len(addrs))
-	for _, a := range addrs {
-		out = append(out, a.String())
-	}
-	return out
+func (n *Node) isClosing() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closing
 }
 
-// owns reports whether addr is one of the node's own tailnet addresses.
-func (n *Node) owns(addr netip.Addr) bool {
-	v4, v6 := n.srv.TailscaleIPs()
-	return addr == v4 || addr == v6
-}
-
-func (n *Node) ownAddresses() []netip.Addr {
-	v4, v6 := n.srv.TailscaleIPs()
-	return slices.DeleteFunc([]netip.Addr{v4, v6}, func(a netip.Addr) bool { return !a.IsValid() })
-}
-
-// attach makes part end with the node; it fails when the node is closing already.
-func (n *Node) attach(op string, part closer) error {
+// attach makes part end with the node, unless the node is closing already or the
+// part clashes with another.
+func (n *Node) attach(op string, part closer, clashes func(closer) error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closing {
 		return errorf(codeClosed, op, "the node is closed")
+	}
+	for other := range n.parts {
+		if err := clashes(other); err != nil {
+			return err
+		}
 	}
 	n.parts[part] = struct{}{}
 	return nil
@@ -295,7 +228,7 @@ func (n *Node) detach(part closer) {
 	delete(n.parts, part)
 }
 
-// close ends everything, in order and within timeout; a second call waits for the first.
+// close ends everything, in order and within timeout; a further call waits for the first.
 func (n *Node) close(timeout time.Duration) error {
 	n.mu.Lock()
 	first := !n.closing
@@ -305,16 +238,21 @@ func (n *Node) close(timeout time.Duration) error {
 		n.end()
 		go n.shutdown()
 	}
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
 	select {
 	case <-n.closed:
 		return n.closeErr
-	case <-time.After(timeout):
+	case <-deadline.C:
+		// Nobody is left to read them.
+		n.closeEvents()
 		return errorf(codeTimeout, "close", "the node did not close within %v; its remains are left behind", timeout)
 	}
 }
 
 func (n *Node) shutdown() {
 	defer close(n.closed)
+	defer n.closeEvents()
 	defer func() {
 		if r := recover(); r != nil {
 			n.closeErr = panicError("close", r)
@@ -333,19 +271,47 @@ func (n *Node) shutdown() {
 	// tsnet's Close before or during Start panics or leaks.
 	if started != nil {
 		<-started
-		if n.startErr == nil {
-			if err := n.srv.Close(); err != nil {
-				n.closeErr = errorf(codeInternal, "close", "tsnet: %v", err)
-			}
-		}
-		if sys := n.srv.Sys(); sys != nil {
-			dropBackend(sys)
-		}
+		n.closeErr = n.closeServer()
 	}
-	stray.remove(n.events)
-	n.events.close()
+	if n.dirLock != nil {
+		n.dirLock.Close()
+	}
 }
 
-func panicError(op string, recovered any) *Error {
-	return errorf(codePanic, op, "a fault in the native library: %s", fmt.Sprint(recovered))
+func (n *Node) closeServer() error {
+	sys := n.srv.Sys()
+	if sys != nil {
+		defer dropBackend(sys)
+	}
+	if n.serving {
+		if err := n.srv.Close(); err != nil {
+			return errorf(codeInternal, "close", "tsnet: %v", err)
+		}
+		return nil
+	}
+	if sys != nil {
+		return discard(sys)
+	}
+	return nil
+}
+
+// discard closes what a failed Start leaves behind: tsnet closes its engine only
+// through a backend, and its netstack and event bus not at all.
+func discard(sys *tsd.System) error {
+	var failed []error
+	if engine, ok := sys.Engine.GetOK(); ok {
+		engine.Close()
+	}
+	if subsystem, ok := sys.Netstack.GetOK(); ok {
+		if stack, ok := subsystem.(*netstack.Impl); ok {
+			failed = append(failed, stack.Close())
+		}
+	}
+	sys.Bus.Get().Close()
+	return errors.Join(failed...)
+}
+
+func (n *Node) closeEvents() {
+	stray.remove(n.events)
+	n.events.close()
 }

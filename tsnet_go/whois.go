@@ -1,14 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"tailscale.com/client/local"
 	"tailscale.com/client/tailscale/apitype"
 	"tailscale.com/tailcfg"
@@ -65,7 +65,7 @@ func (n *Node) whoisLocalAPI(src netip.AddrPort, dst netip.Addr) ([]byte, error)
 	if err != nil {
 		return nil, errorf(codeNotRunning, "whois", "%v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(n.life, 5*time.Second)
 	defer cancel()
 	var answer *apitype.WhoIsResponse
 	if dst.IsValid() {
@@ -79,7 +79,24 @@ func (n *Node) whoisLocalAPI(src netip.AddrPort, dst netip.Addr) ([]byte, error)
 	if err != nil {
 		return nil, errorf(codeInternal, "whois", "%v", err)
 	}
-	return appendPeer(nil, newPeer(answer.Node.View(), *answer.UserProfile, answer.CapMap)), nil
+	return appendPeer(nil, newPeer(answer.Node.View(), *answer.UserProfile, compacted(answer.CapMap))), nil
+}
+
+// compacted takes out the white space that the LocalAPI's indented answer adds.
+func compacted(caps tailcfg.PeerCapMap) tailcfg.PeerCapMap {
+	out := make(tailcfg.PeerCapMap, len(caps))
+	for name, values := range caps {
+		for _, value := range values {
+			var b bytes.Buffer
+			if json.Compact(&b, []byte(value)) == nil { // it was decoded: it is valid
+				out[name] = append(out[name], tailcfg.RawMessage(b.String()))
+			}
+		}
+		if len(values) == 0 {
+			out[name] = nil
+		}
+	}
+	return out
 }
 
 func parseWhois(source, destination string) (src netip.AddrPort, dst netip.Addr, err error) {
@@ -103,7 +120,7 @@ func newPeer(node tailcfg.NodeView, user tailcfg.UserProfile, caps tailcfg.PeerC
 	p := peer{
 		NodeID:       string(node.StableID()),
 		Node:         strings.TrimSuffix(node.Name(), "."),
-		Expired:      node.Expired() || (!node.KeyExpiry().IsZero() && node.KeyExpiry().Before(time.Now())),
+		Expired:      isExpired(node),
 		Shared:       node.Sharer() != 0,
 		Capabilities: caps,
 	}
@@ -125,53 +142,9 @@ func newPeer(node tailcfg.NodeView, user tailcfg.UserProfile, caps tailcfg.PeerC
 	return p
 }
 
-// appendPeer writes the JSON by hand: with reflection it would cost more than
-// the whole look-up.
-func appendPeer(b []byte, p peer) []byte {
-	b = appendString(append(b, `{"node_id":`...), p.NodeID)
-	b = appendString(append(b, `,"node":`...), p.Node)
-	b = strconv.AppendInt(append(b, `,"user_id":`...), p.UserID, 10)
-	b = appendString(append(b, `,"login":`...), p.Login)
-	b = appendString(append(b, `,"display_name":`...), p.DisplayName)
-	b = appendStrings(append(b, `,"tags":`...), p.Tags)
-	b = strconv.AppendBool(append(b, `,"shared":`...), p.Shared)
-	b = strconv.AppendBool(append(b, `,"expired":`...), p.Expired)
-	b = appendStrings(append(b, `,"addresses":`...), p.Addresses)
-	b = append(b, `,"capabilities":{`...)
-	first := true
-	for name, values := range p.Capabilities {
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		b = append(appendString(b, string(name)), ':', '[')
-		for i, value := range values {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = append(b, value...)
-		}
-		b = append(b, ']')
-	}
-	return append(b, '}', '}')
-}
-
-func appendString(b []byte, s string) []byte {
-	// An error means invalid UTF-8, which AppendQuote has replaced by U+FFFD.
-	quoted, err := jsontext.AppendQuote(b, s)
-	if err != nil && len(quoted) == len(b) {
-		return append(b, '"', '"')
-	}
-	return quoted
-}
-
-func appendStrings(b []byte, list []string) []byte {
-	b = append(b, '[')
-	for i, s := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendString(b, s)
-	}
-	return append(b, ']')
+// isExpired reports whether the node's key has expired; tailscale's own flag comes
+// some seconds late.
+func isExpired(node tailcfg.NodeView) bool {
+	expiry := node.KeyExpiry()
+	return node.Expired() || (!expiry.IsZero() && expiry.Before(time.Now()))
 }

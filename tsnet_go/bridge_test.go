@@ -1,0 +1,542 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"tailscale.com/wgengine/netstack"
+)
+
+// stackOf is the gvisor stack inside tailscale's, to open connections from chosen ports.
+func stackOf(t *testing.T, impl *netstack.Impl) *stack.Stack {
+	t.Helper()
+	field := reflect.ValueOf(impl).Elem().FieldByName("ipstack")
+	return *(**stack.Stack)(unsafe.Pointer(field.UnsafeAddr()))
+}
+
+// dialFrom connects from a chosen port.
+func (n *testNode) dialFrom(t *testing.T, port uint16, to netip.AddrPort, limit time.Duration) (*gonet.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	full := func(ap netip.AddrPort) tcpip.FullAddress {
+		return tcpip.FullAddress{NIC: 1, Addr: tcpip.AddrFromSlice(ap.Addr().AsSlice()), Port: ap.Port()}
+	}
+	return gonet.DialTCPWithBind(ctx, stackOf(t, n.stack), full(netip.AddrPortFrom(n.v4(), port)), full(to), header.IPv4ProtocolNumber)
+}
+
+// Bytes go both ways, over IPv4 and IPv6, and the peer name says who calls.
+func TestListenerTellsWhoCalls(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	names := make(chan string, 2)
+	unixEnd := startUnixServer(t, func(conn *net.UnixConn) {
+		names <- conn.RemoteAddr().String()
+		echo(conn)
+	})
+	server.listenOn(unixEnd, 10)
+	for _, to := range []netip.Addr{server.v4(), server.v6()} {
+		conn := client.mustDial(netip.AddrPortFrom(to, 80))
+		defer conn.Close()
+		mustExchange(t, conn, "hello")
+		name := <-names
+		want := "@" + peerPrefix + "test/" + conn.LocalAddr().String() + "/"
+		if !strings.HasPrefix(name, want) || len(name) > 108 {
+			t.Errorf("want %s…, got %s", want, name)
+		}
+		source := strings.Split(strings.TrimPrefix(name, "@"+peerPrefix), "/")[1]
+		answer, err := server.whois(source, to.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var who struct{ Login string }
+		if err := json.Unmarshal(answer, &who); err != nil || who.Login != "dev@example.com" {
+			t.Errorf("whois %s: %s, %v", source, answer, err)
+		}
+	}
+}
+
+// The longest peer name fits a Unix address (108 bytes), and none comes twice.
+func TestPeerNamesFitAndDiffer(t *testing.T) {
+	longest := peerName("twelve-chars", netip.MustParseAddrPort("[fd7a:115c:a1e0:1234:1234:1234:1234:1234]:65535"))
+	if n := len(longest) + len("zzzzzzzzzzzzz"); n > 108 {
+		t.Errorf("%s could have %d bytes", longest, n)
+	}
+	seen := map[string]bool{}
+	for range 1000 {
+		name := peerName("x", netip.MustParseAddrPort("100.64.0.1:1"))
+		if seen[name] {
+			t.Fatalf("%s came twice", name)
+		}
+		seen[name] = true
+	}
+}
+
+// More connections than allowed are refused while they are but a SYN, and counted;
+// a place that is given back is taken again.
+func TestListenerRefusesTheOneTooMany(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	listener := server.listenOn(startUnixServer(t, echo), 3)
+	rejected := rejectedConnections.Load()
+	var open []*gonet.TCPConn
+	for range 3 {
+		conn := client.mustDial(server.port80())
+		defer conn.Close()
+		mustExchange(t, conn, "in")
+		open = append(open, conn)
+	}
+	for i := range int64(5) {
+		conn, err := client.dial(server.port80())
+		if err == nil {
+			conn.Close()
+			t.Fatal("a fourth connection was taken")
+		}
+		if !strings.Contains(err.Error(), "refused") {
+			t.Errorf("the client sees %v", err)
+		}
+		if got := rejectedConnections.Load() - rejected; got != i+1 {
+			t.Errorf("%d are counted, want %d", got, i+1)
+		}
+	}
+	mustExchange(t, open[0], "still in")
+	open[1].Close()
+	eventually(t, "the place is free", func() bool { return listener.conns.count() == 2 })
+	conn := client.mustDial(server.port80())
+	defer conn.Close()
+	mustExchange(t, conn, "in again")
+}
+
+// Under a flood of connections that come and go in every way, no more than allowed
+// are open at once, and at the end the count is exactly none.
+func TestListenerCountNeverDrifts(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	const most = 8
+	var now, peak atomic.Int64
+	listener := server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+		for n := now.Add(1); ; {
+			p := peak.Load()
+			if n <= p || peak.CompareAndSwap(p, n) {
+				break
+			}
+		}
+		echo(conn)
+		now.Add(-1)
+	}), most)
+	var clients sync.WaitGroup
+	var served atomic.Int64
+	for worker := range 24 {
+		clients.Go(func() {
+			for i := range 40 {
+				conn, err := client.dial(server.port80())
+				if err != nil {
+					continue
+				}
+				if conn.SetDeadline(time.Now().Add(waitLimit)) == nil && exchange(conn, "x") == nil {
+					served.Add(1)
+				}
+				switch (worker + i) % 3 {
+				case 0:
+					reset(conn)
+				case 1:
+					_ = conn.CloseWrite()
+					_, _ = io.Copy(io.Discard, conn)
+				}
+				conn.Close()
+			}
+		})
+	}
+	clients.Wait()
+	eventually(t, "no connection is left", func() bool { return listener.conns.count() == 0 && now.Load() == 0 })
+	// The server may see a client's end a moment after the bridge gave its place away.
+	if p := peak.Load(); p > 2*most {
+		t.Errorf("%d were open at once", p)
+	}
+	if served.Load() == 0 || rejectedConnections.Load() == 0 {
+		t.Errorf("%d served, %d rejected: the flood was none", served.Load(), rejectedConnections.Load())
+	}
+	for range most {
+		conn := client.mustDial(server.port80())
+		defer conn.Close()
+		mustExchange(t, conn, "every place is free")
+	}
+}
+
+// A SYN whose handshake is never completed takes no place.
+func TestHalfOpenConnectionsTakeNoPlace(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	listener := server.listenOn(startUnixServer(t, echo), 2)
+	for port := uint16(1); port <= 50; port++ {
+		handler, intercept := listener.flow(netip.AddrPortFrom(client.v4(), port), server.port80())
+		if handler == nil || !intercept {
+			t.Fatalf("SYN %d was refused", port)
+		}
+	}
+	for range 2 {
+		conn := client.mustDial(server.port80())
+		defer conn.Close()
+		mustExchange(t, conn, "in")
+	}
+}
+
+// Many that complete their handshakes at the same moment are still not more than
+// allowed: the others get a reset.
+func TestListenerResetsWhatCameTogether(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	listener := server.listenOn(startUnixServer(t, echo), 1)
+	source := netip.AddrPortFrom(client.v4(), 1)
+	var handlers []func(net.Conn)
+	for range 2 { // both SYNs before either handshake is over
+		handler, _ := listener.flow(source, server.port80())
+		handlers = append(handlers, handler)
+	}
+	first, firstPeer := tcpPair(t)
+	second, secondPeer := tcpPair(t)
+	ended := make(chan struct{})
+	go func() { defer close(ended); handlers[0](first) }()
+	mustExchange(t, firstPeer, "in")
+	handlers[1](second)
+	if _, err := io.ReadAll(secondPeer); !isReset(err) {
+		t.Errorf("the second sees %v", err)
+	}
+	firstPeer.Close()
+	<-ended
+}
+
+func isReset(err error) bool { return err != nil && strings.Contains(err.Error(), "reset") }
+
+// A client that reuses its port right after the server has closed first gets its new
+// connection: the old one does not linger in TIME-WAIT for a minute.
+func TestReusedPortsDoNotHang(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+		_, _ = io.WriteString(conn, "bye")
+	}), 100)
+	for i := range 4 {
+		var conn *gonet.TCPConn
+		begun := time.Now()
+		eventually(t, "the port can be used again", func() (ok bool) {
+			var err error
+			conn, err = client.dialFrom(t, 40000, server.port80(), 5*time.Second)
+			return err == nil
+		})
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("connection %d took %v", i, took)
+		}
+		if got := readAll(t, conn); got != "bye" {
+			t.Errorf("got %q", got)
+		}
+		conn.Close()
+	}
+}
+
+// Hundreds of short connections in a row, the server closing first, all succeed.
+func TestManyShortConnections(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+		_, _ = io.WriteString(conn, "bye")
+	}), 100)
+	for i := range 300 {
+		conn := client.mustDial(server.port80())
+		if got := readAll(t, conn); got != "bye" {
+			t.Fatalf("connection %d got %q", i, got)
+		}
+		conn.Close()
+	}
+}
+
+// The stack that a node uses has a TIME-WAIT of one second.
+func TestTimeWaitIsOneSecond(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	node := net.join("node", "dev@example.com")
+	var wait tcpip.TCPTimeWaitTimeoutOption
+	if err := stackOf(t, node.stack).TransportProtocolOption(header.TCPProtocolNumber, &wait); err != nil {
+		t.Fatal(err)
+	}
+	if got := time.Duration(wait); got != time.Second {
+		t.Errorf("TIME-WAIT is %v", got)
+	}
+}
+
+// Half-close works in both directions over the tailnet itself.
+func TestListenerHalfClose(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+		question, _ := io.ReadAll(conn) // until the client's end
+		_, _ = io.WriteString(conn, strings.ToUpper(string(question)))
+		_ = conn.CloseWrite()
+		_, _ = io.Copy(io.Discard, conn)
+	}), 10)
+	conn := client.mustDial(server.port80())
+	defer conn.Close()
+	write(t, conn, "question")
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, conn); got != "QUESTION" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A client's reset over the tailnet ends the server's connection at once, and a
+// listener's forced end resets the client.
+func TestListenerResetsBothWays(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	ended := make(chan struct{}, 1)
+	listener := server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+		echo(conn)
+		ended <- struct{}{}
+	}), 10)
+	conn := client.mustDial(server.port80())
+	mustExchange(t, conn, "in")
+	reset(conn)
+	select {
+	case <-ended:
+	case <-time.After(waitLimit):
+		t.Fatal("the server did not hear of the reset")
+	}
+	conn = client.mustDial(server.port80())
+	defer conn.Close()
+	mustExchange(t, conn, "in")
+	listener.close(0)
+	if _, err := io.ReadAll(conn); !isReset(err) {
+		t.Errorf("the client sees %v", err)
+	}
+	<-ended
+}
+
+// A server that closes, as Sanic does when a request takes too long, ends a client
+// that says and does nothing, and gets the place back.
+func TestListenerEndsASilentClient(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	listener := server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+		_, _ = io.WriteString(conn, "too late")
+	}), 1)
+	conn := client.mustDial(server.port80()) // never closed by itself
+	defer conn.Close()
+	if got := readAll(t, conn); got != "too late" {
+		t.Errorf("got %q", got)
+	}
+	eventually(t, "the place is free", func() bool { return listener.conns.count() == 0 })
+}
+
+// A full backlog is waited out; nobody there is a reset, and a warning.
+func TestListenerWaitsForAFullBacklog(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	path := t.TempDir() + "/s"
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: path, MaxConnections: 9}); err != nil {
+		t.Fatal(err)
+	}
+	conn := client.mustDial(server.port80()) // bound, but nobody listens
+	if _, err := io.ReadAll(conn); !isReset(err) {
+		t.Errorf("the client sees %v", err)
+	}
+	conn.Close()
+	eventually(t, "the warning", func() bool { return server.heard.hasType("warning") })
+
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	filler, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	if _, err := net.Dial("unix", path); err != nil && !isAgain(err) {
+		t.Fatal(err)
+	}
+	waiting := client.mustDial(server.port80())
+	defer waiting.Close()
+	write(t, waiting, "hello")
+	accepted := 0
+	eventually(t, "the waiting connection arrives", func() bool {
+		nfd, from, err := unix.Accept(fd)
+		if err != nil {
+			return false
+		}
+		accepted++
+		defer unix.Close(nfd)
+		name, _ := from.(*unix.SockaddrUnix)
+		return strings.HasPrefix(name.Name, "@"+peerPrefix+"x/")
+	})
+	if accepted < 2 {
+		t.Errorf("the backlog was not full: %d accepted", accepted)
+	}
+}
+
+func isAgain(err error) bool {
+	return strings.Contains(err.Error(), syscall.EAGAIN.Error())
+}
+
+// What cannot be listened on is an error that says why.
+func TestListenRefusesBadSettings(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	node := newTestNode(t, net.config("node", "dev@example.com"))
+	good := ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: "/nowhere", MaxConnections: 1}
+	_, err := node.listen(good)
+	wantCode(t, codeNotRunning, err)
+	node.mustUp()
+	for what, change := range map[string]func(*ListenConfig){
+		"kind":            func(c *ListenConfig) { c.Kind = "udp" },
+		"no name":         func(c *ListenConfig) { c.Name = "" },
+		"a long name":     func(c *ListenConfig) { c.Name = "thirteen-char" },
+		"a slash":         func(c *ListenConfig) { c.Name = "a/b" },
+		"no port":         func(c *ListenConfig) { c.Port = 0 },
+		"no path":         func(c *ListenConfig) { c.UnixPath = "" },
+		"an abstract one": func(c *ListenConfig) { c.UnixPath = "@x" },
+		"no connections":  func(c *ListenConfig) { c.MaxConnections = 0 },
+		"a host address":  func(c *ListenConfig) { c.Addresses = []string{"127.0.0.1"} },
+		"no address":      func(c *ListenConfig) { c.Addresses = []string{"x"} },
+	} {
+		config := good
+		change(&config)
+		_, err := node.listen(config)
+		if codeOf(err) != codeBadArgument {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err = node.listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: "/x", MaxConnections: 1, Addresses: []string{"1.2.3.4"}})
+	if !strings.Contains(fmt.Sprint(err), node.v4().String()) {
+		t.Errorf("the error does not list the allowed addresses: %v", err)
+	}
+	one, err := node.listen(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = node.listen(good)
+	wantCode(t, codeAddressInUse, err)
+	one.close(0)
+	one.close(0)
+	v4Only, v6Only := good, good
+	v4Only.Addresses, v6Only.Addresses = []string{node.v4().String()}, []string{node.v6().String()}
+	for _, config := range []ListenConfig{v4Only, v6Only} {
+		if _, err := node.listen(config); err != nil {
+			t.Errorf("after the first was closed: %v", err)
+		}
+	}
+}
+
+// A listener on one address is not there on the other, nor on another port.
+func TestListenerServesItsOwnAddressOnly(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	unixEnd := startUnixServer(t, echo)
+	if _, err := server.listen(ListenConfig{
+		Kind: "tcp", Name: "x", Port: 80, UnixPath: unixEnd.path, MaxConnections: 5, Addresses: []string{server.v4().String()},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	conn := client.mustDial(server.port80())
+	defer conn.Close()
+	mustExchange(t, conn, "in")
+	for _, to := range []netip.AddrPort{netip.AddrPortFrom(server.v6(), 80), netip.AddrPortFrom(server.v4(), 81)} {
+		if conn, err := client.dial(to); err == nil {
+			conn.Close()
+			t.Errorf("%s was served", to)
+		}
+	}
+}
+
+// close gives open connections the time they were promised, and no more.
+func TestListenerCloseDrains(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	listener := server.listenOn(startUnixServer(t, echo), 10)
+	conn := client.mustDial(server.port80())
+	defer conn.Close()
+	mustExchange(t, conn, "in")
+	closed := make(chan struct{})
+	go func() { defer close(closed); listener.close(waitLimit) }()
+	eventually(t, "new connections are refused", func() bool {
+		late, err := client.dial(server.port80())
+		if err == nil {
+			late.Close()
+		}
+		return err != nil
+	})
+	mustExchange(t, conn, "still served")
+	select {
+	case <-closed:
+		t.Fatal("close did not wait")
+	default:
+	}
+	conn.Close()
+	select {
+	case <-closed:
+	case <-time.After(waitLimit / 2):
+		t.Fatal("close waited for nobody")
+	}
+}
+
+// A panic in the decision about a SYN refuses it, and the next one is served.
+func TestListenerSurvivesAPanic(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	listener := server.listenOn(startUnixServer(t, echo), 10)
+	broken := &Listener{node: &Node{events: server.events}, config: listener.config} // no server behind it
+	handler, intercept := broken.flow(netip.AddrPortFrom(client.v4(), 1), server.port80())
+	if handler != nil || !intercept {
+		t.Error("the broken one took the connection")
+	}
+	eventually(t, "the fault is told", func() bool { return server.heard.hasType("fault") })
+	conn := client.mustDial(server.port80())
+	defer conn.Close()
+	mustExchange(t, conn, "in")
+}
+
+// Closing a node with hundreds of open connections takes no longer than it may.
+func TestCloseWithManyConnections(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	server.listenOn(startUnixServer(t, echo), 2000)
+	for range 600 {
+		conn := client.mustDial(server.port80())
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all are open", func() bool { return openConnections.Load() == 600 })
+	begun := time.Now()
+	if _, err := callNodeClose(server.handle, 10_000); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("close took %v", took)
+	}
+}

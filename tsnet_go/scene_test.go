@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// A scene is a part of a test that runs in a process of its own, since it is about
+// the process: its descriptors, its environment, its end.
+
+const sceneVariable = "TSNET_TEST_SCENE"
+
+var scenes = map[string]func() error{}
+
+// play runs a scene and returns the exit status.
+func play(name string) int {
+	if err := scenes[name](); err != nil {
+		fmt.Fprintln(os.NewFile(3, "report"), err)
+		return 1
+	}
+	return 0
+}
+
+// runScene plays a scene in a child; what the child reports on descriptor 3 fails
+// the test. It returns what the child wrote to descriptors 1 and 2.
+func runScene(t *testing.T, name string, environment ...string) (written string) {
+	t.Helper()
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	child := exec.CommandContext(t.Context(), executable)
+	child.Env = append(append(os.Environ(), sceneVariable+"="+name, "TMPDIR="+t.TempDir()), environment...)
+	child.ExtraFiles = []*os.File{write}
+	output, err := child.CombinedOutput()
+	write.Close()
+	report := make([]byte, 64<<10)
+	n, _ := read.Read(report)
+	if err != nil {
+		t.Fatalf("the scene %s: %v: %s\nit wrote: %s", name, err, report[:n], output)
+	}
+	return string(output)
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+)
+
+// A peer's identity is the same whether it comes from the node's own state or
+// through tailscale's public API, for every kind of peer.
+func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	net.do("set_grants", map[string]any{"grants": []map[string]any{
+		{"src": []string{"*"}, "dst": []string{"*"}, "ip": []string{"*"}},
+		{"src": []string{"dev@example.com"}, "dst": []string{"server"}, "app": map[string]any{
+			"tailbone.dev/cap/admin": []any{map[string]any{"roles": []string{"admin", "<é>"}}, "text", 1},
+			"tailbone.dev/cap/empty": []any{},
+		}},
+	}})
+	server := net.join("server", "srv@example.com")
+	peers := map[string]*testNode{
+		"user":    net.join("user", "dev@example.com"),
+		"tagged":  net.join("tagged", "tag:ci"),
+		"shared":  net.join("shared", "friend@example.org"),
+		"expired": net.join("expired", "late@example.com"),
+	}
+	addresses := map[string][2]string{}
+	for name, peer := range peers {
+		server.sees(peer)
+		addresses[name] = [2]string{peer.v4().String(), peer.v6().String()}
+	}
+	net.do("share_node", map[string]any{"node": "shared", "shared": true})
+	net.do("expire_node", map[string]any{"node": "expired"})
+	who := func(source string) (p struct {
+		UserID          int64 `json:"user_id"`
+		Login           string
+		Tags            []string
+		Shared, Expired bool
+		Capabilities    map[string][]any
+	}) {
+		answer, err := server.whois(source, "")
+		if err == nil {
+			err = json.Unmarshal(answer, &p)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", source, err)
+		}
+		return p
+	}
+	eventually(t, "the server knows what changed", func() bool {
+		return who(addresses["shared"][0]).Shared && who(addresses["expired"][0]).Expired
+	})
+	if p := who(addresses["user"][0]); p.Login != "dev@example.com" || p.UserID == 0 || len(p.Tags) != 0 || len(p.Capabilities) != 2 {
+		t.Errorf("the user is %+v", p)
+	}
+	if p := who(addresses["tagged"][0]); p.Login != "" || p.UserID != 0 || len(p.Tags) != 1 || p.Tags[0] != "tag:ci" {
+		t.Errorf("the tagged node is %+v", p)
+	}
+	sources := []string{"100.127.255.254", "192.168.7.7", "::1", "fd7a:115c:a1e0::dead", server.v4().String()}
+	for _, both := range addresses {
+		sources = append(sources, both[0], both[1], "::ffff:"+both[0])
+	}
+	for _, source := range sources {
+		for _, destination := range []string{"", server.v4().String(), server.v6().String(), "100.127.255.254"} {
+			compareWhois(t, server, source, destination)
+		}
+	}
+}
+
+func compareWhois(t *testing.T, node *testNode, source, destination string) {
+	t.Helper()
+	src, dst, err := parseWhois(source, destination)
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct, err := node.whois(source, destination)
+	other, otherErr := node.whoisLocalAPI(src, dst)
+	if codeOf(err) != codeOf(otherErr) {
+		t.Errorf("%s to %s: directly %v, through the LocalAPI %v", source, destination, err, otherErr)
+	}
+	if err == nil && !json.Valid(direct) {
+		t.Errorf("%s is no JSON", direct)
+	}
+	if string(direct) != string(other) {
+		t.Errorf("%s to %s: directly\n%s\nthrough the LocalAPI\n%s", source, destination, direct, other)
+	}
+}
+
+// Without the extension, or with one whose backend is not the one we know, the
+// answer is still there.
+func TestWhoisFallsBackToTheLocalAPI(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	direct, err := server.whois(client.v4().String(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := server.ext
+	for name, ext := range map[string]*extension{"no extension": nil, "an unknown backend": {sys: whole.sys, host: whole.host}} {
+		server.mu.Lock()
+		server.ext = ext
+		server.mu.Unlock()
+		fallback, err := server.whois(client.v4().String(), "")
+		if err != nil || string(fallback) != string(direct) {
+			t.Errorf("with %s: %s, %v; want %s", name, fallback, err, direct)
+		}
+		_, err = server.whois("100.127.255.254", "")
+		wantCode(t, codeNotFound, err)
+	}
+	server.mu.Lock()
+	server.ext = whole
+	server.mu.Unlock()
+}
+
+// A changed grant counts at the next question: nothing is cached.
+func TestWhoisSeesAChangedGrantAtOnce(t *testing.T) {
+	checkNoLeaks(t)
+	net, server, client := two(t)
+	net.do("set_grants", map[string]any{"grants": []map[string]any{
+		{"src": []string{"*"}, "dst": []string{"*"}, "ip": []string{"*"}},
+		{"src": []string{"dev@example.com"}, "dst": []string{"*"}, "app": map[string]any{"example.com/cap/x": []any{1}}},
+	}})
+	eventually(t, "the grant is in the answer", func() bool {
+		answer, err := server.whois(client.v4().String(), server.v4().String())
+		var p struct{ Capabilities map[string][]int }
+		return err == nil && json.Unmarshal(answer, &p) == nil && len(p.Capabilities["example.com/cap/x"]) == 1
+	})
+}
+
+// What is no address is an error of its own, and so is a question before up.
+func TestWhoisRefusesWhatItCannotAnswer(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	node := newTestNode(t, net.config("node", "dev@example.com"))
+	_, err := node.whois("100.64.0.1", "")
+	wantCode(t, codeNotRunning, err)
+	node.mustUp()
+	for _, source := range []string{"", "x", "100.64.0", "100.64.0.1:", "[100.64.0.1", "100.64.0.1:99999"} {
+		_, err := node.whois(source, "")
+		wantCode(t, codeBadArgument, err)
+	}
+	_, err = node.whois("100.64.0.1", "x")
+	wantCode(t, codeBadArgument, err)
+}
+
+// Names that nobody chose with care are still JSON.
+func TestAPeerIsAlwaysJSON(t *testing.T) {
+	for _, text := range []string{"", "<&>\u2028", "\x00\x1f\"\\", "\xff\xfe", "é\U0001F600"} {
+		var back struct {
+			Login string
+			Tags  []string
+		}
+		b := appendPeer(nil, peer{Login: text, Tags: []string{text, text}})
+		if err := json.Unmarshal(b, &back); err != nil {
+			t.Errorf("%q: %s: %v", text, b, err)
+		}
+		if want := string([]rune(text)); back.Login != want || back.Tags[1] != want {
+			t.Errorf("want %q, got %q", want, back.Login)
+		}
+	}
+}
+
+func BenchmarkWhois(b *testing.B) {
+	_, server, client := two(b)
+	source, destination := client.v4().String()+":12345", server.v4().String()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := server.whois(source, destination); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkWhoisLocalAPI(b *testing.B) {
+	_, server, client := two(b)
+	src, dst, err := parseWhois(client.v4().String()+":12345", server.v4().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := server.whoisLocalAPI(src, dst); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

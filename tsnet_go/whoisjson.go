@@ -1,0 +1,58 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// appendPeer writes the JSON by hand: with reflection it would cost more than
+// the whole look-up.
+func appendPeer(b []byte, p peer) []byte {
+	b = appendString(append(b, `{"node_id":`...), p.NodeID)
+	b = appendString(append(b, `,"node":`...), p.Node)
+	b = strconv.AppendInt(append(b, `,"user_id":`...), p.UserID, 10)
+	b = appendString(append(b, `,"login":`...), p.Login)
+	b = appendString(append(b, `,"display_name":`...), p.DisplayName)
+	b = appendStrings(append(b, `,"tags":`...), p.Tags)
+	b = strconv.AppendBool(append(b, `,"shared":`...), p.Shared)
+	b = strconv.AppendBool(append(b, `,"expired":`...), p.Expired)
+	b = appendStrings(append(b, `,"addresses":`...), p.Addresses)
+	b = append(b, `,"capabilities":{`...)
+	for i, name := range slices.Sorted(maps.Keys(p.Capabilities)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, string(name)), ':', '[')
+		for i, value := range p.Capabilities[name] {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, value...) // JSON, as the control server sent it
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}', '}')
+}
+
+func appendString(b []byte, s string) []byte {
+	// An error means invalid UTF-8, which AppendQuote has replaced by U+FFFD.
+	quoted, err := jsontext.AppendQuote(b, s)
+	if err != nil && len(quoted) == len(b) {
+		return append(b, '"', '"')
+	}
+	return quoted
+}
+
+func appendStrings(b []byte, list []string) []byte {
+	b = append(b, '[')
+	for i, s := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, s)
+	}
+	return append(b, ']')
+}
