@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,15 @@ async def test_a_request_on_its_way_is_still_answered(running: Running) -> None:
     answer = await client.ask(ISSUE)
     assert (answer.status, answer.fields["Connection"]) == (200, "close")
     await closing
+
+
+async def test_who_has_connected_before_the_close_is_answered(running: Running) -> None:
+    """The kernel took the connection; that nobody has accepted it yet is not the client's fault."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(running.path)
+        sock.sendall(ISSUE)
+        await running.server.close(30.0)
+        assert sock.recv(12) == b"HTTP/1.1 200"
 
 
 async def test_idle_connections_do_not_hold_the_close(running: Running) -> None:
