@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from botocore.exceptions import ClientError
+    from botocore.exceptions import ConnectionError as BotoConnectionError
 
 _CONNECT_S: Final = 4.0
 _READ_S: Final = 8.0
@@ -80,7 +82,7 @@ class S3Store:
             client = await self._connected()
             answer = await client.get_object(Bucket=self._bucket, Key=path)
             async with answer["Body"] as body:
-                data = await body.read(_LARGEST + 1)
+                data = await _read_whole(body)
         except StoreError:
             raise
         except Exception as error:
@@ -146,6 +148,7 @@ def _unanswered(error: Exception, bucket: str, path: str, *, writing: bool) -> S
     """A call without an answer; what is no failure of the call is raised again."""
     import aiohttp
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
 
     no_credentials = (
         boto.NoCredentialsError,
@@ -153,13 +156,13 @@ def _unanswered(error: Exception, bucket: str, path: str, *, writing: bool) -> S
         boto.CredentialRetrievalError,
         boto.ProfileNotFound,
         boto.TokenRetrievalError,
+        boto.MetadataRetrievalError,
     )
-    not_sent = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
     broke = (
+        boto.ConnectionError,
         boto.HTTPClientError,
-        boto.ResponseStreamingError,
         boto.IncompleteReadError,
-        boto.ResponseParserError,
+        ResponseParserError,
         aiohttp.ClientError,
         OSError,
         TimeoutError,
@@ -171,7 +174,7 @@ def _unanswered(error: Exception, bucket: str, path: str, *, writing: bool) -> S
             "or give the machine a role",
             detail=detail,
         )
-    if isinstance(error, not_sent):
+    if isinstance(error, boto.ConnectionError) and not _was_sent(error):
         return StoreError(
             "S3 cannot be reached: look at the network, AWS_ENDPOINT_URL and the region", detail=detail
         )
@@ -188,6 +191,25 @@ def _unanswered(error: Exception, bucket: str, path: str, *, writing: bool) -> S
             detail=detail,
         )
     raise error
+
+
+def _was_sent(error: BotoConnectionError) -> bool:
+    """Whether the request may have reached the server: a broken connection has the same class as none."""
+    import aiohttp
+    from botocore.exceptions import EndpointConnectionError
+
+    if not isinstance(error, EndpointConnectionError):
+        # Connecting took too long, the proxy refused, TLS failed.
+        return False
+    return not isinstance(error.kwargs.get("error"), (aiohttp.ClientConnectorError, socket.gaierror))
+
+
+async def _read_whole(body: Any) -> bytes:
+    """All of a body, but not much more than a JWKS can have."""
+    data = b""
+    while len(data) <= _LARGEST and (part := await body.read(_LARGEST)):
+        data += part
+    return data
 
 
 def _answered(error: ClientError, bucket: str, path: str, *, writing: bool) -> StoreError | None:

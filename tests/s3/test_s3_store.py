@@ -1,0 +1,291 @@
+"""S3Store on real servers: what is stored, what counts as missing, what each refusal says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness import s3
+
+from tailbone.errors import (
+    ForeignDocumentError,
+    StoreConflictError,
+    StoreDeniedError,
+    StoreError,
+    StoreMissingError,
+    StoreOutcomeUnknownError,
+    UnconditionalStoreError,
+)
+from tailbone.jwks.s3 import S3Store
+from tailbone.jwks.store import ANY_CONTENT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+KEY = ".well-known/jwks.json"
+HOW: dict[str, Any] = {"content_type": "application/json", "cache_control": "public, max-age=300"}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def store(bucket: str) -> AsyncIterator[S3Store]:
+    async with S3Store(bucket) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def broken(behind: str) -> AsyncIterator[S3Store]:
+    """A store behind the proxy."""
+    async with S3Store(behind) as opened:
+        yield opened
+
+
+async def test_what_was_written_is_read_with_its_etag(store: S3Store) -> None:
+    """The etag that write gave is the one that read gives."""
+    etag = await store.write(KEY, b'{"keys":[]}', etag=None, **HOW)
+    stored = await store.read(KEY)
+    assert stored is not None
+    assert (stored.data, stored.etag) == (b'{"keys":[]}', etag)
+
+
+async def test_the_object_has_type_and_cache_control(store: S3Store, endpoint: str, bucket: str) -> None:
+    """As a web server, or a CDN before it, hands them out."""
+    await store.write(KEY, b"{}", etag=None, **HOW)
+    head = s3.client(endpoint).head_object(Bucket=bucket, Key=KEY)
+    assert (head["ContentType"], head["CacheControl"]) == ("application/json", "public, max-age=300")
+
+
+async def test_no_such_object_is_none(store: S3Store) -> None:
+    """The only thing that is."""
+    assert await store.read(KEY) is None
+
+
+async def test_a_write_replaces_only_what_was_read(store: S3Store) -> None:
+    """If-None-Match for the first, If-Match for the others."""
+    first = await store.write(KEY, b"one", etag=None, **HOW)
+    with pytest.raises(StoreConflictError):
+        await store.write(KEY, b"two", etag=None, **HOW)
+    await store.write(KEY, b"two", etag=first, **HOW)
+    with pytest.raises(StoreConflictError):
+        await store.write(KEY, b"three", etag=first, **HOW)
+    stored = await store.read(KEY)
+    assert stored is not None
+    assert stored.data == b"two"
+
+
+async def test_a_write_over_an_object_that_has_gone_is_a_lost_race(
+    store: S3Store, endpoint: str, bucket: str
+) -> None:
+    """S3 answers 404, or 412."""
+    etag = await store.write(KEY, b"one", etag=None, **HOW)
+    s3.client(endpoint).delete_object(Bucket=bucket, Key=KEY)
+    with pytest.raises(StoreConflictError):
+        await store.write(KEY, b"two", etag=etag, **HOW)
+    assert await store.read(KEY) is None
+
+
+async def test_the_only_writer_sends_no_condition(store: S3Store) -> None:
+    """For servers that know none."""
+    await store.write(KEY, b"one", etag=ANY_CONTENT, **HOW)
+    await store.write(KEY, b"two", etag=ANY_CONTENT, **HOW)
+
+
+async def test_no_such_bucket_is_an_error_not_a_missing_object(endpoint: str) -> None:
+    """Reading and writing; it names the bucket."""
+    async with S3Store("no-such-bucket-here") as store:
+        with pytest.raises(StoreMissingError, match="no bucket no-such-bucket-here"):
+            await store.read(KEY)
+        with pytest.raises(StoreMissingError, match="no bucket no-such-bucket-here"):
+            await store.write(KEY, b"one", etag=None, **HOW)
+
+
+async def test_a_bucket_name_that_is_none_is_an_error_that_says_where_to_look(endpoint: str) -> None:
+    """It is found before anything is sent."""
+    async with S3Store("not a bucket!") as store:
+        with pytest.raises(StoreMissingError, match=r"keys\.bucket"):
+            await store.read(KEY)
+
+
+async def test_without_credentials_the_error_says_where_they_come_from(
+    behind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with S3Store(behind) as store:
+        with pytest.raises(StoreDeniedError, match="AWS_PROFILE"):
+            await store.read(KEY)
+
+
+async def test_a_profile_that_does_not_exist_is_said(behind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS_PROFILE is part of the default chain."""
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    async with S3Store(behind) as store:
+        with pytest.raises(StoreDeniedError, match="no AWS credentials"):
+            await store.read(KEY)
+
+
+@pytest.mark.s3
+async def test_wrong_credentials_are_said(versitygw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto does not check them."""
+    for name, value in {**s3.environment(versitygw), "AWS_SECRET_ACCESS_KEY": "wrong"}.items():
+        monkeypatch.setenv(name, value)
+    async with S3Store(s3.BUCKET) as store:
+        with pytest.raises(StoreDeniedError, match="refuses the AWS credentials"):
+            await store.read(KEY)
+
+
+async def test_403_names_both_causes_and_both_mends(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """AWS answers 403 for a missing object to who may not list the bucket."""
+    proxy.add("GET", "status", status=403, code="AccessDenied")
+    with pytest.raises(StoreDeniedError) as caught:
+        await broken.read(KEY)
+    for part in (
+        "s3:GetObject",
+        "s3:ListBucket",
+        "there is no such object yet",
+        'upload a first object {"keys":[]}',
+    ):
+        assert part in caught.value.message
+
+
+async def test_403_on_a_write_names_the_right_that_is_missing(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """s3:PutObject."""
+    proxy.add("PUT", "status", status=403, code="AccessDenied")
+    with pytest.raises(StoreDeniedError, match="s3:PutObject"):
+        await broken.write(KEY, b"one", etag=None, **HOW)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"kind": "status", "status": 500}, StoreError),
+        ({"kind": "status", "status": 503, "code": "SlowDown"}, StoreError),
+        ({"kind": "status", "status": 404, "code": "NoSuchBucket"}, StoreMissingError),
+        ({"kind": "html", "status": 404}, StoreMissingError),
+        ({"kind": "html", "status": 403}, StoreDeniedError),
+        ({"kind": "status", "status": 400, "code": "ExpiredToken"}, StoreDeniedError),
+        ({"kind": "status", "status": 403, "code": "RequestTimeTooSkewed"}, StoreDeniedError),
+        ({"kind": "status", "status": 400, "code": "AuthorizationHeaderMalformed"}, StoreMissingError),
+        ({"kind": "reset before"}, StoreError),
+        ({"kind": "reset after"}, StoreError),
+        ({"kind": "cut"}, StoreError),
+    ],
+)
+async def test_no_failed_read_counts_as_no_object(
+    broken: S3Store, proxy: s3.FaultProxy, fault: dict[str, Any], error: type[StoreError]
+) -> None:
+    """Else the next write would wipe every published key."""
+    await broken.write(KEY, b'{"keys":[]}', etag=None, **HOW)
+    proxy.add("GET", **fault)
+    with pytest.raises(StoreError) as caught:
+        await broken.read(KEY)
+    assert type(caught.value) is error
+    proxy.clear()
+    assert await broken.read(KEY) is not None
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"kind": "status", "status": 409, "code": "ConditionalRequestConflict"}, StoreConflictError),
+        ({"kind": "status", "status": 412, "code": "PreconditionFailed"}, StoreConflictError),
+        ({"kind": "status", "status": 500}, StoreOutcomeUnknownError),
+        ({"kind": "status", "status": 503, "code": "SlowDown"}, StoreError),
+        ({"kind": "status", "status": 501, "code": "NotImplemented"}, UnconditionalStoreError),
+        ({"kind": "reset before"}, StoreOutcomeUnknownError),
+        ({"kind": "reset after"}, StoreOutcomeUnknownError),
+    ],
+)
+async def test_a_failed_write_says_whether_it_may_have_been_taken(
+    broken: S3Store, proxy: s3.FaultProxy, fault: dict[str, Any], error: type[StoreError]
+) -> None:
+    """Lost races, refusals, and outcomes that only a read can tell."""
+    proxy.add("PUT", **fault)
+    with pytest.raises(StoreError) as caught:
+        await broken.write(KEY, b"one", etag=None, **HOW)
+    assert type(caught.value) is error
+
+
+async def test_a_server_that_is_not_there_was_never_written_to(
+    behind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The port is closed: the outcome is known."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    async with S3Store(behind) as store:
+        with pytest.raises(StoreError, match="cannot be reached") as caught:
+            await store.write(KEY, b"one", etag=None, **HOW)
+    assert type(caught.value) is StoreError
+
+
+async def test_an_object_too_long_for_a_jwks_is_not_read(store: S3Store, endpoint: str, bucket: str) -> None:
+    """Whoever can write the bucket cannot fill the memory."""
+    s3.client(endpoint).put_object(Bucket=bucket, Key=KEY, Body=b" " * 1_100_000)
+    with pytest.raises(ForeignDocumentError):
+        await store.read(KEY)
+
+
+@pytest.mark.parametrize(
+    ("variables", "region"),
+    [
+        ({"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "us-west-2"}, b"eu-west-3"),
+        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": "us-west-2"}, b"us-west-2"),
+        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": "", "AWS_PROFILE": "other"}, b"ap-south-1"),
+    ],
+)
+async def test_the_region_is_aws_region_then_the_default_one_then_the_profiles(
+    proxy: s3.FaultProxy,
+    behind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    region: bytes,
+) -> None:
+    """As the other SDKs do; botocore alone ignores the first."""
+    config = tmp_path / "config"
+    config.write_text("[profile other]\nregion = ap-south-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    for name, value in variables.items():
+        if value:
+            monkeypatch.setenv(name, value)
+        else:
+            monkeypatch.delenv(name, raising=False)
+    proxy.add("GET", "status", status=500)
+    async with S3Store(behind) as store:
+        with pytest.raises(StoreError):
+            await store.read(KEY)
+    assert b"/" + region + b"/s3/aws4_request" in proxy.heads[-1]
+
+
+async def test_a_custom_endpoint_gets_no_checksums_that_old_servers_refuse(
+    broken: S3Store, proxy: s3.FaultProxy
+) -> None:
+    """Neither computed nor asked for."""
+    await broken.write(KEY, b"one", etag=None, **HOW)
+    await broken.read(KEY)
+    assert b"x-amz-checksum" not in b"".join(proxy.heads).lower()
+    assert b"aws-chunked" not in b"".join(proxy.heads).lower()
+
+
+async def test_closing_twice_is_fine_and_ends_all_calls(behind: str) -> None:
+    """A call after the close is an error, not a new client."""
+    store = S3Store(behind)
+    await store.read(KEY)
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreError, match="closed"):
+        await store.read(KEY)
+
+
+def test_a_store_that_is_not_used_imports_nothing() -> None:
+    """aiobotocore is a quarter of a second."""
+    code = (
+        "import sys; from tailbone.jwks.s3 import S3Store; S3Store('b');"
+        "sys.exit(any(name.split('.')[0] in ('aiobotocore', 'botocore', 'aiohttp') for name in sys.modules))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
