@@ -1,6 +1,7 @@
 package devnet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,13 +27,18 @@ type limits struct {
 	body      time.Duration // until its body is
 	handshake time.Duration // until the noise handshake is done
 	idle      time.Duration // until a connection without requests is closed
+	keepAlive time.Duration // between two signs of life on a map stream
 }
 
-var defaultLimits = limits{
-	header:    10 * time.Second,
-	body:      10 * time.Second,
-	handshake: 10 * time.Second,
-	idle:      2 * time.Minute,
+// orDefaults fills in what is zero.
+func (l limits) orDefaults() limits {
+	l.header = cmp.Or(l.header, 10*time.Second)
+	l.body = cmp.Or(l.body, 10*time.Second)
+	l.handshake = cmp.Or(l.handshake, 10*time.Second)
+	l.idle = cmp.Or(l.idle, 2*time.Minute)
+	// A client gives a silent stream up after two minutes.
+	l.keepAlive = cmp.Or(l.keepAlive, 50*time.Second)
+	return l
 }
 
 // newControlServer is the part of control that is spoken in the clear: the

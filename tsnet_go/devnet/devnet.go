@@ -44,7 +44,7 @@ type Config struct {
 	Logf logger.Logf      `json:"-"` // nil discards
 	Now  func() time.Time `json:"-"` // nil means time.Now
 
-	limits limits // the zero value means defaultLimits
+	limits limits // zero fields mean the defaults
 }
 
 // DefaultDomain: "test" is reserved (RFC 6761), so it never names a real host.
@@ -157,7 +157,7 @@ func newDevnet(cfg Config) (*Devnet, error) {
 		cfg:         cfg,
 		logf:        cfg.Logf,
 		now:         cfg.Now,
-		limits:      cfg.limits,
+		limits:      cfg.limits.orDefaults(),
 		controlGate: newGate(),
 		derpGate:    newGate(),
 		inflight:    newInflight(),
@@ -167,9 +167,6 @@ func newDevnet(cfg Config) (*Devnet, error) {
 	}
 	if d.logf == nil {
 		d.logf = logger.Discard
-	}
-	if d.limits == (limits{}) {
-		d.limits = defaultLimits
 	}
 	if d.now == nil {
 		d.now = time.Now

@@ -32,7 +32,7 @@ func hostileDevnet(t *testing.T, knownPanics ...string) *Devnet {
 	var mu sync.Mutex
 	var panics []string
 	d := startDevnet(t, Config{
-		limits: limits{header: 300 * time.Millisecond, body: 300 * time.Millisecond, handshake: 300 * time.Millisecond, idle: time.Minute},
+		limits: limits{header: 300 * time.Millisecond, body: 300 * time.Millisecond, handshake: 300 * time.Millisecond},
 		Logf: func(format string, args ...any) {
 			if line := fmt.Sprintf(format, args...); strings.Contains(line, "panic") {
 				mu.Lock()

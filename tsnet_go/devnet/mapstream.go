@@ -11,9 +11,6 @@ import (
 	"tailscale.com/util/zstdframe"
 )
 
-// keepAliveEvery: a client gives a silent stream up after two minutes.
-const keepAliveEvery = 50 * time.Second
-
 // mapStream is one open /machine/map request that is told of every change.
 type mapStream struct {
 	wake     chan struct{} // one buffered token: something changed
@@ -88,7 +85,7 @@ func (d *Devnet) streamMap(r *http.Request, n *node, send *mapSender) {
 	defer d.closeStream(n, s)
 
 	told := newSent()
-	keepAlive := time.NewTicker(keepAliveEvery)
+	keepAlive := time.NewTicker(d.limits.keepAlive)
 	defer keepAlive.Stop()
 	for {
 		if err := d.sendChanges(n, told, send); err != nil {

@@ -153,7 +153,7 @@ func (s *sent) delta(nm *netmap, now time.Time) (*tailcfg.MapResponse, error) {
 		s.first = false
 		resp.Domain = nm.domain
 		resp.DNSConfig = nm.dns
-		resp.CollectServices = "true"
+		resp.CollectServices = "false" // no node needs to look at the machine's ports
 	}
 	self, err := json.Marshal(nm.self)
 	if err != nil {
