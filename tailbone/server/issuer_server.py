@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 BACKLOG: Final = 4096
 """How many connections may wait to be accepted: connect on a full Unix backlog fails at once."""
 
-IDLE_GRACE_S: Final = 0.1
-"""How long idle connections stay open while draining, in seconds."""
+DRAIN_START_S: Final = 0.1
+"""How long new requests are answered after the close has begun, in seconds."""
 
 _SWEEP_S: Final = 1.0
 
@@ -122,7 +122,7 @@ class IssuerServer:
     async def close(self, grace_s: float) -> None:
         """Stop, without losing an answer; idempotent, and a second call waits for the first.
 
-        In this order: accept no more; answer what has arrived, with ``Connection: close``; close idle
+        In this order: end each connection with its next answer; after 0.1 s accept no more and close idle
         connections; after ``grace_s`` seconds, or when cancelled, abort the rest.
 
         Args:
@@ -138,11 +138,12 @@ class IssuerServer:
         loop = asyncio.get_running_loop()
         end = loop.time() + grace_s
         try:
-            # One turn of the loop: whoever has connected by now is accepted, instead of reset by the close.
-            await asyncio.sleep(0)
-            server.close()  # type: ignore[no-untyped-call]
-            # An idle connection may have its next request on the way: one that comes at once is answered.
-            await self._until_empty(connections, min(IDLE_GRACE_S, grace_s))
+            # Clients have not heard of it yet: who has connected but is not accepted, and whose next request
+            # is on its way on an idle connection, is still answered, and told that the connection ends.
+            try:
+                await asyncio.sleep(min(DRAIN_START_S, grace_s))
+            finally:
+                server.close()  # type: ignore[no-untyped-call]
             for connection in list(connections):
                 connection.finish()
             await self._until_empty(connections, end - loop.time())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sanic import Sanic
 
-from tailbone.server.issuer_server import IDLE_GRACE_S
+from tailbone.server.issuer_server import DRAIN_START_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ async def test_a_request_that_has_begun_may_end(running: Running) -> None:
     await running.until(lambda: any(len(c.recv_buffer) == 10 for c in running.server.connections))
     closing = asyncio.create_task(running.server.close(30.0))
     await running.until(lambda: running.server.draining)
-    await asyncio.sleep(2 * IDLE_GRACE_S)
+    await asyncio.sleep(2 * DRAIN_START_S)
     answer = await client.ask(ISSUE[10:])
     assert (answer.status, answer.fields["Connection"]) == (200, "close")
     await closing
@@ -92,6 +92,7 @@ async def test_who_has_connected_before_the_close_is_answered(running: Running) 
     """The kernel took the connection; that nobody has accepted it yet is not the client's fault."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(running.path)
+        sock.settimeout(10.0)
         sock.sendall(ISSUE)
         await running.server.close(30.0)
         assert sock.recv(12) == b"HTTP/1.1 200"
@@ -153,6 +154,8 @@ async def test_a_cancelled_close_cuts_at_once(running: Running, world: World) ->
     with pytest.raises(asyncio.CancelledError):
         await closing
     await running.until(lambda: not running.server.connections)
+    with pytest.raises(ConnectionRefusedError):
+        await running.connect()
 
 
 async def test_under_load_no_answer_is_lost(running: Running, world: World) -> None:
