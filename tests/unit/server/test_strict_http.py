@@ -305,6 +305,13 @@ def test_what_can_become_no_head_is_refused_at_once(arrived: bytes) -> None:
         head_end(bytearray(arrived), 0)
 
 
+def test_what_is_bad_across_two_pieces_is_found_in_the_second() -> None:
+    """A CR that ended the first piece is followed by something else than LF."""
+    assert head_end(bytearray(b"GET / HTTP/1.1\r"), 0) == -1
+    with pytest.raises(MalformedRequestError):
+        head_end(bytearray(b"GET / HTTP/1.1\rH"), 15)
+
+
 def test_the_longest_head() -> None:
     """8192 bytes are read, one more is not, whether its end has arrived or not."""
     longest = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
