@@ -1,0 +1,227 @@
+"""How a server ends: in order, in time, and without losing an answer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import jwt
+import pytest
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.programs import Program
+    from harness.servers import Server
+    from harness.tailnet import Caller, Tailnet, Way
+
+NEW_CONNECTIONS, KEPT_CONNECTIONS = 4, 8
+
+
+class Client:
+    """Asks for tokens as fast as it can, until nobody answers.
+
+    Attributes:
+        jtis: of the tokens that have arrived whole.
+        broken: answers that began and did not arrive whole.
+    """
+
+    def __init__(self, way: Way, *, keep: bool) -> None:
+        self.jtis: list[str] = []
+        self.broken: list[str] = []
+        self._way = way
+        self._keep = keep
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        connection = self._connection()
+        while True:
+            try:
+                connection.request("POST", "/issue", headers={"Host": self._way.host})
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException):
+                # Nothing of an answer has come: on a kept connection that may be a server's idle close.
+                connection.close()
+                if not self._ask_once():
+                    return
+                continue
+            try:
+                token = json.loads(response.read())["token"]
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.broken.append(repr(error))
+                return
+            self.jtis.append(jwt.decode(token, options={"verify_signature": False})["jti"])
+            if not self._keep or response.will_close:
+                connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._way.address, timeout=10)
+
+    def _ask_once(self) -> bool:
+        """Whether anybody answers a new connection at all."""
+        connection = self._connection()
+        try:
+            connection.request("GET", "/_healthz", headers={"Host": self._way.host})
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def join(self) -> None:
+        """Wait until nobody answers."""
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_no_answer_is_lost_under_load(
+    server: Callable[..., Server], caller: Callable[..., Caller], number: signal.Signals
+) -> None:
+    """Every token that the log tells of has reached its caller, on new connections and kept ones."""
+    started = server()
+    way = caller().to(started.name)
+    assert way.issue().status == 200
+    clients = [
+        Client(way, keep=index >= NEW_CONNECTIONS) for index in range(NEW_CONNECTIONS + KEPT_CONNECTIONS)
+    ]
+    until(lambda: all(len(client.jtis) > 20 for client in clients), "load", timeout_s=30)
+    began = time.monotonic()
+    started.program.send(number)
+    assert started.program.wait() == 0
+    assert time.monotonic() - began < 8
+    for client in clients:
+        client.join()
+    assert [client.broken for client in clients if client.broken] == []
+    arrived = {jti for client in clients for jti in client.jtis}
+    [first] = {line["jti"] for line in started.events("token issued")} - arrived
+    assert first == started.events("token issued")[0]["jti"]
+    assert arrived <= {line["jti"] for line in started.events("token issued")}
+
+
+def test_pooled_connections_do_not_hold_it_up(
+    server: Callable[..., Server], caller: Callable[..., Caller]
+) -> None:
+    """Clients that keep connections open, and never look at them, are not waited for."""
+    started = server()
+    way = caller().to(started.name)
+    pooled = [way.connect() for _ in range(10)]
+    try:
+        for connection in pooled:
+            connection.sendall(f"GET /_healthz HTTP/1.1\r\nHost: {way.host}\r\n\r\n".encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        began = time.monotonic()
+        assert started.program.stop() == 0
+        assert time.monotonic() - began < 4
+    finally:
+        for connection in pooled:
+            connection.close()
+
+
+def test_request_under_way_is_answered(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
+    """A request whose body is still coming when the signal comes gets its token."""
+    started = server()
+    way = caller().to(started.name)
+    with way.connect() as connection:
+        connection.sendall(
+            f"POST /issue HTTP/1.1\r\nHost: {way.host}\r\nContent-Length: 4\r\n\r\nab".encode()
+        )
+        # One more request, answered, shows that the first one has been received.
+        assert way.get("/_healthz").status == 200
+        started.program.send(signal.SIGTERM)
+        started.program.wait_for('"event":"stopping"')
+        connection.sendall(b"cd")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert started.program.wait() == 0
+
+
+def test_unfinished_request_is_cut_off_after_the_grace(
+    server: Callable[..., Server], caller: Callable[..., Caller]
+) -> None:
+    """A request that never completes holds the end up for the grace of 5 s, and no longer."""
+    started = server()
+    way = caller().to(started.name)
+    with way.connect() as connection:
+        connection.sendall(
+            f"POST /issue HTTP/1.1\r\nHost: {way.host}\r\nContent-Length: 4\r\n\r\nab".encode()
+        )
+        assert way.get("/_healthz").status == 200
+        began = time.monotonic()
+        assert started.program.stop() == 0
+        assert 4.5 < time.monotonic() - began < 8
+
+
+def test_second_signal_ends_it_at_once(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
+    """While it waits for a request, a second signal ends it, with 128 and the signal's number."""
+    started = server()
+    way = caller().to(started.name)
+    with way.connect() as connection:
+        connection.sendall(
+            f"POST /issue HTTP/1.1\r\nHost: {way.host}\r\nContent-Length: 4\r\n\r\nab".encode()
+        )
+        assert way.get("/_healthz").status == 200
+        started.program.send(signal.SIGTERM)
+        started.program.wait_for('"event":"stopping"')
+        began = time.monotonic()
+        assert started.program.stop(signal.SIGINT) == 130
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_it_joins(
+    server: Callable[..., Server], tailnet: Tailnet, number: signal.Signals
+) -> None:
+    """A signal while the control server is silent, or a login is waited for, ends it in order and soon."""
+    key = tailnet.key("tag:tailbone")
+    tailnet.do("pause_control")
+    try:
+        silent = server(authkey=key, ready=False)
+        silent.program.wait_for("the control server does not answer; trying again")
+        assert _stops_soon(silent.program, number) == 0
+    finally:
+        tailnet.do("resume_control")
+    waiting = server(authkey="", ready=False)
+    waiting.program.wait_for("To join the tailnet, open: ")
+    assert _stops_soon(waiting.program, number) == 0
+    assert waiting.program.event("stopped before it was up") is not None
+
+
+def _stops_soon(program: Program, number: signal.Signals) -> int:
+    began = time.monotonic()
+    code = program.stop(number)
+    assert time.monotonic() - began < 3, program.output()
+    return code
+
+
+def test_signal_at_every_moment(server: Callable[..., Server]) -> None:
+    """Whenever SIGTERM comes on the way up, the server ends, and leaves folders from which it can start."""
+    for step in range(9):
+        started = server(hostname="hurried", ready=False)
+        with pytest.raises(AssertionError, match="still running"):
+            started.program.wait(0.1 * step + 0.05)
+        assert started.program.stop() in (0, 143), started.program.output()
+    again = server(hostname="hurried")
+    assert again.program.stop() == 0
+
+
+def test_the_log_ends_with_nothing_bad(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
+    """After some work, an orderly end writes no warning, and nothing to standard error."""
+    started = server()
+    assert caller().to(started.name).issue().status == 200
+    assert started.program.stop() == 0
+    expected = {
+        "loopback settings are on for this whole process: a real network misses what they switch off",
+        "whoever the tailnet lets reach the admin port may make and remove keys; "
+        "admin.access = grant asks for a role",
+    }
+    records = started.program.records()
+    assert {record["event"] for record in records if record["level"] in ("warn", "error")} == expected
+    assert started.program.err == []
