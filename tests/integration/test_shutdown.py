@@ -219,8 +219,10 @@ def test_the_log_ends_with_nothing_bad(server: Callable[..., Server], caller: Ca
     assert started.program.stop() == 0
     expected = {
         "loopback settings are on for this whole process: a real network misses what they switch off",
-        "whoever the tailnet lets reach the admin port may make and remove keys; "
-        "admin.access = grant asks for a role",
+        (
+            "whoever the tailnet lets reach the admin port may make and remove keys; "
+            "admin.access = grant asks for a role"
+        ),
     }
     records = started.program.records()
     assert {record["event"] for record in records if record["level"] in ("warn", "error")} == expected
