@@ -1,0 +1,337 @@
+"""Node and Devnet in this process: what their lives promise."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness.leaks import NothingLeft
+from harness.tailnet import EVERYTHING
+
+from tailbone.errors import (
+    AddressInUseError,
+    ControlUnreachableError,
+    NodeClosedError,
+    PeerNotFoundError,
+    TailnetError,
+    UnknownCallerError,
+)
+from tailbone.tsnet.devnet import Devnet
+from tailbone.tsnet.library import stats
+from tailbone.tsnet.node import Node, NodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
+
+    from tailbone.tsnet.events import Event
+
+
+@pytest.fixture
+async def devnet(tmp_path: Path) -> AsyncIterator[Devnet]:
+    """A tailnet of this test's own."""
+    async with Devnet() as own:
+        await own.set_grants([EVERYTHING])
+        yield own
+
+
+@pytest.fixture
+def settings(devnet: Devnet, tmp_path: Path) -> Callable[..., Coroutine[Any, Any, NodeSettings]]:
+    """The settings of a node that can join."""
+
+    async def make(hostname: str, identity: str = "dev@example.com", **options: Any) -> NodeSettings:
+        fields = {
+            "hostname": hostname,
+            "dir": tmp_path / hostname,
+            "authkey": await devnet.add_key(identity),
+            "control_url": devnet.info.control_url,
+            "loopback": True,
+            "ignore_environment": True,
+        }
+        return NodeSettings(**fields | options)
+
+    return make
+
+
+Settings = "Callable[..., Coroutine[Any, Any, NodeSettings]]"
+
+
+async def test_nothing_is_left(tmp_path: Path) -> None:
+    """After a tailnet with two nodes, a listener and a forward: no handle, no descriptor, no goroutine."""
+
+    async def live(folder: Path) -> None:
+        async with Devnet() as devnet:
+            await devnet.set_grants([EVERYTHING])
+            key = await devnet.add_key("dev@example.com")
+            both = [
+                NodeSettings(
+                    hostname=name,
+                    dir=folder / name,
+                    authkey=key,
+                    control_url=devnet.info.control_url,
+                    loopback=True,
+                    ignore_environment=True,
+                )
+                for name in ("one", "two")
+            ]
+            async with Node(both[0]) as one, Node(both[1]) as two:
+                await one.up(20)
+                await two.up(20)
+                path = folder / "socket"
+                server = await asyncio.start_unix_server(_echo, path)
+                async with server, await one.listen("echo", 7, path):
+                    forward = await two.forward("127.0.0.1:0", "one:7")
+                    assert await _ask(forward.local, b"hello") == b"hello"
+
+    await live(tmp_path / "first")
+    with NothingLeft():
+        await live(tmp_path / "second")
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(await reader.read(100))
+    await writer.drain()
+    writer.close()
+
+
+async def _ask(address: str, question: bytes) -> bytes:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(question)
+    answer = await reader.read(100)
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_event_loop_goes_on_during_up(devnet: Devnet, settings: Settings) -> None:
+    """While a node waits for a silent control server, other coroutines run; it says who was silent."""
+    wanted = await settings("waiting")
+    await devnet.do("pause_control")
+    async with Node(wanted) as node:
+        joining = asyncio.ensure_future(node.up(0.5))
+        ticks = 0
+        while not joining.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert ticks > 10
+        with pytest.raises(ControlUnreachableError) as failure:
+            await joining
+        assert devnet.info.control_url in failure.value.message
+    await devnet.do("resume_control")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.02, 0.3])
+async def test_cancelled_up_stops(devnet: Devnet, settings: Settings, after_s: float) -> None:
+    """A cancelled up is over at once, also when its thread had not begun; the node can be closed."""
+    wanted = await settings("cancelled")
+    await devnet.do("pause_control")
+    loop = asyncio.get_running_loop()
+    async with Node(wanted) as node:
+        joining = asyncio.ensure_future(node.up(60))
+        await asyncio.sleep(after_s)
+        began = loop.time()
+        joining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joining
+        assert loop.time() - began < 2
+    await devnet.do("resume_control")
+
+
+async def test_up_again_after_a_cancelled_one(devnet: Devnet, settings: Settings) -> None:
+    """The node joins when it is asked once more."""
+    async with Node(await settings("again")) as node:
+        joining = asyncio.ensure_future(node.up(60))
+        await asyncio.sleep(0)
+        joining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joining
+        assert (await node.up(20)).state == "Running"
+
+
+async def test_close_during_up(devnet: Devnet, settings: Settings) -> None:
+    """A close ends a join that is under way, which says so."""
+    wanted = await settings("closed")
+    await devnet.do("pause_control")
+    async with Node(wanted) as node:
+        joining = asyncio.ensure_future(node.up(60))
+        await asyncio.sleep(0.05)
+        await node.close()
+        with pytest.raises(NodeClosedError):
+            await joining
+    await devnet.do("resume_control")
+
+
+async def test_close_is_idempotent(settings: Settings, tmp_path: Path) -> None:
+    """A second close, or two at once, wait for the first; whatever is asked afterwards is refused."""
+    async with Node(await settings("twice")) as node:
+        status = await node.up(20)
+        assert node.running
+        await asyncio.gather(node.close(), node.close())
+        await node.close()
+        assert not node.running
+        for work in (lambda: node.up(1), node.status, lambda: node.listen("x", 80, tmp_path)):
+            with pytest.raises(NodeClosedError):
+                await work()
+        with pytest.raises(NodeClosedError):
+            node.whois(status.addresses[0])
+
+
+async def test_node_that_was_never_up_closes(settings: Settings) -> None:
+    """Entered and left, it leaves nothing."""
+    async with Node(await settings("idle")):
+        pass
+
+
+async def test_node_outside_of_its_context(tmp_path: Path) -> None:
+    """Not entered, it says so."""
+    node = Node(NodeSettings(hostname="x", dir=tmp_path))
+    with pytest.raises(NodeClosedError, match="was not entered"):
+        await node.up(1)
+
+
+async def test_whois(devnet: Devnet, settings: Settings) -> None:
+    """A node knows its peers by their addresses, with and without a port, and nobody else."""
+    async with Node(await settings("asking")) as asking, Node(await settings("tagged", "tag:ci")) as tagged:
+        await asking.up(20)
+        status = await tagged.up(20)
+        forward = await asking.forward("127.0.0.1:0", "tagged:1")  # waits until the peer is known
+        await forward.close()
+        for address in status.addresses:
+            identity = asking.whois(address)
+            assert (identity.node, identity.tags, identity.user_id) == (
+                "tagged.dev.tailnet.test",
+                ("tag:ci",),
+                0,
+            )
+        assert asking.whois(f"{status.addresses[0]}:1234").node_id == status.node_id
+        for stranger in ("100.100.100.100", "192.0.2.1:80", "[2001:db8::1]:80"):
+            with pytest.raises(UnknownCallerError):
+                asking.whois(stranger)
+
+
+async def test_identify_takes_only_bridged_connections(settings: Settings) -> None:
+    """A local process that connects to the socket by itself is nobody, whatever name it takes."""
+    async with Node(await settings("guarded")) as node:
+        status = await node.up(20)
+        source = f"{status.addresses[0]}:1"
+        for peer in (b"", None, b"\0", b"/run/x", f"\0tailnet/0123456789abcdef/issuer/{source}/1".encode()):
+            with pytest.raises(UnknownCallerError):
+                node.identify(peer)
+
+
+@pytest.mark.parametrize(
+    "remote", ["192.0.2.1:80", "example.com:80", "127.0.0.1:80", "localhost:80", "other:80"]
+)
+async def test_forward_never_leaves_the_tailnet(settings: Settings, remote: str) -> None:
+    """A name or address that is no peer's is an error, never the host's network."""
+    async with Node(await settings("forwarding")) as node:
+        await node.up(20)
+        with pytest.raises(PeerNotFoundError):
+            await node.forward("127.0.0.1:0", remote, wait_s=0.05)
+
+
+async def test_forward_to_a_port_in_use(settings: Settings) -> None:
+    """The local port that is taken is named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with Node(await settings("first")) as node, Node(await settings("peer")) as peer:
+            await node.up(20)
+            await peer.up(20)
+            with pytest.raises(AddressInUseError, match=str(port)):
+                await node.forward(f"127.0.0.1:{port}", "peer:80")
+            with pytest.raises(TailnetError, match="no loopback address"):
+                await node.forward("0.0.0.0:0", "peer:80")
+
+
+async def test_listen_where_the_node_does_not_live(settings: Settings, tmp_path: Path) -> None:
+    """An address that is not its own is refused, and so is a port that is taken."""
+    async with Node(await settings("listening")) as node:
+        status = await node.up(20)
+        with pytest.raises(TailnetError, match=r"127\.0\.0\.1 is no address of this node"):
+            await node.listen("x", 80, tmp_path / "x", addresses=["127.0.0.1"])
+        await node.listen("x", 80, tmp_path / "x", addresses=[status.addresses[0]])
+        await node.listen("y", 80, tmp_path / "y", addresses=[status.addresses[1]])
+        with pytest.raises(AddressInUseError):
+            await node.listen("z", 80, tmp_path / "z")
+
+
+async def test_login_url_is_an_event(devnet: Devnet, settings: Settings) -> None:
+    """A node without a key tells the URL; once a person has logged in there, it runs."""
+    urls: asyncio.Queue[str] = asyncio.Queue()
+
+    def heard(event: Event) -> None:
+        if event.type == "auth_url":
+            urls.put_nowait(event.url)
+
+    async with Node(await settings("login", authkey=""), on_event=heard) as node:
+        joining = asyncio.ensure_future(node.up(20))
+        url = await asyncio.wait_for(urls.get(), 10)
+        await devnet.do("complete_login", url=url, identity="dev@example.com")
+        assert (await joining).state == "Running"
+
+
+async def test_devnet_says_what_it_knows(devnet: Devnet) -> None:
+    """An unknown command, a misspelt argument, a node that is not there: errors that name what is allowed."""
+    with pytest.raises(TailnetError, match="allowed are add_key"):
+        await devnet.do("nonsense")
+    with pytest.raises(TailnetError, match="unknown field"):
+        await devnet.do("add_key", identity="a@example.com", colour="red")
+    with pytest.raises(TailnetError, match="no node"):
+        await devnet.do("expire_node", node="nobody")
+
+
+async def test_devnet_stop_is_idempotent(devnet: Devnet) -> None:
+    """Twice, at once, and then a command: refused."""
+    await asyncio.gather(devnet.stop(), devnet.stop())
+    await devnet.stop()
+    with pytest.raises(NodeClosedError):
+        await devnet.nodes()
+
+
+async def test_cancelled_start_of_a_tailnet_leaves_none() -> None:
+    """Whoever is cancelled while it starts does not leave it running."""
+    before = stats().handles
+    starting = asyncio.ensure_future(Devnet().__aenter__())
+    await asyncio.sleep(0.001)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert stats().handles == before
+
+
+FORKED = """
+import asyncio, os, sys
+from tailbone.errors import ForkedError
+from tailbone.tsnet import library
+from tailbone.tsnet.devnet import Devnet
+library.stats()
+child = os.fork()
+if child == 0:
+    for call in (library.stats, lambda: asyncio.run(Devnet().__aenter__())):
+        try:
+            call()
+        except ForkedError as error:
+            print(error.code, error.message)
+    sys.stdout.flush()
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), library.stats().handles)
+"""
+
+
+def test_fork_is_refused() -> None:
+    """In a forked child every call is refused with what to do instead; the parent goes on."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+    refused = (
+        "forked the native library does not survive a fork; start processes with subprocess, "
+        "or multiprocessing's 'spawn'"
+    )
+    assert done.stdout.splitlines() == [refused, refused, "7 0"]
+    assert done.stderr == ""
