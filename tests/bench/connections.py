@@ -32,7 +32,7 @@ async def measure(session: Session) -> list[Figure]:
                 who = "server" if server_ends else "client"
                 note = (
                     f"median {report.p50_ms:.2f} ms, 99 % {report.p99_ms:.1f} ms, "
-                    f"slowest {report.max_ms:.0f} ms"
+                    f"slowest {report.max_ms:.0f} ms, {report.slow} over 0.9 s"
                 )
                 figures.append(
                     Figure(

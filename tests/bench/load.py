@@ -24,6 +24,7 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
         errors: what failed, and how often.
         seconds: from the first request to the last answer.
         p50_ms: median latency in ms; the connection counts where each request has its own.
+        slow: took longer than 0.9 s, as after a lost SYN.
         buckets: answers in each slice of the time that was asked for.
         began: Unix time, seconds.
         ended: Unix time, seconds.
@@ -37,6 +38,7 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
     p90_ms: float
     p99_ms: float
     max_ms: float
+    slow: int
     buckets: list[int]
     began: float
     ended: float
@@ -122,8 +124,7 @@ class LoadGenerator:
         )
 
     async def first_token(self, peer: str) -> LoadReport:
-        """Wait for the server to join, and ask until it gives a token; ``ended`` is when it did."""
-        # A SYN to a port that nobody listens on yet may be lost; a person's client would wait as well.
+        """Ask a server that has started until it gives a token; ``ended`` is when it did."""
         return await self._order(op="first", peer=peer, timeout_s=1.0)
 
     async def _order(self, **order: Any) -> LoadReport:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from tests.bench.session import Session
 
 _IDENTITY: Final = "tag:tailbone"
+_STARTED: Final = b" started "
+_READY_S: Final = 60.0
+_LOOK_EVERY_S: Final = 0.002
 
 
 class TailboneServer(Program):
@@ -47,6 +52,7 @@ class TailboneServer(Program):
         """
         self.hostname = hostname or session.name("tailbone")
         self.place = place or session.place("server")
+        self._log_begins = 0
         super().__init__(
             [
                 *(command or session.server),
@@ -65,16 +71,39 @@ class TailboneServer(Program):
             self.place / "log",
         )
 
+    async def __aenter__(self) -> Self:
+        log = self.place / "log"
+        self._log_begins = log.stat().st_size if log.exists() else 0
+        return await super().__aenter__()
+
+    async def ready(self) -> None:
+        """Wait for its log to say that it has started: nothing may ask it before.
+
+        What the tailnet loses of a first contact that comes too early is repeated only after 5 s.
+        """
+        limit = time.monotonic() + _READY_S
+        with (self.place / "log").open("rb") as log:
+            log.seek(self._log_begins)
+            said = b""
+            while _STARTED not in said:
+                self.check()
+                if time.monotonic() > limit:
+                    raise ProgramError(f"{self.hostname} did not start within {_READY_S:g} s")
+                await asyncio.sleep(_LOOK_EVERY_S)
+                said += log.read()
+
 
 class GoServer(Program):
     """The baseline (peer/serve.go): net/http, LocalClient.WhoIs, crypto/rsa; it logs nothing.
 
     Attributes:
         hostname: its name in the tailnet.
+        signature_us: what a bare RSA-2048 signature costs it, in µs; known when it is ready.
     """
 
     def __init__(self, session: Session, key: str) -> None:
         """Prepare the server, which joins with ``key``."""
+        self.signature_us = 0.0
         self.hostname = session.name("baseline")
         place = session.place("baseline")
         super().__init__(
@@ -92,6 +121,10 @@ class GoServer(Program):
             place / "log",
             speaks=True,
         )
+
+    async def ready(self) -> None:
+        """Wait until it listens."""
+        self.signature_us = float((await self.hear())["signature_us"])
 
 
 async def server_key(session: Session) -> str:
@@ -122,6 +155,7 @@ class Running:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._server)
             try:
+                await self._server.ready()
                 await self._load.first_token(self._server.hostname)
             except ProgramError:
                 self._server.check()  # what the server itself says tells more

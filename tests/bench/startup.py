@@ -15,24 +15,29 @@ if TYPE_CHECKING:
 
 
 async def measure(session: Session) -> list[Figure]:
-    """Start servers that have nothing yet, and start each again."""
-    first, again = [], []
-    async with LoadGenerator(session) as load:
+    """Start servers that have nothing yet, and start each again, twice."""
+    first, again, known = [], [], []
+    async with LoadGenerator(session) as acquaintance:
         for _ in range(session.effort.starts):
             key = await server_key(session)
-            fresh = TailboneServer(session, key)
-            first.append(await _to_token(fresh, load))
-            known = TailboneServer(session, key, place=fresh.place, hostname=fresh.hostname)
-            again.append(await _to_token(known, load))
+            server = TailboneServer(session, key)
+            first.append(await _to_token(server, acquaintance))
+            server = TailboneServer(session, key, place=server.place, hostname=server.hostname)
+            async with LoadGenerator(session) as stranger:
+                again.append(await _to_token(server, stranger))
+            server = TailboneServer(session, key, place=server.place, hostname=server.hostname)
+            known.append(await _to_token(server, acquaintance))
     return [
         _figure("start to first token, first login and first key", first, Bar(most=1.5)),
         _figure("start to first token, again with its state", again, None),
+        _figure("the same, asked by a peer that knew it before", known, None),
     ]
 
 
 async def _to_token(server: TailboneServer, load: LoadGenerator) -> float:
     began = time.time()
     async with server:
+        await server.ready()
         # Both processes read the same clock of this machine.
         return (await load.first_token(server.hostname)).ended - began
 

@@ -11,6 +11,7 @@ from tests.bench.figure import Bar, Figure, compared
 from tests.bench.load import LoadGenerator
 from tests.bench.procfs import cpu_s, voluntary_switches
 from tests.bench.servers import GoServer, Running, TailboneServer, server_key
+from tests.bench.signing_path import best_signature_us
 
 if TYPE_CHECKING:
     from tests.bench.session import Session
@@ -47,7 +48,9 @@ async def measure(session: Session) -> list[Figure]:
         ours = await stack.enter_async_context(
             Running(TailboneServer(session, await server_key(session)), load)
         )
-        theirs = await stack.enter_async_context(Running(await _other(session), load))
+        other = await _other(session)
+        theirs = await stack.enter_async_context(Running(other, load))
+        figures = [_signatures(other)] if isinstance(other, GoServer) else []
         servers = [ours, theirs]
         turns: dict[tuple[int, int], list[Turn]] = {}
         for connections in _CONNECTIONS:
@@ -61,7 +64,7 @@ async def measure(session: Session) -> list[Figure]:
                     turn = await _turn(load, server, connections, effort.turn_s)
                     turns.setdefault((servers.index(server), connections), []).append(turn)
     named = f"baseline: {' '.join(session.options.against)}" if session.options.against else ""
-    return [*_at(16, turns[0, 16], turns[1, 16], named), *_at(1, turns[0, 1], turns[1, 1], "")]
+    return [*figures, *_at(16, turns[0, 16], turns[1, 16], named), *_at(1, turns[0, 1], turns[1, 1], named)]
 
 
 async def _other(session: Session) -> GoServer | TailboneServer:
@@ -69,6 +72,19 @@ async def _other(session: Session) -> GoServer | TailboneServer:
     if session.options.against:
         return TailboneServer(session, key, command=session.options.against)
     return GoServer(session, key)
+
+
+def _signatures(other: GoServer) -> Figure:
+    """Compare the bare signatures: most of a token's cost, and up to the processor how far they differ."""
+    ours = best_signature_us()
+    return Figure(
+        name="bare RSA-2048 signature, OpenSSL and Go",
+        value=ours,
+        unit="µs",
+        baseline=other.signature_us,
+        ratio=ours / other.signature_us,
+        note="OpenSSL needs half as long on processors with AVX512-IFMA",
+    )
 
 
 async def _turn(load: LoadGenerator, server: Running, connections: int, seconds: float) -> Turn:

@@ -17,8 +17,8 @@ import (
 
 const (
 	joinLimit = 30 * time.Second
-	// How often the netmap is looked at while a peer is awaited: below what is measured.
-	peerPoll = time.Millisecond
+	// How often a peer or a token that is awaited is asked for: below what is measured.
+	pollEvery = 2 * time.Millisecond
 )
 
 type joinConfig struct {
@@ -52,8 +52,8 @@ func join(cfg joinConfig) (*tsnet.Server, error) {
 	return node, nil
 }
 
-// awaitPeer returns the IPv4 address of the node with this short name once the
-// netmap has it. Before that, Dial would go out over the host's network.
+// awaitPeer returns the IPv4 address of the node with this short name once it is
+// online. Before it is in the netmap, Dial would go out over the host's network.
 func awaitPeer(ctx context.Context, node *tsnet.Server, name string) (netip.Addr, error) {
 	client, err := node.LocalClient()
 	if err != nil {
@@ -64,7 +64,7 @@ func awaitPeer(ctx context.Context, node *tsnet.Server, name string) (netip.Addr
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("waiting for the node %s: %w", name, err)
 		}
-		if peer := peerNamed(status, name); peer != nil {
+		if peer := peerNamed(status, name); peer != nil && peer.Online {
 			for _, addr := range peer.TailscaleIPs {
 				if addr.Is4() {
 					return addr, nil
@@ -74,7 +74,7 @@ func awaitPeer(ctx context.Context, node *tsnet.Server, name string) (netip.Addr
 		select {
 		case <-ctx.Done():
 			return netip.Addr{}, fmt.Errorf("the node %s did not join: %w", name, ctx.Err())
-		case <-time.After(peerPoll):
+		case <-time.After(pollEvery):
 		}
 	}
 }

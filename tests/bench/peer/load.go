@@ -21,9 +21,12 @@ import (
 	"tailscale.com/tsnet"
 )
 
+// slowMS is where a lost SYN shows: it is sent again after a second.
+const slowMS = 900
+
 // order is one line from the bench: what to ask of which node.
 type order struct {
-	Op          string  `json:"op"`          // "run", or "first": ask until the first token
+	Op          string  `json:"op"`          // "run"; "first": ask until the first token
 	Peer        string  `json:"peer"`        // short name of the node to ask
 	Port        uint16  `json:"port"`        //
 	Connections int     `json:"connections"` // at once; each asks one request after the other
@@ -46,6 +49,7 @@ type report struct {
 	P90      float64          `json:"p90_ms"`
 	P99      float64          `json:"p99_ms"`
 	Max      float64          `json:"max_ms"`
+	Slow     int64            `json:"slow"` // took longer than slowMS
 	Buckets  []int64          `json:"buckets"`
 	Began    float64          `json:"began"` // Unix time, seconds
 	Ended    float64          `json:"ended"`
@@ -256,8 +260,8 @@ func (w *worker) readToken() error {
 	return nil
 }
 
-// first asks again and again until there is a token, as somebody does who waits
-// for the server to start.
+// first asks again and again until there is a token. The server must be up: a
+// handshake or ping that meets nobody is repeated only after 5 s.
 func (r *trial) first(ctx context.Context) (*report, error) {
 	w := &worker{trial: r, errors: make(map[string]int64)}
 	defer w.drop()
@@ -274,7 +278,7 @@ func (r *trial) first(ctx context.Context) (*report, error) {
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("no token: %w (%v)", err, w.errors)
-		case <-time.After(peerPoll):
+		case <-time.After(pollEvery):
 		}
 	}
 }
@@ -306,6 +310,11 @@ func (r *trial) report(workers []*worker) *report {
 	out.Requests = int64(len(latencies))
 	out.P50, out.P90 = quantile(latencies, 0.5), quantile(latencies, 0.9)
 	out.P99, out.Max = quantile(latencies, 0.99), quantile(latencies, 1)
+	for _, ms := range latencies {
+		if ms > slowMS {
+			out.Slow++
+		}
+	}
 	return out
 }
 
