@@ -36,6 +36,9 @@ func init() {
 	ipnext.RegisterExtension(extensionName, func(_ logger.Logf, sb ipnext.SafeBackend) (ipnext.Extension, error) {
 		e := &extension{sys: sb.Sys()}
 		e.backend, _ = sb.(localBackend)
+		if backend, ok := sb.(interface{ Shutdown() }); ok {
+			e.shutdown = backend.Shutdown
+		}
 		backends.Lock()
 		defer backends.Unlock()
 		backends.bySystem[e.sys] = e
@@ -45,8 +48,9 @@ func init() {
 
 // extension is our foothold in one node's LocalBackend.
 type extension struct {
-	sys     *tsd.System
-	backend localBackend // nil when tailscale's methods are not the ones we know
+	sys      *tsd.System
+	backend  localBackend // nil when tailscale's methods are not the ones we know
+	shutdown func()       // of the whole backend; for one whose Server did not start
 
 	mu      sync.Mutex
 	host    ipnext.Host

@@ -253,11 +253,7 @@ func (n *Node) close(timeout time.Duration) error {
 func (n *Node) shutdown() {
 	defer close(n.closed)
 	defer n.closeEvents()
-	defer func() {
-		if r := recover(); r != nil {
-			n.closeErr = panicError("close", r)
-		}
-	}()
+	defer n.dirLock.Close()
 	n.mu.Lock()
 	parts := make([]closer, 0, len(n.parts))
 	for part := range n.parts {
@@ -265,47 +261,63 @@ func (n *Node) shutdown() {
 	}
 	started := n.started
 	n.mu.Unlock()
+	var failed []error
 	for _, part := range parts {
-		part.close(0)
+		failed = append(failed, survive(func() error { part.close(0); return nil }))
 	}
 	// tsnet's Close before or during Start panics or leaks.
 	if started != nil {
 		<-started
-		n.closeErr = n.closeServer()
+		failed = append(failed, survive(n.closeServer))
 	}
-	if n.dirLock != nil {
-		n.dirLock.Close()
-	}
+	n.closeErr = errors.Join(failed...)
+}
+
+// survive runs one step of a close: those after it come in any case.
+func survive(step func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicError("close", r)
+		}
+	}()
+	return step()
 }
 
 func (n *Node) closeServer() error {
 	sys := n.srv.Sys()
-	if sys != nil {
-		defer dropBackend(sys)
-	}
-	if n.serving {
-		if err := n.srv.Close(); err != nil {
-			return errorf(codeInternal, "close", "tsnet: %v", err)
-		}
+	if sys == nil {
 		return nil
 	}
-	if sys != nil {
-		return discard(sys)
+	defer dropBackend(sys)
+	if !n.serving {
+		return discard(sys, backendOf(n.srv))
+	}
+	if err := n.srv.Close(); err != nil {
+		return errorf(codeInternal, "close", "tsnet: %v", err)
 	}
 	return nil
 }
 
-// discard closes what a failed Start leaves behind: tsnet closes its engine only
-// through a backend, and its netstack and event bus not at all.
-func discard(sys *tsd.System) error {
-	var failed []error
-	if engine, ok := sys.Engine.GetOK(); ok {
-		engine.Close()
+// discard closes what a failed Start leaves behind. tsnet means to do that itself,
+// but it closes nothing: its list of what to close is taken before it is filled.
+func discard(sys *tsd.System, ext *extension) error {
+	if ext != nil && ext.shutdown != nil {
+		ext.shutdown()
 	}
+	var failed []error
 	if subsystem, ok := sys.Netstack.GetOK(); ok {
 		if stack, ok := subsystem.(*netstack.Impl); ok {
 			failed = append(failed, stack.Close())
 		}
+	}
+	if engine, ok := sys.Engine.GetOK(); ok {
+		engine.Close()
+	}
+	if dialer, ok := sys.Dialer.GetOK(); ok {
+		failed = append(failed, dialer.Close())
+	}
+	if monitor, ok := sys.NetMon.GetOK(); ok {
+		failed = append(failed, monitor.Close())
 	}
 	sys.Bus.Get().Close()
 	return errors.Join(failed...)

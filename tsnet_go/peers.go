@@ -92,6 +92,9 @@ func matching(peers []netPeer, suffix, wanted string) []netPeer {
 		return filter(peers, func(p netPeer) bool { return slices.Contains(p.addresses, addr.Unmap()) })
 	}
 	name := plainName(wanted)
+	if name == "" {
+		return nil
+	}
 	for _, full := range []string{name, name + "." + suffix} {
 		if found := filter(peers, func(p netPeer) bool { return p.name == full }); len(found) > 0 {
 			return found
@@ -99,7 +102,7 @@ func matching(peers []netPeer, suffix, wanted string) []netPeer {
 	}
 	return filter(peers, func(p netPeer) bool {
 		short, _, _ := strings.Cut(p.name, ".")
-		return name != "" && short == name
+		return short == name
 	})
 }
 

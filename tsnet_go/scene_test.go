@@ -48,3 +48,32 @@ func runScene(t *testing.T, name string, environment ...string) (written string)
 	}
 	return string(output)
 }
+
+// sceneT is the testing.TB of a scene: a failure ends it.
+type sceneT struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (t *sceneT) Helper()          {}
+func (t *sceneT) Cleanup(f func()) { t.cleanups = append(t.cleanups, f) }
+func (t *sceneT) Fatal(args ...any) {
+	panic(fmt.Sprint(args...))
+}
+
+func (t *sceneT) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+func (t *sceneT) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+func (t *sceneT) TempDir() string {
+	dir, err := os.MkdirTemp("", "scene")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}
+
+func (t *sceneT) cleanUp() {
+	for _, f := range t.cleanups {
+		f()
+	}
+}

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func (n *testNode) mustForward(local, remote string) *Forward {
+	n.t.Helper()
+	forward, err := n.forward(ForwardConfig{Local: local, Remote: remote, WaitMS: waitLimit.Milliseconds()})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return forward
+}
+
+func (f *Forward) mustConnect(t *testing.T) net.Conn {
+	t.Helper()
+	addr := f.listener.Addr()
+	conn, err := net.Dial(addr.Network(), addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit(t, conn)
+	return conn
+}
+
+// wantReset connects, and expects a reset, however early.
+func (f *Forward) wantReset(t *testing.T) {
+	t.Helper()
+	conn, err := net.Dial("tcp", f.local())
+	if err == nil {
+		limit(t, conn)
+		_, err = io.ReadAll(conn)
+	}
+	if !isReset(err) {
+		t.Errorf("the client sees %v", err)
+	}
+}
+
+// A forward leads to its peer by any of its names and addresses, from TCP on both
+// loopbacks and from a Unix socket.
+func TestForwardLeadsToItsPeer(t *testing.T) {
+	checkNoLeaks(t)
+	net, server, client := two(t)
+	server.listenOn(startUnixServer(t, echo), 100)
+	path := filepath.Join(t.TempDir(), "f")
+	full := "server." + net.Info().Tailnet
+	for _, way := range [][2]string{
+		{"127.0.0.1:0", "server:80"},
+		{"localhost:0", "SERVER:80"},
+		{"[::1]:0", full + ":80"},
+		{"127.0.0.1:0", full + ".:80"},
+		{"127.0.0.1:0", server.port80().String()},
+		{"127.0.0.1:0", netip.AddrPortFrom(server.v6(), 80).String()},
+		{"127.0.0.1:0", "[::ffff:" + server.v4().String() + "]:80"},
+		{"unix:" + path, "server:80"},
+	} {
+		forward := client.mustForward(way[0], way[1])
+		conn := forward.mustConnect(t)
+		if err := exchange(conn, "hello"); err != nil {
+			t.Errorf("%s to %s: %v", way[0], way[1], err)
+		}
+		conn.Close()
+		forward.close(time.Second)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket's file is left: %v", err)
+	}
+}
+
+// A Unix socket of a forward is its user's own from the first moment.
+func TestForwardSocketIsPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	listener, err := listenLocal("unix:" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := info.Mode().Perm(); got != 0o600 {
+		t.Errorf("its mode is %o", got)
+	}
+}
+
+// What is no peer is an error when the forward is made: a forward never leaves the
+// tailnet, not even to the node itself.
+func TestForwardKnowsPeersOnly(t *testing.T) {
+	checkNoLeaks(t)
+	net, server, client := two(t)
+	outside := startEcho(t)
+	for _, remote := range []string{
+		outside, "localhost:80", "127.0.0.1:80", "[::1]:80", "1.1.1.1:53", "example.com:80", "nobody:80", "serve:80",
+		"server.other.test:80", "server.dev:80", "*:80", ".:80", net.Info().Tailnet + ":80", "100.100.100.100:80",
+		"100.127.255.254:80", "[fd7a:115c:a1e0::dead]:80", client.v4().String() + ":80", "client:80", "[fe80::1%lo]:80",
+	} {
+		_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: remote, WaitMS: 1})
+		if codeOf(err) != codePeerNotFound {
+			t.Errorf("%s: %v", remote, err)
+		}
+	}
+	for _, remote := range []string{"", "server", "server:", ":80", "server:0", "server:65536", "server:http", "server:-1", "a:b:80"} {
+		_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: remote, WaitMS: 1})
+		if codeOf(err) != codeBadArgument {
+			t.Errorf("%s: %v", remote, err)
+		}
+	}
+	_ = server
+}
+
+func startEcho(t *testing.T) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener.Addr().String()
+}
+
+// A forward listens on this machine only.
+func TestForwardListensOnLoopbackOnly(t *testing.T) {
+	checkNoLeaks(t)
+	_, _, client := two(t)
+	for _, local := range []string{
+		"0.0.0.0:0", "[::]:0", ":0", "192.168.0.1:0", "example.com:0", "127.0.0.1", "unix:relative", "unix:@abstract", "unix:", "",
+		"unix:/no/such/dir/s", "127.0.0.1:99999", "127.0.0.1:x", client.v4().String() + ":0", "unix:/" + strings.Repeat("x", 200),
+	} {
+		_, err := client.forward(ForwardConfig{Local: local, Remote: "server:80", WaitMS: waitLimit.Milliseconds()})
+		if codeOf(err) != codeBadArgument {
+			t.Errorf("%q: %v", local, err)
+		}
+	}
+	taken := startEcho(t)
+	_, err := client.forward(ForwardConfig{Local: taken, Remote: "server:80", WaitMS: waitLimit.Milliseconds()})
+	wantCode(t, codeAddressInUse, err)
+	if !strings.Contains(err.Error(), taken) {
+		t.Errorf("the error does not name %s: %v", taken, err)
+	}
+}
+
+// Once the peer is gone from the tailnet, or its key has expired, connections are
+// reset, and a new forward is refused.
+func TestForwardEndsWithItsPeer(t *testing.T) {
+	for _, fault := range []string{"remove_node", "expire_node"} {
+		t.Run(fault, func(t *testing.T) {
+			checkNoLeaks(t)
+			net, server, client := two(t)
+			server.listenOn(startUnixServer(t, echo), 100)
+			forward := client.mustForward("127.0.0.1:0", "server:80")
+			conn := forward.mustConnect(t)
+			mustExchange(t, conn, "hello")
+			net.do(fault, map[string]any{"node": "server"})
+			eventually(t, "the peer is gone", func() bool {
+				_, _, err := forward.resolve()
+				return codeOf(err) == codePeerNotFound
+			})
+			forward.wantReset(t)
+			_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "server:80", WaitMS: 1})
+			wantCode(t, codePeerNotFound, err)
+			// The server hears of nothing any more: its connection ends with it.
+			if err := server.close(waitLimit); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A forward can be made before its peer is known.
+func TestForwardWaitsForItsPeer(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	client := net.join("client", "dev@example.com")
+	made := make(chan error, 1)
+	go func() {
+		_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "server:80", WaitMS: waitLimit.Milliseconds()})
+		made <- err
+	}()
+	net.join("server", "srv@example.com")
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+	closing := make(chan error, 1)
+	go func() {
+		_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "never:80", WaitMS: 10 * waitLimit.Milliseconds()})
+		closing <- err
+	}()
+	if err := client.close(waitLimit); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, codeClosed, <-closing)
+}
+
+// A port that the peer refuses is a reset for the local client, as if it had called
+// the peer itself.
+func TestForwardPassesARefusalOn(t *testing.T) {
+	checkNoLeaks(t)
+	_, _, client := two(t)
+	client.mustForward("127.0.0.1:0", "server:81").wantReset(t)
+}
+
+// Half-close works through a forward and a listener, in both directions, and so do
+// resets.
+func TestForwardEndsAsEitherSideDoes(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	ended := make(chan string, 4)
+	server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+		question, err := io.ReadAll(conn)
+		if len(question) > 0 {
+			_, _ = io.WriteString(conn, strings.ToUpper(string(question)))
+		}
+		ended <- fmt.Sprintf("%q %v", question, err)
+	}), 100)
+	forward := client.mustForward("127.0.0.1:0", "server:80")
+
+	conn := forward.mustConnect(t).(*net.TCPConn)
+	write(t, conn, "question")
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, conn); got != "QUESTION" {
+		t.Errorf("got %q", got)
+	}
+	<-ended
+
+	conn = forward.mustConnect(t).(*net.TCPConn)
+	write(t, conn, "never answered")
+	eventually(t, "the connection is there", func() bool { return openConnections.Load() == 2 })
+	begun := time.Now()
+	reset(conn)
+	<-ended
+	if took := time.Since(begun); took > waitLimit/2 {
+		t.Errorf("the server heard of the reset after %v", took)
+	}
+	eventually(t, "nothing is left", func() bool { return openConnections.Load() == 0 })
+}
+
+// Closing a forward ends what goes through it, at once without a drain.
+func TestForwardClose(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	server.listenOn(startUnixServer(t, echo), 100)
+	forward := client.mustForward("127.0.0.1:0", "server:80")
+	conn := forward.mustConnect(t)
+	mustExchange(t, conn, "hello")
+	var closers sync.WaitGroup
+	for range 2 {
+		closers.Go(func() { forward.close(0) })
+	}
+	closers.Wait()
+	if _, err := io.ReadAll(conn); !isReset(err) {
+		t.Errorf("the client sees %v", err)
+	}
+	if _, err := net.Dial("tcp", forward.local()); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the port is still open: %v", err)
+	}
+}
+
+// Many at once go through, and the one too many is reset.
+func TestForwardTakesManyAtOnce(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	server.listenOn(startUnixServer(t, echo), 100)
+	forward := client.mustForward("127.0.0.1:0", "server:80")
+	forward.conns.mu.Lock()
+	forward.conns.limit = 16
+	forward.conns.mu.Unlock()
+	var open []net.Conn
+	for range 16 {
+		conn := forward.mustConnect(t)
+		mustExchange(t, conn, "in")
+		open = append(open, conn)
+	}
+	forward.wantReset(t)
+	for _, conn := range open {
+		mustExchange(t, conn, "still in")
+	}
+}
+
+// Without the extension a forward finds its peer through tailscale's public API.
+func TestForwardWithoutTheExtension(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	server.listenOn(startUnixServer(t, echo), 100)
+	client.mu.Lock()
+	client.ext = nil
+	client.mu.Unlock()
+	mustExchange(t, client.mustForward("127.0.0.1:0", "server:80").mustConnect(t), "hello")
+	_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "nobody:80", WaitMS: 1})
+	wantCode(t, codePeerNotFound, err)
+}
