@@ -1,0 +1,170 @@
+"""Facts about dev that need no tailnet: its flags, its facts, its log, and what it refuses to touch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from tailbone.config import Config, load
+from tailbone.dev import (
+    DevFacts,
+    Endpoint,
+    Hushed,
+    check_bucket,
+    check_command,
+    check_identity,
+    parse_endpoint,
+)
+from tailbone.errors import CommandError, ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tailbone.log import Logger
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("127.0.0.1:8080", Endpoint("127.0.0.1", 8080)),
+        ("127.0.0.2:0", Endpoint("127.0.0.2", 0)),
+        ("localhost:1", Endpoint("localhost", 1)),
+        ("[::1]:65535", Endpoint("::1", 65535)),
+    ],
+)
+def test_loopback_endpoints(text: str, endpoint: Endpoint) -> None:
+    """They are read, and written again as they were."""
+    assert parse_endpoint(text, "--listen") == endpoint
+    assert str(endpoint) == text
+
+
+NOT_LOOPBACK = ["0.0.0.0", "192.0.2.1", "[::]", "localhost.example", "127.0.0.1.example", "example.com", ""]
+NO_PORTS = ["", "x", "65536", "-1", "٣", "1.0"]
+NO_ENDPOINTS = ["", "8080", "127.0.0.1", *(f"{host}:80" for host in NOT_LOOPBACK)]
+NO_ENDPOINTS += [f"127.0.0.1:{port}" for port in NO_PORTS]
+NO_IDENTITIES = ["", "dev", "@b", "a@", "a@b@c", "a b@c", "tag:", "tag:1", "tag:A", "a@b\n", "tag:a\n"]
+
+
+@pytest.mark.parametrize("text", NO_ENDPOINTS)
+def test_other_endpoints(text: str) -> None:
+    """An error that names the flag."""
+    with pytest.raises(ConfigError, match="flag --admin-listen: "):
+        parse_endpoint(text, "--admin-listen")
+
+
+def test_next_ports() -> None:
+    """The next one, but a free port stays a free port."""
+    assert Endpoint("127.0.0.1", 8080).next(2) == Endpoint("127.0.0.1", 8082)
+    assert Endpoint("127.0.0.1", 0).next(2) == Endpoint("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("identity", ["dev@example.com", "a@b", "tag:ci", "tag:a-1"])
+def test_identities(identity: str) -> None:
+    """A login or a tag."""
+    assert check_identity(identity) == identity
+
+
+@pytest.mark.parametrize("identity", NO_IDENTITIES)
+def test_no_identity(identity: str) -> None:
+    """An error that names the flag and what is allowed."""
+    with pytest.raises(ConfigError, match=r"flag --as: .* allowed: a login"):
+        check_identity(identity)
+
+
+def bucket(name: str) -> Config:
+    return load({"keys.bucket": name}, environ={})
+
+
+def test_bucket_on_this_machine() -> None:
+    """AWS' variables lead to a loopback address."""
+    for url in ("http://127.0.0.1:7070", "http://localhost:7070", "http://[::1]:7070"):
+        assert check_bucket(bucket("some-bucket"), {"AWS_ENDPOINT_URL": url}) == "some-bucket"
+        assert (
+            check_bucket(bucket("some-bucket"), {"AWS_ENDPOINT_URL": url, "AWS_ENDPOINT_URL_S3": url})
+            == "some-bucket"
+        )
+
+
+def test_no_bucket() -> None:
+    """Then AWS' variables do not matter."""
+    assert check_bucket(load({}, environ={}), {"AWS_ENDPOINT_URL": "https://s3.example"}) == ""
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"AWS_ENDPOINT_URL": ""},
+        {"AWS_ENDPOINT_URL": "https://s3.example"},
+        {"AWS_ENDPOINT_URL": "127.0.0.1:7070"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1@s3.example"},
+        {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:7070"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:7070", "AWS_ENDPOINT_URL_S3": "https://s3.example"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:7070", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "TRUE"},
+    ],
+    ids=str,
+)
+def test_bucket_that_may_be_a_real_one(environ: dict[str, str]) -> None:
+    """Refused, and the variable to set is named."""
+    with pytest.raises(ConfigError, match="AWS_"):
+        check_bucket(bucket("some-bucket"), environ)
+
+
+def test_folder_as_bucket() -> None:
+    """It could be production's, too."""
+    with pytest.raises(ConfigError, match="is no bucket's name"):
+        check_bucket(bucket("file:///srv/jwks"), {"AWS_ENDPOINT_URL": "http://127.0.0.1:7070"})
+
+
+def test_commands(tmp_path: Path) -> None:
+    """What a shell would find passes; what it would not has a shell's status."""
+    check_command([])
+    check_command(["sh", "-c", "true"])
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    for command, status in ((str(plain), 126), (str(tmp_path / "missing"), 127), ("no-such-command", 127)):
+        with pytest.raises(CommandError) as failure:
+            check_command([command])
+        assert failure.value.status == status
+
+
+def test_environment_of_a_command() -> None:
+    """The first caller's URL, the JWKS, and the admin API in both forms."""
+    facts = DevFacts(
+        tailnet="dev.tailnet.test",
+        control_url="http://127.0.0.1:1",
+        auth_keys={"tag:ci": "k", "a@b": "l"},
+        callers={"tag:ci": "http://[::1]:2", "a@b": "http://[::1]:3"},
+        jwks_url="http://127.0.0.1:4/.well-known/jwks.json",
+        admin="[::1]:5",
+    )
+    assert facts.environment() == {
+        "TAILBONE_ISSUE_URL": "http://[::1]:2/issue",
+        "TAILBONE_JWKS_URL": "http://127.0.0.1:4/.well-known/jwks.json",
+        "TAILBONE_ADMIN": "[::1]:5",
+        "TB_ADMIN_CLIENT_HOST": "::1",
+        "TB_ADMIN_CLIENT_PORT": "5",
+    }
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __getattr__(self, level: str) -> Any:
+        return lambda event, **_: self.lines.append(f"{level} {event}")
+
+
+def test_hushed_log() -> None:
+    """Until it is ready only what somebody must look at is said."""
+    lines = Lines()
+    log = Hushed(cast("Logger", lines), hushed=True)
+    log.info("one")
+    log.warning("two")
+    log.error("three")
+    log.hushed = False
+    log.info("four")
+    assert lines.lines == ["warning two", "error three", "info four"]

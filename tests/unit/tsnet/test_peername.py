@@ -1,0 +1,53 @@
+"""Facts about peer names: who is behind a bridged connection, and who only says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailbone.errors import UnknownCallerError
+from tailbone.tsnet.peername import source_of
+
+PREFIX = "tailnet/0123456789abcdef/"
+
+
+@pytest.mark.parametrize(
+    ("peer", "source"),
+    [
+        (b"\0tailnet/0123456789abcdef/issuer/100.64.0.2:4711/1", "100.64.0.2:4711"),
+        (b"\0tailnet/0123456789abcdef/issuer/[fd7a::1]:4711/zz", "[fd7a::1]:4711"),
+        ("unix-abstract:tailnet/0123456789abcdef/admin/100.64.0.2:4711/1", "100.64.0.2:4711"),
+        ("unix-abstract:tailnet/0123456789abcdef/admin/%5Bfd7a::1%5D:4711/1", "[fd7a::1]:4711"),
+        ("unix-abstract:%00tailnet/0123456789abcdef/admin/100.64.0.2:1/1", "100.64.0.2:1"),
+    ],
+)
+def test_source_of_a_bridged_connection(peer: object, source: str) -> None:
+    """It is between listener and number, as Sanic and as gRPC spell the name."""
+    assert source_of(peer, PREFIX) == source
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        None,
+        b"",
+        "",
+        42,
+        "ipv4:127.0.0.1:80",
+        "unix:",
+        b"\0tailnet/ffffffffffffffff/issuer/100.64.0.2:1/1",
+        b"\0xtailnet/0123456789abcdef/issuer/100.64.0.2:1/1",
+        b"\0tailnet/0123456789abcdef/issuer/100.64.0.2:1",
+        b"\0tailnet/0123456789abcdef/issuer/100.64.0.2:1/1/1",
+        b"\0tailnet/0123456789abcdef/\xff/\xff",
+    ],
+)
+def test_any_other_peer_is_unknown(peer: object) -> None:
+    """Without the secret prefix of this process, and in any other form."""
+    with pytest.raises(UnknownCallerError):
+        source_of(peer, PREFIX)
+
+
+def test_a_node_that_was_not_entered_matches_nobody() -> None:
+    """Its prefix begins with a NUL, which no name holds there."""
+    with pytest.raises(UnknownCallerError):
+        source_of(b"\0\0", "\0")
