@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
+
+if TYPE_CHECKING:
+    from setuptools import Extension
 
 ROOT = Path(__file__).parent.resolve()
 GO_MODULE = ROOT / "tsnet_go"
@@ -26,10 +28,27 @@ LIBRARY = "libtsnet.so"
 COMMIT_FILE = "_commit.txt"
 
 # What a node in a process never needs. Without ts_omit_logtail it would upload logs.
-OMITTED = (
-    "logtail netlog debugportmapper webclient drive cloud dbus resolved networkmanager capture ssh tpm aws kube "
-    "syspolicy relayserver clientupdate appconnectors taildrop"
-).split()
+OMITTED = [
+    "logtail",
+    "netlog",
+    "debugportmapper",
+    "webclient",
+    "drive",
+    "cloud",
+    "dbus",
+    "resolved",
+    "networkmanager",
+    "capture",
+    "ssh",
+    "tpm",
+    "aws",
+    "kube",
+    "syspolicy",
+    "relayserver",
+    "clientupdate",
+    "appconnectors",
+    "taildrop",
+]
 TAGS = ",".join(f"ts_omit_{feature}" for feature in OMITTED)
 
 
@@ -76,7 +95,10 @@ def commit() -> str:
     if (ROOT / ".git").exists():
         try:
             answer = subprocess.run(
-                ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+                ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"],
+                capture_output=True,
+                text=True,
+                check=True,
             )
         except (OSError, subprocess.CalledProcessError):
             return "unknown"
@@ -88,9 +110,8 @@ def commit() -> str:
 def require_supported_system() -> None:
     """End the build with one line where the library cannot be built."""
     if sys.platform != "linux":
-        raise SystemExit(
-            f"tailbone: libtsnet can be built on Linux only for now, not on {platform.system() or sys.platform}"
-        )
+        system = platform.system() or sys.platform
+        raise SystemExit(f"tailbone: libtsnet can be built on Linux only for now, not on {system}")
 
 
 def build_library(target: Path) -> None:
@@ -110,7 +131,9 @@ def build_library(target: Path) -> None:
     try:
         subprocess.run(command, cwd=GO_MODULE, env=go_environment(), check=True)
     except subprocess.CalledProcessError as error:
-        raise SystemExit(f"tailbone: go build failed with status {error.returncode}; its own messages stand above") from None
+        raise SystemExit(
+            f"tailbone: go build failed with status {error.returncode}; its own messages stand above"
+        ) from None
     # The header is cgo's by-product; _cdef.h is the interface.
     target.with_suffix(".h").unlink(missing_ok=True)
 
