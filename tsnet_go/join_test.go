@@ -162,6 +162,7 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 	port := first.Info().ControlPort
 	stop(first)
 
+	known.Verbose, once.Verbose, brief.Verbose = true, true, true
 	nodes := []*testNode{newTestNode(t, known), newTestNode(t, once), newTestNode(t, brief)}
 	joined := make(chan error, len(nodes))
 	for _, node := range nodes {
@@ -169,10 +170,16 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 	}
 	for _, node := range nodes {
 		eventually(t, "the outage is told", func() bool { return node.heard.hasType("control_unreachable") })
-		// tailscale's own pauses are to be longer than the test's patience: the n-th is
-		// n² · 10 ms, and twelve failures take 6 s.
-		eventually(t, "the login has failed", func() bool { return node.isStarted() && node.loginFailed() })
+		eventually(t, "tailscale's own pauses are long", func() bool {
+			return node.heard.has(func(ev event) bool {
+				var pause int
+				_, after, found := strings.Cut(ev.Line, "authRoutine: [v1] backoff: ")
+				n, _ := fmt.Sscan(after, &pause)
+				return found && n == 1 && pause > 1000
+			})
+		})
 	}
+	logins := loginsOf(nodes)
 	second := start(port)
 	defer stop(second)
 	back := time.Now()
@@ -183,6 +190,9 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 	}
 	if took := time.Since(back); took > 10*time.Second {
 		t.Errorf("the last one joined after %v", took)
+	}
+	if loginsOf(nodes) == logins {
+		t.Error("no login was repeated for the server that came back")
 	}
 	if got := nodes[0].v4().String(); got != address {
 		t.Errorf("the known node was %s and is %s", address, got)
@@ -206,6 +216,18 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// loginsOf counts how often a login was begun.
+func loginsOf(nodes []*testNode) (count int) {
+	for _, node := range nodes {
+		for _, ev := range node.heard.all() {
+			if strings.Contains(ev.Line, "client.Login(") {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // A pause of the control server during the join only delays it.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -58,6 +59,7 @@ type Node struct {
 	started  chan struct{} // closed when srv.Start has returned; nil before it was called
 	startErr error
 	serving  bool // srv.Start succeeded, so that srv.Close is due
+	localAPI *http.Transport
 	ext      *extension
 	stack    *netstack.Impl
 	upCancel context.CancelFunc // ends the join that is under way
@@ -150,6 +152,9 @@ func (n *Node) startServer() (err error) {
 	n.mu.Lock()
 	n.serving = true
 	n.mu.Unlock()
+	if err := n.ownLocalAPI(); err != nil {
+		return errorf(codeInternal, "up", "%v", err)
+	}
 	stack, ok := n.srv.Sys().Netstack.Get().(*netstack.Impl)
 	if !ok {
 		return errorf(codeInternal, "up", "this tailscale has another netstack than expected")
@@ -163,6 +168,22 @@ func (n *Node) startServer() (err error) {
 	if n.ext = backendOf(n.srv); n.ext != nil {
 		n.ext.follow(func(state ipn.State) { n.events.send(event{Type: "state", State: state.String()}) })
 	}
+	return nil
+}
+
+// ownLocalAPI gives tsnet's client of its own backend a transport that we can close.
+// A call that is cancelled while it connects leaves an idle connection there, which
+// tsnet's Close waits for, and then leaves behind.
+func (n *Node) ownLocalAPI() error {
+	client, err := n.srv.LocalClient()
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{DialContext: client.Dial}
+	client.Transport = transport // looked at with the first call, which is ours
+	n.mu.Lock()
+	n.localAPI = transport
+	n.mu.Unlock()
 	return nil
 }
 
@@ -291,6 +312,9 @@ func (n *Node) closeServer() error {
 	defer dropBackend(sys)
 	if !n.serving {
 		return discard(sys, backendOf(n.srv))
+	}
+	if n.localAPI != nil {
+		n.localAPI.CloseIdleConnections()
 	}
 	if err := n.srv.Close(); err != nil {
 		return errorf(codeInternal, "close", "tsnet: %v", err)

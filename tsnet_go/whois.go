@@ -24,7 +24,7 @@ type peer struct {
 	Tags         []string
 	Shared       bool
 	Expired      bool
-	Addresses    []string
+	Addresses    []netip.Prefix
 	Capabilities tailcfg.PeerCapMap
 }
 
@@ -128,9 +128,7 @@ func newPeer(node tailcfg.NodeView, user tailcfg.UserProfile, caps tailcfg.PeerC
 	if info := node.Hostinfo(); info.Valid() && info.ShareeNode() {
 		p.Shared = true
 	}
-	for _, prefix := range node.Addresses().All() {
-		p.Addresses = append(p.Addresses, prefix.Addr().String())
-	}
+	p.Addresses = node.Addresses().AppendTo(make([]netip.Prefix, 0, 2))
 	if node.IsTagged() {
 		// The profile is the pseudo user "tagged-devices": nobody.
 		p.Tags = node.Tags().AsSlice()

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"tailscale.com/tailcfg"
 )
 
 // appendPeer writes the JSON by hand: with reflection it would cost more than
@@ -19,9 +20,15 @@ func appendPeer(b []byte, p peer) []byte {
 	b = appendStrings(append(b, `,"tags":`...), p.Tags)
 	b = strconv.AppendBool(append(b, `,"shared":`...), p.Shared)
 	b = strconv.AppendBool(append(b, `,"expired":`...), p.Expired)
-	b = appendStrings(append(b, `,"addresses":`...), p.Addresses)
-	b = append(b, `,"capabilities":{`...)
-	for i, name := range slices.Sorted(maps.Keys(p.Capabilities)) {
+	b = append(b, `,"addresses":[`...)
+	for i, prefix := range p.Addresses {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(prefix.Addr().AppendTo(append(b, '"')), '"')
+	}
+	b = append(b, `],"capabilities":{`...)
+	for i, name := range capabilityNames(p.Capabilities) {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -35,6 +42,14 @@ func appendPeer(b []byte, p peer) []byte {
 		b = append(b, ']')
 	}
 	return append(b, '}', '}')
+}
+
+// capabilityNames are in order, so that one peer has one answer.
+func capabilityNames(caps tailcfg.PeerCapMap) []tailcfg.PeerCapability {
+	if len(caps) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(caps))
 }
 
 func appendString(b []byte, s string) []byte {
