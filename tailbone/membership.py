@@ -175,7 +175,11 @@ class Membership:
         if self.node.state == CLOSED:
             return
         if self._was_running and not self.node.running:
-            self._log.warn("the node is not in its tailnet any more: nobody can be served", state=state)
+            self._log.warn(
+                "the node is not in its tailnet any more: nobody is served until it is let in again there, "
+                "or logs in anew at the next start",
+                state=state,
+            )
         else:
             self._log.info("node", state=state)
         self._was_running = self.node.running

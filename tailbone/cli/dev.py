@@ -14,6 +14,7 @@ from tailbone.errors import CommandError
 if TYPE_CHECKING:
     from tailbone.dev import DevFacts
 
+_WIDER_THAN_ANY = 1000
 _URL_WIDTH = len("http://127.0.0.1:65535/issue")
 
 
@@ -124,10 +125,8 @@ def _show_text(facts: DevFacts, stream: TextIO) -> None:
         table.add_column(style="dim", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        console = Console(file=stream)
-        # As wide as it is: what a narrow terminal wraps can still be copied, what rich wraps or cuts cannot.
-        console.width = max(console.width, console.measure(table).maximum)
-        console.print(table)
+        # Wider than any: what a narrow terminal wraps can still be copied, what rich wraps or cuts cannot.
+        Console(file=stream, width=_WIDER_THAN_ANY).print(table)
     else:
         width = max(_URL_WIDTH, *(len(what) for _, what, note in rows if note))
         for name, what, note in rows:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import re
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,16 +85,10 @@ def test_json_line(shared: Dev) -> None:
     assert facts["tailnet"] == "dev.tailnet.test"
     assert list(facts["callers"]) == list(facts["auth_keys"]) == ["dev@example.com", "tag:ci"]
     loopback = r"http://127\.0\.0\.1:\d+"
-    assert [url for url in facts["callers"].values() if not _fits(loopback, url)] == []
-    assert _fits(loopback, facts["control_url"])
-    assert _fits(loopback + r"/\.well-known/jwks\.json", facts["jwks_url"])
-    assert _fits(r"127\.0\.0\.1:\d+", facts["admin"])
-
-
-def _fits(pattern: str, text: str) -> bool:
-    import re
-
-    return re.fullmatch(pattern, text) is not None
+    assert [url for url in facts["callers"].values() if not re.fullmatch(loopback, url)] == []
+    assert re.fullmatch(loopback, facts["control_url"])
+    assert re.fullmatch(loopback + r"/\.well-known/jwks\.json", facts["jwks_url"])
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", facts["admin"])
 
 
 def test_both_identities_get_tokens(shared: Dev) -> None:
@@ -457,10 +457,10 @@ def test_signal_at_every_moment(
     start: Callable[..., Program], temporary: Path, number: signal.Signals
 ) -> None:
     """Whenever the signal comes on the way up, dev ends soon and leaves nothing."""
-    for step in range(10):
+    for step in range(6):
         program = start("dev", "--listen", "127.0.0.1:0", new_session=True, TMPDIR=str(temporary))
         with pytest.raises(AssertionError, match="still running"):
-            program.wait(0.1 * step + 0.05)
+            program.wait(0.17 * step + 0.05)
         began = time.monotonic()
         # Before the handlers are there, the signal itself ends it; while click is imported, it says Aborted.
         assert program.stop(number) in (0, 1, 128 + number), program.output()
@@ -567,3 +567,40 @@ def test_try_line_works(alone: tuple[str, ...], environment: dict[str, str], tmp
     assert program.process.returncode == 0
     assert any(line.strip() == "try         curl -X POST http://127.0.0.1:8080/issue" for line in program.err)
     assert json.loads("".join(program.out))["token"].count(".") == 2
+
+
+@pytest.mark.parametrize("columns", [120, 50])
+def test_table_on_a_terminal(environment: dict[str, str], tmp_path: Path, columns: int) -> None:
+    """In colours, and whole however narrow the terminal is: what it wraps by itself can still be copied."""
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    command = [*TAILBONE, "dev", "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        command,
+        env=environment | {"TERM": "xterm-256color"},
+        cwd=tmp_path,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while b"/issue" not in shown.partition(b"curl")[2]:
+            assert select.select([screen], [], [], 20)[0], shown
+            shown += os.read(screen, 4096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+    assert b"\x1b[1;36mtailnet" in shown or b"\x1b[1m\x1b[36mtailnet" in shown
+    lines = [line.split() for line in re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()]
+    names = [line[0] for line in lines if line]
+    assert names[0] == "tailnet"
+    assert names[-3:] == ["admin", "JWKS", "try"]
+    issue_url = next(line[1] for line in lines if line[0] == "issuer")
+    assert lines[-1] == ["try", "curl", "-X", "POST", issue_url]
+    assert issue_url.endswith("/issue")

@@ -203,10 +203,10 @@ def _stops_soon(program: Program, number: signal.Signals) -> int:
 
 def test_signal_at_every_moment(server: Callable[..., Server]) -> None:
     """Whenever SIGTERM comes on the way up, the server ends, and leaves folders from which it can start."""
-    for step in range(9):
+    for step in range(6):
         started = server(hostname="hurried", ready=False)
         with pytest.raises(AssertionError, match="still running"):
-            started.program.wait(0.1 * step + 0.05)
+            started.program.wait(0.15 * step + 0.05)
         assert started.program.stop() in (0, 143), started.program.output()
     again = server(hostname="hurried")
     assert again.program.stop() == 0

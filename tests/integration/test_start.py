@@ -264,3 +264,30 @@ def test_start_is_fast(server: Callable[..., Server], caller: Callable[..., Call
     way = node.to(server().name)
     assert way.issue().status == 200
     assert time.monotonic() - began < 5
+
+
+def test_login_again(server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet) -> None:
+    """A server whose node has expired asks for a new login at its next start, and is the same node."""
+    server(hostname="expired").program.stop()
+    before = tailnet.node("expired")
+    tailnet.do("expire_node", node="expired")
+    started = server("--ts-join-timeout", "5s", hostname="expired", authkey="", ready=False)
+    url = started.program.wait_for("To join the tailnet, open: ").rpartition(" ")[2]
+    tailnet.do("complete_login", url=url, identity="tag:tailbone")
+    started.wait_until_serving()
+    after = tailnet.node("expired")
+    assert before is not None
+    assert after is not None
+    assert after["stable_id"] == before["stable_id"]
+    assert caller().to("expired").issue().status == 200
+
+
+def test_key_logs_in_again(
+    server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet
+) -> None:
+    """With an auth key that counts, the next start after an expiry needs no person."""
+    server(hostname="renewed").program.stop()
+    tailnet.do("expire_node", node="renewed")
+    started = server(hostname="renewed")
+    assert caller().to("renewed").issue().status == 200
+    assert started.program.err == []

@@ -132,7 +132,10 @@ def test_server_is_removed(
     way = caller().to(started.name)
     assert way.issue().status == 200
     tailnet.do("expire_node", node=started.name)
-    gone = "the node is not in its tailnet any more: nobody can be served"
+    gone = (
+        "the node is not in its tailnet any more: nobody is served until it is let in again there, "
+        "or logs in anew at the next start"
+    )
     until(lambda: started.events(gone), "a line about it")
     assert started.events(gone)[0]["level"] == "warn"
     assert started.program.stop() == 0
