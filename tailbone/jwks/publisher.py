@@ -31,7 +31,8 @@ _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
 _NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
 # Trying again mends none of these.
-_LASTING: Final = (StoreDeniedError, StoreMissingError, ForeignDocumentError, UnconditionalStoreError)
+_LASTING: Final = (StoreDeniedError, StoreMissingError, UnconditionalStoreError)
+_TORN_READS: Final = 3
 
 _T = TypeVar("_T")
 
@@ -48,6 +49,24 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     before: Document | None
     after: Document | None
     wrote: bool
+
+
+class _SoFar:
+    """What the tries of one change have come to."""
+
+    def __init__(self) -> None:
+        self.before: Document | None = None
+        self.wrote = False
+        self.unknown: StoreOutcomeUnknownError | None = None
+        self._torn = 0
+
+    def is_final(self, error: StoreError) -> bool:
+        """Whether trying again would mend nothing."""
+        if isinstance(error, ForeignDocumentError):
+            # Some stores give a reader the new length of the old content while somebody writes.
+            self._torn += 1
+            return self._torn > _TORN_READS
+        return isinstance(error, _LASTING)
 
 
 class Publisher:
@@ -108,39 +127,45 @@ class Publisher:
             StoreError: nothing was changed.
         """
         pause_s = _FIRST_PAUSE_S
-        before: Document | None = None
-        wrote = False
-        unknown: StoreOutcomeUnknownError | None = None
+        so_far = _SoFar()
         while True:
             try:
-                stored = await self._read_stored(deadline)
-                current = self._parse(stored)
-                wanted = edit(current)
-                if wanted is None or wanted == current:
-                    return Outcome(before=before if wrote else current, after=current, wrote=wrote)
-                unknown = None
-                await self._probe(stored, deadline)
-                before, wrote = current, True
-                etag = stored.etag if stored else None
-                await self._write(wanted.render(), etag if self._conditional else ANY_CONTENT, deadline)
+                outcome = await self._try(edit, so_far, deadline)
+                if outcome is not None:
+                    return outcome
                 # Taken, as the store says; only the next read proves it.
-                unknown = StoreOutcomeUnknownError(
-                    "the JWKS was written and could not be read back in time; a later read will tell"
-                )
                 continue
-            except _LASTING:
-                if unknown is not None:
-                    raise unknown from None
-                raise
             except StoreOutcomeUnknownError as error:
-                unknown = error
                 failure: StoreError = error
+                so_far.unknown = error
             except StoreError as error:
-                failure = error
+                failure = so_far.unknown or error
+                if so_far.is_final(error):
+                    raise failure from error
             if self._monotonic() + pause_s >= deadline:
-                raise unknown or failure
+                raise failure
             await self._sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _try(
+        self, edit: Callable[[Document | None], Document | None], so_far: _SoFar, deadline: float
+    ) -> Outcome | None:
+        """Read, and write what is still wanted; None after a write, which is to be read back."""
+        stored = await self._read_stored(deadline)
+        current = self._parse(stored)
+        wanted = edit(current)
+        if wanted is None or wanted == current:
+            before = so_far.before if so_far.wrote else current
+            return Outcome(before=before, after=current, wrote=so_far.wrote)
+        so_far.unknown = None
+        await self._probe(stored, deadline)
+        so_far.before, so_far.wrote = current, True
+        etag = stored.etag if stored else None
+        await self._write(wanted.render(), etag if self._conditional else ANY_CONTENT, deadline)
+        so_far.unknown = StoreOutcomeUnknownError(
+            "the JWKS was written and could not be read back in time; a later read will tell"
+        )
+        return None
 
     async def close(self) -> None:
         """Close the store; idempotent."""

@@ -92,7 +92,12 @@ class S3Store:
             raise failure from error
         if len(data) > _LARGEST:
             raise ForeignDocumentError(f"s3://{self._bucket}/{path} is longer than {_LARGEST} bytes")
-        return Stored(data=data, etag=answer["ETag"])
+        etag = answer.get("ETag")
+        if not etag:
+            raise StoreMissingError(
+                f"s3://{self._bucket}/{path} came without an ETag: is AWS_ENDPOINT_URL an S3 server?"
+            )
+        return Stored(data=data, etag=etag)
 
     async def write(
         self, path: str, data: bytes, *, etag: str | None, content_type: str, cache_control: str
@@ -114,7 +119,7 @@ class S3Store:
         except Exception as error:
             gone = StoreConflictError(f"s3://{self._bucket}/{path} was deleted by somebody else")
             raise self._failure(error, path, writing=True) or gone from error
-        return str(answer["ETag"])
+        return str(answer.get("ETag", ""))
 
     async def close(self) -> None:
         """See ``Store.close``."""

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["Housekeeping", "KeyInfo", "KeyLifecycle", "KeySettings"]
 
 _START_LOCK_S: Final = 2.0
+_PATIENCE_S: Final = 5.0
+"""How long a change tries to read the JWKS before it says that it cannot."""
+
 _RETRY_S: Final = (1.0, 60.0)
 
 _T = TypeVar("_T")
@@ -270,9 +273,9 @@ class KeyLifecycle:
         self._retry_s = _RETRY_S[0]
         self._next_sync = self._monotonic() + self._sync_pause_s()
 
-    async def _read(self) -> Read:
+    async def _read(self, *, patience_s: float = 0.0) -> Read:
         started = self._monotonic()
-        seen = await self._settler.read()
+        seen = await self._settler.read(patience_s=patience_s)
         self._read_at = started
         return seen
 
@@ -366,7 +369,7 @@ class KeyLifecycle:
     async def _generate(self, algorithm: Algorithm, size: int) -> KeyInfo:
         settler = self._settler
         async with settler.locked(CHANGE_S) as deadline:
-            seen = await self._read()
+            seen = await self._read(patience_s=_PATIENCE_S)
             key = await settler.make("asked", algorithm, size, seen.document)
             try:
                 while not (seen := await settler.publish(Publish(put=(key,)), deadline)).has(key):
@@ -384,7 +387,7 @@ class KeyLifecycle:
     async def _remove(self, kid: str) -> tuple[KeyInfo, ...]:
         settler = self._settler
         async with settler.locked(CHANGE_S) as deadline:
-            seen = await self._read()
+            seen = await self._read(patience_s=_PATIENCE_S)
             before = self._known.snapshot.entries
             entry = before.get(kid)
             if not (seen.document and seen.document.has_kid(kid)) and not (entry and entry.key):
@@ -411,7 +414,7 @@ class KeyLifecycle:
         unreadable: StoreError | None = None
         async with settler.locked(CHANGE_S) as deadline:
             try:
-                seen = await self._read()
+                seen = await self._read(patience_s=_PATIENCE_S)
             except StoreError as error:
                 if not force:
                     raise

@@ -88,8 +88,11 @@ class Settler:
             elif entry.warning:
                 self.warn_once(entry.warning, kid=entry.kid)
 
-    async def read(self) -> Read:
+    async def read(self, *, patience_s: float = 0.0) -> Read:
         """Read the document.
+
+        Args:
+            patience_s: how long to try again what may pass by itself.
 
         Raises:
             StoreError: it could not be read.
@@ -97,7 +100,11 @@ class Settler:
         if self._publisher is None:
             return Read(self._known.own_document())
         started, started_at = self._monotonic(), self._clock()
-        document = await self._publisher.read()
+        if patience_s:
+            outcome = await self._publisher.change(lambda current: current, deadline=started + patience_s)
+            document = outcome.after
+        else:
+            document = await self._publisher.read()
         await self._note(document, started, started_at)
         return Read(document)
 

@@ -12,6 +12,7 @@ from tailbone.errors import (
     StoreConflictError,
     StoreDeniedError,
     StoreError,
+    StoreMissingError,
     StoreOutcomeUnknownError,
     UnconditionalStoreError,
 )
@@ -106,7 +107,33 @@ async def test_a_store_that_recovers_in_time_costs_only_time(world: World) -> No
     assert world.time.passed > 1000
 
 
-@pytest.mark.parametrize("error", [StoreDeniedError("403"), ForeignDocumentError("html")])
+async def test_a_read_torn_by_somebodys_write_is_tried_again(world: World) -> None:
+    """Old length, new content: the next read is whole."""
+    await world.add("first")
+    whole = (world.bucket / JWKS).read_bytes()
+    torn = iter([whole[:-9], whole[:-9], whole])
+
+    def before(call: str) -> None:
+        if call == "read":
+            for content in torn:
+                write_document(world.bucket, content)
+                return
+
+    world.store.before = before
+    await world.add("second")
+    assert kids(world.bucket) == ["first", "second"]
+
+
+async def test_a_document_that_stays_foreign_ends_the_change_soon(world: World) -> None:
+    """It does not pass by itself."""
+    write_document(world.bucket, b"<html>")
+    with pytest.raises(ForeignDocumentError):
+        await world.add()
+    assert world.time.passed < 1001
+    assert world.store.writes == 0
+
+
+@pytest.mark.parametrize("error", [StoreDeniedError("403"), StoreMissingError("no bucket")])
 async def test_what_does_not_pass_by_itself_ends_the_change_at_once(world: World, error: StoreError) -> None:
     """Trying again would only keep people waiting."""
     world.store.fail(error)

@@ -1,0 +1,149 @@
+"""A server's keys on S3 that misbehaves in every way that was thought of: nothing lost, and it recovers."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from harness import s3
+from harness.keys import EC, JWKS, FakeTime, Lines
+
+from tailbone.errors import StoreDeniedError, StoreError, UnconditionalStoreError
+from tailbone.jwks.s3 import S3Store
+from tailbone.keys.folder import KeyFolder
+from tailbone.keys.lifecycle import KeyLifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+class Server:
+    """Keys in a bucket behind the proxy; the wall clock is the test's, deadlines are real."""
+
+    def __init__(self, folder: Path, bucket: str, endpoint: str, proxy: s3.FaultProxy) -> None:
+        self.folder = folder
+        self.bucket = bucket
+        self.endpoint = endpoint
+        self.proxy = proxy
+        self.time = FakeTime()
+        self.log = Lines()
+        self.keys = KeyLifecycle(
+            folder=KeyFolder(folder),
+            store=S3Store(bucket),
+            path=JWKS,
+            settings=msgspec.structs.replace(EC),
+            log=self.log,  # type: ignore[arg-type]
+            clock=self.time.clock,
+        )
+
+    @property
+    def published(self) -> list[str]:
+        """Past the proxy."""
+        body = s3.client(self.endpoint).get_object(Bucket=self.bucket, Key=JWKS)["Body"].read()
+        return [key["kid"] for key in json.loads(body)["keys"]]
+
+    @property
+    def private(self) -> list[str]:
+        return sorted(path.name.removesuffix(".private.jwk") for path in self.folder.glob("*.private.jwk"))
+
+
+@pytest.fixture
+async def server(tmp_path: Path, behind: str, moto: str, proxy: s3.FaultProxy) -> AsyncIterator[Server]:
+    """One that has published its first key, through a proxy without a fault."""
+    made = Server(tmp_path / "keys", behind, moto, proxy)
+    async with made.keys:
+        await made.keys.sync()
+        assert made.published == made.private
+        made.time.advance(1000)
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("GET", {"kind": "status", "status": 500}),
+        ("GET", {"kind": "status", "status": 503, "code": "SlowDown"}),
+        ("GET", {"kind": "reset before"}),
+        ("GET", {"kind": "reset after"}),
+        ("GET", {"kind": "cut"}),
+        ("GET", {"kind": "delay", "seconds": 0.3}),
+        ("GET", {"kind": "etag"}),
+        ("PUT", {"kind": "status", "status": 500}),
+        ("PUT", {"kind": "status", "status": 503, "code": "SlowDown"}),
+        ("PUT", {"kind": "status", "status": 409, "code": "ConditionalRequestConflict"}),
+        ("PUT", {"kind": "status", "status": 412, "code": "PreconditionFailed"}),
+        ("PUT", {"kind": "reset before"}),
+        ("PUT", {"kind": "reset after"}),
+        ("PUT", {"kind": "delay", "seconds": 0.3}),
+        ("PUT", {"kind": "etag"}),
+    ],
+)
+async def test_two_faults_in_a_row_cost_a_generate_only_time(
+    server: Server, method: str, fault: dict[str, Any]
+) -> None:
+    """The key is published once, and the first one stays."""
+    server.proxy.add(method, times=2, **fault)
+    made = await server.keys.generate()
+    assert server.published == [*server.private[:1], made.key_id]
+    assert server.private == server.published
+
+
+async def test_a_remove_whose_write_was_taken_and_reset_is_done(server: Server) -> None:
+    """The re-read decides."""
+    old = server.private[0]
+    made = await server.keys.generate()
+    server.proxy.add("PUT", "reset after", times=1)
+    await server.keys.remove(old)
+    assert server.published == server.private == [made.key_id]
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "error"),
+    [
+        ("GET", {"kind": "status", "status": 403, "code": "AccessDenied"}, StoreDeniedError),
+        ("PUT", {"kind": "status", "status": 403, "code": "AccessDenied"}, StoreDeniedError),
+        ("PUT", {"kind": "status", "status": 501, "code": "NotImplemented"}, UnconditionalStoreError),
+        ("GET", {"kind": "status", "status": 404, "code": "NoSuchBucket"}, StoreError),
+        ("GET", {"kind": "html", "status": 404}, StoreError),
+        ("GET", {"kind": "html", "status": 200}, StoreError),
+        ("GET", {"kind": "status", "status": 500}, StoreError),
+    ],
+)
+async def test_a_fault_that_lasts_changes_nothing_and_ends_in_time(
+    server: Server, method: str, fault: dict[str, Any], error: type[StoreError]
+) -> None:
+    """No key is lost, no pair stays behind, and the signing key signs on."""
+    before = server.published
+    began = time.monotonic()
+    server.proxy.add(method, **fault)
+    with pytest.raises(error):
+        await server.keys.generate()
+    with pytest.raises(error):
+        await server.keys.remove(before[0])
+    assert time.monotonic() - began < 30
+    assert server.published == server.private == before
+    assert server.keys.reasons() == []
+    server.proxy.clear()
+    await server.keys.sync()
+    assert server.keys.notes() == []
+
+
+async def test_a_server_that_starts_while_s3_fails_signs_with_what_was_confirmed(
+    server: Server, tmp_path: Path
+) -> None:
+    """It says that its copy is stale, and recovers when S3 does."""
+    signing = server.keys.ring.require().kid
+    server.proxy.add("GET", "status", status=500)
+    again = Server(server.folder, server.bucket, server.endpoint, server.proxy)
+    async with again.keys:
+        await again.keys.sync()
+        assert again.keys.ring.require().kid == signing
+        assert again.keys.reasons() == []
+        assert "jwks: stale: not read since the start" in again.keys.notes()
+        server.proxy.clear()
+        await again.keys.sync()
+        assert again.keys.notes() == []
