@@ -329,7 +329,7 @@ class Daemon:
                 version=version(),
                 commit=commit(),
                 issuer=config.keys.issuer,
-                jwks=f"{config.keys.bucket}/{config.keys.key_path}" if config.keys.bucket else "",
+                jwks=_published_at(config),
                 signing_key_id=lambda: keys.ring.signing.kid if keys.ring.signing else "",
                 readiness=self.reasons,
                 notes=keys.notes,
@@ -368,6 +368,15 @@ class Daemon:
             await closing
         except TailboneError as error:
             self._log.warn("a part did not close as it should", error=error.message, detail=error.detail)
+
+
+def _published_at(config: Config) -> str:
+    """Where the JWKS is, as a URL; empty without a bucket."""
+    bucket = config.keys.bucket
+    if not bucket:
+        return ""
+    place = bucket if "://" in bucket else f"s3://{bucket}"
+    return f"{place.rstrip('/')}/{config.keys.key_path}"
 
 
 class _Classes(NamedTuple):

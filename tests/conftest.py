@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness.programs import TAILBONE, Program, clean_environment, run
@@ -70,7 +70,7 @@ def caller(tailnet: Tailnet) -> Iterator[Callable[..., Caller]]:
     """Join a node that calls others: ``caller("tag:ci")``. It leaves at the end of the test."""
     with ExitStack() as stack:
 
-        def join(identity: str = "dev@example.com", **options: object) -> Caller:
+        def join(identity: str = "dev@example.com", **options: Any) -> Caller:
             return stack.enter_context(tailnet.caller(identity, **options))
 
         yield join

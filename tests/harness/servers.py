@@ -23,13 +23,15 @@ class Server:
         name: the short name that it asked for.
         folder: its keys are in ``keys`` below it, its node's state in ``node``.
         authkey: what it joined with.
+        control_url: of its tailnet.
     """
 
-    def __init__(self, program: Program, name: str, folder: Path, authkey: str) -> None:
+    def __init__(self, program: Program, name: str, folder: Path, authkey: str, control_url: str) -> None:
         self.program = program
         self.name = name
         self.folder = folder
         self.authkey = authkey
+        self.control_url = control_url
 
     def wait_until_serving(self) -> dict[str, Any]:
         """Wait for the line that says that it listens, and give it."""
@@ -83,7 +85,9 @@ def start_server(
         "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
         "TB_SERVER_TAILSCALE_AUTHKEY": key,
     }
-    server = Server(start("server", "start", *args, **(defaults | variables)), name, own, key)
+    server = Server(
+        start("server", "start", *args, **(defaults | variables)), name, own, key, tailnet.control_url
+    )
     if ready:
         server.wait_until_serving()
     return server

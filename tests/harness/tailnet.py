@@ -195,6 +195,12 @@ class Tailnet:
                 return dict(node)
         return None
 
+    def known(self, name: str) -> dict[str, Any]:
+        """The same, for a node that is there."""
+        node = self.node(name)
+        assert node is not None, f"the control server knows no node {name}"
+        return node
+
     def caller(self, identity: str = "dev@example.com", *, hostname: str = "", **options: Any) -> Caller:
         """A new node that has joined.
 

@@ -14,7 +14,11 @@ _PAUSE_S = 0.005
 
 
 def until(
-    condition: Callable[[], _T], what: str, *, timeout_s: float = 10.0, shows: Callable[[], object] = str
+    condition: Callable[[], _T | None],
+    what: str,
+    *,
+    timeout_s: float = 10.0,
+    shows: Callable[[], object] = str,
 ) -> _T:
     """Give the first true value of ``condition``.
 

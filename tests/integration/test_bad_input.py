@@ -53,6 +53,11 @@ def no_token(issuer: Server, way: Way) -> Iterator[None]:
     assert tokens_so_far(issuer, way) == before
 
 
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 class Refused(NamedTuple):
     """A raw answer, taken apart."""
 
@@ -105,7 +110,7 @@ def test_malformed(way: Way, request_: bytes) -> None:
     with way.connect() as connection:
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
-        answer = refused(b"".join(iter(lambda: connection.recv(65536), b"")))
+        answer = refused(received(connection))
     assert (answer.status, answer.body["error"]) == (400, "malformed_request")
     assert answer.fields["connection"] == "close"
 
@@ -275,7 +280,7 @@ def test_unfinished_requests_are_dropped(way: Way) -> None:
     answers = []
     for connection in connections:
         with connection:
-            answers.append(refused(b"".join(iter(lambda c=connection: c.recv(65536), b""))))
+            answers.append(refused(received(connection)))
     took_s = time.monotonic() - began
     assert [answer.status for answer in answers] == [408, 408, 408]
     assert 10 <= took_s < 12.5

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
+from harness.programs import TAILBONE, Program
 from harness.waiting import until
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
@@ -36,8 +37,7 @@ def test_user(server: Callable[..., Server], caller: Callable[..., Caller], tail
     assert answer.status == 200
     assert answer.headers["Cache-Control"] == "no-store"
     claims = verified(answer.json["token"], way, issuer="https://issuer.example")
-    node = tailnet.node("laptop")
-    assert node is not None
+    node = tailnet.known("laptop")
     assert {name: claims[name] for name in ("sub", "user", "display_name", "node", "node_id")} == {
         "sub": f"user:{node['user_id']}",
         "user": "dev@example.com",
@@ -67,8 +67,7 @@ def test_tagged_node(server: Callable[..., Server], caller: Callable[..., Caller
     """A tagged node's token names its tags and no user."""
     way = caller("tag:ci", hostname="runner").to(server().name)
     claims = verified(way.issue().json["token"], way, issuer="tailbone")
-    node = tailnet.node("runner")
-    assert node is not None
+    node = tailnet.known("runner")
     assert claims["sub"] == f"node:{node['stable_id']}"
     assert claims["tags"] == ["tag:ci"]
     assert set(claims) == {"iss", "iat", "nbf", "exp", "jti", "sub", "tags", "node", "node_id"}
@@ -132,3 +131,33 @@ def test_no_secret_in_the_log(server: Callable[..., Server], caller: Callable[..
     assert token.split(".")[2] not in started.program.output()
     assert started.authkey not in started.program.output()
     assert started.events("tsnet"), "level trace shows tsnet's own log"
+
+
+def test_no_token_without_its_line(
+    server: Callable[..., Server], caller: Callable[..., Caller], environment: dict[str, str]
+) -> None:
+    """When the log cannot be written, the line of a token neither, and the token does not leave."""
+    started = server()
+    started.program.stop()
+    script = 'exec "$@" > /dev/full'
+    command = ["sh", "-c", script, "sh", *TAILBONE, "server", "start"]
+    variables = {
+        "TB_KEYS_DIR": str(started.folder / "keys"),
+        "TB_SERVER_TAILSCALE_DIR": str(started.folder / "node"),
+        "TB_SERVER_TAILSCALE_HOSTNAME": started.name,
+        "TB_SERVER_TAILSCALE_CONTROLURL": started.control_url,
+        "TB_SERVER_TAILSCALE_AUTHKEY": started.authkey,
+    }
+    with Program(command, env=environment | variables):
+        way = caller().to(started.name)
+        until(lambda: serves(way), "served")
+        answer = way.issue()
+        assert (answer.status, answer.json["error"]) == (500, "internal")
+
+
+def serves(way: Way) -> bool:
+    """Whether requests are answered."""
+    try:
+        return bool(way.get("/_healthz").status == 200)
+    except OSError:
+        return False

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from tailbone.tsnet.events import Event
 
+    Settings = Callable[..., Coroutine[Any, Any, NodeSettings]]
+
 
 @pytest.fixture
 async def devnet(tmp_path: Path) -> AsyncIterator[Devnet]:
@@ -40,11 +42,11 @@ async def devnet(tmp_path: Path) -> AsyncIterator[Devnet]:
 
 
 @pytest.fixture
-def settings(devnet: Devnet, tmp_path: Path) -> Callable[..., Coroutine[Any, Any, NodeSettings]]:
+def settings(devnet: Devnet, tmp_path: Path) -> Settings:
     """The settings of a node that can join."""
 
     async def make(hostname: str, identity: str = "dev@example.com", **options: Any) -> NodeSettings:
-        fields = {
+        fields: dict[str, Any] = {
             "hostname": hostname,
             "dir": tmp_path / hostname,
             "authkey": await devnet.add_key(identity),
@@ -55,9 +57,6 @@ def settings(devnet: Devnet, tmp_path: Path) -> Callable[..., Coroutine[Any, Any
         return NodeSettings(**fields | options)
 
     return make
-
-
-Settings = "Callable[..., Coroutine[Any, Any, NodeSettings]]"
 
 
 async def test_nothing_is_left(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from harness.programs import Program
     from harness.servers import Server
-    from harness.tailnet import Caller, Tailnet
+    from harness.tailnet import Caller, Tailnet, Way
 
 
 def one_line(program: Program) -> str:
@@ -133,13 +133,11 @@ def test_state_makes_the_key_needless(
     first = server(hostname="keeper")
     way = caller().to("keeper")
     kid = way.get("/.well-known/jwks.json").json["keys"][0]["kid"]
-    node = tailnet.node("keeper")
+    node = tailnet.known("keeper")
     assert first.program.stop() == 0
     again = server(hostname="keeper", authkey="")
     assert again.addresses == first.addresses
-    after = tailnet.node("keeper")
-    assert node is not None
-    assert after is not None
+    after = tailnet.known("keeper")
     assert (after["stable_id"], after["name"]) == (node["stable_id"], node["name"])
     # Another caller: WireGuard may take 5 s (its REKEY_TIMEOUT) to notice that a peer has begun anew.
     way = caller().to("keeper")
@@ -186,7 +184,7 @@ def test_binding_to_one_address(
 ) -> None:
     """With server.binding one address, however it is spelt, the other one refuses connections."""
     server(hostname="bound").program.stop()
-    ipv4, ipv6 = tailnet.node("bound")["addresses"]
+    ipv4, ipv6 = tailnet.known("bound")["addresses"]
     long_form = ":".join(part.zfill(4).upper() for part in ipv6.split(":"))
     server("--binding", long_form, hostname="bound", authkey="")
     node = caller()
@@ -199,8 +197,7 @@ def test_binding_to_a_wrong_address(server: Callable[..., Server], tailnet: Tail
     """An address that is not the node's, such as the host's, is an error that lists the node's."""
     started = server("--binding", "127.0.0.1", ready=False)
     assert started.program.wait() == 2
-    node = tailnet.node(started.name)
-    assert node is not None
+    node = tailnet.known(started.name)
     assert one_line(started.program) == (
         "tailbone: server.binding (flag --binding): '127.0.0.1' is no address of this node; "
         f"allowed: auto, {', '.join(node['addresses'])}"
@@ -227,10 +224,10 @@ def test_max_connections(server: Callable[..., Server], caller: Callable[..., Ca
             connection.close()
 
 
-def served(way: object) -> bool:
+def served(way: Way) -> bool:
     """Whether a new connection is answered."""
     try:
-        return way.get("/_healthz").status == 200
+        return bool(way.get("/_healthz").status == 200)
     except OSError:
         return False
 
@@ -269,15 +266,13 @@ def test_start_is_fast(server: Callable[..., Server], caller: Callable[..., Call
 def test_login_again(server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet) -> None:
     """A server whose node has expired asks for a new login at its next start, and is the same node."""
     server(hostname="expired").program.stop()
-    before = tailnet.node("expired")
+    before = tailnet.known("expired")
     tailnet.do("expire_node", node="expired")
     started = server("--ts-join-timeout", "5s", hostname="expired", authkey="", ready=False)
     url = started.program.wait_for("To join the tailnet, open: ").rpartition(" ")[2]
     tailnet.do("complete_login", url=url, identity="tag:tailbone")
     started.wait_until_serving()
-    after = tailnet.node("expired")
-    assert before is not None
-    assert after is not None
+    after = tailnet.known("expired")
     assert after["stable_id"] == before["stable_id"]
     assert caller().to("expired").issue().status == 200
 
