@@ -1,0 +1,305 @@
+"""Any history of changes, kills, revocations and clocks: the plan ends, and what it leaves is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from harness.keys import START
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tailbone.jwks.document import Document
+from tailbone.keys.folder import Entry
+from tailbone.keys.plan import (
+    Clear,
+    Facts,
+    KeySettings,
+    Make,
+    Publish,
+    Step,
+    WritePublic,
+    WriteState,
+    plan,
+    signing_entry,
+)
+from tailbone.keys.signing_key import SigningKey
+from tailbone.keys.state import KeyState, Phase
+
+PLACE = "s3://bucket/jwks.json"
+KEYS = [
+    SigningKey.generate("key", algorithm="ES256", size=0, created_at=START + number) for number in range(60)
+]
+CONFIRMED = (Phase.PUBLISHED, Phase.ACTIVE, Phase.RETIRING)
+kills = st.none() | st.integers(0, 6)
+
+
+class Killed(Exception):  # noqa: N818 -- it is no error
+    """The process has ended here."""
+
+
+class Life(RuleBasedStateMachine):
+    """One server's folder and the document, without a disk: steps are carried out, or cut off by a kill."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        self.entries: dict[str, Entry] = {}
+        self.document: Document | None = None
+        self.settings = KeySettings(algorithm="ES256")
+        self.spare = list(KEYS)
+        self.left = 1_000_000
+        self.set_aside: set[str] = set()
+        # Taken from the document by somebody else, and not noticed yet.
+        self.taken: set[str] = set()
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process knows nothing but what is on disk."""
+        self.prior = ""
+        self.first_wanted = True
+        self.unread: set[str] = set()
+        self.absent: dict[str, float] = {}
+
+    # --- carrying out
+
+    def facts(self, *, read: bool, asked: str = "") -> Facts:
+        return Facts(
+            now=self.now,
+            place=PLACE,
+            settings=self.settings,
+            entries=self.entries,
+            read=read,
+            document=self.document if read else None,
+            revoked=frozenset(kid for kid, since in self.absent.items() if self.now - since >= 30),
+            unread=frozenset(self.unread),
+            asked=asked,
+            prior=self.prior,
+            first_wanted=self.first_wanted,
+        )
+
+    def step(self) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+    def put(self, kid: str, key: SigningKey, state: KeyState, *, public: bool = True) -> None:
+        halves = ["private.jwk", *(["public.jwk"] if public else []), "state.json"]
+        self.entries[kid] = Entry(
+            kid=kid,
+            files=tuple(Path(f"{kid}.{half}") for half in halves),
+            key=key,
+            state=state,
+            public_missing=not public,
+        )
+
+    def make(self, origin: str) -> str:
+        key = self.spare.pop(0)
+        newest = max((entry.key.created_at for entry in self.entries.values() if entry.key), default=0.0)
+        created_at = max(self.now, newest)
+        kid = f"tb-{created_at:.0f}-{len(self.spare):04x}"
+        key = SigningKey(kid=kid, private=key._private, created_at=created_at)
+        state = KeyState(thumbprint=key.thumbprint, origin=origin, since=self.now)  # type: ignore[arg-type]
+        self.step()
+        self.put(kid, key, state, public=False)
+        self.step()
+        self.put(kid, key, state)
+        return kid
+
+    def do(self, step: Step) -> None:
+        self.step()
+        match step:
+            case WriteState():
+                if step.state.removing == "set aside":
+                    self.first_wanted = True
+                self.entries[step.kid] = msgspec.structs.replace(self.entries[step.kid], state=step.state)
+            case WritePublic():
+                self.entries[step.key.kid] = msgspec.structs.replace(
+                    self.entries[step.key.kid], public_missing=False
+                )
+            case Clear():
+                del self.entries[step.entry.kid]
+                if step.how == "set aside":
+                    self.set_aside.add(step.entry.kid)
+            case Make():
+                self.make(step.origin)
+            case Publish():
+                self.publish(step)
+
+    def publish(self, step: Publish) -> None:
+        before, self.document = self.document, step.edit(self.document)
+        if before is None or not before.keys:
+            self.unread |= {key.kid for key in step.put}
+        self.step()
+
+    def settle(self, *, read: bool, asked: str = "") -> None:
+        if read:
+            self.note()
+        for _ in range(50):
+            self.look()
+            steps = plan(self.facts(read=read, asked=asked))
+            if not steps:
+                break
+            for step in steps:
+                self.do(step)
+        else:
+            raise AssertionError(f"the plan does not end: {steps}")
+        signing = signing_entry(self.facts(read=False))
+        self.prior = signing.kid if signing else ""
+        self.unread.clear()
+        if any(
+            entry.state and entry.state.phase(PLACE, self.now) in CONFIRMED for entry in self.entries.values()
+        ):
+            self.first_wanted = False
+        if read:
+            self.sound()
+
+    def note(self) -> None:
+        document = self.document
+        missing = {
+            entry.kid
+            for entry in self.entries.values()
+            if entry.state
+            and entry.state.phase(PLACE, self.now) in CONFIRMED
+            and document is not None
+            and not document.has(entry.kid, entry.state.thumbprint)
+        }
+        self.absent = {kid: self.absent.get(kid, self.now) for kid in missing}
+
+    def look(self) -> None:
+        signing = signing_entry(self.facts(read=False))
+        if signing:
+            self.prior = signing.kid
+
+    def killed(self, kill: int | None, change: object) -> None:
+        self.left = 1_000_000 if kill is None else kill
+        try:
+            change()  # type: ignore[operator]
+        except Killed:
+            self.restart()
+        finally:
+            self.left = 1_000_000
+
+    # --- what must hold
+
+    @invariant()
+    def nothing_signs_that_is_not_published(self) -> None:
+        """Unless somebody else has taken it away just now, or the document is gone."""
+        signing = signing_entry(self.facts(read=False))
+        if signing and signing.kid not in self.taken and self.document is not None:
+            assert signing.key is not None
+            assert self.document.has(signing.kid, signing.key.thumbprint)
+
+    def sound(self) -> None:
+        """When all is done that could be done with a good read."""
+        phases = {
+            kid: entry.state and entry.state.phase(PLACE, self.now) for kid, entry in self.entries.items()
+        }
+        assert Phase.REMOVED not in phases.values()
+        assert list(phases.values()).count(Phase.ACTIVE) <= 1
+        for kid, entry in self.entries.items():
+            assert not entry.public_missing
+            if phases[kid] in CONFIRMED and kid not in self.absent:
+                assert self.document is not None
+                assert entry.key is not None
+                assert self.document.has(kid, entry.key.thumbprint)
+        if any(phase is Phase.ACTIVE for phase in phases.values()):
+            assert signing_entry(self.facts(read=False)) is not None
+
+    # --- what can happen
+
+    @rule(kill=kills, read=st.booleans())
+    def look_after_it(self, kill: int | None, read: bool) -> None:
+        self.killed(kill, lambda: self.settle(read=read))
+
+    @rule(seconds=st.sampled_from([1.0, 31.0, 61.0, 301.0, 3600.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def the_clock_is_set_back(self) -> None:
+        self.now -= 1000
+        self.absent.clear()
+
+    @rule(every=st.sampled_from([0.0, 3600.0]))
+    def restarted_with_another_rotation(self, every: float) -> None:
+        self.settings = msgspec.structs.replace(self.settings, rotate_every_s=every)
+        self.restart()
+
+    @precondition(lambda self: self.spare)
+    @rule(kill=kills, refused=st.booleans())
+    def generate(self, kill: int | None, refused: bool) -> None:
+        def change() -> None:
+            kid = self.make("asked")
+            entry = self.entries[kid]
+            assert entry.key is not None
+            if refused:
+                self.do(
+                    WriteState(
+                        kid=kid, state=msgspec.structs.replace(entry.state, removing="delete"), event=""
+                    )
+                )
+                self.do(Clear(entry=entry, how="delete"))
+                return
+            self.publish(Publish(put=(entry.key,)))
+            self.settle(read=True, asked=kid)
+
+        self.killed(kill, change)
+
+    @precondition(lambda self: self.entries)
+    @rule(kill=kills, data=st.data())
+    def remove(self, kill: int | None, data: st.DataObject) -> None:
+        kid = data.draw(st.sampled_from(sorted(self.entries)))
+
+        def change() -> None:
+            state = self.entries[kid].state
+            if state is None:
+                return
+            self.do(WriteState(kid=kid, state=msgspec.structs.replace(state, removing="delete"), event=""))
+            self.settle(read=False)
+            self.publish(Publish(drop=((kid, ""),)))
+            self.settle(read=True)
+            self.first_wanted = False
+
+        self.killed(kill, change)
+
+    @precondition(lambda self: self.document and self.document.keys)
+    @rule(data=st.data())
+    def somebody_takes_a_key_away(self, data: st.DataObject) -> None:
+        assert self.document is not None
+        kid = data.draw(st.sampled_from([key.kid for key in self.document.keys]))
+        self.document = self.document.without(kid)
+        self.taken.add(kid)
+
+    @rule()
+    def the_document_is_gone(self) -> None:
+        self.taken |= {key.kid for key in self.document.keys} if self.document else set()
+        self.document = None
+
+    @rule(number=st.integers(0, 1000))
+    def another_server_publishes(self, number: int) -> None:
+        members = {"kty": "RSA", "kid": f"other-{number}", "n": "AQ", "e": "AQAB"}
+        document = self.document or Document.empty()
+        if not document.has_kid(members["kid"]) and len(document.keys) < 90:
+            self.document = document.with_key(members, "")
+
+    @rule()
+    def it_comes_to_rest(self) -> None:
+        """Left alone, a server that wants a key has one that signs, and nothing waits."""
+        self.restart()
+        for seconds in (0.0, 1.0, 31.0, 61.0, 301.0, 31.0, 301.0):
+            self.now += seconds
+            self.settle(read=True)
+        phases = {entry.state.phase(PLACE, self.now) for entry in self.entries.values() if entry.state}
+        assert Phase.PENDING not in phases
+        assert Phase.PUBLISHED not in phases or self.settings.rotate_every_s
+        signing = signing_entry(self.facts(read=False))
+        assert signing is not None
+        assert signing.key is not None
+        assert self.document is not None
+        assert self.document.has(signing.kid, signing.key.thumbprint)
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
