@@ -7,6 +7,7 @@ nodes in a folder of its own, and no variable tells it where production keeps it
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import shutil
@@ -47,8 +48,9 @@ _READY_PAUSE_S = 0.005
 _COMMAND_END_S = 0.8
 _COMMAND_TERMINATE_S = 0.3
 _IGNORE_ENDPOINTS = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
-_LOGIN = re.compile(r"[^@\s/:]+@[^@\s/:]+")
-_TAG = re.compile(r"tag:[a-z][a-z0-9-]*")
+_LOGIN = re.compile(r"[^@\s/:*,]+@[^@\s/:*,]+")
+_TAG = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
+_LONGEST_NAME = 40
 
 
 class Endpoint(NamedTuple):
@@ -134,17 +136,26 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
     return Endpoint(host, int(port))
 
 
-def check_identity(text: str) -> str:
-    """Give back a caller's identity.
+def check_identities(texts: Sequence[str]) -> tuple[str, ...]:
+    """Give the callers' identities; the default ones where none is asked for.
 
     Raises:
-        ConfigError: it is neither a login nor a tag.
+        ConfigError: one is neither a login nor a tag, or is there twice.
     """
-    if not (_LOGIN.fullmatch(text) or _TAG.fullmatch(text)):
-        raise ConfigError(
-            f"flag --as: {text!r} is no identity; allowed: a login (dev@example.com) or a tag (tag:ci)"
-        )
-    return text
+    for number, text in enumerate(texts):
+        if not text.isprintable() or not (_LOGIN.fullmatch(text) or _TAG.fullmatch(text)):
+            raise ConfigError(
+                f"flag --as: {text!r} is no identity; allowed: a login (dev@example.com) or a tag (tag:ci)"
+            )
+        if text in texts[:number]:
+            raise ConfigError(f"flag --as: {text!r} is given twice; allowed: each identity once")
+    return tuple(texts) or DEFAULT_IDENTITIES
+
+
+def node_name(identity: str) -> str:
+    """The hostname of an identity's node: ``dev-example-com``. Two identities may have the same."""
+    name = re.sub(r"[^a-z0-9]+", "-", identity.lower())[:_LONGEST_NAME].strip("-")
+    return name or "caller"
 
 
 def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str:
@@ -352,10 +363,11 @@ class Dev:
     async def _caller(self, devnet: Devnet, folder: Path, identity: str, key: str) -> Node:
         from tailbone.tsnet.node import Node, NodeSettings
 
-        hostname = re.sub(r"[^a-z0-9]+", "-", identity.lower()).strip("-") or "caller"
+        hostname = node_name(identity)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
         settings = NodeSettings(
             hostname=hostname,
-            dir=folder / "callers" / hostname,
+            dir=folder / "callers" / f"{hostname}-{digest}",
             authkey=key,
             control_url=devnet.info.control_url,
             loopback=True,

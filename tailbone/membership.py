@@ -134,7 +134,7 @@ class Membership:
 
     async def watch(self) -> None:
         """Look at the node once a minute, until cancelled: at what no event tells, and its key's end."""
-        warned_day = 0
+        warned_day, name = 0, ""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
@@ -142,6 +142,13 @@ class Membership:
             except TailnetError as error:
                 self._log.warn("the node does not tell its state", error=error.message, detail=error.detail)
                 continue
+            if name and status.dns_name != name:
+                self._log.warn(
+                    "the node was renamed: requests to its new name are refused until the next start",
+                    before=name,
+                    now=status.dns_name,
+                )
+            name = status.dns_name
             today = int(time.time() // 86400)
             if today != warned_day:
                 warned_day = today

@@ -69,7 +69,7 @@ def dev(
     first = dev_mode.parse_endpoint(listen, "--listen")
     free = first.port == 0
     settings = dev_mode.DevSettings(
-        identities=tuple(map(dev_mode.check_identity, identities)) or dev_mode.DEFAULT_IDENTITIES,
+        identities=dev_mode.check_identities(identities),
         listen=first,
         jwks_listen=dev_mode.parse_endpoint(
             jwks_listen or ("127.0.0.1:0" if free else "127.0.0.1:8090"), "--jwks-listen"

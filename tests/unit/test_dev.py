@@ -13,7 +13,8 @@ from tailbone.dev import (
     Hushed,
     check_bucket,
     check_command,
-    check_identity,
+    check_identities,
+    node_name,
     parse_endpoint,
 )
 from tailbone.errors import CommandError, ConfigError
@@ -43,7 +44,21 @@ NOT_LOOPBACK = ["0.0.0.0", "192.0.2.1", "[::]", "localhost.example", "127.0.0.1.
 NO_PORTS = ["", "x", "65536", "-1", "٣", "1.0"]
 NO_ENDPOINTS = ["", "8080", "127.0.0.1", *(f"{host}:80" for host in NOT_LOOPBACK)]
 NO_ENDPOINTS += [f"127.0.0.1:{port}" for port in NO_PORTS]
-NO_IDENTITIES = ["", "dev", "@b", "a@", "a@b@c", "a b@c", "tag:", "tag:1", "tag:A", "a@b\n", "tag:a\n"]
+NO_IDENTITIES = [
+    "",
+    "dev",
+    "@b",
+    "a@",
+    "a@b@c",
+    "a b@c",
+    "tag:",
+    "tag:1",
+    "a*@b",
+    "a,b@c",
+    "a\x01@b",
+    "a@b\n",
+    "tag:a\n",
+]
 
 
 @pytest.mark.parametrize("text", NO_ENDPOINTS)
@@ -59,17 +74,40 @@ def test_next_ports() -> None:
     assert Endpoint("127.0.0.1", 0).next(2) == Endpoint("127.0.0.1", 0)
 
 
-@pytest.mark.parametrize("identity", ["dev@example.com", "a@b", "tag:ci", "tag:a-1"])
-def test_identities(identity: str) -> None:
-    """A login or a tag."""
-    assert check_identity(identity) == identity
+def test_identities() -> None:
+    """Logins and tags, in the order asked for; two where none is."""
+    asked = ["tag:a-1", "dev@example.com", "tag:CI", "ä@b"]
+    assert check_identities(asked) == tuple(asked)
+    assert check_identities([]) == ("dev@example.com", "tag:ci")
+
+
+def test_an_identity_twice() -> None:
+    """Its URL would be there once only."""
+    with pytest.raises(ConfigError, match="flag --as: 'a@b' is given twice"):
+        check_identities(["a@b", "tag:x", "a@b"])
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [
+        ("dev@example.com", "dev-example-com"),
+        ("tag:ci", "tag-ci"),
+        ("Ä.Ö@b", "b"),
+        ("ä@ö", "caller"),
+        ("a" * 39 + ".b@c", "a" * 39),
+        ("x" * 200 + "@y", "x" * 40),
+    ],
+)
+def test_names_of_nodes(identity: str, name: str) -> None:
+    """One DNS label that is no longer than allowed."""
+    assert node_name(identity) == name
 
 
 @pytest.mark.parametrize("identity", NO_IDENTITIES)
 def test_no_identity(identity: str) -> None:
     """An error that names the flag and what is allowed."""
     with pytest.raises(ConfigError, match=r"flag --as: .* allowed: a login"):
-        check_identity(identity)
+        check_identities([identity])
 
 
 def bucket(name: str) -> Config:
