@@ -233,9 +233,7 @@ class KeyFolder:
             with os.scandir(self.path) as names:
                 for found in names:
                     name = found.name
-                    if not name.startswith(".") and name.endswith(
-                        (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
-                    ):
+                    if name.endswith((PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)):
                         seen[name] = _stamp(found)
             found_folder = self.path.stat()
             seen["."] = (found_folder.st_mode, 0, 0, 0, 0)

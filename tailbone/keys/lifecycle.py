@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Housekeeping", "KeyInfo", "KeyLifecycle", "KeySettings"]
 
 _START_LOCK_S: Final = 2.0
+_CLOSE_S: Final = 10.0
 _PATIENCE_S: Final = 5.0
 """How long a change tries to read the JWKS before it says that it cannot."""
 
@@ -224,10 +225,17 @@ class KeyLifecycle:
                     syncing = group.create_task(self.sync())
                 await self._sleep(POLL_S)
 
-    async def close(self) -> None:
-        """Wait for changes under way, each of which ends by itself, and close the store; idempotent."""
+    async def close(self, grace_s: float = _CLOSE_S) -> None:
+        """Wait for changes under way, cut them off after a while, and close the store; idempotent.
+
+        Args:
+            grace_s: how long to wait, in seconds; what is cut off is finished or undone by the next start.
+        """
         if self._changes:
-            await asyncio.wait(self._changes)
+            _, late = await asyncio.wait(self._changes, timeout=grace_s)
+            for change in late:
+                change.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         self._settler.leave()
         if self._publisher is not None:
             await self._publisher.close()
@@ -246,8 +254,8 @@ class KeyLifecycle:
             # Another process is in the middle of a change: the next tick comes soon.
             self._log.debug(error.message)
         except KeyFileError as error:
+            self._warn_anew(self._folder_error, error)
             self._folder_error = error
-            self._settler.warn_once(error.message, detail=error.detail)
         waiting = self._waiting_for_read()
         if waiting - self._waiting:
             self._next_sync = self._monotonic()
@@ -262,8 +270,8 @@ class KeyLifecycle:
                 async with self._settler.locked(CHANGE_S) as deadline:
                     await self._settler.settle(await self._read(), deadline=deadline)
         except TailboneError as error:
+            self._warn_anew(self._sync_error, error)
             self._sync_error = error
-            self._settler.warn_once(error.message, detail=error.detail)
             self._next_sync = self._monotonic() + self._retry_s
             self._retry_s = min(2 * self._retry_s, _RETRY_S[1])
             return
@@ -293,6 +301,11 @@ class KeyLifecycle:
             for entry in self._known.entries
             if not entry.fault and (phase := self._known.phase(entry)) in (Phase.PENDING, Phase.REMOVED)
         )
+
+    def _warn_anew(self, before: TailboneError | None, error: TailboneError) -> None:
+        """Say what has just begun to be wrong, not at each try."""
+        if before is None or before.message != error.message:
+            self._log.warning(error.message, code=error.code, detail=error.detail)
 
     def _troubles(self) -> _Lines:
         found: _Lines = []
@@ -374,7 +387,8 @@ class KeyLifecycle:
             try:
                 while not (seen := await settler.publish(Publish(put=(key,)), deadline)).has(key):
                     key = await settler.make("asked", algorithm, size, seen.document, instead_of=key)
-            except StoreOutcomeUnknownError:
+            except (StoreOutcomeUnknownError, asyncio.CancelledError):
+                # It may be published: a later read decides.
                 self._next_sync = self._monotonic()
                 raise
             except BaseException:
@@ -399,7 +413,8 @@ class KeyLifecycle:
                     await settler.settle(None, deadline=deadline)
                     await settler.wait_for_others()
                 seen = await settler.publish(Publish(drop=((kid, ""),)), deadline)
-            except StoreOutcomeUnknownError:
+            except (StoreOutcomeUnknownError, asyncio.CancelledError):
+                # It may be gone: it signs no longer, and a later read ends it.
                 self._next_sync = self._monotonic()
                 raise
             except BaseException:

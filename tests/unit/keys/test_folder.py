@@ -164,9 +164,9 @@ def test_a_name_that_is_no_text_can_be_printed(folder: KeyFolder) -> None:
     assert "bad\ufffd" in "".join(folder.scan().entries)
 
 
-def test_names_of_other_kinds_and_hidden_ones_are_left_alone(folder: KeyFolder) -> None:
+def test_names_of_other_kinds_are_left_alone(folder: KeyFolder) -> None:
     """Temporary files, the lock, a README."""
-    for name in ("README", ".x.private.jwk", "x.jwk", "removed"):
+    for name in ("README", ".x.private.jwk.0123.tmp", "x.jwk", "removed"):
         (folder.path / name).touch()
     assert list(folder.scan().entries) == [KID]
 

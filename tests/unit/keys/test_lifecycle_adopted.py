@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import jwt
 import msgspec
+import pytest
 from harness.keys import EC, START, FakeTime, Server, document, write_document
 
 from tailbone.errors import StoreError
@@ -156,6 +158,24 @@ async def test_a_key_put_there_by_hand_is_picked_up_without_a_restart(
     assert (await one.states())["by hand"] == "published"
     await one.pass_time(301)
     assert one.signing == "by hand"
+
+
+async def test_a_running_server_looks_at_its_folder_and_document_by_itself(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """Nobody calls anything: run notices the key, reads the document, and lists the key."""
+    one = await server().start()
+    one.keys._sleep = asyncio.sleep
+    running = asyncio.ensure_future(one.keys.run())
+    key = put_by_hand(one.folder, f"tb-{START + 5:.0f}")
+    write_document(bucket, {"keys": [*document(bucket)["keys"], key.public_jwk()]})
+    async with asyncio.timeout(30):
+        while key.kid not in {known.kid for known in one.keys.ring.published}:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert one.signing == f"tb-{START:.0f}"
 
 
 async def test_without_a_bucket_a_key_put_there_by_hand_is_published(tmp_path: Path, time: FakeTime) -> None:

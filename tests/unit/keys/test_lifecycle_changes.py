@@ -90,11 +90,14 @@ async def test_the_kid_of_a_removed_key_is_not_used_again(server: Callable[..., 
     assert made.key_id != first
 
 
-async def test_a_prefix_may_hold_dashes_and_dots(server: Callable[..., Server]) -> None:
-    """The time is read from the right."""
-    one = await server(settings=msgspec.structs.replace(EC, prefix="my-app.2-x")).start()
-    (info,) = await one.keys.list()
-    assert (info.key_id, info.created_at) == (f"my-app.2-x-{START:.0f}", int(START))
+@pytest.mark.parametrize("prefix", ["my-app.2-x", ".hidden", "-", "tb-1795518230", "_"])
+async def test_a_prefix_may_hold_dashes_and_dots(server: Callable[..., Server], prefix: str) -> None:
+    """The time is read from the right; and a restart finds the key."""
+    one = await server(settings=msgspec.structs.replace(EC, prefix=prefix)).start()
+    again = await one.again().start()
+    (info,) = await again.keys.list()
+    assert (info.key_id, info.created_at) == (f"{prefix}-{START:.0f}", int(START))
+    assert again.signing == info.key_id
 
 
 @pytest.mark.parametrize(
@@ -223,6 +226,36 @@ async def test_a_change_goes_on_when_its_caller_has_gone(server: Callable[..., S
     await one.keys.close()
     assert len(one.published) == 2
     assert asked.cancelled()
+
+
+async def test_a_close_cuts_a_change_off_and_the_next_start_finishes_it(
+    server: Callable[..., Server],
+) -> None:
+    """The store does not answer: the pair stays, since its public half may be published."""
+    one = await server().start()
+    assert one.store is not None
+    inner, writing = one.store.inner, asyncio.Event()
+
+    class Silent:
+        place = inner.place
+        read = inner.read
+        close = inner.close
+
+        async def write(self, path: str, data: bytes, *, etag: str | None, **how: str) -> str:
+            await inner.write(path, data, etag=etag, **how)
+            writing.set()
+            return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    await one.keys.generate()
+    one.store.inner = Silent()
+    asked = asyncio.ensure_future(one.keys.generate())
+    await writing.wait()
+    await one.keys.close(grace_s=0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    again = await one.again().start()
+    assert len(again.published) == 3
+    assert again.private == sorted(again.published)
 
 
 async def test_generate_and_remove_old_leaves_no_gap(server: Callable[..., Server]) -> None:

@@ -122,3 +122,17 @@ async def test_a_key_activates_while_the_store_is_away(server: Callable[..., Ser
     one.store.fail(StoreError("away"))
     await one.pass_time(301)
     assert one.signing == made.key_id
+
+
+async def test_a_second_outage_is_said_again(server: Callable[..., Server]) -> None:
+    """Once each; and that it is over."""
+    one = await server().start()
+    assert one.store is not None
+    for _ in range(2):
+        one.store.fail(StoreError("away"))
+        for _ in range(3):
+            await one.pass_time(60)
+        one.store.mend()
+        await one.pass_time(60)
+    said = [event for _, event, _ in one.log.lines if event in ("away", "the JWKS is in order again")]
+    assert said == ["away", "the JWKS is in order again"] * 2
