@@ -140,8 +140,8 @@ class Daemon:
 
     ``async with Daemon(config) as daemon: await daemon.start()``. Leaving it takes everything down, from any
     state, in this order, each step bounded in time: stop listening on the tailnet and drain HTTP and gRPC;
-    stop the timers; let a change of the keys end, and close their store; close the node; remove the socket
-    directory.
+    remove the socket directory; stop the timers; let a change of the keys end, and close their store; close
+    the node.
     """
 
     def __init__(
@@ -222,10 +222,11 @@ class Daemon:
         )
         return status
 
-    async def failure(self) -> BaseException | None:
+    async def failure(self) -> BaseException:
         """Wait until background work ends, which it does only by a failure, and give that."""
         done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
-        return next((task.exception() for task in done if not task.cancelled()), None)
+        failures = [task.exception() for task in done if not task.cancelled()]
+        return next(filter(None, failures), None) or RuntimeError("background work ended by itself")
 
     def reasons(self) -> list[str]:
         """Why no token can be issued now; empty when one can."""

@@ -1,28 +1,12 @@
-"""Facts about dev that need no tailnet: its flags, its facts, its log, and what it refuses to touch."""
+"""Facts about the flags of dev, and what it refuses to touch."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tailbone.config import Config, load
-from tailbone.dev import (
-    DevFacts,
-    Endpoint,
-    Hushed,
-    check_bucket,
-    check_command,
-    check_identities,
-    node_name,
-    parse_endpoint,
-)
-from tailbone.errors import CommandError, ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tailbone.log import Logger
+from tailbone.dev.flags import Endpoint, check_bucket, check_identities, node_name, parse_endpoint
+from tailbone.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -153,56 +137,3 @@ def test_folder_as_bucket() -> None:
     """It could be production's, too."""
     with pytest.raises(ConfigError, match="is no bucket's name"):
         check_bucket(bucket("file:///srv/jwks"), {"AWS_ENDPOINT_URL": "http://127.0.0.1:7070"})
-
-
-def test_commands(tmp_path: Path) -> None:
-    """What a shell would find passes; what it would not has a shell's status."""
-    check_command([])
-    check_command(["sh", "-c", "true"])
-    plain = tmp_path / "plain"
-    plain.write_text("")
-    for command, status in ((str(plain), 126), (str(tmp_path / "missing"), 127), ("no-such-command", 127)):
-        with pytest.raises(CommandError) as failure:
-            check_command([command])
-        assert failure.value.status == status
-
-
-def test_environment_of_a_command() -> None:
-    """The first caller's URL, the JWKS, and the admin API in both forms."""
-    facts = DevFacts(
-        tailnet="dev.tailnet.test",
-        control_url="http://127.0.0.1:1",
-        auth_keys={"tag:ci": "k", "a@b": "l"},
-        callers={"tag:ci": "http://[::1]:2", "a@b": "http://[::1]:3"},
-        jwks_url="http://127.0.0.1:4/.well-known/jwks.json",
-        admin="[::1]:5",
-    )
-    assert facts.environment() == {
-        "TAILBONE_ISSUE_URL": "http://[::1]:2/issue",
-        "TAILBONE_JWKS_URL": "http://127.0.0.1:4/.well-known/jwks.json",
-        "TAILBONE_ADMIN": "[::1]:5",
-        "TB_ADMIN_CLIENT_HOST": "::1",
-        "TB_ADMIN_CLIENT_PORT": "5",
-    }
-
-
-class Lines:
-    """A log that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def __getattr__(self, level: str) -> Any:
-        return lambda event, **_: self.lines.append(f"{level} {event}")
-
-
-def test_hushed_log() -> None:
-    """Until it is ready only what somebody must look at is said."""
-    lines = Lines()
-    log = Hushed(cast("Logger", lines), hushed=True)
-    log.info("one")
-    log.warning("two")
-    log.error("three")
-    log.hushed = False
-    log.info("four")
-    assert lines.lines == ["warning two", "error three", "info four"]

@@ -1,0 +1,70 @@
+"""``tailbone dev``: a private tailnet, the real server, callers and loopback ports, all on this machine.
+
+Everything but the control server is what production runs. It must never touch production: it keeps keys and
+nodes in a folder of its own, and no variable tells it where production keeps its things.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tailbone.daemon import run_on_uvloop
+from tailbone.dev.command import check_command, run_command
+from tailbone.dev.flags import IGNORE_ENDPOINTS, DevSettings, check_bucket, check_identities, parse_endpoint
+from tailbone.dev.running import Dev, DevFacts
+from tailbone.log import get_logger
+from tailbone.signals import interrupt_ends, stop_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tailbone.config import Config
+
+__all__ = ["DevFacts", "DevSettings", "check_bucket", "check_identities", "parse_endpoint", "run"]
+
+
+def run(
+    config: Config,
+    settings: DevSettings,
+    *,
+    on_ready: Callable[[DevFacts], None],
+    command: Sequence[str] = (),
+) -> int:
+    """Run ``tailbone dev`` until a signal ends it, or until ``command`` has ended.
+
+    Returns:
+        The exit code: that of ``command`` where one was given.
+
+    Raises:
+        CommandError: the command cannot be run.
+        TailboneError: it could not start.
+    """
+    check_command(command)
+    environment = dict(os.environ)
+    # A profile may say so, too; the variable wins over it.
+    os.environ[IGNORE_ENDPOINTS] = "false"
+    with interrupt_ends():
+        return run_on_uvloop(_run(config, settings, on_ready, command, environment))
+
+
+async def _run(
+    config: Config,
+    settings: DevSettings,
+    on_ready: Callable[[DevFacts], None],
+    command: Sequence[str],
+    environment: Mapping[str, str],
+) -> int:
+    with stop_on_signals() as stop:
+        async with Dev(config, settings) as dev:
+            facts = await stop.unless(dev.start())
+            if facts is None:
+                return 0
+            on_ready(facts)
+            if command:
+                return await run_command(command, {**environment, **facts.environment()}, stop)
+            failure = await stop.unless(dev.failure())
+            if failure is None:
+                return 0
+            get_logger().error("background work failed: stopping", exc_info=failure)
+            return 1

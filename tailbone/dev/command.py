@@ -1,0 +1,81 @@
+"""The command of ``tailbone dev -- COMMAND``: started beside the tailnet, and ended with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tailbone.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tailbone.signals import Stop
+
+# Ctrl-C ends everything within 2 s: what a command does not use of that is left for the rest.
+_END_S = 0.8
+_TERMINATE_S = 0.3
+
+
+def check_command(command: Sequence[str]) -> None:
+    """Find out before anything starts that a command cannot be run.
+
+    Raises:
+        CommandError: there is no such command, or it may not be run.
+    """
+    if command and shutil.which(command[0]) is None:
+        found = shutil.which(command[0], mode=os.F_OK)
+        raise _cannot_run(
+            command[0], "it may not be executed" if found else "it was not found", 126 if found else 127
+        )
+
+
+def _cannot_run(name: str, why: str, status: int) -> CommandError:
+    return CommandError(f"the command {name!r} cannot be run: {why}", status=status)
+
+
+async def run_command(command: Sequence[str], environment: Mapping[str, str], stop: Stop) -> int:
+    """Run the user's command beside the tailnet, and give its status as a shell would.
+
+    Not by asyncio: uvloop forks, on which gRPC remarks and for which Go's runtime is not made;
+    ``subprocess`` does not (it uses vfork).
+    """
+    try:
+        process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220, S603  what the user asked for
+    except OSError as error:
+        raise _cannot_run(command[0], error.strerror or "unknown error", 126) from None
+    stop.before_exit = process.kill
+    ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
+    try:
+        if await stop.unless(_outcome(ended)) is None:
+            await _end_command(process, ended, stop.signal)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        status = await ended
+    return status if status >= 0 else 128 - status
+
+
+async def _outcome(ended: asyncio.Future[int]) -> bool:
+    await asyncio.wait([ended])
+    return True
+
+
+async def _end_command(
+    process: subprocess.Popen[bytes], ended: asyncio.Future[int], number: signal.Signals | None
+) -> None:
+    """Let a command end by itself, and make it end when it does not."""
+    from_terminal = number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()
+    if number is not None and not from_terminal:
+        # A terminal's Ctrl-C went to the command as well; any other signal came to us alone.
+        process.send_signal(number)
+    for patience_s, insist in ((_END_S, process.terminate), (_TERMINATE_S, process.kill)):
+        done, _ = await asyncio.wait([ended], timeout=patience_s)
+        if done:
+            return
+        insist()

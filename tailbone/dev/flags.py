@@ -1,0 +1,128 @@
+"""The flags of ``tailbone dev``: what they mean, and what it refuses to touch. No I/O."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tailbone.errors import ConfigError
+from tailbone.membership import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from tailbone.config import Config
+
+DEFAULT_IDENTITIES = ("dev@example.com", "tag:ci")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+IGNORE_ENDPOINTS = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
+
+_LOGIN = re.compile(r"[^@\s/:*,]+@[^@\s/:*,]+")
+_TAG = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
+_LONGEST_NAME = 40
+
+
+class Endpoint(NamedTuple):
+    """A loopback address to listen on; port 0 picks a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def next(self, steps: int) -> Endpoint:
+        """The endpoint ``steps`` ports further; a free one stays a free one."""
+        return self._replace(port=self.port + steps) if self.port else self
+
+
+class DevSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``tailbone dev`` is asked for.
+
+    Attributes:
+        identities: whom the callers are: logins (``dev@example.com``) or tags (``tag:ci``).
+        listen: where the first caller listens; each next one gets the next port.
+        jwks_listen: where the JWKS is served.
+        admin_listen: where the admin API is.
+        state_dir: keeps tailnet, nodes and keys between runs; None: a temporary folder that is removed.
+        bucket: an S3 bucket for the JWKS, on a loopback ``AWS_ENDPOINT_URL``; empty: a folder.
+    """
+
+    identities: tuple[str, ...] = DEFAULT_IDENTITIES
+    listen: Endpoint = Endpoint("127.0.0.1", 8080)
+    jwks_listen: Endpoint = Endpoint("127.0.0.1", 8090)
+    admin_listen: Endpoint = Endpoint("127.0.0.1", 50051)
+    state_dir: Path | None = None
+    bucket: str = ""
+
+
+def parse_endpoint(text: str, flag: str) -> Endpoint:
+    """Read ``HOST:PORT`` of a flag.
+
+    Raises:
+        ConfigError: it is not of that form, or no loopback address.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"flag {flag}: {text!r} is not HOST:PORT; allowed: 127.0.0.1:0 to 127.0.0.1:65535")
+    if not is_loopback(host):
+        raise ConfigError(
+            f"flag {flag}: {host!r} is no loopback address; allowed: {', '.join(LOOPBACK_NAMES)}"
+        )
+    return Endpoint(host, int(port))
+
+
+def check_identities(texts: Sequence[str]) -> tuple[str, ...]:
+    """Give the callers' identities; the default ones where none is asked for.
+
+    Raises:
+        ConfigError: one is neither a login nor a tag, or is there twice.
+    """
+    for number, text in enumerate(texts):
+        if not text.isprintable() or not (_LOGIN.fullmatch(text) or _TAG.fullmatch(text)):
+            raise ConfigError(
+                f"flag --as: {text!r} is no identity; allowed: a login (dev@example.com) or a tag (tag:ci)"
+            )
+        if text in texts[:number]:
+            raise ConfigError(f"flag --as: {text!r} is given twice; allowed: each identity once")
+    return tuple(texts) or DEFAULT_IDENTITIES
+
+
+def node_name(identity: str) -> str:
+    """The hostname of an identity's node: ``dev-example-com``. Two identities may have the same."""
+    name = re.sub(r"[^a-z0-9]+", "-", identity.lower())[:_LONGEST_NAME].strip("-")
+    return name or "caller"
+
+
+def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str:
+    """Give the name of the S3 bucket on this machine that dev may use; empty where none is asked for.
+
+    Raises:
+        ConfigError: it is no name, or AWS' variables do not all lead to this machine: the bucket may be a
+            real one.
+    """
+    bucket, origin = config.keys.bucket, config.origin("keys.bucket")
+    if not bucket:
+        return ""
+    if "://" in bucket:
+        raise ConfigError(
+            f"keys.bucket ({origin}): {bucket!r} is no bucket's name; without one, a folder is used"
+        )
+    endpoints = {name: environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")}
+    for name, url in endpoints.items():
+        if (url or name == "AWS_ENDPOINT_URL") and not is_loopback(urlsplit(url).hostname or ""):
+            raise ConfigError(
+                f"keys.bucket ({origin}): dev only uses a bucket on this machine; "
+                f"{name} must lead to a loopback address, such as http://127.0.0.1:7070"
+            )
+    if environ.get(IGNORE_ENDPOINTS, "").lower() not in ("", "false"):
+        raise ConfigError(
+            f"variable {IGNORE_ENDPOINTS}: it makes AWS_ENDPOINT_URL count for nothing; unset it"
+        )
+    return bucket

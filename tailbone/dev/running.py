@@ -1,0 +1,284 @@
+"""Dev: a private tailnet, the real server, callers and loopback ports, all in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import shutil
+import socket
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import msgspec
+
+from tailbone.daemon import Daemon, together
+from tailbone.dev.flags import LOOPBACK_NAMES, Endpoint, node_name
+from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError
+from tailbone.log import get_logger
+from tailbone.tsnet.devnet import Devnet
+from tailbone.tsnet.node import Node, NodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from tailbone.config import Config
+    from tailbone.dev.flags import DevSettings
+    from tailbone.log import Logger
+
+_SERVER_IDENTITY = "tag:tailbone"
+_GRACE_S = 1.0
+_JOIN_S = 20.0
+_READY_S = 10.0
+_READY_PAUSE_S = 0.005
+
+
+class DevFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program needs to use a running ``tailbone dev``.
+
+    Attributes:
+        tailnet: its name.
+        control_url: where further nodes join, also from other processes.
+        auth_keys: a reusable auth key for each identity.
+        callers: the URL of each identity's way to the issuer, in the order asked for.
+        jwks_url: the published JWKS.
+        admin: ``host:port`` of the admin API.
+    """
+
+    tailnet: str
+    control_url: str
+    auth_keys: dict[str, str]
+    callers: dict[str, str]
+    jwks_url: str
+    admin: str
+
+    def environment(self) -> dict[str, str]:
+        """The variables for a command that runs against it."""
+        host, _, port = self.admin.rpartition(":")
+        first = next(iter(self.callers.values()))
+        return {
+            "TAILBONE_ISSUE_URL": f"{first}/issue",
+            "TAILBONE_JWKS_URL": self.jwks_url,
+            "TAILBONE_ADMIN": self.admin,
+            "TB_ADMIN_CLIENT_HOST": host.strip("[]"),
+            "TB_ADMIN_CLIENT_PORT": port,
+        }
+
+
+class Hushed:
+    """A log that is quiet until everything is ready: warnings and errors only.
+
+    Somebody who tries tailbone wants to read the table, and then a line for each token.
+    """
+
+    def __init__(self, log: Logger, *, hushed: bool) -> None:
+        """Wrap ``log``; quiet until ``hushed`` is made false."""
+        self._log = log
+        self.hushed = hushed
+
+    def info(self, event: str, **fields: Any) -> None:
+        """What happens in normal life."""
+        if not self.hushed:
+            self._log.info(event, **fields)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+class Dev:
+    """A running ``tailbone dev``.
+
+    ``async with Dev(config, settings) as dev: facts = await dev.start()``. Leaving it closes callers,
+    server and tailnet, and removes the temporary folder.
+    """
+
+    def __init__(self, config: Config, settings: DevSettings) -> None:
+        self._config = config
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._daemon: Daemon | None = None
+        # Who asks for a level wants to see it all.
+        self._log = Hushed(get_logger(), hushed=not config.is_set("log.level"))
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.__aexit__(*error)
+
+    async def start(self) -> DevFacts:
+        """Bring everything up.
+
+        Raises:
+            AddressInUseError: a port is taken; the message names it.
+        """
+        settings = self._settings
+        self._check_ports()
+        folder = self._folder()
+        devnet = await self._stack.enter_async_context(Devnet(state_dir=folder / "tailnet"))
+        await devnet.set_grants([_grant(self._config.admin.capability)])
+        keys = {identity: await devnet.add_key(identity) for identity in settings.identities}
+        config = await self._server_config(devnet, folder)
+        self._daemon = daemon = await self._stack.enter_async_context(
+            Daemon(config, isolated=True, log=cast("Logger", self._log), grace_s=_GRACE_S)
+        )
+        callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
+        _, nodes = await together(daemon.start(), _all(callers))
+        facts = await self._open_ports(devnet, config, nodes, keys)
+        await self._until_ready(daemon)
+        self._log.hushed = False
+        return facts
+
+    async def failure(self) -> BaseException:
+        """Wait until the server's background work ends, which it does only by a failure, and give that."""
+        if self._daemon is None:
+            raise NodeClosedError("not started")
+        return await self._daemon.failure()
+
+    async def _until_ready(self, daemon: Daemon) -> None:
+        """Wait for the first key to sign; what goes on without is a store that is away, which is logged."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _READY_S
+        while daemon.reasons() and loop.time() < end:  # noqa: ASYNC110  nothing tells when a key signs
+            await asyncio.sleep(_READY_PAUSE_S)
+        if reasons := daemon.reasons():
+            self._log.warn("no token can be issued yet", reasons=reasons)
+
+    def _check_ports(self) -> None:
+        """Find a port that is taken, or asked for twice, before anything starts."""
+        wanted = [self._settings.listen.next(i) for i in range(len(self._settings.identities))]
+        wanted += [self._settings.jwks_listen, self._settings.admin_listen]
+        seen: set[Endpoint] = set()
+        for endpoint in wanted:
+            if endpoint.port == 0:
+                continue
+            if endpoint.port > 65535:
+                raise ConfigError(f"flag --listen: port {endpoint.port} for the last caller is above 65535")
+            if endpoint in seen:
+                raise AddressInUseError(
+                    f"{endpoint} is asked for twice; give another port, or 0 for a free one"
+                )
+            seen.add(endpoint)
+            _check_free(endpoint)
+
+    def _folder(self) -> Path:
+        """The folder of everything that is kept on disk.
+
+        Raises:
+            ConfigError: the one that was asked for cannot be used.
+        """
+        folder = self._settings.state_dir
+        if folder is None:
+            try:
+                folder = Path(tempfile.mkdtemp(prefix="tailbone-dev-"))
+            except OSError as error:
+                raise ConfigError(
+                    f"no temporary folder can be made ({error.strerror}): set TMPDIR, or give --state-dir"
+                ) from None
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / "tailnet").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"flag --state-dir: {folder} cannot be used: {error.strerror}") from None
+        return folder.resolve()
+
+    async def _server_config(self, devnet: Devnet, folder: Path) -> Config:
+        """The settings of the server in here: the user's, but for where it keeps and finds things."""
+        replace = msgspec.structs.replace
+        config = self._config
+        tailscale = replace(
+            config.server.tailscale,
+            authkey=await devnet.add_key(_SERVER_IDENTITY),
+            control_url=devnet.info.control_url,
+            dir=str(folder / "server"),
+            hostname="tailbone",
+            join_timeout_s=_JOIN_S,
+            loopback="on",
+            ephemeral=False,
+        )
+        listens = (self._settings.listen, self._settings.jwks_listen, self._settings.admin_listen)
+        hosts = (*config.server.allowed_hosts, *LOOPBACK_NAMES, *(endpoint.host for endpoint in listens))
+        admin = replace(config.admin, binding="auto")
+        if not config.is_set("admin.access"):
+            # Every node here has every role (see _grant): no need for the warning that acl comes with.
+            admin = replace(admin, access="grant")
+        return replace(
+            config,
+            keys=replace(
+                config.keys,
+                dir=str(folder / "keys"),
+                bucket=self._settings.bucket or (folder / "bucket").as_uri(),
+            ),
+            server=replace(config.server, binding="auto", tailscale=tailscale, allowed_hosts=hosts),
+            admin=admin,
+        )
+
+    async def _caller(self, devnet: Devnet, folder: Path, identity: str, key: str) -> Node:
+        hostname = node_name(identity)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+        settings = NodeSettings(
+            hostname=hostname,
+            dir=folder / "callers" / f"{hostname}-{digest}",
+            authkey=key,
+            control_url=devnet.info.control_url,
+            loopback=True,
+            ignore_environment=True,
+        )
+        node = await self._stack.enter_async_context(Node(settings))
+        await node.up(_JOIN_S)
+        return node
+
+    async def _open_ports(
+        self, devnet: Devnet, config: Config, callers: Sequence[Node], keys: dict[str, str]
+    ) -> DevFacts:
+        settings = self._settings
+        issuer, admin = f"tailbone:{config.server.port}", f"tailbone:{config.admin.port}"
+        urls: dict[str, str] = {}
+        for number, (identity, node) in enumerate(zip(settings.identities, callers, strict=True)):
+            forward = await node.forward(str(settings.listen.next(number)), issuer)
+            urls[identity] = f"http://{forward.local}"
+        jwks = await callers[0].forward(str(settings.jwks_listen), issuer)
+        opened = await callers[0].forward(str(settings.admin_listen), admin)
+        return DevFacts(
+            tailnet=devnet.info.tailnet,
+            control_url=devnet.info.control_url,
+            auth_keys=keys,
+            callers=urls,
+            jwks_url=f"http://{jwks.local}/.well-known/jwks.json",
+            admin=opened.local,
+        )
+
+
+def _check_free(endpoint: Endpoint) -> None:
+    """Find out whether one can listen there.
+
+    Raises:
+        AddressInUseError: somebody does already; the message names the port.
+        ConfigError: nobody can.
+    """
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(endpoint)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ConfigError(f"{endpoint}: nobody can listen there: {error.strerror}") from None
+            raise AddressInUseError(
+                f"{endpoint} is in use; give another port, or 0 for a free one", detail=str(error)
+            ) from None
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, Node]]) -> list[Node]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+    return [task.result() for task in tasks]
+
+
+def _grant(capability: str) -> dict[str, Any]:
+    """Everybody reaches everything, and may do everything in the admin API."""
+    return {"src": ["*"], "dst": ["*"], "ip": ["*"], "app": {capability: [{"roles": ["admin"]}]}}

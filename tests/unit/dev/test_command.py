@@ -1,0 +1,80 @@
+"""Facts about the command of dev."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailbone.dev.command import check_command, run_command
+from tailbone.errors import CommandError
+from tailbone.signals import Stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_commands(tmp_path: Path) -> None:
+    """What a shell would find passes; what it would not has a shell's status."""
+    check_command([])
+    check_command(["sh", "-c", "true"])
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    for command, status in ((str(plain), 126), (str(tmp_path / "missing"), 127), ("no-such-command", 127)):
+        with pytest.raises(CommandError) as failure:
+            check_command([command])
+        assert failure.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+)
+async def test_status(script: str, status: int) -> None:
+    """As a shell gives it."""
+    assert await run_command(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, Stop()) == status
+
+
+async def test_environment() -> None:
+    """The one that it is given, and no more."""
+    assert (
+        await run_command(["sh", "-c", 'test "$MINE-$HOME" = 1-'], {"MINE": "1", "PATH": "/bin"}, Stop()) == 0
+    )
+
+
+async def test_what_cannot_be_run_after_all() -> None:
+    """It has gone since it was checked."""
+    with pytest.raises(CommandError, match="'/nowhere/x' cannot be run"):
+        await run_command(["/nowhere/x"], {}, Stop())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_the_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -> None:
+    """The command may tidy up, and its status counts."""
+    script = f"trap 'exit {int(number)}' {int(number)}; touch {tmp_path}/ready; while :; do sleep 0.01; done"
+    stop = Stop()
+    running = asyncio.ensure_future(run_command(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, stop))
+    await _appears(tmp_path / "ready")
+    stop.received(number)
+    assert await running == int(number)
+
+
+async def test_a_deaf_command_is_killed(tmp_path: Path) -> None:
+    """It gets a second in all."""
+    deaf = "import signal, pathlib, time; signal.signal(15, signal.SIG_IGN)"
+    script = f"{deaf}; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
+    stop = Stop()
+    running = asyncio.ensure_future(run_command([sys.executable, "-c", script], {}, stop))
+    await _appears(tmp_path / "ready")
+    began = asyncio.get_running_loop().time()
+    stop.received(signal.SIGTERM)
+    assert await running == 137
+    assert 1 <= asyncio.get_running_loop().time() - began < 3
+
+
+async def _appears(path: Path) -> None:
+    async with asyncio.timeout(10):
+        while not path.exists():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,104 @@
+"""Facts about a running dev that need no tailnet."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from tailbone.config import load
+from tailbone.dev.flags import DevSettings, Endpoint
+from tailbone.dev.running import Dev, DevFacts, Hushed
+from tailbone.errors import AddressInUseError, ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tailbone.log import Logger
+
+FREE = Endpoint("127.0.0.1", 0)
+
+
+def test_environment_of_a_command() -> None:
+    """The first caller's URL, the JWKS, and the admin API in both forms."""
+    facts = DevFacts(
+        tailnet="dev.tailnet.test",
+        control_url="http://127.0.0.1:1",
+        auth_keys={"tag:ci": "k", "a@b": "l"},
+        callers={"tag:ci": "http://[::1]:2", "a@b": "http://[::1]:3"},
+        jwks_url="http://127.0.0.1:4/.well-known/jwks.json",
+        admin="[::1]:5",
+    )
+    assert facts.environment() == {
+        "TAILBONE_ISSUE_URL": "http://[::1]:2/issue",
+        "TAILBONE_JWKS_URL": "http://127.0.0.1:4/.well-known/jwks.json",
+        "TAILBONE_ADMIN": "[::1]:5",
+        "TB_ADMIN_CLIENT_HOST": "::1",
+        "TB_ADMIN_CLIENT_PORT": "5",
+    }
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __getattr__(self, level: str) -> Any:
+        return lambda event, **_: self.lines.append(f"{level} {event}")
+
+
+def test_hushed_log() -> None:
+    """Until it is ready only what somebody must look at is said."""
+    lines = Lines()
+    log = Hushed(cast("Logger", lines), hushed=True)
+    log.info("one")
+    log.warning("two")
+    log.error("three")
+    log.hushed = False
+    log.info("four")
+    assert lines.lines == ["warning two", "error three", "info four"]
+
+
+async def start(**settings: Any) -> None:
+    fields = {"listen": FREE, "jwks_listen": FREE, "admin_listen": FREE}
+    async with Dev(load({}, environ={}), DevSettings(**fields | settings)) as dev:
+        await dev.start()
+
+
+async def test_a_port_in_use() -> None:
+    """Found before anything starts, and named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        endpoint = Endpoint(*taken.getsockname())
+        with pytest.raises(AddressInUseError, match=f"{endpoint} is in use"):
+            await start(admin_listen=endpoint)
+
+
+async def test_a_port_twice() -> None:
+    """The second caller's port is the JWKS's."""
+    with pytest.raises(AddressInUseError, match=r"127\.0\.0\.1:40001 is asked for twice"):
+        await start(listen=Endpoint("127.0.0.1", 40000), jwks_listen=Endpoint("127.0.0.1", 40001))
+
+
+async def test_ports_that_do_not_exist() -> None:
+    """The last caller's would be 65536."""
+    with pytest.raises(ConfigError, match="port 65536 for the last caller"):
+        await start(listen=Endpoint("127.0.0.1", 65535))
+
+
+async def test_no_place_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says what to do."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    with pytest.raises(ConfigError, match="set TMPDIR, or give --state-dir"):
+        await start()
+
+
+async def test_a_state_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    """The flag and the folder are named."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"flag --state-dir: .*/file/x cannot be used"):
+        await start(state_dir=tmp_path / "file" / "x")
