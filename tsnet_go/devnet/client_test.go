@@ -91,7 +91,12 @@ func shakeHands(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClient 
 func newRawClient(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClient {
 	t.Helper()
 	c := shakeHands(t, d, machine)
-	h2, err := new(http2.Transport).NewClientConn(c.noise)
+	// Not a bare http2.Transport: since Go 1.27 that is a shell around net/http's.
+	transport, err := http2.ConfigureTransports(&http.Transport{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h2, err := transport.NewClientConn(c.noise)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,9 @@ func decodeStrictly(raw []byte, into any) error {
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrongType):
-		return fmt.Errorf("%s: a JSON %s is not allowed here", wrongType.Field, wrongType.Value)
+		// Only the argument's name: how the path below it is written differs between versions of Go.
+		argument, _, _ := strings.Cut(wrongType.Field, ".")
+		return fmt.Errorf("%s: a JSON %s is not allowed here", argument, wrongType.Value)
 	case err != nil:
 		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}

@@ -36,7 +36,7 @@ func TestBadCommands(t *testing.T) {
 		"grant of port 0":  {`{"op":"set_grants","grants":[{"src":["*"],"dst":["*"],"ip":["0"]}]}`, CodeBadCommand, "set_grants", `grants[0]: ip: "0" is no port: allowed are *, 80, 80-90, tcp:80, udp:53`},
 		"grant backwards":  {`{"op":"set_grants","grants":[{"src":["*"],"dst":["*"],"ip":["90-80"]}]}`, CodeBadCommand, "set_grants", `grants[0]: ip: "90-80" is no port: allowed are *, 80, 80-90, tcp:80, udp:53`},
 		"grant of icmp":    {`{"op":"set_grants","grants":[{"src":["*"],"dst":["*"],"ip":["icmp:*"]}]}`, CodeBadCommand, "set_grants", `grants[0]: ip: "icmp:*" is no port: allowed are *, 80, 80-90, tcp:80, udp:53`},
-		"grant, no list":   {`{"op":"set_grants","grants":[{"src":["*"],"dst":["*"],"app":{"a/b":{}}}]}`, CodeBadCommand, "set_grants", "grants.app: a JSON object is not allowed here"},
+		"grant, no list":   {`{"op":"set_grants","grants":[{"src":["*"],"dst":["*"],"app":{"a/b":{}}}]}`, CodeBadCommand, "set_grants", "grants: a JSON object is not allowed here"},
 		"too long":         {`{"op":"nodes"}` + strings.Repeat(" ", maxCommand), CodeBadCommand, "do", "a command has at most 1048576 bytes"},
 		"two commands":     {`{"op":"nodes"}{}`, CodeBadCommand, "do", "a command is a JSON object with an op: invalid character '{' after top-level value"},
 	} {
