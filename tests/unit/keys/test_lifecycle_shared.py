@@ -7,7 +7,9 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from harness.keys import EC
 
 from tailbone.errors import KeyStateError
 
@@ -126,6 +128,23 @@ async def test_a_start_during_another_process_change_does_not_wait_for_it(
         assert two.signing == one.signing
     finally:
         os.close(fd)
+
+
+async def test_a_longer_expiry_is_on_disk_before_a_token_has_it(server: Callable[..., Server]) -> None:
+    """Else a kill could lose it, and the key would leave the JWKS before its last token has expired."""
+    one = await server().start()
+    fd = os.open(one.folder / ".lock", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    two = server(settings=msgspec.structs.replace(EC, expiry_s=3600.0))
+    try:
+        await two.keys.start()
+        assert two.signing == ""
+    finally:
+        os.close(fd)
+    await two.keys.tick()
+    assert two.signing == one.signing
+    state = msgspec.json.decode((one.folder / f"{one.signing}.state.json").read_bytes())
+    assert state["expiry_s"] == 3600.0
 
 
 async def test_two_first_starts_on_one_folder_make_one_key(server: Callable[..., Server]) -> None:
