@@ -138,6 +138,16 @@ def build_library(target: Path) -> None:
     target.with_suffix(".h").unlink(missing_ok=True)
 
 
+def replace(source: Path, target: Path) -> None:
+    """Put a copy of ``source`` at ``target`` in one step.
+
+    A process that has the old library loaded keeps it; written over in place, it would crash.
+    """
+    beside = target.with_name(f"{target.name}.new")
+    shutil.copy2(source, beside)
+    beside.replace(target)
+
+
 def write_extension_source(target: Path) -> None:
     """Write the C source of the cffi extension in API mode."""
     from cffi import FFI
@@ -166,7 +176,7 @@ class BuildExt(build_ext):
         ext.runtime_library_dirs = ["$ORIGIN"]
         super().build_extension(ext)
         module = Path(self.get_ext_fullpath(ext.name)).resolve()
-        shutil.copy2(work / LIBRARY, module.parent / LIBRARY)
+        replace(work / LIBRARY, module.parent / LIBRARY)
         package = module.parent.parent
         package.mkdir(parents=True, exist_ok=True)
         (package / COMMIT_FILE).write_text(commit() + "\n")
@@ -192,7 +202,7 @@ class BuildExt(build_ext):
             installed, built = self._get_inplace_equivalent(build_py, ext)
             for source, target in zip(self._beside(built), self._beside(installed), strict=True):
                 if Path(source).resolve() != Path(target).resolve():
-                    shutil.copy2(source, target)
+                    replace(Path(source), Path(target))
 
 
 class SourceDist(sdist):

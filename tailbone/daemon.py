@@ -112,8 +112,11 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
     Raises:
         ConfigError: keys.bucket is none.
     """
-    from tailbone.keys.folder import KeyFolder
-    from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+    from tailbone.keys.processor import fastest_signatures
+
+    with fastest_signatures():
+        from tailbone.keys.folder import KeyFolder
+        from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
 
     activate_after_s = config.keys.activate_after_s
     settings = KeySettings(
