@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import shutil
 import socket
 import tempfile
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from tailbone.bindings import bindings
 from tailbone.errors import ConfigError, TailboneError
+from tailbone.footprint import settle
 from tailbone.log import get_logger
 from tailbone.signals import interrupt_ends, stop_on_signals
 from tailbone.stores import store_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tailbone.admin.service import AdminServer
     from tailbone.config import Config
     from tailbone.keys.lifecycle import Housekeeping, KeyLifecycle
-    from tailbone.log import Logger
+from tailbone.log import Logger
     from tailbone.membership import Membership
     from tailbone.server import IssuerServer
     from tailbone.tsnet.node import Listener, NodeStatus
@@ -212,9 +212,7 @@ class Daemon:
             await self._start_admin(self._make_admin(classes.admin, member, keys), sockets)
             await self._listen(member, "admin", self._config.admin.port, sockets, addresses)
         self._background.append(asyncio.ensure_future(member.watch()))
-        # What lives until the end need not be looked at by every collection.
-        gc.collect()
-        gc.freeze()
+        settle()
         self._log.info(
             "started",
             node=status.dns_name,
