@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tailbone.admin.service import AdminServer
     from tailbone.config import Config
     from tailbone.keys.lifecycle import Housekeeping, KeyLifecycle
-from tailbone.log import Logger
+    from tailbone.log import Logger
     from tailbone.membership import Membership
     from tailbone.server import IssuerServer
     from tailbone.tsnet.node import Listener, NodeStatus
