@@ -27,6 +27,7 @@ SETTINGS = KeySettings(
     algorithm="ES256", max_age_s=2.0, activate_after_s=0.5, rotate_every_s=3.0, expiry_s=1.0
 )
 _MOST_OWN_KEYS = 12
+_TOKEN_PAUSE_S = 0.1
 
 
 class Reader(Protocol):
@@ -108,6 +109,8 @@ class _Changer:
             # Published while it was signed: it stood there before, or it stands there now.
             if not _verifies(token, before) and not _verifies(token, await self._read()):
                 self.unverified.append(key.kid)
+            # Tokens are to be there at every moment, not to take the machine from the changes.
+            await asyncio.sleep(_TOKEN_PAUSE_S)
 
     async def _read(self) -> dict[str, Any]:
         stored = await self._reader.read(JWKS)

@@ -151,7 +151,7 @@ class _Message(NamedTuple):
 
 
 class FaultProxy:
-    """HTTP/1.1 before an S3 server, one request a connection, PUTs one after the other.
+    """HTTP/1.1 before an S3 server, one request a connection, one after the other.
 
     Signatures stay valid: every header goes through as it is.
     """
@@ -160,7 +160,7 @@ class FaultProxy:
         self._host, port = endpoint.removeprefix("http://").split(":")
         self._port = int(port)
         self._faults: list[Fault] = []
-        self._one_put = asyncio.Lock()
+        self._one_by_one = asyncio.Lock()
         self.requests: list[str] = []
         self.heads: list[bytes] = []
         self.url = ""
@@ -230,7 +230,8 @@ class FaultProxy:
         await writer.drain()
 
     async def _forward(self, request: _Message) -> _Message:
-        async with self._one_put if request.method == "PUT" else contextlib.nullcontext():
+        # moto compares and swaps in two steps, and fails readers whose object is replaced meanwhile.
+        async with self._one_by_one:
             reader, writer = await asyncio.open_connection(self._host, self._port)
             try:
                 writer.write(request.head + request.body)

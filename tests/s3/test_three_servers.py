@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.timeout(400)
 async def test_200_changes_by_three_servers_lose_nothing(tmp_path: Path, behind: str) -> None:
     """Every key that should be there is, no other, and every token verified when it was issued."""
     report = await change_keys(tmp_path, servers=3, changes=200, make_store=lambda: S3Store(behind))
@@ -26,6 +27,7 @@ async def test_200_changes_by_three_servers_lose_nothing(tmp_path: Path, behind:
 
 
 @pytest.mark.s3
+@pytest.mark.timeout(400)
 async def test_changes_on_a_server_that_makes_its_own_races(
     tmp_path: Path, versitygw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
