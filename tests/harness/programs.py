@@ -48,6 +48,8 @@ class Program:
         self.out: list[str] = []
         self.err: list[str] = []
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._parsed: dict[int, int] = {}
+        self._records: list[dict[str, Any]] = []
         self.command = list(command)
         self.began = time.monotonic()
         self.process = subprocess.Popen(
@@ -85,8 +87,13 @@ class Program:
         self._news.put(None)
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of its JSON log, from both streams."""
-        return [json.loads(line) for line in (*self.out, *self.err) if line.startswith('{"time"')]
+        """The lines of its JSON log so far."""
+        for lines in (self.out, self.err):
+            done = self._parsed.get(id(lines), 0)
+            new = lines[done:]
+            self._parsed[id(lines)] = done + len(new)
+            self._records += [json.loads(line) for line in new if line.startswith('{"time"')]
+        return self._records
 
     def event(self, text: str) -> dict[str, Any] | None:
         """The first log record with that event."""
