@@ -253,11 +253,10 @@ class Daemon:
 
     async def _close_keys(self, keys: KeyLifecycle) -> None:
         try:
-            # A change that is cut off here is finished, or undone, by the next start.
-            async with asyncio.timeout(self._grace_s):
-                await keys.close()
+            async with asyncio.timeout(2 * self._grace_s):
+                await keys.close(self._grace_s)
         except TimeoutError:
-            self._log.warn("a change of the keys was cut off")
+            self._log.warn("the store of the JWKS did not close as it should")
 
     def _socket_directory(self) -> Path:
         """A fresh directory that only this user can enter: who reaches its sockets passes for a peer."""

@@ -206,18 +206,13 @@ async def test_change_of_the_keys_is_not_waited_for_without_end(
     loop = asyncio.get_running_loop()
     async with Daemon(config_for(devnet, key, tmp_path), log=log, grace_s=0.2) as server:  # type: ignore[arg-type]
         await server.start()
-        keys = server._keys
-        assert keys is not None
-        hanging = asyncio.ensure_future(keys._finishing(asyncio.sleep(60)))
+        assert server._keys is not None
+        hanging = asyncio.ensure_future(server._keys._finishing(asyncio.sleep(60)))
         await asyncio.sleep(0)
         began = loop.time()
     assert loop.time() - began < 3
-    assert "a change of the keys was cut off" in log.events("warn")
-    for task in keys._changes:
-        task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hanging
-    await keys.close()
 
 
 async def test_long_path_for_sockets(devnet: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
