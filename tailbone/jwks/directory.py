@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
+from tailbone.durable import TEMPORARY_SUFFIX, Disk, ProcessLock
 from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
 from tailbone.jwks.store import ANY_CONTENT, Stored
-from tailbone.keys.durable import TEMPORARY_SUFFIX, Disk, ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from tailbone.durable import TEMPORARY_SUFFIX, Disk, Presence, ProcessLock
 from tailbone.errors import KeyFileError, KeyStateError
-from tailbone.keys.durable import TEMPORARY_SUFFIX, Disk, Presence, ProcessLock
 from tailbone.keys.signing_key import SigningKey, parse_jwk, thumbprint_of
 from tailbone.keys.state import KeyState
 

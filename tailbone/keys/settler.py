@@ -21,8 +21,8 @@ from tailbone.keys.state import KeyState, Origin
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from tailbone.durable import ProcessLock
     from tailbone.jwks.publisher import Publisher
-    from tailbone.keys.durable import ProcessLock
     from tailbone.keys.folder import Entry, KeyFolder
     from tailbone.keys.knowledge import Knowledge
     from tailbone.keys.plan import KeySettings

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tailbone.durable import Disk
     from tailbone.jwks.store import Store, Stored
-    from tailbone.keys.durable import Disk
 
 JWKS = ".well-known/jwks.json"
 START = 1_795_518_230.0

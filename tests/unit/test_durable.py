@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tailbone.keys.durable import Disk, Presence, ProcessLock
+from tailbone.durable import Disk, Presence, ProcessLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,7 @@ def test_a_lock_whose_file_was_deleted_excludes_nobody_by_accident(tmp_path: Pat
 HOLD = """
 import sys, signal
 from pathlib import Path
-from tailbone.keys.durable import Presence, ProcessLock
+from tailbone.durable import Presence, ProcessLock
 lock = ProcessLock(Path(sys.argv[1]) / "lock")
 assert lock.try_acquire()
 Presence(Path(sys.argv[1]) / "running").enter()
