@@ -158,8 +158,9 @@ def test_the_first_command_prints_what_the_readme_shows(shell: dict[str, str], t
     ports = (8080, 8081, 8090, 50051)
     if any(taken(port) for port in ports):
         pytest.skip("one of the default ports is in use on this machine")
+    # Beside a command, whose own standard output is, the table goes to standard error.
     output = run("tailbone dev -- true", shell, tmp_path)
-    assert output.stdout.split() == shown.split(), output.stderr
+    assert output.stderr.split() == shown.split()
 
 
 def taken(port: int) -> bool:
@@ -198,7 +199,7 @@ def test_each_dev_command_works(shell: dict[str, str], tmp_path: Path, command: 
     output = run(without_setup(command), shell, tmp_path)
     assert output.returncode == 0, output.stderr
     assert ("eyJ" in output.stdout) == ("curl" in command)
-    assert ('"callers":{"alice@example.com"' in output.stdout) == ("json" in command)
+    assert ('"callers": {"alice@example.com"' in output.stdout) == ("json" in command)
 
 
 @pytest.mark.integration
