@@ -74,7 +74,7 @@ def linked_sources() -> list[Path]:
     found = importlib.util.find_spec("go")
     if found is None or found.origin is None:
         return []
-    omitted = re.search(r"OMITTED = \((.*?)\)\.split", (ROOT / "build.py").read_text(), re.DOTALL)
+    omitted = re.search(r"^OMITTED = \[(.*?)^\]", (ROOT / "build.py").read_text(), re.DOTALL | re.MULTILINE)
     assert omitted
     features = " ".join(re.findall(r'"([^"]*)"', omitted[1])).split()
     form = "{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}\n{{end}}{{range .CgoFiles}}{{$d}}/{{.}}\n{{end}}"
