@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from tailbone.bindings import bindings
-from tailbone.errors import ConfigError, TailboneError
+from tailbone.errors import ConfigError, KeyFileError, TailboneError
 from tailbone.footprint import settle
 from tailbone.log import get_logger
 from tailbone.signals import interrupt_ends, stop_on_signals
@@ -98,6 +98,9 @@ async def _serve(config: Config) -> int:
 
 
 async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
+    if not await asyncio.to_thread(Path(config.keys.dir).is_dir):
+        # A mistyped folder is not to be made.
+        raise KeyFileError(f"there is no key folder {config.keys.dir}")
     keys = key_lifecycle(config, get_logger())
     try:
         await keys.start(first_key=False)

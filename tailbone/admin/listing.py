@@ -43,7 +43,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def can_sign(self) -> bool:
         """Whether it signs, or would if all others went; a server without states tells of such keys."""
-        return not self.foreign and self.state in ("", "active", "published")
+        return not self.foreign and self.state in ("", "active", "retiring", "published")
 
 
 def removal_warning(keys: Sequence[Key], key_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cached_property
 from typing import Final
 
@@ -83,9 +84,16 @@ class Document:
         if len(data) > _LARGEST:
             raise _foreign(f"is longer than {_LARGEST} bytes")
         try:
-            members = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+            members = json.loads(
+                data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+            )
         except (ValueError, RecursionError):
             raise _foreign("is no JSON, or was cut short") from None
+        try:
+            json.dumps(members, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            # Half of a surrogate pair, escaped: a merge could not write it again as UTF-8.
+            raise _foreign("holds text that is no Unicode") from None
         if not isinstance(members, dict) or not isinstance(members.get("keys"), list):
             raise _foreign('has no list "keys"')
         if not all(isinstance(key, dict) for key in members["keys"]):
@@ -187,6 +195,14 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(members) != len(pairs):
         raise ValueError
     return members
+
+
+def _finite(text: str) -> float:
+    """Read a number; one that is too large would be written as a word that JSON does not have."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("the number is too large")
+    return number
 
 
 def _no_constant(_: str) -> object:

@@ -98,6 +98,7 @@ class Publisher:
         self._cache_control = f"public, max-age={max_age_s:.0f}"
         self._conditional = conditional
         self._probe_due = conditional
+        self._unconditional: UnconditionalStoreError | None = None
         self._monotonic = monotonic
         self._sleep = sleep
         self._known: tuple[bytes, Document] | None = None
@@ -180,21 +181,26 @@ class Publisher:
 
     async def _probe(self, stored: Stored | None, deadline: float) -> None:
         """Before the first change: write what is there under a condition that cannot hold."""
-        if not self._probe_due:
+        if self._unconditional is not None:
+            # Found once: to ask again would be another write that nothing guards.
+            raise self._unconditional
+        if not self._probe_due or stored is None:
+            # Where there is no document, a store that ignores the condition would make one, and a later
+            # read would take it for somebody's word that all keys are revoked.
             return
-        data = stored.data if stored else Document.empty().render()
         try:
-            await self._write(data, _NEVER_MATCHES, deadline)
+            await self._write(stored.data, _NEVER_MATCHES, deadline)
         except StoreConflictError:
             self._probe_due = False
             return
         except StoreOutcomeUnknownError as error:
             # Whichever way it went, these bytes change nothing.
             raise StoreError(error.message, detail=error.detail) from error
-        raise UnconditionalStoreError(
+        self._unconditional = UnconditionalStoreError(
             "the store ignores If-Match, so that two writers would lose each other's keys: use a store that "
             "honours it, or set keys.conditionalWrites = false if this is the only writer"
         )
+        raise self._unconditional
 
     async def _read_stored(self, deadline: float) -> Stored | None:
         timed_out = StoreError("the store did not answer in time; is it reachable from here?")

@@ -195,6 +195,11 @@ def _unanswered(error: Exception, bucket: str, path: str, *, writing: bool) -> S
             f"S3 cannot be asked for s3://{bucket}/{path}: look at keys.bucket and the AWS settings",
             detail=detail,
         )
+    if isinstance(error, ValueError):
+        return StoreMissingError(
+            "the AWS settings are no addresses: AWS_ENDPOINT_URL is a URL, such as http://127.0.0.1:7070",
+            detail=detail,
+        )
     raise error
 
 

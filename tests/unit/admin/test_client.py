@@ -254,7 +254,12 @@ def test_grpc_imported_before_is_taken_as_it_is() -> None:
 
 
 def test_a_key_that_waits_can_sign() -> None:
-    """What could sign if all others went: published and active own keys, and no others."""
+    """What could sign if all others went: published, active and retiring own keys, and no others."""
     states = ["", "pending", "published", "active", "retiring", "removed", "unpublished"]
-    assert [state for state in states if Key(key_id="k", state=state).can_sign] == ["", "published", "active"]
+    assert [state for state in states if Key(key_id="k", state=state).can_sign] == [
+        "",
+        "published",
+        "active",
+        "retiring",
+    ]
     assert msgspec.structs.replace(Key(key_id="k", state="active"), foreign=True).can_sign is False

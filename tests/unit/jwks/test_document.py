@@ -71,6 +71,8 @@ def test_any_bytes_are_a_document_or_an_error_of_ours(data: bytes) -> None:
         b'{"keys": [}',
         b'{"keys": [{"kid": "a", "kid": "b"}]}',
         b'{"keys": [{"x": NaN}]}',
+        b'{"keys": [], "x": 1e999}',
+        b'{"keys": [{"kid": "a\\ud800", "kty": "RSA", "n": "AQAB", "e": "AQAB"}]}',
         b'\xef\xbb\xbf{"keys": []}',
         b"[" * 100_000,
         b'{"keys": [], "pad": "' + b"x" * 1_100_000 + b'"}',

@@ -171,9 +171,20 @@ async def test_an_unknown_outcome_that_a_read_shows_untaken_is_written_again(wor
 
 
 async def test_the_probe_writes_what_was_read_under_a_condition_that_cannot_hold(world: World) -> None:
-    """Once, before the first change; a store that takes it all the same is refused for changes."""
+    """Before the first change; a store that takes it is refused for all changes, and never asked again."""
     write_document(world.bucket, {"keys": [KEY]})
-    seen: list[tuple[bytes, str | None]] = []
+    before = (world.bucket / JWKS).read_bytes()
+    seen = make_careless(world)
+    for _ in range(2):
+        with pytest.raises(UnconditionalStoreError):
+            await world.add("new")
+    assert (world.bucket / JWKS).read_bytes() == before
+    assert seen == [before]
+
+
+def make_careless(world: World) -> list[bytes]:
+    """Make the world's store one that ignores conditions; what is written to it is listed."""
+    seen: list[bytes] = []
     inner = world.store.inner
 
     class Careless:
@@ -182,16 +193,25 @@ async def test_the_probe_writes_what_was_read_under_a_condition_that_cannot_hold
         close = inner.close
 
         async def write(self, path: str, data: bytes, *, etag: str | None, **how: Any) -> str:
-            seen.append((data, etag))
+            seen.append(data)
             return await inner.write(path, data, etag="*", **how)
 
-    before = (world.bucket / JWKS).read_bytes()
     world.store.inner = Careless()
-    for _ in range(2):
-        with pytest.raises(UnconditionalStoreError):
-            await world.add("new")
-    assert (world.bucket / JWKS).read_bytes() == before
-    assert [data for data, _ in seen] == [before, before]
+    return seen
+
+
+async def test_no_probe_makes_a_document_where_there_is_none(world: World) -> None:
+    """An empty JWKS of the program's own making would look like a revocation of all keys.
+
+    The first key is published there, so that tokens go on; the next change finds out.
+    """
+    seen = make_careless(world)
+    await world.add("first")
+    assert kids(world.bucket) == ["first"]
+    assert [data for data in seen if b"first" not in data] == []
+    with pytest.raises(UnconditionalStoreError):
+        await world.add("second")
+    assert kids(world.bucket) == ["first"]
 
 
 async def test_an_honest_store_is_probed_once(world: World) -> None:
@@ -203,10 +223,11 @@ async def test_an_honest_store_is_probed_once(world: World) -> None:
 
 async def test_a_probe_of_unknown_outcome_changed_nothing(world: World) -> None:
     """It would have written what was there."""
+    write_document(world.bucket, {"keys": [KEY]})
     await world.publisher.read()
     world.store.fail(StoreOutcomeUnknownError("reset"), "write")
     with pytest.raises(StoreError) as caught:
-        await world.add()
+        await world.add("new")
     assert not isinstance(caught.value, StoreOutcomeUnknownError)
 
 
