@@ -26,6 +26,9 @@ const (
 	// finWait is how long an end waits for the other to close as well, after nobody
 	// reads it any more; 60 s in netstack, whose close gets slower with every such end.
 	finWait = 5 * time.Second
+
+	// leaveFor bounds each step of a node's goodbye to its control server.
+	leaveFor = 3 * time.Second
 )
 
 // NodeConfig is what Python decides about a node.
@@ -313,6 +316,7 @@ func (n *Node) closeServer() error {
 	if !n.serving {
 		return discard(sys, backendOf(n.srv))
 	}
+	n.leaveControl()
 	if n.localAPI != nil {
 		n.localAPI.CloseIdleConnections()
 	}
@@ -320,6 +324,28 @@ func (n *Node) closeServer() error {
 		return errorf(codeInternal, "close", "tsnet: %v", err)
 	}
 	return nil
+}
+
+// leaveControl ends the talk with the control server, and logs an ephemeral node out
+// while there is somebody to tell. tsnet's Close does both, but does not wait for a
+// netmap that it is just taking in: one that meets its closed engine ends the process
+// (magicsock's updateRelayServersSet without a self node).
+func (n *Node) leaveControl() {
+	client, err := n.srv.LocalClient()
+	if err != nil {
+		return
+	}
+	within := func(what string, step func(context.Context) error) {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveFor)
+		defer cancel()
+		if err := step(ctx); err != nil {
+			n.events.logf("%s: %v", what, err)
+		}
+	}
+	if n.config.Ephemeral {
+		within("logging the ephemeral node out", client.Logout)
+	}
+	within("leaving the control server", client.DisconnectControl)
 }
 
 // discard closes what a failed Start leaves behind. tsnet means to do that itself,

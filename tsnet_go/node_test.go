@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -279,4 +280,79 @@ func TestStatus(t *testing.T) {
 	eventually(t, "the event of running", func() bool {
 		return node.heard.has(func(ev event) bool { return ev.Type == "state" && ev.State == "Running" })
 	})
+}
+
+// Before the rest of a node closes, it stops listening to its control server, and an
+// ephemeral one is logged out: what still arrived would meet a closed engine, and
+// tailscale falls over then.
+func TestCloseLeavesTheControlServerFirst(t *testing.T) {
+	checkNoLeaks(t)
+	for _, ephemeral := range []bool{false, true} {
+		net := startTailnet(t)
+		config := net.config("node", "dev@example.com")
+		config.Ephemeral = ephemeral
+		node := newTestNode(t, config)
+		node.mustUp()
+		node.leaveControl()
+		nodes := net.do("nodes", nil)["nodes"].([]any)
+		if ephemeral {
+			if len(nodes) != 0 {
+				t.Errorf("the ephemeral node is still there: %v", nodes)
+			}
+		} else {
+			eventually(t, "the node is offline", func() bool {
+				return net.do("nodes", nil)["nodes"].([]any)[0].(map[string]any)["online"] == false
+			})
+			if _, err := node.whois(node.v4().String(), ""); err != nil {
+				t.Errorf("it does not work any more: %v", err)
+			}
+		}
+		node.leaveControl() // a second time does nothing
+	}
+}
+
+// A close at any moment of a join ends the node and not the process.
+func TestCloseAtEveryMomentOfAJoin(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	begun := time.Now()
+	newTestNode(t, net.config("measure", "dev@example.com")).mustUp()
+	whole := time.Since(begun)
+	const moments = 40
+	for i := range moments {
+		config := net.config("node", "dev@example.com")
+		config.Ephemeral = i%2 == 1
+		node := newTestNode(t, config)
+		joined := make(chan error, 1)
+		go func() { _, err := node.up(waitLimit); joined <- err }()
+		time.Sleep(whole * time.Duration(i) / moments) // not a wait for anything: the moment itself
+		if err := node.close(waitLimit); err != nil {
+			t.Errorf("moment %d: %v", i, err)
+		}
+		if err := <-joined; err != nil && codeOf(err) != codeClosed {
+			t.Errorf("moment %d: %v", i, err)
+		}
+	}
+}
+
+// Closing a node whose control server is away waits but a moment for it.
+func TestCloseWithoutAControlServer(t *testing.T) {
+	for _, ephemeral := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ephemeral %v", ephemeral), func(t *testing.T) {
+			checkNoLeaks(t)
+			net := startTailnet(t)
+			config := net.config("node", "dev@example.com")
+			config.Ephemeral = ephemeral
+			node := newTestNode(t, config)
+			node.mustUp()
+			net.do("pause_control", nil)
+			begun := time.Now()
+			if err := node.close(10 * time.Second); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(begun); took > leaveFor+4*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
 }
