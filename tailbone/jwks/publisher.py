@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -156,6 +157,11 @@ class Publisher:
         current = self._parse(stored)
         wanted = edit(current)
         if wanted is None or wanted == current:
+            if so_far.wrote and stored is not None:
+                # After the change that made the document. What it finds holds for the next one: this one is
+                # done, and without its key there would be no token.
+                with contextlib.suppress(StoreError):
+                    await self._probe(stored, deadline)
             before = so_far.before if so_far.wrote else current
             return Outcome(before=before, after=current, wrote=so_far.wrote)
         so_far.unknown = None
