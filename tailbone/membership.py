@@ -27,9 +27,6 @@ _LOGIN_S = 300.0
 
 _LOOK_S = 60.0
 _EXPIRES_SOON_S = 7 * 86400.0
-_STATE_FILE = "tailscaled.state"
-# What tsnet writes before the first login holds no more than a pair of braces.
-_EMPTY_STATE = 2
 
 
 class Membership:
@@ -116,21 +113,15 @@ class Membership:
     async def _up(self) -> NodeStatus:
         loop = asyncio.get_running_loop()
         timeout_s = self._config.server.tailscale.join_timeout_s
-        if not self._settings.authkey and not self._has_state():
-            timeout_s = max(timeout_s, _LOGIN_S)
         began = loop.time()
         try:
             return await self.node.up(timeout_s)
         except LoginNeededError:
-            # The key, or the state, counts no more: a person gets as long as for a first login.
+            # There is a login URL: a person gets some minutes, which an unreachable control server does not.
             left_s = _LOGIN_S - (loop.time() - began)
             if left_s <= 0:
                 raise
             return await self.node.up(left_s)
-
-    def _has_state(self) -> bool:
-        state = self._settings.dir / _STATE_FILE
-        return state.exists() and state.stat().st_size > _EMPTY_STATE
 
     async def watch(self) -> None:
         """Look at the node once a minute, until cancelled: at what no event tells, and its key's end."""

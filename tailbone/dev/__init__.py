@@ -44,6 +44,8 @@ def run(
     environment = dict(os.environ)
     # A profile may say so, too; the variable wins over it.
     os.environ[IGNORE_ENDPOINTS] = "false"
+    # What dev sends stays on this machine: a proxy would get its requests, and the AWS credentials in them.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"
     with interrupt_ends():
         return run_on_uvloop(_run(config, settings, on_ready, command, environment))
 

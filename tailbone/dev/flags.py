@@ -116,7 +116,7 @@ def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str
         )
     endpoints = {name: environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")}
     for name, url in endpoints.items():
-        if (url or name == "AWS_ENDPOINT_URL") and not is_loopback(urlsplit(url).hostname or ""):
+        if (url or name == "AWS_ENDPOINT_URL") and not is_loopback(_host_of(url)):
             raise ConfigError(
                 f"keys.bucket ({origin}): dev only uses a bucket on this machine; "
                 f"{name} must lead to a loopback address, such as http://127.0.0.1:7070"
@@ -126,3 +126,11 @@ def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str
             f"variable {IGNORE_ENDPOINTS}: it makes AWS_ENDPOINT_URL count for nothing; unset it"
         )
     return bucket
+
+
+def _host_of(url: str) -> str:
+    """The host that a URL names; empty where it is no URL."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tailbone.dev.flags import DevSettings
     from tailbone.log import Logger
 
+_FOLDER = "tailbone-dev"
 _SERVER_IDENTITY = "tag:tailbone"
 _GRACE_S = 1.0
 _JOIN_S = 20.0
@@ -170,8 +171,11 @@ class Dev:
         Raises:
             ConfigError: the one that was asked for cannot be used.
         """
-        folder = self._settings.state_dir
-        if folder is None:
+        named = self._settings.state_dir
+        if named is not None:
+            # Of a name of its own: what is named may be a server's folder, with that server's keys in it.
+            folder = named / _FOLDER
+        else:
             try:
                 folder = Path(tempfile.mkdtemp(prefix="tailbone-dev-"))
             except OSError as error:
@@ -183,7 +187,7 @@ class Dev:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "tailnet").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"flag --state-dir: {folder} cannot be used: {error.strerror}") from None
+            raise ConfigError(f"flag --state-dir: {named} cannot be used: {error.strerror}") from None
         return folder.resolve()
 
     async def _server_config(self, devnet: Devnet, folder: Path) -> Config:

@@ -491,6 +491,8 @@ def test_state_dir(start: Callable[..., Program], tmp_path: Path) -> None:
     }
     assert second.facts["control_url"] == first.facts["control_url"]
     assert second.program.stop() == 0
+    # Nothing else is touched there: it may be a server's folder, and hold that server's keys.
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["tailbone-dev"]
 
 
 def test_state_dir_in_use(dev: Callable[..., Dev], tailbone: Callable[..., Program], tmp_path: Path) -> None:
@@ -515,7 +517,7 @@ def test_state_dir_that_cannot_be_used(tailbone: Callable[..., Program], tmp_pat
 
 def test_broken_state(tailbone: Callable[..., Program], tmp_path: Path) -> None:
     """A tailnet's state that cannot be read is one line that names it, and it is not overwritten."""
-    tailnet = tmp_path / "state" / "tailnet"
+    tailnet = tmp_path / "state" / "tailbone-dev" / "tailnet"
     tailnet.mkdir(parents=True)
     (tailnet / "devnet.json").write_text("{broken")
     program = tailbone("dev", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"))

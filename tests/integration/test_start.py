@@ -71,11 +71,12 @@ def closed_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-def test_control_unreachable(server: Callable[..., Server], closed_port: int) -> None:
+@pytest.mark.parametrize("key", [{}, {"authkey": ""}], ids=["with a key", "without"])
+def test_control_unreachable(server: Callable[..., Server], closed_port: int, key: dict[str, str]) -> None:
     """A control server that never answers ends the start with exit code 1 and a line that names it."""
     url = f"http://127.0.0.1:{closed_port}"
     program = server(
-        "--ts-control-url", url, "--ts-join-timeout", "1s", "--ts-join-retry", "100ms", ready=False
+        "--ts-control-url", url, "--ts-join-timeout", "1s", "--ts-join-retry", "100ms", ready=False, **key
     ).program
     assert program.wait() == 1
     assert one_line(program) == f"tailbone: the control server {url} did not answer within 1s"

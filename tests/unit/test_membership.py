@@ -13,8 +13,6 @@ from tailbone.tsnet.events import Event
 from tailbone.tsnet.node import NodeStatus
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tailbone.log import Logger
 
 
@@ -128,14 +126,3 @@ def test_the_end_of_the_nodes_key(days: float | None, warned: bool) -> None:
     expiry = None if days is None else time.time() + days * 86400
     heard.member._warn_of_expiry(NodeStatus(state="Running", hostname="x", key_expiry=expiry))
     assert bool(heard.lines) is warned
-
-
-def test_state_on_disk(tmp_path: Path) -> None:
-    """What tsnet writes before the first login is none."""
-    heard = Heard(server_tailscale_dir=str(tmp_path))
-    file = tmp_path / "tailscaled.state"
-    assert not heard.member._has_state()
-    file.write_text("{}")
-    assert not heard.member._has_state()
-    file.write_text('{"_profiles": "x"}')
-    assert heard.member._has_state()

@@ -120,6 +120,7 @@ def test_no_bucket() -> None:
         {"AWS_ENDPOINT_URL": ""},
         {"AWS_ENDPOINT_URL": "https://s3.example"},
         {"AWS_ENDPOINT_URL": "127.0.0.1:7070"},
+        {"AWS_ENDPOINT_URL": "http://[::1"},
         {"AWS_ENDPOINT_URL": "http://127.0.0.1@s3.example"},
         {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:7070"},
         {"AWS_ENDPOINT_URL": "http://127.0.0.1:7070", "AWS_ENDPOINT_URL_S3": "https://s3.example"},
