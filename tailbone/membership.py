@@ -164,6 +164,8 @@ class Membership:
                 # Comes with every attempt.
                 self._unreachable = True
                 self._log.warn("the control server does not answer; trying again", url=event.url)
+            case "warning":
+                self._log.warn("tailnet", warning=event.line)
             case "fault":
                 self._log.error("a fault in the native library ended a connection", fault=event.line)
             case "state":

@@ -17,8 +17,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         type: ``state`` (see ``state``), ``auth_url`` (``url`` is to be opened by a person), ``log``
-            (``line`` of tsnet's own log), ``control_unreachable`` (``url``), ``fault`` (``line``: a
-            fault in the native library that one connection paid for).
+            (``line`` of tsnet's own log), ``control_unreachable`` (``url``), ``warning`` (``line``: what
+            an operator has to know), ``fault`` (``line``: a fault in the native library that one
+            connection paid for).
     """
 
     type: str

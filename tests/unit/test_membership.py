@@ -112,11 +112,16 @@ def test_states() -> None:
 
 
 def test_faults_and_the_log_of_tsnet() -> None:
-    """A fault is an error; tsnet's own lines are for a trace."""
+    """A fault is an error, what an operator has to know a warning; tsnet's own lines are for a trace."""
     heard = Heard()
     heard.hear("log", line="x")
+    heard.hear("warning", line="z")
     heard.hear("fault", line="y")
-    assert heard.lines == [("trace", "tsnet"), ("error", "a fault in the native library ended a connection")]
+    assert heard.lines == [
+        ("trace", "tsnet"),
+        ("warn", "tailnet"),
+        ("error", "a fault in the native library ended a connection"),
+    ]
 
 
 @pytest.mark.parametrize(("days", "warned"), [(None, False), (30, False), (6, True), (0, True)])
