@@ -79,9 +79,9 @@ async def test_a_port_in_use() -> None:
 
 
 async def test_a_port_twice() -> None:
-    """The second caller's port is the JWKS's."""
-    with pytest.raises(AddressInUseError, match=r"127\.0\.0\.1:40001 is asked for twice"):
-        await start(listen=Endpoint("127.0.0.1", 40000), jwks_listen=Endpoint("127.0.0.1", 40001))
+    """The second caller's port is the JWKS's. (Ports below those that outgoing connections take.)"""
+    with pytest.raises(AddressInUseError, match=r"127\.0\.0\.1:20001 is asked for twice"):
+        await start(listen=Endpoint("127.0.0.1", 20000), jwks_listen=Endpoint("127.0.0.1", 20001))
 
 
 async def test_ports_that_do_not_exist() -> None:
