@@ -60,9 +60,12 @@ class Exchange(Http):
     async def http1(self) -> None:
         """Serve requests until one side wants no more."""
         connection = self.protocol
+        head: Head | None = None
         try:
             while self.keep_alive:
-                head = await self._request()
+                head = None
+                head = await self._head()
+                await self._skip_body(head)
                 self.stage = Stage.HANDLER
                 response = await connection.endpoints.answer(head, connection.peername)
                 self.keep_alive = head.keep_alive and not connection.draining
@@ -74,15 +77,16 @@ class Exchange(Http):
             return
         except RequestError as error:
             # Where a next request would begin is not known: the connection ends.
-            response = connection.endpoints.refuse(error, connection.peername)
-            connection.write(_formatted(response, _CLOSE, response.body))
+            response = connection.endpoints.refuse_incomplete(head, error, connection.peername)
+            body = b"" if head is not None and head.method == "HEAD" else response.body
+            connection.write(_formatted(response, _CLOSE, body))
             connection.linger()
         else:
             if self.recv_buffer:
                 connection.linger()
 
-    async def _request(self) -> Head:
-        """Receive one whole request; of its body only that it is well-formed."""
+    async def _head(self) -> Head:
+        """Receive the next request's head."""
         connection, buffer = self.protocol, self.recv_buffer
         self.stage = Stage.IDLE
         connection.deadline = connection.loop.time() + IDLE_TIME_S
@@ -93,13 +97,17 @@ class Exchange(Http):
         end = await self._head_end()
         head = connection.parsed(bytes(buffer[:end]))
         del buffer[: end + 4]
-        if head.has_body:
-            body = Body(head.length)
-            if head.expects_continue and not buffer:
-                connection.write(_CONTINUE)
-            while not body.skip(buffer):
-                await self._more()
         return head
+
+    async def _skip_body(self, head: Head) -> None:
+        """Receive the body; all that matters of it is that it is well-formed."""
+        if not head.has_body:
+            return
+        body = Body(head.length)
+        if head.expects_continue and not self.recv_buffer:
+            self.protocol.write(_CONTINUE)
+        while not body.skip(self.recv_buffer):
+            await self._more()
 
     async def _head_end(self) -> int:
         buffer, searched, first = self.recv_buffer, 0, True

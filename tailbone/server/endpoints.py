@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tailbone.errors import (
+    BodyTooLargeError,
     BrowserRequestError,
     MethodNotAllowedError,
+    RequestError,
     TailboneError,
     UnknownPathError,
     WrongHostError,
@@ -125,7 +127,8 @@ class Endpoints:
     async def answer(self, head: Head, peername: Any) -> Response:
         """Answer one request; every failure becomes an answer too.
 
-        The order of the checks is part of the interface: path, method, and what ``_issue`` checks.
+        The order of the checks is part of the interface: path, method, the body's length (which is known
+        before this is called: see ``refuse_incomplete``), and what ``_issue`` checks.
 
         Args:
             head: the request.
@@ -135,6 +138,20 @@ class Endpoints:
             return await self._route(head)(head, peername)
         except Exception as error:  # noqa: BLE001  logged with its traceback, and answered as 500
             return self.refuse(error, peername, path=head.path)
+
+    def refuse_incomplete(self, head: Head | None, error: RequestError, peername: Any) -> Response:
+        """Refuse a request of which not all was read; ``head`` is None when not even that could be.
+
+        A path or method that does not exist is told before a body that is too long.
+        """
+        if head is None:
+            return self.refuse(error, peername)
+        if isinstance(error, BodyTooLargeError):
+            try:
+                self._route(head)
+            except RequestError as earlier:
+                error = earlier
+        return self.refuse(error, peername, path=head.path)
 
     def refuse(self, error: Exception, peername: Any, **facts: Any) -> Response:
         """Log why a request fails, and give what its sender is told: never an inner exception's text.

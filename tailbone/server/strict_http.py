@@ -65,7 +65,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         host: the Host field, or the host of an absolute-form target; empty for HTTP/1.0 without.
         keep_alive: whether the connection may serve another request.
         persist_by_field: HTTP/1.0 asked to keep the connection, and has to be told that it is kept.
-        length: bytes of the body; None for a chunked one.
+        length: bytes of the body, ``BODY_LIMIT + 1`` for any number above the limit; None for a chunked one.
         expects_continue: the client waits for ``100 Continue`` before it sends the body.
         origin: whether there is an Origin field.
         fetch_site: the Sec-Fetch-Site field, lower case; empty when there is none.
@@ -121,7 +121,6 @@ def parse_head(head: bytes) -> Head:
 
     Raises:
         MalformedRequestError: it is not HTTP/1.0 or HTTP/1.1, or could be read in two ways.
-        BodyTooLargeError: the body that it announces is longer than what is read.
     """
     match = _HEAD.fullmatch(head)
     if match is None:
@@ -212,9 +211,9 @@ def _body_length(fields: dict[bytes, bytes], *, http_1_1: bool) -> int | None:
     if _LENGTH.fullmatch(length) is None:
         raise MalformedRequestError("Content-Length is not one number")
     significant = length.lstrip(b"0")
-    if len(significant) > len(str(BODY_LIMIT)) or int(significant or b"0") > BODY_LIMIT:
-        raise _body_too_large()
-    return int(significant or b"0")
+    if len(significant) > len(str(BODY_LIMIT)):
+        return BODY_LIMIT + 1
+    return min(int(significant or b"0"), BODY_LIMIT + 1)
 
 
 def _body_too_large() -> BodyTooLargeError:
@@ -241,7 +240,13 @@ class Body:
     """
 
     def __init__(self, length: int | None) -> None:
-        """Begin a body of ``length`` bytes; None for a chunked one."""
+        """Begin a body of ``length`` bytes; None for a chunked one.
+
+        Raises:
+            BodyTooLargeError: more than ``BODY_LIMIT`` bytes.
+        """
+        if length is not None and length > BODY_LIMIT:
+            raise _body_too_large()
         self._left = length or 0
         self._chunked = length is None
         self._content = 0

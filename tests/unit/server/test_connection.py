@@ -271,6 +271,21 @@ async def test_a_longer_body_is_refused_before_it_comes(running: Running, world:
     assert world.asked_for == []
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [b"Content-Length: 16385\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n4001\r\n"],
+    ids=["announced", "chunked"],
+)
+async def test_a_path_that_does_not_exist_is_told_before_a_longer_body(running: Running, rest: bytes) -> None:
+    """404, without content for HEAD, and the connection ends: the rest of the body is not read."""
+    client = await running.connect()
+    client.send(b"HEAD /nowhere HTTP/1.1\r\nHost: tailbone\r\n" + rest)
+    status_line, *fields = (await client.rest()).split(b"\r\n")
+    assert status_line == b"HTTP/1.1 404 Not Found"
+    assert b"Connection: close" in fields
+    assert fields[-2:] == [b"", b""]
+
+
 async def test_a_client_that_waits_for_100_continue_gets_it(running: Running) -> None:
     """RFC 9110 section 10.1.1: then it sends its body, and the connection goes on."""
     client = await running.connect()

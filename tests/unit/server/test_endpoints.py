@@ -19,9 +19,9 @@ ISSUE = b"POST /issue HTTP/1.1\r\nHost: tailbone\r\n\r\n"
 # In the order in which they are looked for.
 FAULTS = (
     "malformed_request",
-    "body_too_large",
     "not_found",
     "method_not_allowed",
+    "body_too_large",
     "wrong_host",
     "browser_request",
     "unknown_caller",
@@ -29,7 +29,7 @@ FAULTS = (
     "audience_not_allowed",
     "no_signing_key",
 )
-STATUS = (400, 413, 404, 405, 421, 403, 403, 400, 403, 503)
+STATUS = (400, 404, 405, 413, 421, 403, 403, 400, 403, 503)
 
 
 def with_faults(faults: tuple[str, ...], world: World) -> bytes:
