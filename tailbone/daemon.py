@@ -14,7 +14,7 @@ from tailbone.bindings import bindings
 from tailbone.errors import ConfigError, KeyFileError, TailboneError
 from tailbone.footprint import settle
 from tailbone.log import get_logger
-from tailbone.signals import interrupt_ends, stop_on_signals
+from tailbone.signals import stop_on_signals
 from tailbone.stores import store_of
 from tailbone.version import commit, version
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from tailbone.admin.service import AdminServer
     from tailbone.config import Config
-    from tailbone.keys.lifecycle import Housekeeping, KeyLifecycle
+    from tailbone.keys.housekeeping import Housekeeping
+    from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.log import Logger
     from tailbone.membership import Membership
     from tailbone.server import IssuerServer
@@ -50,14 +51,14 @@ def run(config: Config) -> int:
     Raises:
         TailboneError: it could not start.
     """
-    with interrupt_ends():
-        return run_on_uvloop(_serve(config))
+    return run_on_uvloop(_serve(config))
 
 
 def housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
     """Run ``tailbone server housekeeping``; see ``KeyLifecycle.housekeeping``. It needs no node.
 
     Raises:
+        ConfigError: no bucket is set.
         TailboneError: nothing was moved.
     """
     return run_on_uvloop(_housekeeping(config, force=force, dry_run=dry_run))
@@ -98,13 +99,19 @@ async def _serve(config: Config) -> int:
 
 
 async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
+    if not config.keys.bucket:
+        raise ConfigError(
+            "keys.bucket is not set: there is no published JWKS to bring the key folder in line with"
+        )
     if not await asyncio.to_thread(Path(config.keys.dir).is_dir):
         # A mistyped folder is not to be made.
         raise KeyFileError(f"there is no key folder {config.keys.dir}")
     keys = key_lifecycle(config, get_logger())
     try:
+        if dry_run:
+            return await keys.housekeeping_to_do(force=force)
         await keys.start(first_key=False)
-        return await keys.housekeeping(force=force, dry_run=dry_run)
+        return await keys.housekeeping(force=force)
     finally:
         await keys.close()
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-READ_TIME_S: Final = 10.0
-"""How long a question may take. The first contact between two nodes may take seconds of it."""
+READ_TIME_S: Final = 15.0
+"""How long a question may take: the server waits 10 s for its bucket, two nodes seconds for first contact."""
 
 CHANGE_TIME_S: Final = 45.0
 """How long a change may take: the server ends one within 30 s, either way."""

@@ -26,7 +26,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         created_at: unix seconds; 0 when it cannot be told.
         state: as in ``keys.listing.KeyInfo``; empty from a server that has no such field.
         foreign: in the JWKS, but not one of this server's.
-        next_change: what happens to it next by itself ("signs", "removed"); empty for nothing.
+        next_change: what happens to it next by itself, as in ``KeyInfo``; empty for nothing.
         next_change_at: when, in unix seconds; 0 where no time can be given.
         fault: why the files of a key in the folder cannot be used; empty when they can.
     """

@@ -11,7 +11,7 @@ import click
 from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
 
 if TYPE_CHECKING:
-    from tailbone.keys.lifecycle import Housekeeping
+    from tailbone.keys.housekeeping import Housekeeping
 
 
 @click.group(cls=Group, only_own=True)
@@ -69,14 +69,22 @@ def _show(done: Housekeeping, output: str) -> None:
         from tailbone.cli.output import render
 
         faulty = [{"key_id": kid, "fault": fault} for kid, fault in done.faulty]
-        facts = {"moved": done.moved, "kept": done.kept, "faulty": faulty, "dry_run": done.dry_run}
+        facts = {
+            "moved": done.moved,
+            "kept": done.kept,
+            "finished": done.finished,
+            "faulty": faulty,
+            "dry_run": done.dry_run,
+        }
         click.echo(render(facts, output))
         return
     for kid in done.moved:
         click.echo(f"{kid}: {'would be moved' if done.dry_run else 'moved'} to removed/")
     for kid in done.kept:
         click.echo(f"{kid}: kept")
+    for kid in done.finished:
+        click.echo(f"{kid}: its removal {'would be' if done.dry_run else 'is'} finished")
     for kid, fault in done.faulty:
         click.echo(f"{kid}: left alone: {fault}")
-    if not (done.moved or done.kept or done.faulty):
+    if not (done.moved or done.kept or done.finished or done.faulty):
         click.echo("no keys")

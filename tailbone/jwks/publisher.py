@@ -209,7 +209,7 @@ class Publisher:
         raise self._unconditional
 
     async def _read_stored(self, deadline: float) -> Stored | None:
-        timed_out = StoreError("the store did not answer in time; is it reachable from here?")
+        timed_out = StoreError("the store did not answer in time: see whether it can be reached from here")
         return await self._in_time(self._store.read(self._path), deadline, timed_out)
 
     async def _write(self, data: bytes, etag: str | None, deadline: float) -> None:

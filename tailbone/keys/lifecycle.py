@@ -20,6 +20,7 @@ from tailbone.errors import (
 )
 from tailbone.jwks.document import Document
 from tailbone.jwks.publisher import Publisher
+from tailbone.keys.housekeeping import Housekeeping, housekeeping_of
 from tailbone.keys.knowledge import OWN_PLACE, REVOKED_AFTER_S, Knowledge, Read
 from tailbone.keys.listing import KeyInfo
 from tailbone.keys.plan import UNSETTLED_S, KeySettings, Publish, plan
@@ -36,34 +37,21 @@ if TYPE_CHECKING:
     from tailbone.keys.ring import KeyRing
     from tailbone.log import Logger
 
-__all__ = ["Housekeeping", "KeyInfo", "KeyLifecycle", "KeySettings"]
+__all__ = ["KeyInfo", "KeyLifecycle", "KeySettings"]
 
 _START_LOCK_S: Final = 2.0
 _CLOSE_S: Final = 10.0
 _PATIENCE_S: Final = 5.0
 """How long a change tries to read the JWKS before it says that it cannot."""
 
+_LIST_S: Final = 3.0
+"""How long a listing waits for the JWKS when there is a copy of it to show instead."""
+
 _RETRY_S: Final = (1.0, 60.0)
 
 _T = TypeVar("_T")
 # The class has a method of that name.
 _Lines = list[str]
-
-
-class Housekeeping(msgspec.Struct, frozen=True, kw_only=True):
-    """What housekeeping did, or would do.
-
-    Attributes:
-        moved: kids whose files went to ``removed/``.
-        kept: kids that stay.
-        faulty: files that cannot be used and were left alone: kid and why.
-        dry_run: nothing was changed.
-    """
-
-    moved: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    faulty: tuple[tuple[str, str], ...] = ()
-    dry_run: bool = False
 
 
 class KeyLifecycle:
@@ -166,12 +154,14 @@ class KeyLifecycle:
         Raises:
             StoreError: the JWKS cannot be read now, and there is no copy of it.
         """
+        copy = self._known.copy
         try:
-            seen = await self._read()
-        except StoreError:
-            if self._known.copy is None:
+            async with asyncio.timeout(_LIST_S if copy else None):
+                seen = await self._read()
+        except (StoreError, TimeoutError):
+            if copy is None:
                 raise
-            return self._known.listing(self._known.copy)
+            return self._known.listing(copy)
         return self._known.listing(seen.document)
 
     # --- its life
@@ -196,10 +186,7 @@ class KeyLifecycle:
         """
         self._known.first_wanted = first_key
         await asyncio.to_thread(self._folder.prepare)
-        await self._settler.rescan()
-        for entry in self._known.entries:
-            if entry.unsafe:
-                raise KeyFileError(f"{entry.kid}: {entry.fault}")
+        await self._take_over()
         await self._settler.load_copy()
         if self._settings.activate_after_s < self._settings.max_age_s:
             self._log.warning(
@@ -214,6 +201,12 @@ class KeyLifecycle:
             async with self._settler.locked(_START_LOCK_S) as deadline:
                 await asyncio.to_thread(self._folder.clear_temporaries)
                 await self._settler.settle(None, deadline=deadline)
+
+    async def _take_over(self) -> None:
+        await self._settler.rescan()
+        for entry in self._known.entries:
+            if entry.unsafe:
+                raise KeyFileError(f"{entry.kid}: {entry.fault}")
 
     async def run(self) -> None:
         """Keep folder, document and ring in step, until cancelled."""
@@ -276,7 +269,7 @@ class KeyLifecycle:
             self._retry_s = min(2 * self._retry_s, _RETRY_S[1])
             return
         if self._sync_error is not None:
-            self._log.info("the JWKS is in order again")
+            self._log.info("the JWKS can be read again")
         self._sync_error = None
         self._retry_s = _RETRY_S[0]
         self._next_sync = self._monotonic() + self._sync_pause_s()
@@ -358,19 +351,31 @@ class KeyLifecycle:
         """
         return await self._finishing(self._remove(kid))
 
-    async def housekeeping(self, *, force: bool = False, dry_run: bool = False) -> Housekeeping:
+    async def housekeeping(self, *, force: bool = False) -> Housekeeping:
         """Move keys that are no longer published to ``removed/``, and finish what was left half done.
 
         Args:
             force: also when the published JWKS is missing, empty, unreadable or holds none of the keys.
-            dry_run: only say what would be moved.
 
         Raises:
             KeyStateError: the JWKS looks wrong and ``force`` is not given, or another change is under way.
             KeyFileError: the folder cannot be written.
             StoreError: the JWKS could not be read and ``force`` is not given.
         """
-        return await self._finishing(self._housekeep(force=force, dry_run=dry_run))
+        return await self._finishing(self._housekeep(force=force))
+
+    async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
+        """Say what ``housekeeping`` would do, and change nothing; the lifecycle need not be started.
+
+        Raises:
+            KeyStateError: as ``housekeeping``.
+            KeyFileError: the folder cannot be read, or everybody can read a private key in it.
+            StoreError: as ``housekeeping``.
+        """
+        await self._take_over()
+        seen, _ = await self._read_for_housekeeping(force=force)
+        todo = housekeeping_of(self._known.entries, seen, force=force)
+        return msgspec.structs.replace(todo, dry_run=True)
 
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
         """Let a change come to its end also when whoever asked for it has gone."""
@@ -424,63 +429,31 @@ class KeyLifecycle:
         self._known.first_wanted = False
         return self._known.listing(seen.document)
 
-    async def _housekeep(self, *, force: bool, dry_run: bool) -> Housekeeping:
+    async def _housekeep(self, *, force: bool) -> Housekeeping:
         settler = self._settler
-        unreadable: StoreError | None = None
         async with settler.locked(CHANGE_S) as deadline:
+            seen, unreadable = await self._read_for_housekeeping(force=force)
+            todo = housekeeping_of(self._known.entries, seen, force=force)
+            for kid in todo.moved:
+                await settler.mark(self._known.snapshot.entries[kid], "set aside")
+            await settler.rescan()
             try:
-                seen = await self._read(patience_s=_PATIENCE_S)
-            except StoreError as error:
-                if not force:
+                await settler.settle(seen, deadline=deadline)
+            except StoreError:
+                if unreadable is None:
                     raise
-                seen, unreadable = Read(Document.empty()), error
-            usable = [entry for entry in self._known.entries if entry.key]
-            gone = [entry for entry in usable if not _stands(entry, seen) and not _is_new(entry)]
-            if gone and not force:
-                _refuse_odd(seen, usable, len(gone))
-            if not dry_run:
-                for entry in gone:
-                    await settler.mark(entry, "set aside")
-                await settler.rescan()
-                try:
-                    await settler.settle(seen, deadline=deadline)
-                except StoreError:
-                    if unreadable is None:
-                        raise
-        moved = tuple(entry.kid for entry in gone)
-        return Housekeeping(
-            moved=moved,
-            kept=tuple(entry.kid for entry in usable if entry.kid not in moved),
-            faulty=tuple((entry.kid, entry.fault) for entry in self._known.entries if entry.fault),
-            dry_run=dry_run,
-        )
+        return todo
+
+    async def _read_for_housekeeping(self, *, force: bool) -> tuple[Read, StoreError | None]:
+        try:
+            return await self._settler.look(patience_s=_PATIENCE_S), None
+        except StoreError as error:
+            if not force:
+                raise
+            return Read(Document.empty()), error
 
 
 def _not_removable(entry: Entry | None) -> TailboneError:
     if entry is None:
         return UnknownKeyError("there is no key of that id")
     return KeyStateError(f"the files of this key cannot be used ({entry.fault}); mend or delete them by hand")
-
-
-def _stands(entry: Entry, seen: Read) -> bool:
-    return entry.key is not None and seen.has(entry.key)
-
-
-def _is_new(entry: Entry) -> bool:
-    """Whether the key was made here and never published: it is on its way in, not out."""
-    return entry.state is not None and entry.state.origin != "adopted" and not entry.state.place
-
-
-def _refuse_odd(seen: Read, usable: list[Entry], gone: int) -> None:
-    """A document that looks wrong must not cost the folder its keys."""
-    if seen.document is None:
-        why = "is missing"
-    elif not seen.document.keys:
-        why = "is empty"
-    elif not any(_stands(entry, seen) for entry in usable):
-        why = "holds none of this folder's keys"
-    else:
-        return
-    raise KeyStateError(
-        f"the published JWKS {why}: nothing was moved; --force would move {gone} of {len(usable)} keys"
-    )

@@ -30,8 +30,9 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
         created_at: unix seconds; 0 when unknown.
         state: pending, published, active, retiring, unpublished; "faulty" for files that cannot be used.
         foreign: its private half is not in this folder.
-        next_change: what happens to it next ("published", "signs", "retires", "removed") and when, in unix
-            seconds, 0 when no time can be given; None when nothing happens by itself.
+        next_change: what happens to it next ("published", "signs", "retires", "removed"; "removable": the
+            last token that it signed has expired) and when, in unix seconds, 0 when no time can be given;
+            None when nothing happens by itself.
         fault: what is wrong with its files, and how to mend it.
     """
 
@@ -108,10 +109,11 @@ def _next_change(entry: Entry, phase: Phase, settings: KeySettings | None) -> tu
         return ("published", 0.0)
     if phase is Phase.PUBLISHED and state:
         return ("signs", state.signs_from)
-    if settings is None or not settings.rotate_every_s or state is None:
+    if settings is None or state is None:
         return None
-    if phase is Phase.ACTIVE and state.signing_since:
+    rotates = bool(settings.rotate_every_s)
+    if phase is Phase.ACTIVE and state.signing_since and rotates:
         return ("retires", state.signing_since + settings.rotate_every_s)
     if phase is Phase.RETIRING and state.ends_at:
-        return ("removed", state.ends_at)
+        return ("removed" if rotates else "removable", state.ends_at)
     return None

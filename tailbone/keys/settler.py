@@ -97,16 +97,21 @@ class Settler:
         Raises:
             StoreError: it could not be read.
         """
+        started, started_at = self._monotonic(), self._clock()
+        seen = await self.look(patience_s=patience_s)
+        if self._publisher is not None:
+            await self._note(seen.document, started, started_at)
+        return seen
+
+    async def look(self, *, patience_s: float = 0.0) -> Read:
+        """``read``, and keep nothing of it: neither the copy on disk nor what is known changes."""
         if self._publisher is None:
             return Read(self._known.own_document())
-        started, started_at = self._monotonic(), self._clock()
-        if patience_s:
-            outcome = await self._publisher.change(lambda current: current, deadline=started + patience_s)
-            document = outcome.after
-        else:
-            document = await self._publisher.read()
-        await self._note(document, started, started_at)
-        return Read(document)
+        if not patience_s:
+            return Read(await self._publisher.read())
+        deadline = self._monotonic() + patience_s
+        outcome = await self._publisher.change(lambda current: current, deadline=deadline)
+        return Read(outcome.after)
 
     async def load_copy(self) -> None:
         """Take the copy of the document that an earlier run has kept."""

@@ -213,10 +213,22 @@ def test_housekeeping_beside_a_server(
     (bucket / JWKS).write_text(json.dumps(document))
     flags = ("--dir", str(started.folder / "keys"), "--bucket", bucket.as_uri(), "-o", "json")
     dry = tailbone("server", "housekeeping", *flags, "--dry-run")
-    assert json.loads(dry.out[0]) == {"moved": [old], "kept": [new], "faulty": [], "dry_run": True}
+    assert json.loads(dry.out[0]) == {
+        "moved": [old],
+        "kept": [new],
+        "finished": [],
+        "faulty": [],
+        "dry_run": True,
+    }
     assert (started.folder / "keys" / f"{old}.private.jwk").exists()
     done = tailbone("server", "housekeeping", *flags)
-    assert json.loads(done.out[0]) == {"moved": [old], "kept": [new], "faulty": [], "dry_run": False}
+    assert json.loads(done.out[0]) == {
+        "moved": [old],
+        "kept": [new],
+        "finished": [],
+        "faulty": [],
+        "dry_run": False,
+    }
     assert (started.folder / "keys" / "removed" / f"{old}.private.jwk").exists()
     until(lambda: kid_of(way) == new, "the other key signs", timeout_s=10)
 

@@ -15,7 +15,7 @@ from tailbone import log
 from tailbone.cli import tailbone
 from tailbone.config import SETTINGS
 from tailbone.errors import ConfigError, LoginRefusedError
-from tailbone.keys.lifecycle import Housekeeping
+from tailbone.keys.housekeeping import Housekeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,11 @@ class Daemon(types.ModuleType):
         self.modes.append((force, dry_run))
         self.run(config)
         return Housekeeping(
-            moved=("tb-1",), kept=("tb-2",), faulty=(("tb-3", "is cut off"),), dry_run=dry_run
+            moved=("tb-1",),
+            kept=("tb-2",),
+            finished=("tb-4",),
+            faulty=(("tb-3", "is cut off"),),
+            dry_run=dry_run,
         )
 
 
@@ -163,9 +167,13 @@ def test_housekeeping_has_modes(daemon: Daemon, mode: tuple[bool, bool], flags: 
 
 def test_housekeeping_says_what_it_did(daemon: Daemon) -> None:
     """One line a key; a dry run says what would be done."""
-    rest = "tb-2: kept\ntb-3: left alone: is cut off\n"
-    assert invoke("housekeeping").stdout == f"tb-1: moved to removed/\n{rest}"
-    assert invoke("housekeeping", "--dry-run").stdout == f"tb-1: would be moved to removed/\n{rest}"
+    kept, faulty = "tb-2: kept\n", "tb-3: left alone: is cut off\n"
+    assert invoke("housekeeping").stdout == (
+        f"tb-1: moved to removed/\n{kept}tb-4: its removal is finished\n{faulty}"
+    )
+    assert invoke("housekeeping", "--dry-run").stdout == (
+        f"tb-1: would be moved to removed/\n{kept}tb-4: its removal would be finished\n{faulty}"
+    )
 
 
 def test_housekeeping_in_json(daemon: Daemon) -> None:
@@ -174,6 +182,7 @@ def test_housekeeping_in_json(daemon: Daemon) -> None:
         "moved": ["tb-1"],
         "kept": ["tb-2"],
         "faulty": [{"key_id": "tb-3", "fault": "is cut off"}],
+        "finished": ["tb-4"],
         "dry_run": False,
     }
 

@@ -17,6 +17,7 @@ from tailbone.errors import (
     StoreOutcomeUnknownError,
     UnknownKeyError,
 )
+from tailbone.keys import lifecycle as lifecycle_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -489,6 +490,24 @@ async def test_a_key_gone_from_the_document_is_not_put_back_by_a_change(
     drop(bucket, old)
     made = await one.keys.generate()
     assert one.published == [made.key_id]
+
+
+async def test_listing_does_not_wait_long_for_a_silent_store(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a copy, that is shown instead."""
+    one = await server().start()
+    assert one.store is not None
+    monkeypatch.setattr(lifecycle_module, "_LIST_S", 0.05)
+    asked = asyncio.Event()
+
+    async def never(_path: str) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(one.store, "read", never)
+    assert await one.states() == {one.signing: "active"}
+    assert asked.is_set()
 
 
 async def test_listing_without_the_store_gives_the_last_good_copy(server: Callable[..., Server]) -> None:

@@ -8,15 +8,14 @@ import pytest
 from harness.keys import JWKS, Server, drop, write_document
 
 from tailbone.errors import KeyStateError, StoreError
+from tailbone.keys.housekeeping import Housekeeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tailbone.keys.lifecycle import Housekeeping
 
-
-async def tidy(one: Server, *, force: bool = False, dry_run: bool = False) -> Housekeeping:
+async def tidy(one: Server, *, force: bool = False) -> Housekeeping:
     """Housekeeping as the command does it: in a process of its own, which makes no first key."""
     other = one.again()
     assert other.store is not None
@@ -24,7 +23,7 @@ async def tidy(one: Server, *, force: bool = False, dry_run: bool = False) -> Ho
     other.store.before = one.store.before
     await other.keys.start(first_key=False)
     try:
-        return await other.keys.housekeeping(force=force, dry_run=dry_run)
+        return await other.keys.housekeeping(force=force)
     finally:
         await other.keys.close()
 
@@ -48,15 +47,71 @@ async def test_keys_no_longer_published_are_moved_not_deleted(
     assert one.signing == new
 
 
-async def test_a_dry_run_changes_nothing(server: Callable[..., Server], bucket: Path) -> None:
-    """It only says what would be moved."""
+async def would_tidy(one: Server, *, force: bool = False) -> Housekeeping:
+    """A dry run as the command does it."""
+    other = one.again()
+    try:
+        return await other.keys.housekeeping_to_do(force=force)
+    finally:
+        await other.keys.close()
+
+
+def everything_in(*folders: Path) -> dict[Path, tuple[int, int, bytes]]:
+    """All files and folders below some, with their modes, times and content."""
+    found = [*folders, *(path for folder in folders for path in folder.rglob("*"))]
+    return {
+        path: (path.stat().st_mode, path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in found
+    }
+
+
+@pytest.mark.parametrize("taken_over", [True, False], ids=["a server's folder", "one of the Go program"])
+async def test_a_dry_run_changes_nothing(
+    server: Callable[..., Server], bucket: Path, taken_over: bool
+) -> None:
+    """It only says what would be moved and finished, whatever of it is half done."""
     one = await server().start()
-    old = one.signing
-    await one.keys.generate()
+    old, new = one.signing, (await one.keys.generate()).key_id
+    await one.keys.close()
     drop(bucket, old)
-    done = await tidy(one, dry_run=True)
-    assert (done.moved, done.dry_run) == ((old,), True)
-    assert one.set_aside == []
+    if taken_over:
+        (one.folder / f"{new}.public.jwk").unlink()
+    else:
+        for path in one.folder.iterdir():
+            if path.suffix != ".jwk":
+                path.unlink()
+    (one.folder / ".half.tmp").write_text("half wri")
+    before = everything_in(one.folder, bucket)
+    done = await would_tidy(one)
+    assert everything_in(one.folder, bucket) == before
+    assert done == Housekeeping(moved=(old,), kept=(new,), dry_run=True)
+
+
+async def test_a_removal_that_was_cut_short(server: Callable[..., Server], bucket: Path) -> None:
+    """A dry run tells of it, and housekeeping finishes it."""
+    one = await server().start()
+    old, new = one.signing, (await one.keys.generate()).key_id
+    await one.keys.close()
+    path = one.folder / f"{old}.state.json"
+    path.write_text(path.read_text().replace("{", '{"removing": "delete",', 1))
+    assert await would_tidy(one) == Housekeeping(kept=(new,), finished=(old,), dry_run=True)
+    assert await tidy(one) == Housekeeping(kept=(new,), finished=(old,))
+    assert (one.private, one.published) == ([new], [new])
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_a_dry_run_refuses_what_housekeeping_refuses(
+    server: Callable[..., Server], bucket: Path, force: bool
+) -> None:
+    """And shows what force would do."""
+    one = await server().start()
+    await one.keys.close()
+    write_document(bucket, {"keys": []})
+    if force:
+        assert (await would_tidy(one, force=True)).moved == (one.private[0],)
+    else:
+        with pytest.raises(KeyStateError, match="is empty"):
+            await would_tidy(one)
 
 
 @pytest.mark.parametrize(

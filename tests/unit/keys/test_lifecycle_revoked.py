@@ -134,5 +134,5 @@ async def test_a_second_outage_is_said_again(server: Callable[..., Server]) -> N
             await one.pass_time(60)
         one.store.mend()
         await one.pass_time(60)
-    said = [event for _, event, _ in one.log.lines if event in ("away", "the JWKS is in order again")]
-    assert said == ["away", "the JWKS is in order again"] * 2
+    said = [event for _, event, _ in one.log.lines if event in ("away", "the JWKS can be read again")]
+    assert said == ["away", "the JWKS can be read again"] * 2

@@ -8,6 +8,7 @@ import msgspec
 from harness.keys import EC, START, Server
 
 from tailbone.errors import StoreError
+from tailbone.keys.state import KeyState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,23 @@ async def test_the_table_says_when_a_key_retires(server: Callable[..., Server]) 
     one = await server(settings=HOURLY).start()
     (info,) = await one.keys.list()
     assert info.next_change == ("retires", START + 3600)
+
+
+async def test_the_table_says_when_an_old_key_can_go(server: Callable[..., Server]) -> None:
+    """Without rotation nothing removes it, and until its last token has expired nobody should."""
+    one = await server().start()
+    first = one.signing
+    await one.keys.generate()
+    await one.pass_time(301)
+    before, after = await one.keys.list()
+    state = KeyState.from_json((one.folder / f"{first}.state.json").read_bytes())
+    assert (before.key_id, before.state, before.next_change) == (
+        first,
+        "retiring",
+        ("removable", state.ends_at),
+    )
+    assert state.ends_at == one.time.now + 1200 + 300 + 300
+    assert (after.state, after.next_change) == ("active", None)
 
 
 async def test_a_clock_set_back_keeps_no_key_waiting(server: Callable[..., Server]) -> None:
