@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	"tailscale.com/envknob"
@@ -10,12 +11,17 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/devnet"
 )
 
-// tsnetVariables are the variables that tsnet itself takes settings from. Go sees
-// the environment of the process's start, so Python cannot take them away.
-var tsnetVariables = []string{
-	"TS_AUTHKEY", "TS_AUTH_KEY", "TS_CONTROL_URL", "TS_CLIENT_SECRET", "TS_CLIENT_ID", "TS_ID_TOKEN", "TS_AUDIENCE",
-	"TSNET_FORCE_LOGIN",
+// ownVariables are set by this program itself, on behalf of the whole process; one
+// of them is a safeguard of tests.
+var ownVariables = map[string]bool{
+	logsDirVariable:                 true,
+	"TS_ASSUME_NETWORK_UP_FOR_TEST": true,
+	"TS_DISABLE_PORTMAPPER":         true,
+	"TS_NO_LOGS_NO_SUPPORT":         true,
+	"TS_PANIC_IF_HIT_MAIN_CONTROL":  true,
 }
+
+const logsDirVariable = "TS_LOGS_DIR"
 
 // keepalives bound how long a connection lasts whose peer vanished without a word,
 // such as a laptop that was shut: netstack's own two hours would fill a listener.
@@ -28,10 +34,8 @@ var keepalives = map[string]string{
 // process, and tells what that switches off.
 func prepareProcess(config NodeConfig) ([]string, error) {
 	if config.IgnoreEnv {
-		for _, name := range tsnetVariables {
-			if err := os.Unsetenv(name); err != nil {
-				return nil, err
-			}
+		if err := clearVariables(); err != nil {
+			return nil, err
 		}
 	}
 	for name, value := range keepalives {
@@ -45,11 +49,29 @@ func prepareProcess(config NodeConfig) ([]string, error) {
 	return []string{}, nil
 }
 
+// clearVariables takes away every variable that tsnet or tailscale reads settings
+// from. Go sees the environment of the process's start, so Python cannot do it.
+func clearVariables() error {
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		isTailscales := strings.HasPrefix(name, "TS_") || strings.HasPrefix(name, "TSNET_")
+		if !isTailscales || ownVariables[name] {
+			continue
+		}
+		// Most are read once, when the library is loaded, and kept by envknob.
+		envknob.Setenv(name, "")
+		if err := os.Unsetenv(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // setLogsDir must come right before tsnet's Start, which looks for a place for
 // logs, though it uploads none: without the variable it takes one under HOME, and
 // panics where there is none. It holds for the process, and the directory that
 // an earlier node set may be gone.
-func setLogsDir(dir string) error { return os.Setenv("TS_LOGS_DIR", dir) }
+func setLogsDir(dir string) error { return os.Setenv(logsDirVariable, dir) }
 
 // lockDir makes sure that one node at a time uses a state directory: two would be
 // one machine in two places, and the tailnet would reach now one and now the

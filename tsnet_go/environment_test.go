@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"tailscale.com/envknob"
 )
 
 // A connection whose peer vanished without a word is noticed within minutes, not
@@ -34,23 +35,33 @@ func TestKeepalivesAreShort(t *testing.T) {
 	}
 }
 
-// Where asked to, a node takes nothing from tsnet's own variables, which Python
-// cannot take away from Go.
+// Where asked to, a node takes nothing from tsnet's and tailscale's own variables,
+// which Python cannot take away from Go; also not what was read from one before.
 func TestIgnoreEnvTakesTheVariablesAway(t *testing.T) {
 	checkNoLeaks(t)
-	for _, name := range tsnetVariables {
-		t.Setenv(name, "1")
+	knob := envknob.RegisterBool("TS_DEBUG_OF_THIS_TEST")
+	names := []string{"TS_AUTHKEY", "TS_CLIENT_SECRET", "TSNET_FORCE_LOGIN", "TS_DEBUG_OF_THIS_TEST"}
+	for _, name := range names {
+		envknob.SetenvForTest(t, name, "1")
 	}
-	if _, err := prepareProcess(NodeConfig{}); err != nil || os.Getenv("TS_AUTHKEY") != "1" {
+	t.Setenv("OTHER_TS_SETTING", "1")
+	logs := os.Getenv(logsDirVariable)
+	if _, err := prepareProcess(NodeConfig{}); err != nil || os.Getenv("TS_AUTHKEY") != "1" || !knob() {
 		t.Errorf("taken without being asked to: %v", err)
 	}
 	if _, err := prepareProcess(NodeConfig{IgnoreEnv: true}); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range tsnetVariables {
+	for _, name := range names {
 		if _, set := os.LookupEnv(name); set {
 			t.Errorf("%s is still set", name)
 		}
+	}
+	if knob() {
+		t.Error("what envknob had read is still kept")
+	}
+	if os.Getenv("OTHER_TS_SETTING") != "1" || os.Getenv(logsDirVariable) != logs {
+		t.Error("more was taken than asked for")
 	}
 }
 
