@@ -21,18 +21,20 @@ class Stop:
     Attributes:
         asked: set by the first signal.
         signal: which one that was; None before.
-        before_exit: called when a second one ends the process at once; must not block.
+        before_exit: called, the last one first, when a second one ends the process at once; they must not
+            wait for anything, and not raise.
     """
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.signal: signal.Signals | None = None
-        self.before_exit: Callable[[], object] = bool
+        self.before_exit: list[Callable[[], object]] = []
 
     def received(self, number: int) -> None:
         """Take a signal."""
         if self.signal is not None:
-            self.before_exit()
+            for call in reversed(self.before_exit):
+                call()
             os._exit(128 + number)
         self.signal = signal.Signals(number)
         self.asked.set()
@@ -72,18 +74,3 @@ def stop_on_signals() -> Iterator[Stop]:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
-
-
-@contextmanager
-def interrupt_ends() -> Iterator[None]:
-    """Let SIGINT end the process without a traceback wherever nothing handles it yet, or any more.
-
-    Python's own handler raises KeyboardInterrupt in the middle of whatever runs, such as an import.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

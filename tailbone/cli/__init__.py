@@ -96,8 +96,3 @@ def tailbone(context: click.Context, show_version: bool) -> None:
         context.exit()
     if context.invoked_subcommand is None:
         context.fail("Missing command.")
-
-
-def main() -> None:
-    """The entry point of the command ``tailbone``."""
-    tailbone.main()

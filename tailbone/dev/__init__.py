@@ -14,7 +14,7 @@ from tailbone.dev.command import check_command, run_command
 from tailbone.dev.flags import IGNORE_ENDPOINTS, DevSettings, check_bucket, check_identities, parse_endpoint
 from tailbone.dev.running import Dev, DevFacts
 from tailbone.log import get_logger
-from tailbone.signals import interrupt_ends, stop_on_signals
+from tailbone.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,8 +46,7 @@ def run(
     os.environ[IGNORE_ENDPOINTS] = "false"
     # What dev sends stays on this machine: a proxy would get its requests, and the AWS credentials in them.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"
-    with interrupt_ends():
-        return run_on_uvloop(_run(config, settings, on_ready, command, environment))
+    return run_on_uvloop(_run(config, settings, on_ready, command, environment))
 
 
 async def _run(
@@ -58,7 +57,7 @@ async def _run(
     environment: Mapping[str, str],
 ) -> int:
     with stop_on_signals() as stop:
-        async with Dev(config, settings) as dev:
+        async with Dev(config, settings, stop) as dev:
             facts = await stop.unless(dev.start())
             if facts is None:
                 return 0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from tailbone.dev.descendants import adopt_orphans, end_descendants, kill_descendants
 from tailbone.errors import CommandError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Ctrl-C ends everything within 2 s: what a command does not use of that is left for the rest.
 _END_S = 0.8
 _TERMINATE_S = 0.3
+_LEFT_BEHIND_S = 0.2
 
 
 def check_command(command: Sequence[str]) -> None:
@@ -42,14 +44,17 @@ def _cannot_run(name: str, why: str, status: int) -> CommandError:
 async def run_command(command: Sequence[str], environment: Mapping[str, str], stop: Stop) -> int:
     """Run the user's command beside the tailnet, and give its status as a shell would.
 
+    When a signal ends it, what it had started itself and left behind ends, too.
+
     Not by asyncio: uvloop forks, on which gRPC remarks and for which Go's runtime is not made;
     ``subprocess`` does not (it uses vfork).
     """
+    adopt_orphans()
     try:
         process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220, S603  what the user asked for
     except OSError as error:
         raise _cannot_run(command[0], error.strerror or "unknown error", 126) from None
-    stop.before_exit = process.kill
+    stop.before_exit.append(kill_descendants)
     ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
     try:
         if await stop.unless(_outcome(ended)) is None:
@@ -58,6 +63,8 @@ async def run_command(command: Sequence[str], environment: Mapping[str, str], st
         if process.poll() is None:
             process.kill()
         status = await ended
+    if stop.signal is not None:
+        await end_descendants(_LEFT_BEHIND_S)
     return status if status >= 0 else 128 - status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import hashlib
 import shutil
 import socket
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tailbone.config import Config
     from tailbone.dev.flags import DevSettings
     from tailbone.log import Logger
+    from tailbone.signals import Stop
 
 _FOLDER = "tailbone-dev"
 _SERVER_IDENTITY = "tag:tailbone"
@@ -91,13 +93,14 @@ class Hushed:
 class Dev:
     """A running ``tailbone dev``.
 
-    ``async with Dev(config, settings) as dev: facts = await dev.start()``. Leaving it closes callers,
-    server and tailnet, and removes the temporary folder.
+    ``async with Dev(config, settings, stop) as dev: facts = await dev.start()``. Leaving it closes callers,
+    server and tailnet, and removes the temporary folder; so does a second signal.
     """
 
-    def __init__(self, config: Config, settings: DevSettings) -> None:
+    def __init__(self, config: Config, settings: DevSettings, stop: Stop) -> None:
         self._config = config
         self._settings = settings
+        self._stop = stop
         self._stack = AsyncExitStack()
         self._daemon: Daemon | None = None
         # Who asks for a level wants to see it all.
@@ -182,7 +185,10 @@ class Dev:
                 raise ConfigError(
                     f"no temporary folder can be made ({error.strerror}): set TMPDIR, or give --state-dir"
                 ) from None
-            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
+            self._stack.callback(remove)
+            # There are auth keys and private keys in it.
+            self._stop.before_exit.append(remove)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "tailnet").mkdir(mode=0o700, exist_ok=True)

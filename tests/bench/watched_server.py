@@ -74,7 +74,7 @@ def main() -> None:
 
     uvloop.new_event_loop = make_watched
 
-    from tailbone.cli import main as tailbone
+    from tailbone.__main__ import main as tailbone
 
     tailbone()
 

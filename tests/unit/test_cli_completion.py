@@ -67,6 +67,6 @@ def test_commands_flags_and_values_are_completed(words: str, completions: set[st
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(before.split())),
     }
-    code = "import sys; sys.argv[0] = 'tailbone'; from tailbone.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'tailbone'; from tailbone.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
     assert completions == {line.partition(",")[2] for line in done.stdout.split()}, (current, done.stderr)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tailbone.signals import Stop, interrupt_ends, stop_on_signals
+from tailbone.signals import Stop, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -110,7 +110,7 @@ SECOND = """
 import os, signal
 from tailbone.signals import Stop
 stop = Stop()
-stop.before_exit = lambda: os.write(1, b"before")
+stop.before_exit += [lambda: os.write(1, b"first"), lambda: os.write(1, b"last ")]
 stop.received(signal.SIGTERM)
 stop.received(signal.SIGINT)
 os.write(1, b"after")
@@ -120,11 +120,26 @@ os.write(1, b"after")
 def test_the_second_signal_ends_the_process() -> None:
     """At once, with 128 and its number; what must happen before does."""
     done = subprocess.run([sys.executable, "-c", SECOND], check=False, capture_output=True, timeout=30)
-    assert (done.returncode, done.stdout) == (130, b"before")
+    assert (done.returncode, done.stdout) == (130, b"last first")
 
 
-def test_an_interrupt_without_a_traceback() -> None:
-    """SIGINT ends the process as a signal does, and afterwards is what it was."""
-    with interrupt_ends():
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from tailbone.__main__ import main
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+main()
+"""
+
+
+def test_an_interrupt_in_the_middle_of_an_import() -> None:
+    """SIGINT ends the command as a signal does, without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT], check=False, capture_output=True, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")

@@ -12,6 +12,7 @@ from tailbone.config import load
 from tailbone.dev.flags import DevSettings, Endpoint
 from tailbone.dev.running import Dev, DevFacts, Hushed
 from tailbone.errors import AddressInUseError, ConfigError
+from tailbone.signals import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def test_hushed_log() -> None:
 
 async def start(**settings: Any) -> None:
     fields = {"listen": FREE, "jwks_listen": FREE, "admin_listen": FREE}
-    async with Dev(load({}, environ={}), DevSettings(**fields | settings)) as dev:
+    async with Dev(load({}, environ={}), DevSettings(**fields | settings), Stop()) as dev:
         await dev.start()
 
 
