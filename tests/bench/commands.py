@@ -28,6 +28,8 @@ async def measure_help(session: Session) -> list[Figure]:
     """Time ``tailbone --help``, and beside it Python doing nothing."""
     times, bare = [], []
     environment = session.environment()
+    # Once before: as installed by pip, modules are compiled.
+    await _time([*session.server, "--help"], environment)
     for _ in range(session.effort.commands):
         times.append(await _time([*session.server, "--help"], environment))
         bare.append(await _time([sys.executable, "-c", "pass"], environment))
@@ -44,6 +46,7 @@ async def measure_keys(session: Session) -> list[Figure]:
     ):
         host, _, port = forward.local.rpartition(":")
         command = [*session.server, "keys", "list", "--host", host, "--port", port]
+        await _time(command, session.environment())
         times = [await _time(command, session.environment()) for _ in range(session.effort.commands)]
     return [_figure("tailbone keys list", times, Bar(most=250), "over a forward of the bench's own node")]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _END_S: Final = 10.0
 _LINE_LIMIT: Final = 16 * 1024 * 1024
 # What a user may have set must not decide what is measured.
-_NOT_PASSED_ON: Final = ("TB_", "TS_", "AWS_", "TSNET_", "PYTHONPROFILE")
+_NOT_PASSED_ON: Final = ("TB_", "TS_", "AWS_", "TSNET_", "PYTHONPROFILE", "PYTHONDONTWRITEBYTECODE")
 
 
 class ProgramError(Exception):
