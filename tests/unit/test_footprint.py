@@ -33,6 +33,7 @@ def test_unchanged_code_of_a_file_can_be_read_again() -> None:
         ("r-xp", "r--p"),
         ("r-xp", "rw-p"),
         ("r-xp", "rwxp"),
+        ("/usr/lib/libexample.so", "/usr/lib/libtsnet.so"),
         ("/usr/lib/libexample.so", "[vdso]"),
         ("/usr/lib/libexample.so", ""),
         ("Private_Dirty:         0", "Private_Dirty:         4"),
@@ -43,7 +44,7 @@ def test_unchanged_code_of_a_file_can_be_read_again() -> None:
     ],
 )
 def test_nothing_else_is_dropped(part: str, instead: str) -> None:
-    """Data, the kernel's own pages, changed code, and what is not worth a call stay."""
+    """Data, Go's code, the kernel's own pages, changed code, and what is not worth a call stay."""
     assert part in CODE
     assert list(code_mappings(CODE.replace(part, instead))) == []
 
