@@ -35,7 +35,7 @@ _WINDOW: Final = 4  # slices: one second
 _LOAD_S: Final = 8.0
 _LEAD_S: Final = 1.5
 _ACTIVE_WITHIN_S: Final = 20.0
-_LOOK_EVERY_S: Final = 0.1
+_LOOK_EVERY_S: Final = 0.5  # each look costs the server some milliseconds, too
 
 
 async def measure(session: Session) -> list[Figure]:
