@@ -35,6 +35,24 @@ def bindings(config: Config, own: Sequence[str]) -> Mapping[str, tuple[str, ...]
     return {component: _addresses(config, *settings[component], own) for component in config.components}
 
 
+def check_ports(config: Config) -> None:
+    """Find out before anything starts that two components would listen in one place.
+
+    Raises:
+        ConfigError: they would; the message names the setting that makes them.
+    """
+    server, admin = config.server, config.admin
+    if len(config.components) < 2 or server.port != admin.port:
+        return
+    everywhere = {server.binding, admin.binding} & _EVERY_ADDRESS
+    if everywhere or _address(server.binding) == _address(admin.binding):
+        path = "server.port" if config.is_set("server.port") else "admin.port"
+        raise ConfigError(
+            f"{path} ({config.origin(path)}): issuer and admin API would both listen on port {admin.port}; "
+            "allowed: another port for one of them, or another address (server.binding, admin.binding)"
+        )
+
+
 def _addresses(config: Config, path: str, binding: str, own: Sequence[str]) -> tuple[str, ...]:
     if binding in _EVERY_ADDRESS:
         return ()

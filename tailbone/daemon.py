@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from tailbone.bindings import bindings
+from tailbone.bindings import bindings, check_ports
 from tailbone.errors import ConfigError, KeyFileError, TailboneError
 from tailbone.footprint import settle
 from tailbone.log import get_logger
@@ -186,6 +186,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._member: Membership | None = None
         self._keys: KeyLifecycle | None = None
+        self._issuer: IssuerServer | None = None
         self._servers: list[IssuerServer | AdminServer] = []
         self._listeners: list[Listener] = []
         self._background: list[asyncio.Task[None]] = []
@@ -201,14 +202,21 @@ class Daemon:
         """Join the tailnet, bring up keys and servers, and listen. Never waits for the JWKS's store.
 
         Raises:
-            ConfigError: a binding is none of the node's addresses.
+            ConfigError: issuer and admin API would share a port; a binding is none of the node's addresses.
             TailnetError: the node could not join.
             KeyFileError: the key folder cannot be used.
         """
         from tailbone.membership import Membership
 
+        check_ports(self._config)
         self._member = member = await self._stack.enter_async_context(
-            Membership(self._config, log=self._log, isolated=self._isolated, on_login_url=self._on_login_url)
+            Membership(
+                self._config,
+                log=self._log,
+                isolated=self._isolated,
+                on_login_url=self._on_login_url,
+                on_renamed=self._renamed,
+            )
         )
         # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
         status, (keys, classes) = await together(member.join(), self._prepare())
@@ -298,11 +306,10 @@ class Daemon:
             audiences=config.issuer.audiences,
             allow_shared=config.issuer.allow_shared,
         )
-        short = status.dns_name.partition(".")[0]
         return server_class(
             issuer=Issuer(rules, lambda: keys.ring),
             identify=member.node.identify,
-            hosts=(*status.addresses, status.dns_name, short, *config.server.allowed_hosts),
+            hosts=self._hosts(status.dns_name, status.addresses),
             readiness=self.reasons,
             notes=keys.notes,
             jwks=keys.published_document,
@@ -312,6 +319,15 @@ class Daemon:
             log=self._log,
             audit=self._audit,
         )
+
+    def _hosts(self, dns_name: str, addresses: Sequence[str]) -> Sequence[str]:
+        """What a client may have meant the issuer by."""
+        short = dns_name.partition(".")[0]
+        return (*addresses, dns_name, short, *self._config.server.allowed_hosts)
+
+    def _renamed(self, dns_name: str, addresses: Sequence[str]) -> None:
+        if self._issuer is not None:
+            self._issuer.set_hosts(self._hosts(dns_name, addresses))
 
     async def _start_issuer(self, issuer: IssuerServer, sockets: Path) -> None:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -323,6 +339,7 @@ class Daemon:
         except BaseException:
             listening.close()
             raise
+        self._issuer = issuer
         self._servers.append(issuer)
 
     def _make_admin(

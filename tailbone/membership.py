@@ -14,7 +14,7 @@ from tailbone.errors import LoginNeededError, TailnetError
 from tailbone.tsnet.node import CLOSED, Node, NodeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from tailbone.config import Config
@@ -39,6 +39,7 @@ class Membership:
         log: Logger,
         isolated: bool = False,
         on_login_url: Callable[[str], None] | None = None,
+        on_renamed: Callable[[str, Sequence[str]], None] | None = None,
     ) -> None:
         """Make a node that has not joined.
 
@@ -47,15 +48,18 @@ class Membership:
             log: for what happens to the node.
             isolated: take nothing from tsnet's own TS_ variables, and find the loopback settings normal.
             on_login_url: shows a person where to log in; by default a line on standard error.
+            on_renamed: hears the node's new DNS name and addresses when the tailnet gives it others.
         """
         tailscale = config.server.tailscale
         self._config = config
         self._log = log
         self._isolated = isolated
         self._show_login = on_login_url or _print_login_url
+        self._on_renamed = on_renamed
         self._login_url = ""
         self._unreachable = False
         self._was_running = False
+        self._reached_by: tuple[str, tuple[str, ...]] | None = None
         self._loopback = _wants_loopback(config)
         self._settings = NodeSettings(
             hostname=tailscale.hostname,
@@ -107,6 +111,7 @@ class Membership:
                 asked=asked,
                 given=status.dns_name,
             )
+        self._reached_by = status.dns_name, status.addresses
         self._warn_of_expiry(status)
         return status
 
@@ -125,7 +130,7 @@ class Membership:
 
     async def watch(self) -> None:
         """Look at the node once a minute, until cancelled: at what no event tells, and its key's end."""
-        warned_day, name = 0, ""
+        warned_day = 0
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
@@ -133,13 +138,7 @@ class Membership:
             except TailnetError as error:
                 self._log.warn("the node does not tell its state", error=error.message, detail=error.detail)
                 continue
-            if name and status.dns_name != name:
-                self._log.warn(
-                    "the node was renamed: requests to its new name are refused until the next start",
-                    before=name,
-                    now=status.dns_name,
-                )
-            name = status.dns_name
+            self._is_reached_by(status.dns_name, status.addresses)
             today = int(time.time() // 86400)
             if today != warned_day:
                 warned_day = today
@@ -170,6 +169,20 @@ class Membership:
                 self._log.error("a fault in the native library ended a connection", fault=event.line)
             case "state":
                 self._state_changed(event.state)
+            case "self":
+                self._is_reached_by(event.dns_name, event.addresses)
+
+    def _is_reached_by(self, dns_name: str, addresses: tuple[str, ...]) -> None:
+        """Pass on what changes after the join, also when the event of it was lost."""
+        before, now = self._reached_by, (dns_name, addresses)
+        if before is None or before == now or not dns_name:
+            return
+        self._reached_by = now
+        self._log.info(
+            "the node is reached in another way", before=before[0], now=dns_name, addresses=list(addresses)
+        )
+        if self._on_renamed is not None:
+            self._on_renamed(dns_name, addresses)
 
     def _state_changed(self, state: str) -> None:
         if self.node.state == CLOSED:

@@ -57,6 +57,7 @@ type extension struct {
 	control controlclient.Client
 	state   ipn.State
 	onState func(ipn.State)
+	onSelf  func(tailcfg.NodeView)
 }
 
 func (e *extension) Name() string { return extensionName }
@@ -71,6 +72,13 @@ func (e *extension) Init(host ipnext.Host) error {
 		e.state = state
 		if e.onState != nil {
 			e.onState(state)
+		}
+	})
+	host.Hooks().OnSelfChange.Add(func(self tailcfg.NodeView) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.onSelf != nil && self.Valid() {
+			e.onSelf(self)
 		}
 	})
 	host.Hooks().NewControlClient.Add(func(c controlclient.Client, _ ipn.LoginProfileView) func() {
@@ -93,13 +101,14 @@ func (e *extension) Shutdown() error {
 	return nil
 }
 
-// follow calls f with the backend's state, and on every change of it, in order and
-// with locks held: f must return at once, and must not panic.
-func (e *extension) follow(f func(ipn.State)) {
+// follow calls onState with the backend's state and on every change of it, and
+// onSelf with what the control server says of the node when that changes; in order
+// and with locks held: they must return at once, and must not panic.
+func (e *extension) follow(onState func(ipn.State), onSelf func(tailcfg.NodeView)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.onState = f
-	f(e.state)
+	e.onState, e.onSelf = onState, onSelf
+	onState(e.state)
 }
 
 // retryLogin makes the control client try now, instead of when its own backoff

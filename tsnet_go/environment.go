@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -72,6 +74,24 @@ func clearVariables() error {
 // panics where there is none. It holds for the process, and the directory that
 // an earlier node set may be gone.
 func setLogsDir(dir string) error { return os.Setenv(logsDirVariable, dir) }
+
+// checkState finds a state file that was damaged: what tsnet says of one is about
+// something else, a migration that it tries first.
+func checkState(dir string) error {
+	path := filepath.Join(dir, "tailscaled.state")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		var state map[string][]byte
+		if err = json.Unmarshal(data, &state); err == nil {
+			return nil
+		}
+	}
+	return errorf(codeBadArgument, "up", "the node's state cannot be read (%s: %v): put a copy of it back, "+
+		"or move it away, and the node joins anew", path, err)
+}
 
 // lockDir makes sure that one node at a time uses a state directory: two would be
 // one machine in two places, and the tailnet would reach now one and now the

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+	"tailscale.com/tailcfg"
 )
 
 // maxEvent keeps a line below PIPE_BUF (4096 on Linux): up to there a write to a
@@ -24,10 +25,21 @@ type events struct {
 }
 
 type event struct {
-	Type  string `json:"type"` // state, auth_url, control_unreachable, warning, fault, log
-	Line  string `json:"line,omitempty"`
-	State string `json:"state,omitempty"`
-	URL   string `json:"url,omitempty"`
+	Type      string   `json:"type"` // state, self, auth_url, control_unreachable, warning, fault, log
+	Line      string   `json:"line,omitempty"`
+	State     string   `json:"state,omitempty"`
+	URL       string   `json:"url,omitempty"`
+	DNSName   string   `json:"dns_name,omitempty"`
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+// selfEvent tells how the node is reached, as the control server says now.
+func selfEvent(self tailcfg.NodeView) event {
+	ev := event{Type: "self", DNSName: strings.TrimSuffix(self.Name(), ".")}
+	for _, prefix := range self.Addresses().All() {
+		ev.Addresses = append(ev.Addresses, prefix.Addr().String())
+	}
+	return ev
 }
 
 // newEvents takes a copy of fd; the caller keeps its own. A negative fd means

@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"tailscale.com/ipn"
+	"tailscale.com/tailcfg"
 	"tailscale.com/tsd"
 	"tailscale.com/tsnet"
 	"tailscale.com/wgengine/netstack"
@@ -149,8 +150,11 @@ func (n *Node) startServer() (err error) {
 	if err := setLogsDir(n.dir); err != nil {
 		return errorf(codeInternal, "up", "%v", err)
 	}
+	if err := checkState(n.dir); err != nil {
+		return err
+	}
 	if err := n.srv.Start(); err != nil {
-		return errorf(codeInternal, "up", "tsnet: %v", err)
+		return errorf(codeInternal, "up", "the node cannot start with its state in %s: %v", n.dir, err)
 	}
 	n.mu.Lock()
 	n.serving = true
@@ -169,7 +173,10 @@ func (n *Node) startServer() (err error) {
 	defer n.mu.Unlock()
 	n.stack = stack
 	if n.ext = backendOf(n.srv); n.ext != nil {
-		n.ext.follow(func(state ipn.State) { n.events.send(event{Type: "state", State: state.String()}) })
+		n.ext.follow(
+			func(state ipn.State) { n.events.send(event{Type: "state", State: state.String()}) },
+			func(self tailcfg.NodeView) { n.events.send(selfEvent(self)) },
+		)
 	}
 	return nil
 }

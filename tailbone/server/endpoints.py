@@ -124,6 +124,10 @@ class Endpoints:
         }
         self._known_paths = ", ".join(f"{r.allow.split(',')[0]} {path}" for path, r in self._routes.items())
 
+    def set_hosts(self, hosts: Iterable[str]) -> None:
+        """Let other Host fields mean this server than before."""
+        self._hosts = AllowedHosts(hosts)
+
     async def answer(self, head: Head, peername: Any) -> Response:
         """Answer one request; every failure becomes an answer too.
 

@@ -95,6 +95,10 @@ class IssuerServer:
         self._left = asyncio.Event()
         self._closed = asyncio.Event()
 
+    def set_hosts(self, hosts: Iterable[str]) -> None:
+        """Let other Host fields mean this server than before: its node was given another name."""
+        self.endpoints.set_hosts(hosts)
+
     @property
     def connections(self) -> set[Connection]:
         """The connections of this moment."""

@@ -16,16 +16,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a node tells about itself.
 
     Attributes:
-        type: ``state`` (see ``state``), ``auth_url`` (``url`` is to be opened by a person), ``log``
-            (``line`` of tsnet's own log), ``control_unreachable`` (``url``), ``warning`` (``line``: what
-            an operator has to know), ``fault`` (``line``: a fault in the native library that one
-            connection paid for).
+        type: ``state`` (see ``state``), ``self`` (how the node is reached now: ``dns_name``, ``addresses``),
+            ``auth_url`` (``url`` is to be opened by a person), ``log`` (``line`` of tsnet's own log),
+            ``control_unreachable`` (``url``), ``warning`` (``line``: what an operator has to know), ``fault``
+            (``line``: a fault in the native library that one connection paid for).
     """
 
     type: str
     state: str = ""
     url: str = ""
     line: str = ""
+    dns_name: str = ""
+    addresses: tuple[str, ...] = ()
 
 
 class EventPipe:

@@ -11,6 +11,7 @@ from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from harness.programs import Program
     from harness.servers import Server
@@ -235,10 +236,13 @@ def served(way: Way) -> bool:
 
 @pytest.mark.parametrize("port", ["80", "50051"])
 def test_one_port_for_both(server: Callable[..., Server], port: str) -> None:
-    """Two components on one port are an error in one line."""
+    """Two components on one port are an error in one line, before anything starts."""
     started = server("--port", port, "--admin-port", port, ready=False)
-    assert started.program.wait() in (1, 2)
-    assert one_line(started.program) == f"tailbone: port {port} of this node is taken"
+    assert started.program.wait() == 2
+    assert one_line(started.program).startswith(
+        "tailbone: server.port (flag --port): issuer and admin API would"
+    )
+    assert not (started.folder / "node").exists()
 
 
 def test_bad_variable_of_tailscale(server: Callable[..., Server]) -> None:
@@ -246,6 +250,20 @@ def test_bad_variable_of_tailscale(server: Callable[..., Server]) -> None:
     program = server(ready=False, TS_DEBUG_DISCO="maybe").program
     assert program.wait() == 2
     assert "TS_DEBUG_DISCO" in one_line(program)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "garbage", "[]", '{"_machinekey": 1}', '{"_machinekey": "bm9uZQ=="}']
+)
+def test_state_that_is_damaged(server: Callable[..., Server], tmp_path: Path, content: str) -> None:
+    """One line that names the file or its folder, and the file is left as it is."""
+    state = tmp_path / "tailscaled.state"
+    state.write_text(content)
+    program = server("--ts-dir", str(tmp_path), ready=False).program
+    assert program.wait() == 1
+    assert f" state {'in' if 'bm9' in content else 'cannot be read ('}" in one_line(program)
+    assert str(tmp_path) in one_line(program)
+    assert state.read_text() == content
 
 
 def test_state_folder_in_use(server: Callable[..., Server]) -> None:

@@ -124,6 +124,24 @@ def test_control_outage(issuer: Server, caller: Callable[..., Caller], tailnet: 
     )
 
 
+def test_server_is_renamed(
+    server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet
+) -> None:
+    """An administrator gives its node another name: from then on that one means it, the old one no more."""
+    started = server()
+    address = started.program.event("started")["addresses"][0]
+    way, old = caller().to(address), started.name
+    new = f"{old}-renamed"
+    assert way.issue(headers={"Host": old}).status == 200
+    assert way.issue(headers={"Host": new}).status == 421
+    tailnet.do("rename_node", node=old, name=new)
+    until(lambda: way.issue(headers={"Host": new}).status == 200, "its new name means it")
+    assert way.issue(headers={"Host": old}).status == 421
+    full = started.program.event("the node is reached in another way")["now"]
+    assert full.partition(".")[0] == new
+    assert way.issue(headers={"Host": full}).status == 200
+
+
 def test_server_is_removed(
     server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailbone.bindings import bindings
+from tailbone.bindings import bindings, check_ports
 from tailbone.config import Config, load
 from tailbone.errors import ConfigError
 
@@ -45,6 +45,32 @@ def test_any_other_address(binding: str) -> None:
         f"admin.binding (variable TB_ADMIN_BINDING): {binding!r} is no address of this node; "
         "allowed: auto, 100.64.0.2, fd7a:115c:a1e0:ab12::2"
     )
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {},
+        {"TB_SERVER_BINDING": "100.64.0.2"},
+        {"TB_ADMIN_BINDING": "fd7a:115c:a1e0:ab12::2"},
+        {"TB_SERVER_BINDING": "FD7A:115c:a1e0:ab12:0::2", "TB_ADMIN_BINDING": "fd7a:115c:a1e0:ab12::2"},
+    ],
+)
+def test_one_port_for_both(where: dict[str, str]) -> None:
+    """It is named with where it was set, before anything starts."""
+    with pytest.raises(ConfigError) as failure:
+        check_ports(config(TB_SERVER_PORT="50051", **where))
+    assert failure.value.message.startswith("server.port (variable TB_SERVER_PORT): issuer and admin API ")
+    with pytest.raises(ConfigError, match=r"^admin\.port \(variable TB_ADMIN_PORT\): "):
+        check_ports(config(TB_ADMIN_PORT="80", **where))
+
+
+def test_one_port_on_two_addresses_or_for_one_component() -> None:
+    """Nothing clashes."""
+    two = {"TB_SERVER_BINDING": "100.64.0.2", "TB_ADMIN_BINDING": "fd7a:115c:a1e0:ab12::2"}
+    check_ports(config(TB_ADMIN_PORT="80", **two))
+    check_ports(config(TB_ADMIN_PORT="80", TB_COMPONENTS="issuer"))
+    check_ports(config())
 
 
 def test_only_components_that_run_count() -> None:

@@ -42,7 +42,7 @@ class Heard:
         config = load({name.replace("_", "."): text for name, text in flags.items()}, environ={})
         self.member = Membership(config, log=cast("Logger", log), on_login_url=self.urls.append)
 
-    def hear(self, kind: str, **facts: str) -> None:
+    def hear(self, kind: str, **facts: Any) -> None:
         """Let the node tell something."""
         self.member.node._event(Event(type=kind, **facts))
 
@@ -122,6 +122,19 @@ def test_faults_and_the_log_of_tsnet() -> None:
         ("warn", "tailnet"),
         ("error", "a fault in the native library ended a connection"),
     ]
+
+
+def test_another_name_is_passed_on() -> None:
+    """Once for each change, and not for what the join itself brought."""
+    heard, names = Heard(), []
+    heard.member._on_renamed = lambda name, addresses: names.append((name, addresses))
+    heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
+    heard.member._reached_by = "one.ts.net", ("100.64.0.1",)
+    heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
+    for _ in range(2):
+        heard.hear("self", dns_name="two.ts.net", addresses=("100.64.0.1",))
+    assert names == [("two.ts.net", ("100.64.0.1",))]
+    assert heard.lines == [("info", "the node is reached in another way")]
 
 
 @pytest.mark.parametrize(("days", "warned"), [(None, False), (30, False), (6, True), (0, True)])

@@ -28,6 +28,7 @@ const maxCommand = 1 << 20
 //	remove_node     node                          {}
 //	approve_node    node                          {}
 //	share_node      node, shared                  {}
+//	rename_node     node, name                    {}
 //	logins                                        {"urls": [login URL]}
 //	complete_login  url, identity, login,
 //	                display_name, tags            {}
@@ -47,6 +48,7 @@ var commands = map[string]func(d *Devnet, args []byte) (any, error){
 	"remove_node":    command((*Devnet).removeNode),
 	"approve_node":   command((*Devnet).approveNode),
 	"share_node":     command((*Devnet).shareNode),
+	"rename_node":    command((*Devnet).renameNode),
 	"logins":         command((*Devnet).listLogins),
 	"complete_login": command((*Devnet).completeLogin),
 	"pause_control":  command((*Devnet).pauseControl),
@@ -324,6 +326,20 @@ func (d *Devnet) shareNode(a shareArgs) (any, error) {
 		return nil, errors.New("shared is missing: true or false")
 	}
 	return d.changeNode(a.Node, func(n *node) { n.Shared = *a.Shared })
+}
+
+type renameArgs struct {
+	Op   string `json:"op"`
+	Node string `json:"node"`
+	Name string `json:"name"`
+}
+
+// renameNode gives the node another name than its hostname, as an administrator does.
+func (d *Devnet) renameNode(a renameArgs) (any, error) {
+	if labelOf(a.Name) != a.Name {
+		return nil, fmt.Errorf("name: %q is no DNS label: allowed are a-z, 0-9 and - within", a.Name)
+	}
+	return d.changeNode(a.Node, func(n *node) { n.Name = d.reg.freeName(a.Name, n) })
 }
 
 // listLogins tells the URLs of nodes that wait for somebody to log in.

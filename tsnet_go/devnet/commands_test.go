@@ -17,7 +17,7 @@ func TestBadCommands(t *testing.T) {
 		text string
 	}{
 		"no JSON":          {`{`, CodeBadCommand, "do", "a command is a JSON object with an op: unexpected end of JSON input"},
-		"no op":            {`{}`, CodeBadCommand, "do", `unknown op "": allowed are add_key, approve_node, complete_login, drop_control, drop_derp, expire_node, info, logins, nodes, pause_control, pause_derp, refuse_key, remove_node, resume_control, resume_derp, set_grants, share_node`},
+		"no op":            {`{}`, CodeBadCommand, "do", `unknown op "": allowed are add_key, approve_node, complete_login, drop_control, drop_derp, expire_node, info, logins, nodes, pause_control, pause_derp, refuse_key, remove_node, rename_node, resume_control, resume_derp, set_grants, share_node`},
 		"unknown field":    {`{"op":"add_key","identity":"tag:ci","reuseable":false}`, CodeBadCommand, "add_key", `unknown field "reuseable"`},
 		"field too much":   {`{"op":"nodes","node":"x"}`, CodeBadCommand, "nodes", `unknown field "node"`},
 		"no identity":      {`{"op":"add_key"}`, CodeBadCommand, "add_key", `"" is no identity: allowed is a login such as dev@example.com, or a tag such as tag:ci`},
@@ -27,6 +27,7 @@ func TestBadCommands(t *testing.T) {
 		"bad expiry":       {`{"op":"add_key","identity":"tag:ci","expires_in_s":-1}`, CodeBadCommand, "add_key", "expires_in_s: allowed are 0 to 1e9 seconds"},
 		"unknown key":      {`{"op":"refuse_key","key":"tskey-auth-secret"}`, CodeUnknownKey, "refuse_key", "no such auth key: add_key issues them"},
 		"unknown node":     {`{"op":"expire_node","node":"nobody"}`, CodeUnknownNode, "expire_node", `no node "nobody": allowed are a stable id, a name or an address of nodes`},
+		"no label":         {`{"op":"rename_node","node":"nobody","name":"-A"}`, CodeBadCommand, "rename_node", `name: "-A" is no DNS label: allowed are a-z, 0-9 and - within`},
 		"no shared":        {`{"op":"share_node","node":"nobody"}`, CodeBadCommand, "share_node", "shared is missing: true or false"},
 		"unknown login":    {`{"op":"complete_login","url":"http://127.0.0.1/a/x","identity":"tag:ci"}`, CodeUnknownLogin, "complete_login", "no node waits for this login URL: logins lists them"},
 		"no grants":        {`{"op":"set_grants"}`, CodeBadCommand, "set_grants", "grants is missing: a list, [] to allow nothing"},

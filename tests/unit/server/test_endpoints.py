@@ -158,6 +158,15 @@ async def test_a_foreign_host_gets_nothing(running: Running, world: World, host:
     assert world.asked_for == []
 
 
+async def test_the_node_gets_another_name(running: Running) -> None:
+    """From then on only that one means it, also on a connection that was open before."""
+    client = await running.connect()
+    renamed = ISSUE.replace(b"tailbone", b"other")
+    assert [(await client.ask(request)).status for request in (ISSUE, renamed)] == [200, 421]
+    running.server.set_hosts(["other.dev.tailnet.test", "other"])
+    assert [(await client.ask(request)).status for request in (ISSUE, renamed)] == [421, 200]
+
+
 @pytest.mark.parametrize(
     "target",
     [b"http://tailbone/issue", b"http://TAILBONE./issue", b"http://100.64.0.1:80/issue"],
