@@ -154,7 +154,7 @@ func (n *Node) startServer() (err error) {
 		return err
 	}
 	if err := n.srv.Start(); err != nil {
-		return errorf(codeInternal, "up", "the node cannot start with its state in %s: %v", n.dir, err)
+		return errorf(codeInternal, "up", "the node cannot start: %v", err)
 	}
 	n.mu.Lock()
 	n.serving = true
