@@ -297,10 +297,11 @@ def test_bucket_that_may_be_a_real_one(tailbone: Callable[..., Program], variabl
 
 
 def test_bucket_on_this_machine(dev: Callable[..., Dev], tmp_path: Path) -> None:
-    """With AWS_ENDPOINT_URL on loopback, the JWKS is published in the bucket, and tokens are issued."""
+    """With AWS_ENDPOINT_URL on loopback, the JWKS is published in the bucket, past any proxy."""
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9")
     with s3.moto(tmp_path) as endpoint:
         s3.make_bucket(endpoint)
-        running = dev("--bucket", s3.BUCKET, **s3.environment(endpoint))
+        running = dev("--bucket", s3.BUCKET, **s3.environment(endpoint), **proxies)
         kid = jwt.get_unverified_header(running.caller().issue().json["token"])["kid"]
         stored = s3.client(endpoint).get_object(Bucket=s3.BUCKET, Key=".well-known/jwks.json")
         assert [key["kid"] for key in json.load(stored["Body"])["keys"]] == [kid]
