@@ -1,13 +1,9 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
 	"tailscale.com/envknob"
 
 	"github.com/tailbone/tailbone/tsnet_go/devnet"
@@ -74,38 +70,3 @@ func clearVariables() error {
 // panics where there is none. It holds for the process, and the directory that
 // an earlier node set may be gone.
 func setLogsDir(dir string) error { return os.Setenv(logsDirVariable, dir) }
-
-// checkState finds a state file that was damaged: what tsnet says of one is about
-// something else, a migration that it tries first.
-func checkState(dir string) error {
-	path := filepath.Join(dir, "tailscaled.state")
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		var state map[string][]byte
-		if err = json.Unmarshal(data, &state); err == nil {
-			return nil
-		}
-	}
-	return errorf(codeBadArgument, "up", "the node's state cannot be read (%s: %v): put a copy of it back, "+
-		"or move it away, and the node joins anew", path, err)
-}
-
-// lockDir makes sure that one node at a time uses a state directory: two would be
-// one machine in two places, and the tailnet would reach now one and now the
-// other. The lock ends with the file or the process, whichever is first.
-func lockDir(dir string) (*os.File, error) {
-	file, err := os.Open(dir)
-	if err != nil {
-		return nil, errorf(codeBadArgument, "node new", "the state directory: %v", err)
-	}
-	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		file.Close()
-		return nil, errorf(codeStateInUse, "node new", "another node uses the state directory %s", dir)
-	}
-	// Any other error is a file system without locks, where nothing can be said.
-	return file, nil
-}
