@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from tailbone.errors import StoreError
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
@@ -104,6 +105,19 @@ class Unreliable:
                 raise error
 
         self.before = before
+
+    def break_down(self, call: str, error: Exception, *, taken: bool) -> None:
+        """Raise ``error`` from the next ``call``, before or after it was taken, and be away from then on."""
+
+        def broken(name: str) -> None:
+            if name == call:
+                self.fail(StoreError("away"))
+                raise error
+
+        if taken:
+            self.after = broken
+        else:
+            self.before = broken
 
     def mend(self) -> None:
         """Work again."""

@@ -7,6 +7,7 @@ import json
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import jwt
@@ -14,7 +15,8 @@ import pytest
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    from collections.abc import Callable, Iterator
 
     from harness.programs import Program
     from harness.servers import Server
@@ -124,16 +126,23 @@ def test_pooled_connections_do_not_hold_it_up(
             connection.close()
 
 
-def test_request_under_way_is_answered(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
-    """A request whose body is still coming when the signal comes gets its token."""
-    started = server()
-    way = caller().to(started.name)
+@contextmanager
+def half_sent(way: Way) -> Iterator[socket.socket]:
+    """A connection on which two of four bytes of a body have been received."""
     with way.connect() as connection:
         connection.sendall(
             f"POST /issue HTTP/1.1\r\nHost: {way.host}\r\nContent-Length: 4\r\n\r\nab".encode()
         )
         # One more request, answered, shows that the first one has been received.
         assert way.get("/_healthz").status == 200
+        yield connection
+
+
+def test_request_under_way_is_answered(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
+    """A request whose body is still coming when the signal comes gets its token."""
+    started = server()
+    way = caller().to(started.name)
+    with half_sent(way) as connection:
         started.program.send(signal.SIGTERM)
         started.program.wait_for('"event":"stopping"')
         connection.sendall(b"cd")
@@ -149,11 +158,7 @@ def test_unfinished_request_is_cut_off_after_the_grace(
     """A request that never completes holds the end up for the grace of 5 s, and no longer."""
     started = server()
     way = caller().to(started.name)
-    with way.connect() as connection:
-        connection.sendall(
-            f"POST /issue HTTP/1.1\r\nHost: {way.host}\r\nContent-Length: 4\r\n\r\nab".encode()
-        )
-        assert way.get("/_healthz").status == 200
+    with half_sent(way):
         began = time.monotonic()
         assert started.program.stop() == 0
         assert 4.5 < time.monotonic() - began < 8
@@ -163,11 +168,7 @@ def test_second_signal_ends_it_at_once(server: Callable[..., Server], caller: Ca
     """While it waits for a request, a second signal ends it, with 128 and the signal's number."""
     started = server()
     way = caller().to(started.name)
-    with way.connect() as connection:
-        connection.sendall(
-            f"POST /issue HTTP/1.1\r\nHost: {way.host}\r\nContent-Length: 4\r\n\r\nab".encode()
-        )
-        assert way.get("/_healthz").status == 200
+    with half_sent(way):
         started.program.send(signal.SIGTERM)
         started.program.wait_for('"event":"stopping"')
         began = time.monotonic()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness import s3
+from harness.store_contract import HOW, PATH, StoreContract
 
 from tailbone.errors import (
     ForeignDocumentError,
@@ -21,13 +22,10 @@ from tailbone.errors import (
     UnconditionalStoreError,
 )
 from tailbone.jwks.s3 import S3Store
-from tailbone.jwks.store import ANY_CONTENT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-KEY = ".well-known/jwks.json"
-HOW: dict[str, Any] = {"content_type": "application/json", "cache_control": "public, max-age=300"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,76 +36,43 @@ async def store(bucket: str) -> AsyncIterator[S3Store]:
 
 
 @pytest.fixture
+def take_away(endpoint: str, bucket: str) -> Callable[[], object]:
+    """Somebody deletes the document."""
+    return lambda: s3.client(endpoint).delete_object(Bucket=bucket, Key=PATH)
+
+
+class TestAsAnyStore(StoreContract):
+    """It keeps the contract of stores."""
+
+
+@pytest.fixture
 async def broken(behind: str) -> AsyncIterator[S3Store]:
     """A store behind the proxy."""
     async with S3Store(behind) as opened:
         yield opened
 
 
-async def test_what_was_written_is_read_with_its_etag(store: S3Store) -> None:
-    """The etag that write gave is the one that read gives."""
-    etag = await store.write(KEY, b'{"keys":[]}', etag=None, **HOW)
-    stored = await store.read(KEY)
-    assert stored is not None
-    assert (stored.data, stored.etag) == (b'{"keys":[]}', etag)
-
-
 async def test_the_object_has_type_and_cache_control(store: S3Store, endpoint: str, bucket: str) -> None:
     """As a web server, or a CDN before it, hands them out."""
-    await store.write(KEY, b"{}", etag=None, **HOW)
-    head = s3.client(endpoint).head_object(Bucket=bucket, Key=KEY)
+    await store.write(PATH, b"{}", etag=None, **HOW)
+    head = s3.client(endpoint).head_object(Bucket=bucket, Key=PATH)
     assert (head["ContentType"], head["CacheControl"]) == ("application/json", "public, max-age=300")
-
-
-async def test_no_such_object_is_none(store: S3Store) -> None:
-    """The only thing that is."""
-    assert await store.read(KEY) is None
-
-
-async def test_a_write_replaces_only_what_was_read(store: S3Store) -> None:
-    """If-None-Match for the first, If-Match for the others."""
-    first = await store.write(KEY, b"one", etag=None, **HOW)
-    with pytest.raises(StoreConflictError):
-        await store.write(KEY, b"two", etag=None, **HOW)
-    await store.write(KEY, b"two", etag=first, **HOW)
-    with pytest.raises(StoreConflictError):
-        await store.write(KEY, b"three", etag=first, **HOW)
-    stored = await store.read(KEY)
-    assert stored is not None
-    assert stored.data == b"two"
-
-
-async def test_a_write_over_an_object_that_has_gone_is_a_lost_race(
-    store: S3Store, endpoint: str, bucket: str
-) -> None:
-    """S3 answers 404, or 412."""
-    etag = await store.write(KEY, b"one", etag=None, **HOW)
-    s3.client(endpoint).delete_object(Bucket=bucket, Key=KEY)
-    with pytest.raises(StoreConflictError):
-        await store.write(KEY, b"two", etag=etag, **HOW)
-    assert await store.read(KEY) is None
-
-
-async def test_the_only_writer_sends_no_condition(store: S3Store) -> None:
-    """For servers that know none."""
-    await store.write(KEY, b"one", etag=ANY_CONTENT, **HOW)
-    await store.write(KEY, b"two", etag=ANY_CONTENT, **HOW)
 
 
 async def test_no_such_bucket_is_an_error_not_a_missing_object(endpoint: str) -> None:
     """Reading and writing; it names the bucket."""
     async with S3Store("no-such-bucket-here") as store:
         with pytest.raises(StoreMissingError, match="no bucket no-such-bucket-here"):
-            await store.read(KEY)
+            await store.read(PATH)
         with pytest.raises(StoreMissingError, match="no bucket no-such-bucket-here"):
-            await store.write(KEY, b"one", etag=None, **HOW)
+            await store.write(PATH, b"one", etag=None, **HOW)
 
 
 async def test_a_bucket_name_that_is_none_is_an_error_that_says_where_to_look(endpoint: str) -> None:
     """It is found before anything is sent."""
     async with S3Store("not a bucket!") as store:
         with pytest.raises(StoreMissingError, match=r"keys\.bucket"):
-            await store.read(KEY)
+            await store.read(PATH)
 
 
 async def test_without_credentials_the_error_says_where_they_come_from(
@@ -118,7 +83,7 @@ async def test_without_credentials_the_error_says_where_they_come_from(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     async with S3Store(behind) as store:
         with pytest.raises(StoreDeniedError, match="AWS_PROFILE"):
-            await store.read(KEY)
+            await store.read(PATH)
 
 
 async def test_a_profile_that_does_not_exist_is_said(behind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +91,7 @@ async def test_a_profile_that_does_not_exist_is_said(behind: str, monkeypatch: p
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     async with S3Store(behind) as store:
         with pytest.raises(StoreDeniedError, match="no AWS credentials"):
-            await store.read(KEY)
+            await store.read(PATH)
 
 
 @pytest.mark.s3
@@ -136,14 +101,14 @@ async def test_wrong_credentials_are_said(versitygw: str, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     async with S3Store(s3.BUCKET) as store:
         with pytest.raises(StoreDeniedError, match="refuses the AWS credentials"):
-            await store.read(KEY)
+            await store.read(PATH)
 
 
 async def test_403_names_both_causes_and_both_mends(broken: S3Store, proxy: s3.FaultProxy) -> None:
     """AWS answers 403 for a missing object to who may not list the bucket."""
     proxy.add("GET", "status", status=403, code="AccessDenied")
     with pytest.raises(StoreDeniedError) as caught:
-        await broken.read(KEY)
+        await broken.read(PATH)
     for part in (
         "s3:GetObject",
         "s3:ListBucket",
@@ -157,7 +122,7 @@ async def test_403_on_a_write_names_the_right_that_is_missing(broken: S3Store, p
     """s3:PutObject."""
     proxy.add("PUT", "status", status=403, code="AccessDenied")
     with pytest.raises(StoreDeniedError, match="s3:PutObject"):
-        await broken.write(KEY, b"one", etag=None, **HOW)
+        await broken.write(PATH, b"one", etag=None, **HOW)
 
 
 @pytest.mark.parametrize(
@@ -180,13 +145,13 @@ async def test_no_failed_read_counts_as_no_object(
     broken: S3Store, proxy: s3.FaultProxy, fault: dict[str, Any], error: type[StoreError]
 ) -> None:
     """Else the next write would wipe every published key."""
-    await broken.write(KEY, b'{"keys":[]}', etag=None, **HOW)
+    await broken.write(PATH, b'{"keys":[]}', etag=None, **HOW)
     proxy.add("GET", **fault)
     with pytest.raises(StoreError) as caught:
-        await broken.read(KEY)
+        await broken.read(PATH)
     assert type(caught.value) is error
     proxy.clear()
-    assert await broken.read(KEY) is not None
+    assert await broken.read(PATH) is not None
 
 
 @pytest.mark.parametrize(
@@ -207,7 +172,7 @@ async def test_a_failed_write_says_whether_it_may_have_been_taken(
     """Lost races, refusals, and outcomes that only a read can tell."""
     proxy.add("PUT", **fault)
     with pytest.raises(StoreError) as caught:
-        await broken.write(KEY, b"one", etag=None, **HOW)
+        await broken.write(PATH, b"one", etag=None, **HOW)
     assert type(caught.value) is error
 
 
@@ -218,15 +183,15 @@ async def test_a_server_that_is_not_there_was_never_written_to(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     async with S3Store(behind) as store:
         with pytest.raises(StoreError, match="cannot be reached") as caught:
-            await store.write(KEY, b"one", etag=None, **HOW)
+            await store.write(PATH, b"one", etag=None, **HOW)
     assert type(caught.value) is StoreError
 
 
 async def test_an_object_too_long_for_a_jwks_is_not_read(store: S3Store, endpoint: str, bucket: str) -> None:
     """Whoever can write the bucket cannot fill the memory."""
-    s3.client(endpoint).put_object(Bucket=bucket, Key=KEY, Body=b" " * 1_100_000)
+    s3.client(endpoint).put_object(Bucket=bucket, Key=PATH, Body=b" " * 1_100_000)
     with pytest.raises(ForeignDocumentError):
-        await store.read(KEY)
+        await store.read(PATH)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +222,7 @@ async def test_the_region_is_aws_region_then_the_default_one_then_the_profiles(
     proxy.add("GET", "status", status=500)
     async with S3Store(behind) as store:
         with pytest.raises(StoreError):
-            await store.read(KEY)
+            await store.read(PATH)
     assert b"/" + region + b"/s3/aws4_request" in proxy.heads[-1]
 
 
@@ -265,8 +230,8 @@ async def test_a_custom_endpoint_gets_no_checksums_that_old_servers_refuse(
     broken: S3Store, proxy: s3.FaultProxy
 ) -> None:
     """Neither computed nor asked for."""
-    await broken.write(KEY, b"one", etag=None, **HOW)
-    await broken.read(KEY)
+    await broken.write(PATH, b"one", etag=None, **HOW)
+    await broken.read(PATH)
     assert b"x-amz-checksum" not in b"".join(proxy.heads).lower()
     assert b"aws-chunked" not in b"".join(proxy.heads).lower()
 
@@ -274,11 +239,11 @@ async def test_a_custom_endpoint_gets_no_checksums_that_old_servers_refuse(
 async def test_closing_twice_is_fine_and_ends_all_calls(behind: str) -> None:
     """A call after the close is an error, not a new client."""
     store = S3Store(behind)
-    await store.read(KEY)
+    await store.read(PATH)
     await store.close()
     await store.close()
     with pytest.raises(StoreError, match="closed"):
-        await store.read(KEY)
+        await store.read(PATH)
 
 
 def test_a_store_that_is_not_used_imports_nothing() -> None:

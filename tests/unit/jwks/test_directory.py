@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
+from harness.store_contract import HOW, PATH, StoreContract
 
-from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
+from tailbone.errors import StoreDeniedError, StoreError
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.jwks.store import ANY_CONTENT
 
-PATH = ".well-known/jwks.json"
-HOW: dict[str, Any] = {"content_type": "application/json", "cache_control": "public, max-age=300"}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -25,49 +27,20 @@ def store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(tmp_path / "bucket")
 
 
-async def test_what_was_written_is_read_with_the_etag_that_write_gave(store: DirectoryStore) -> None:
-    """And both are the content's own."""
-    etag = await store.write(PATH, b"one", etag=None, **HOW)
-    stored = await store.read(PATH)
-    assert stored is not None
-    assert (stored.data, stored.etag) == (b"one", etag)
+@pytest.fixture
+def take_away(tmp_path: Path) -> Callable[[], None]:
+    """Somebody deletes the document."""
+    return (tmp_path / "bucket" / PATH).unlink
 
 
-async def test_nothing_there_is_none(store: DirectoryStore) -> None:
-    """Neither document nor directory; reading makes neither."""
+class TestAsAnyStore(StoreContract):
+    """It keeps the contract of stores."""
+
+
+async def test_reading_makes_nothing(store: DirectoryStore, tmp_path: Path) -> None:
+    """Neither document nor directory."""
     assert await store.read(PATH) is None
-
-
-async def test_a_write_replaces_only_what_was_read(store: DirectoryStore) -> None:
-    """A stale etag, or a first write where something is, is a lost race and writes nothing."""
-    first = await store.write(PATH, b"one", etag=None, **HOW)
-    with pytest.raises(StoreConflictError):
-        await store.write(PATH, b"two", etag=None, **HOW)
-    await store.write(PATH, b"two", etag=first, **HOW)
-    with pytest.raises(StoreConflictError):
-        await store.write(PATH, b"three", etag=first, **HOW)
-    stored = await store.read(PATH)
-    assert stored is not None
-    assert stored.data == b"two"
-
-
-async def test_a_write_over_a_document_that_has_gone_is_a_lost_race(
-    store: DirectoryStore, tmp_path: Path
-) -> None:
-    """As S3 answers 404 to it."""
-    etag = await store.write(PATH, b"one", etag=None, **HOW)
-    (tmp_path / "bucket" / PATH).unlink()
-    with pytest.raises(StoreConflictError):
-        await store.write(PATH, b"two", etag=etag, **HOW)
-
-
-async def test_the_only_writer_replaces_anything(store: DirectoryStore) -> None:
-    """For stores without conditions; here for the same outside."""
-    await store.write(PATH, b"one", etag=ANY_CONTENT, **HOW)
-    await store.write(PATH, b"two", etag=ANY_CONTENT, **HOW)
-    stored = await store.read(PATH)
-    assert stored is not None
-    assert stored.data == b"two"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../out", "a/../../out"])

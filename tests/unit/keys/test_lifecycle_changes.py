@@ -167,13 +167,7 @@ async def test_when_nothing_tells_whether_the_write_was_taken_a_later_read_decid
     """The pair stays until then, since its public half may be published."""
     one = await server().start()
     assert one.store is not None
-
-    def after(call: str) -> None:
-        if call == "write":
-            one.store.fail(StoreError("away"))  # type: ignore[union-attr]
-            raise StoreOutcomeUnknownError("reset")
-
-    one.store.after = after
+    one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=True)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.generate()
     assert len(one.private) == 2
@@ -188,13 +182,7 @@ async def test_when_nothing_tells_whether_the_write_was_taken_a_later_read_decid
     """Not before a minute has passed: the write may still be under way."""
     one = await server().start()
     assert one.store is not None
-
-    def before(call: str) -> None:
-        if call == "write":
-            one.store.fail(StoreError("away"))  # type: ignore[union-attr]
-            raise StoreOutcomeUnknownError("reset")
-
-    one.store.before = before
+    one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=False)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.generate()
     one.store.mend()
@@ -335,13 +323,7 @@ async def test_a_remove_of_unknown_outcome_is_finished_later(server: Callable[..
     old = one.signing
     await one.keys.generate()
     assert one.store is not None
-
-    def before(call: str) -> None:
-        if call == "write":
-            one.store.fail(StoreError("away"))  # type: ignore[union-attr]
-            raise StoreOutcomeUnknownError("reset")
-
-    one.store.before = before
+    one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=False)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.remove(old)
     assert one.signing != old
