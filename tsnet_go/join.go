@@ -101,6 +101,7 @@ func (j *join) run() error {
 	if _, err := j.node.srv.Up(j.ctx); err != nil {
 		return errorf(codeInternal, "up", "%v", err)
 	}
+	j.node.keepPort()
 	return nil
 }
 

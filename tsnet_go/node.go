@@ -153,6 +153,7 @@ func (n *Node) startServer() (err error) {
 	if err := checkState(n.dir); err != nil {
 		return err
 	}
+	n.srv.Port = lastPort(n.dir)
 	if err := n.srv.Start(); err != nil {
 		return errorf(codeInternal, "up", "the node cannot start: %v", err)
 	}
@@ -207,6 +208,19 @@ func shortenWaits(stack *netstack.Impl) error {
 		return errorf(codeInternal, "up", "FIN-WAIT-2: %v", err)
 	}
 	return nil
+}
+
+// keepPort remembers the UDP port for the next start. Without it that start takes
+// another one, where no peer looks for it: one that knew the node waits until
+// WireGuard has repeated its handshake, which is 5 to 10 s.
+func (n *Node) keepPort() {
+	conn, ok := n.srv.Sys().MagicSock.GetOK()
+	if !ok {
+		return
+	}
+	if err := writePort(n.dir, conn.LocalPort()); err != nil {
+		n.events.warnf("the node's UDP port cannot be kept for its next start: %v", err)
+	}
 }
 
 // running is the node's foothold once it was started and until it is closed; the

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,4 +44,32 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	// Any other error is a file system without locks, where nothing can be said.
 	return file, nil
+}
+
+const portFile = "udp-port"
+
+// lastPort is the UDP port of the node's last run, 0 for any. tailscale takes
+// another one where it is not free, so that whatever the file says is harmless.
+func lastPort(dir string) uint16 {
+	text, err := os.ReadFile(filepath.Join(dir, portFile))
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(port)
+}
+
+// writePort keeps the port for lastPort; it writes only what has changed.
+func writePort(dir string, port uint16) error {
+	if port == 0 || port == lastPort(dir) {
+		return nil
+	}
+	path := filepath.Join(dir, portFile)
+	if err := os.WriteFile(path+".new", []byte(strconv.Itoa(int(port))+"\n"), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+// A node that starts again is found where its peers knew it: at its last UDP port.
+func TestANodeKeepsItsPort(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	config := net.config("node", "dev@example.com")
+	var ports []uint16
+	for range 2 {
+		node := newTestNode(t, config)
+		if _, err := node.up(waitLimit); err != nil {
+			t.Fatal(err)
+		}
+		conn, _ := node.srv.Sys().MagicSock.GetOK()
+		ports = append(ports, conn.LocalPort())
+		if err := node.close(waitLimit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ports[0] == 0 || ports[0] != ports[1] {
+		t.Errorf("the ports are %v", ports)
+	}
+}
+
+// Where somebody else has the port, or the file says nothing sensible, the node takes
+// another one, and remembers that.
+func TestANodeStartsWithoutItsPort(t *testing.T) {
+	taken, err := net.ListenUDP("udp4", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.LocalAddr().(*net.UDPAddr).Port
+	for what, text := range map[string]string{
+		"taken": strconv.Itoa(port), "too big": "99999", "no number": "x", "nothing": "",
+	} {
+		t.Run(what, func(t *testing.T) {
+			checkNoLeaks(t)
+			net := startTailnet(t)
+			config := net.config("node", "dev@example.com")
+			path := filepath.Join(config.Dir, portFile)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			node := newTestNode(t, config)
+			if _, err := node.up(waitLimit); err != nil {
+				t.Fatal(err)
+			}
+			if now := lastPort(config.Dir); now == 0 || int(now) == port {
+				t.Errorf("the port kept is %d", now)
+			}
+			if err := node.close(waitLimit); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
