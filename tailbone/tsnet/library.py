@@ -55,7 +55,7 @@ _T = TypeVar("_T")
 
 _PR_SET_TIMERSLACK: Final = 29
 _LEAST_PROCS: Final = 2
-_SLACK_NS: Final = 5_000_000
+_SLACK_NS: Final = 1_000_000
 
 # Calls wait for the network, not for a processor: a node may join while others do.
 _THREADS: Final = 64
@@ -106,11 +106,12 @@ def _error(text: bytes) -> Exception:
 
 @contextlib.contextmanager
 def _coarse_timers() -> Iterator[None]:
-    """Let the kernel wake the threads that start in here up to 5 ms late.
+    """Let the kernel wake the threads that start in here up to 1 ms late.
 
     Go's monitor thread sleeps for 20 µs at a time while others run, and each of its awakenings takes a
-    processor from whoever is signing: two thirds of all context switches of a token, and 4 to 12 % of
-    its time. A thread inherits the slack of the one that starts it (prctl(2), PR_SET_TIMERSLACK).
+    processor from whoever is signing: half of all context switches of a token, and 4 to 10 % of its time.
+    With 5 ms it would be 2 % more, but one token in a hundred would be 2.5 ms late. A thread inherits the
+    slack of the one that starts it (prctl(2), PR_SET_TIMERSLACK).
     """
     libc = ctypes.CDLL(None, use_errno=True)
     # A kernel that refuses leaves all as it was.
