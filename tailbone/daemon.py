@@ -108,10 +108,7 @@ async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housek
         raise KeyFileError(f"there is no key folder {config.keys.dir}")
     keys = key_lifecycle(config, get_logger())
     try:
-        if dry_run:
-            return await keys.housekeeping_to_do(force=force)
-        await keys.start(first_key=False)
-        return await keys.housekeeping(force=force)
+        return await (keys.housekeeping_to_do if dry_run else keys.housekeeping)(force=force)
     finally:
         await keys.close()
 

@@ -58,6 +58,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
 
     @property
+    def thumbprint(self) -> str:
+        """The key's, as far as it is known."""
+        return self.key.thumbprint if self.key else self.state.thumbprint if self.state else ""
+
+    @property
     def is_leftover(self) -> bool:
         """Whether a state is all there is: a kill came before the private half was there, or after."""
         return self.key is None and self.state is not None and len(self.files) == 1
@@ -290,6 +295,9 @@ class KeyFolder:
         read = {PRIVATE_SUFFIX: _read_private, PUBLIC_SUFFIX: _read_public, STATE_SUFFIX: _read_state}[suffix]
         try:
             half = read(path)
+        except OSError as error:
+            # It may pass by itself: the next look tries again.
+            return _Half(fault=f"cannot be read: {error.strerror or 'input/output error'}")
         except KeyFileError as error:
             half = _Half(fault=error.message)
         self._parsed[name] = (stamp, half)
@@ -357,15 +365,12 @@ def _read_state(path: Path) -> _Half:
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
     """The content of a regular file of sane size; never waits for the writer of a pipe."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:  # noqa: PTH123 -- opened above, without blocking
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise KeyFileError("is no regular file")
-            data = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise KeyFileError(f"cannot be read: {error.strerror or 'input/output error'}") from error
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:  # noqa: PTH123 -- opened above, without blocking
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError("is no regular file")
+        data = file.read(_LARGEST_FILE + 1)
     if len(data) > _LARGEST_FILE:
         raise KeyFileError(f"is longer than {_LARGEST_FILE} bytes")
     return data, status

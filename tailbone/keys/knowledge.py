@@ -44,7 +44,7 @@ class Knowledge:
     """Everything that a plan depends on, in one process.
 
     Attributes:
-        snapshot: the folder as it was last read.
+        place: where the document is that counts.
         ring: swapped as a whole by ``refresh``.
         copy: the last good read of a document that exists; None before one.
         first_wanted: a first key is to be made if no key can ever sign.
@@ -52,8 +52,10 @@ class Knowledge:
 
     def __init__(self, *, place: str, settings: KeySettings, clock: Callable[[], float], log: Logger) -> None:
         """Know nothing yet of the document at ``place``."""
-        self.place = place
-        self.snapshot = Snapshot()
+        self._own_place = place
+        self._followed = ""
+        self._snapshot = Snapshot()
+        self._noted = 0.0
         self.ring = KeyRing()
         self.copy: Document | None = None
         self.first_wanted = False
@@ -67,6 +69,26 @@ class Knowledge:
         self._absent: dict[str, float] = {}
         self._revoked: frozenset[str] = frozenset()
         self._own: tuple[tuple[SigningKey, ...], Document] = ((), Document.empty())
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The folder as it was last read."""
+        return self._snapshot
+
+    @snapshot.setter
+    def snapshot(self, read: Snapshot) -> None:
+        self._snapshot = read
+        self._followed = "" if self._own_place != OWN_PLACE else _published_by_others(read)
+
+    @property
+    def place(self) -> str:
+        """Where the document is: another process's where this one has no store, and that one publishes."""
+        return self._followed or self._own_place
+
+    @property
+    def follows(self) -> bool:
+        """Whether other processes publish this folder's keys, and this one only signs with them."""
+        return bool(self._followed)
 
     @property
     def is_own(self) -> bool:
@@ -124,7 +146,8 @@ class Knowledge:
         # A key that vanished stays the prior one until settled has found another.
         self._prior = kid or self._prior
         if kid != old:
-            self._log.info("signing key changed", kid=kid, before=old)
+            say = self._log.info if kid else self._log.warning
+            say("signing key changed", kid=kid, before=old)
 
     def settled(self) -> None:
         """There is nothing left to be done: forget what only mattered until then."""
@@ -155,6 +178,10 @@ class Knowledge:
         Returns:
             Whether it differs from the last copy.
         """
+        if started < self._noted:
+            # A later read was quicker, and knows more.
+            return False
+        self._noted = started
         missing = (
             ()
             if document is None
@@ -205,9 +232,10 @@ class Knowledge:
                 signing=signing.kid if signing else "",
             )
             for entry in self.entries
-            if entry.key and self.phase(entry) in (*_CONFIRMED, Phase.PENDING)
+            if (entry.key and self.phase(entry) in (*_CONFIRMED, Phase.PENDING))
+            or (entry.fault and document and document.has_kid(entry.kid))
         ]
-        ours = {(entry.kid, entry.key.thumbprint) for entry in self.entries if entry.key}
+        ours = {(entry.kid, entry.thumbprint) for entry in self.entries}
         foreign = describe_foreign(document, ours) if document else []
         return tuple(sorted([*own, *foreign], key=lambda info: (info.created_at, info.key_id)))
 
@@ -226,3 +254,12 @@ class Knowledge:
                 wait_s = max(0.0, entry.state.signs_from - self._clock())
                 found.append(f"keys: {entry.kid} is published and signs in {wait_s:.0f} s")
         return found or ["keys: there is no key that can sign: make one with  tailbone keys generate"]
+
+
+def _published_by_others(snapshot: Snapshot) -> str:
+    """The place where a process with a store has published the folder's keys last, or will; "" for none."""
+    states = [entry.state for entry in snapshot.entries.values() if entry.state]
+    published = [state for state in states if state.place not in ("", OWN_PLACE)]
+    if published:
+        return max(published, key=lambda state: state.confirmed_at).place
+    return next((state.meant_for for state in states if state.meant_for and not state.place), "")

@@ -175,18 +175,19 @@ class KeyLifecycle:
     ) -> None:
         await self.close()
 
-    async def start(self, *, first_key: bool = True) -> None:
-        """Take over the folder; neither waits for the store nor fails because of it.
+    async def start(self) -> None:
+        """Take over the folder, or make its first key; neither waits for the store nor fails because of it.
 
-        Args:
-            first_key: whether an empty folder gets a key.
+        Nothing is published before ``sync`` or ``run``.
 
         Raises:
             KeyFileError: the folder cannot be used, or everybody can read a private key in it.
+            KeyStateError: another process publishes the folder's keys elsewhere.
         """
-        self._known.first_wanted = first_key
+        self._known.first_wanted = True
         await asyncio.to_thread(self._folder.prepare)
         await self._take_over()
+        await self._refuse_two_places()
         await self._settler.load_copy()
         if self._settings.activate_after_s < self._settings.max_age_s:
             self._log.warning(
@@ -201,6 +202,20 @@ class KeyLifecycle:
             async with self._settler.locked(_START_LOCK_S) as deadline:
                 await asyncio.to_thread(self._folder.clear_temporaries)
                 await self._settler.settle(None, deadline=deadline)
+
+    async def _refuse_two_places(self) -> None:
+        """Two processes with two stores would take each other's confirmations away, without an end."""
+        if self._publisher is None:
+            return
+        states = [entry.state for entry in self._known.entries if entry.state]
+        places = {state.place for state in states} - {"", OWN_PLACE}
+        if not places or self._publisher.place in places:
+            return
+        if await self._settler.has_company():
+            raise KeyStateError(
+                f"another process publishes the keys of this folder in {', '.join(sorted(places))}, not in "
+                f"{self._publisher.place}: give both the same keys.bucket, or each a folder of its own"
+            )
 
     async def _take_over(self) -> None:
         await self._settler.rescan()
@@ -243,10 +258,11 @@ class KeyLifecycle:
                 async with self._settler.locked(0.0) as deadline:
                     await self._settler.settle(None, deadline=deadline)
             self._folder_error = None
-        except KeyStateError as error:
+        except KeyStateError as busy:
             # Another process is in the middle of a change: the next tick comes soon.
-            self._log.debug(error.message)
-        except KeyFileError as error:
+            self._log.debug(busy.message)
+        except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and told by reasons and notes
+            error = self._told(unexpected)
             self._warn_anew(self._folder_error, error)
             self._folder_error = error
         waiting = self._waiting_for_read()
@@ -257,12 +273,14 @@ class KeyLifecycle:
     async def sync(self) -> None:
         """Read the document, and do what it asks for; a failure is kept for ``reasons`` and tried again."""
         try:
-            seen = await self._read()
+            # The folder's changes are another process's to publish, where that one has the store.
+            seen = None if self._known.follows else await self._read()
             self._known.refresh()
             if plan(self._known.facts(seen)):
                 async with self._settler.locked(CHANGE_S) as deadline:
-                    await self._settler.settle(await self._read(), deadline=deadline)
-        except TailboneError as error:
+                    await self._settler.settle(seen and await self._read(), deadline=deadline)
+        except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and told by reasons and notes
+            error = self._told(unexpected)
             self._warn_anew(self._sync_error, error)
             self._sync_error = error
             self._next_sync = self._monotonic() + self._retry_s
@@ -294,6 +312,13 @@ class KeyLifecycle:
             for entry in self._known.entries
             if not entry.fault and (phase := self._known.phase(entry)) in (Phase.PENDING, Phase.REMOVED)
         )
+
+    def _told(self, error: Exception) -> TailboneError:
+        """Make an error that people can be told: no fault of one try may end all that goes on without it."""
+        if isinstance(error, TailboneError):
+            return error
+        self._log.error("unexpected failure of the keys' background work", exc_info=error)
+        return KeyStateError(f"unexpected failure ({type(error).__name__}); the log has more")
 
     def _warn_anew(self, before: TailboneError | None, error: TailboneError) -> None:
         """Say what has just begun to be wrong, not at each try."""
@@ -354,6 +379,8 @@ class KeyLifecycle:
     async def housekeeping(self, *, force: bool = False) -> Housekeeping:
         """Move keys that are no longer published to ``removed/``, and finish what was left half done.
 
+        The lifecycle need not be started; no key is confirmed, chosen, retired or made.
+
         Args:
             force: also when the published JWKS is missing, empty, unreadable or holds none of the keys.
 
@@ -362,6 +389,7 @@ class KeyLifecycle:
             KeyFileError: the folder cannot be written.
             StoreError: the JWKS could not be read and ``force`` is not given.
         """
+        await self._take_over()
         return await self._finishing(self._housekeep(force=force))
 
     async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
@@ -377,6 +405,13 @@ class KeyLifecycle:
         todo = housekeeping_of(self._known.entries, seen, force=force)
         return msgspec.structs.replace(todo, dry_run=True)
 
+    def _refuse_to_follow(self) -> None:
+        if self._known.follows:
+            raise KeyStateError(
+                f"the keys of this folder are published in {self._known.place} by another process: ask that "
+                "one, or set keys.bucket here, too"
+            )
+
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
         """Let a change come to its end also when whoever asked for it has gone."""
         task = asyncio.ensure_future(change)
@@ -387,6 +422,7 @@ class KeyLifecycle:
     async def _generate(self, algorithm: Algorithm, size: int) -> KeyInfo:
         settler = self._settler
         async with settler.locked(CHANGE_S) as deadline:
+            self._refuse_to_follow()
             seen = await self._read(patience_s=_PATIENCE_S)
             key = await settler.make("asked", algorithm, size, seen.document)
             try:
@@ -406,14 +442,17 @@ class KeyLifecycle:
     async def _remove(self, kid: str) -> tuple[KeyInfo, ...]:
         settler = self._settler
         async with settler.locked(CHANGE_S) as deadline:
+            self._refuse_to_follow()
             seen = await self._read(patience_s=_PATIENCE_S)
             before = self._known.snapshot.entries
             entry = before.get(kid)
             if not (seen.document and seen.document.has_kid(kid)) and not (entry and entry.key):
                 raise _not_removable(entry)
             try:
-                if entry is not None and entry.key is not None:
-                    await settler.mark(entry, "delete")
+                if entry is not None:
+                    await settler.prepare_removal(entry, seen)
+                    # What cannot be read may be all that is left of a key: it is not deleted.
+                    await settler.mark(entry, "delete" if entry.key else "set aside")
                     await settler.rescan()
                     await settler.settle(None, deadline=deadline)
                     await settler.wait_for_others()
@@ -434,11 +473,12 @@ class KeyLifecycle:
         async with settler.locked(CHANGE_S) as deadline:
             seen, unreadable = await self._read_for_housekeeping(force=force)
             todo = housekeeping_of(self._known.entries, seen, force=force)
+            await asyncio.to_thread(self._folder.clear_temporaries)
             for kid in todo.moved:
                 await settler.mark(self._known.snapshot.entries[kid], "set aside")
             await settler.rescan()
             try:
-                await settler.settle(seen, deadline=deadline)
+                await settler.tidy(seen, deadline=deadline)
             except StoreError:
                 if unreadable is None:
                     raise

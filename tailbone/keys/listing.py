@@ -9,7 +9,7 @@ import msgspec
 
 from tailbone.errors import KeyFileError
 from tailbone.keys.folder import KeyFolder
-from tailbone.keys.plan import age
+from tailbone.keys.plan import UNSETTLED_S, age
 from tailbone.keys.signing_key import created_at_of
 from tailbone.keys.state import Phase
 
@@ -30,9 +30,9 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
         created_at: unix seconds; 0 when unknown.
         state: pending, published, active, retiring, unpublished; "faulty" for files that cannot be used.
         foreign: its private half is not in this folder.
-        next_change: what happens to it next ("published", "signs", "retires", "removed"; "removable": the
-            last token that it signed has expired) and when, in unix seconds, 0 when no time can be given;
-            None when nothing happens by itself.
+        next_change: what happens to it next and when, in unix seconds, 0 when no time can be given; None when
+            nothing happens by itself. "published", "given up", "signs", "retires", "removed", or
+            "removable": the last token that it signed has expired.
         fault: what is wrong with its files, and how to mend it.
     """
 
@@ -72,7 +72,7 @@ def describe(
         algorithm=algorithm,
         created_at=created_at,
         state=phase.value,
-        next_change=_next_change(entry, phase, settings),
+        next_change=_next_change(entry, phase, settings, now),
     )
 
 
@@ -103,9 +103,15 @@ def list_local(path: Path) -> list[KeyInfo]:
     return [describe(entry, place="", now=time.time(), settings=None) for entry in entries]
 
 
-def _next_change(entry: Entry, phase: Phase, settings: KeySettings | None) -> tuple[str, float] | None:
+def _next_change(
+    entry: Entry, phase: Phase, settings: KeySettings | None, now: float
+) -> tuple[str, float] | None:
     state = entry.state
     if phase is Phase.PENDING:
+        asked = state is not None and state.origin == "asked" and not state.place
+        if asked and state and now - state.since > UNSETTLED_S / 2:
+            # Nobody waits for it any more; only a write that was under way could still publish it.
+            return ("given up", state.since + UNSETTLED_S)
         return ("published", 0.0)
     if phase is Phase.PUBLISHED and state:
         return ("signs", state.signs_from)

@@ -85,8 +85,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     def in_document(self, entry: Entry) -> bool:
         """Whether this very key stands in the document."""
-        thumbprint = entry.key.thumbprint if entry.key else entry.state.thumbprint if entry.state else ""
-        return self.document is not None and self.document.has(entry.kid, thumbprint)
+        return self.document is not None and self.document.has(entry.kid, entry.thumbprint)
 
 
 class WriteState(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +174,28 @@ def plan(facts: Facts) -> list[Step]:
     return [*_publish(facts, usable)]
 
 
+def plan_tidying(facts: Facts) -> list[Step]:
+    """As ``plan``, but only what is half done: whoever tidies up may have other settings than the server.
+
+    No key is confirmed, chosen, retired or made.
+    """
+    local: list[Step] = [*_mend(facts), *_clear(facts)]
+    if local or facts.document is None:
+        return local
+    put = [
+        entry.key
+        for entry in facts.entries.values()
+        if entry.key is not None
+        and entry.state is not None
+        and entry.state.origin in ("first", "next")
+        and not entry.state.place
+        and facts.phase(entry) is Phase.PENDING
+        and not facts.document.has_kid(entry.kid)
+    ]
+    drop = _dropped(facts)
+    return [Publish(put=tuple(put), drop=drop)] if put or drop else []
+
+
 def age(entry: Entry) -> tuple[float, float, str]:
     """Sorts keys, the oldest first."""
     created_at = entry.key.created_at if entry.key else created_at_of(entry.kid) or 0
@@ -223,6 +244,7 @@ def _settle(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
         elif phase is Phase.PENDING:
             yield from _unpublished(facts, entry, entry.state)
         elif phase is not Phase.UNPUBLISHED and entry.kid in facts.revoked:
+            yield from succession(facts, entry.kid)
             yield WriteState(
                 kid=entry.kid,
                 state=msgspec.structs.replace(entry.state, removing="set aside"),
@@ -236,7 +258,7 @@ def _confirm(facts: Facts, entry: Entry, usable: list[Entry]) -> Step:
     assert facts.document is not None  # noqa: S101 -- in_document was true
     assert entry.key is not None  # noqa: S101 -- usable entries have one
     state = entry.state or _adopted(facts, entry.key)
-    signs_from = facts.now + facts.settings.activate_after_s
+    signs_from = _waits_until(facts, state, facts.now + facts.settings.activate_after_s)
     waiting = {other.kid for other in usable if facts.phase(other) is Phase.PENDING and other.state}
     alone = all(key.kid in waiting for key in facts.document.keys)
     if entry.kid in facts.unread or (alone and state.origin != "adopted"):
@@ -252,7 +274,30 @@ def _confirm(facts: Facts, entry: Entry, usable: list[Entry]) -> Step:
         signing_since=0.0,
         refused="",
     )
+    if signs_from <= facts.now and not any(facts.phase(other) is Phase.ACTIVE for other in usable):
+        # In one write: nobody may see the key that signed before without one that signs now.
+        state = _signing(facts, state)
     return WriteState(kid=entry.kid, state=state, event="key is published")
+
+
+def _waits_until(facts: Facts, state: KeyState, caches_know_at: float) -> float:
+    """When a published key may sign: once every cache knows it, and the next one when it is its turn."""
+    signing = signing_entry(facts)
+    rotate_s = facts.settings.rotate_every_s
+    if state.origin != "next" or not rotate_s or signing is None or signing.state is None:
+        return caches_know_at
+    return max(caches_know_at, signing.state.signing_since + rotate_s)
+
+
+def _signing(facts: Facts, state: KeyState) -> KeyState:
+    """The state of a key that signs from now on, all of it in one write."""
+    return msgspec.structs.replace(
+        state,
+        signs_from=min(state.signs_from, facts.now),
+        signing_since=facts.now,
+        expiry_s=max(state.expiry_s, facts.settings.expiry_s),
+        ends_at=0.0,
+    )
 
 
 def _adopt(facts: Facts, entry: Entry) -> Step:
@@ -309,7 +354,7 @@ def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
     phases = {entry.kid: facts.phase(entry) for entry in usable}
     for entry in usable:
         if phases[entry.kid] is Phase.PUBLISHED and entry.state:
-            latest = facts.now + settings.activate_after_s
+            latest = _waits_until(facts, entry.state, facts.now + settings.activate_after_s)
             if entry.state.signs_from > latest + 1:
                 # The clock was set back, or the wait made shorter: nothing waits for ever.
                 state = msgspec.structs.replace(entry.state, signs_from=latest)
@@ -346,13 +391,17 @@ def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
 def _retire(facts: Facts, entry: Entry) -> Step:
     assert entry.state is not None  # noqa: S101 -- active keys have one
     longest_s = max(entry.state.expiry_s, facts.settings.expiry_s)
-    ends_at = facts.now + longest_s + facts.settings.max_age_s + SKEW_S
-    state = msgspec.structs.replace(entry.state, ends_at=ends_at, expiry_s=longest_s)
+    state = retired(msgspec.structs.replace(entry.state, expiry_s=longest_s), facts.now, facts.settings)
     return WriteState(kid=entry.kid, state=state, event="key no longer signs")
 
 
+def retired(state: KeyState, now: float, settings: KeySettings) -> KeyState:
+    """The state of a key that has signed until now: it stays published until its last token has expired."""
+    return msgspec.structs.replace(state, ends_at=now + state.expiry_s + settings.max_age_s + SKEW_S)
+
+
 def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Iterator[Step]:
-    """The signing key is gone: the newest published one signs at once, its wait over or not."""
+    """No key signs: if one did before, another one takes over."""
     signed_before = (
         facts.prior
         or any(phase is Phase.RETIRING for phase in phases.values())
@@ -361,20 +410,33 @@ def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Ite
             for entry in facts.entries.values()
         )
     )
-    if not signed_before:
-        return
-    published = [entry for entry in usable if phases[entry.kid] in (Phase.PUBLISHED, Phase.RETIRING)]
-    if facts.read:
-        published = [entry for entry in published if facts.in_document(entry)]
+    if signed_before:
+        yield from _successor(facts, usable)
+
+
+def succession(facts: Facts, kid: str) -> Iterator[WriteState]:
+    """What has to be written before a key stops signing, for no moment to be without one that signs."""
+    signing = signing_entry(facts)
+    if signing is not None and signing.kid == kid:
+        usable = [entry for entry in facts.entries.values() if entry.key is not None and entry.kid != kid]
+        yield from _successor(facts, sorted(usable, key=age))
+
+
+def _successor(facts: Facts, usable: list[Entry]) -> Iterator[WriteState]:
+    """The newest published key signs at once, its wait over or not."""
+    published = [
+        entry
+        for entry in usable
+        if facts.phase(entry) in (Phase.PUBLISHED, Phase.RETIRING, Phase.ACTIVE)
+        and entry.kid not in facts.revoked
+        and (not facts.read or facts.in_document(entry))
+    ]
     if published:
         entry = published[-1]
         assert entry.state is not None  # noqa: S101 -- published keys have one
-        state = msgspec.structs.replace(
-            entry.state, signs_from=facts.now, signing_since=facts.now, ends_at=0.0
-        )
         yield WriteState(
             kid=entry.kid,
-            state=state,
+            state=_signing(facts, entry.state),
             event="the signing key is gone: this one signs at once, though some caches may not have it yet",
             warn=True,
         )
@@ -426,13 +488,18 @@ def _publish(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
                 put.append(entry.key)
         elif entry.state.origin != "asked" or entry.kid == facts.asked or entry.state.place:
             put.append(entry.key)
-    drop = tuple(
-        (entry.kid, entry.key.thumbprint if entry.key else entry.state.thumbprint)
+    drop = _dropped(facts)
+    if put or amend or drop:
+        yield Publish(put=tuple(put), amend=tuple(amend), drop=drop)
+
+
+def _dropped(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """Kid and thumbprint of keys on their way out that the document still holds."""
+    return tuple(
+        (entry.kid, entry.thumbprint)
         for entry in facts.entries.values()
         if entry.state and entry.state.removing and facts.in_document(entry)
     )
-    if put or amend or drop:
-        yield Publish(put=tuple(put), amend=tuple(amend), drop=drop)
 
 
 def _adopted(facts: Facts, key: SigningKey) -> KeyState:

@@ -14,7 +14,19 @@ from tailbone.errors import BadParameterError, KeyFileError, KeyStateError, Tail
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import REMOVED
 from tailbone.keys.knowledge import Read
-from tailbone.keys.plan import Clear, Make, Publish, Step, WritePublic, WriteState, age, plan
+from tailbone.keys.plan import (
+    Clear,
+    Make,
+    Publish,
+    Step,
+    WritePublic,
+    WriteState,
+    age,
+    plan,
+    plan_tidying,
+    retired,
+    succession,
+)
 from tailbone.keys.signing_key import Algorithm, SigningKey
 from tailbone.keys.state import KeyState, Origin
 
@@ -185,9 +197,13 @@ class Settler:
         """Be at work on the folder no longer; idempotent."""
         self._presence.leave()
 
+    async def has_company(self) -> bool:
+        """Whether another process is at work on this folder."""
+        return await asyncio.to_thread(self._presence.others)
+
     async def wait_for_others(self) -> None:
         """Wait until every other process on this folder has seen what was written into it."""
-        if await asyncio.to_thread(self._presence.others):
+        if await self.has_company():
             await self._sleep(2 * POLL_S)
 
     # --- doing; each only while locked
@@ -213,6 +229,28 @@ class Settler:
                 seen = await self._do(step, seen, deadline)
             await self.rescan()
         raise KeyStateError("the keys do not settle; this is a fault of the program")
+
+    async def tidy(self, seen: Read, *, deadline: float) -> None:
+        """Do what is half done, and nothing that depends on settings; see ``plan_tidying``.
+
+        Raises:
+            TailboneError: something could not be done; what was done is on disk and stays.
+        """
+        now: Read | None = seen
+        for _ in range(_MOST_ROUNDS):
+            steps = plan_tidying(self._known.facts(now))
+            if not steps:
+                return
+            for step in steps:
+                now = await self._do(step, now, deadline)
+            await self.rescan()
+        raise KeyStateError("the key folder does not settle; this is a fault of the program")
+
+    async def prepare_removal(self, entry: Entry, seen: Read) -> None:
+        """Let another key sign before this one stops: a ring never lacks one where there could be one."""
+        for step in succession(self._known.facts(seen), entry.kid):
+            await self._do(step, seen, 0.0)
+        await self.rescan()
 
     async def publish(self, step: Publish, deadline: float) -> Read:
         """Change the document and read it back.
@@ -263,7 +301,8 @@ class Settler:
             key = await asyncio.to_thread(
                 SigningKey.generate, kid, algorithm=algorithm, size=size, created_at=created_at
             )
-        state = KeyState(thumbprint=key.thumbprint, origin=origin, since=now)
+        meant_for = "" if self._known.is_own else self._known.place
+        state = KeyState(thumbprint=key.thumbprint, origin=origin, since=now, meant_for=meant_for)
         try:
             await asyncio.to_thread(self._folder.add, key, state)
         except BaseException:
@@ -287,21 +326,31 @@ class Settler:
     async def mark(self, entry: Entry, removing: Literal["delete", "set aside"]) -> None:
         """Write that a key is on its way out: from now on nobody signs with it."""
         state = entry.state
-        if state is None and entry.key is not None:
-            state = KeyState(thumbprint=entry.key.thumbprint, origin="adopted", since=self._clock())
-        if state is not None:
-            marked = msgspec.structs.replace(state, removing=removing)
-            await asyncio.to_thread(self._folder.write_state, entry.kid, marked)
+        if state is None:
+            state = KeyState(thumbprint=entry.thumbprint, origin="adopted", since=self._clock())
+        marked = msgspec.structs.replace(state, removing=removing)
+        await asyncio.to_thread(self._folder.write_state, entry.kid, marked)
 
     async def restore(self, before: dict[str, Entry]) -> None:
         """Write the states back that a change that failed had written."""
         await self.rescan()
-        for kid, entry in self._known.snapshot.entries.items():
+        # Those that were to go come first: they sign again before others stop.
+        changed = sorted(
+            self._known.snapshot.entries.items(),
+            key=lambda item: not (item[1].state and item[1].state.removing),
+        )
+        for kid, entry in changed:
             old = before.get(kid)
             if old is None or entry.state is None or old.state == entry.state:
                 continue
             # One without a state had not been looked at; it stands in the document, so it is confirmed anew.
             state = old.state or msgspec.structs.replace(entry.state, removing="")
+            if state.ends_at and not entry.state.ends_at:
+                # It has signed meanwhile, and its tokens live on.
+                longest_s = max(state.expiry_s, entry.state.expiry_s)
+                state = retired(
+                    msgspec.structs.replace(state, expiry_s=longest_s), self._clock(), self._settings
+                )
             await asyncio.to_thread(self._folder.write_state, kid, state)
         await self.rescan()
         self._known.refresh()
@@ -340,7 +389,11 @@ class Settler:
         for warning in document.warnings():
             self.warn_once(warning)
         kept = msgspec.json.encode({"place": self._known.place, "document": document.render().decode()})
-        await asyncio.to_thread(self._folder.write_last_published, kept)
+        try:
+            await asyncio.to_thread(self._folder.write_last_published, kept)
+        except KeyFileError as error:
+            # Only for a start without the store; what was read holds.
+            self.warn_once("the JWKS cannot be kept for the next start", why=error.message)
 
     def _free_kid(self, created_at: int, document: Document | None) -> str:
         if not _PREFIX.fullmatch(self._settings.prefix):

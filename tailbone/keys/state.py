@@ -35,6 +35,7 @@ class KeyState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         thumbprint: of the key that this is about; for another key under the same kid it counts for nothing.
         origin: made as the first key, as the next one, because somebody asked, or found in the folder.
         since: when it was made or found.
+        meant_for: the store and path for which it was made; "" for a document that the server itself makes.
         place: the store and path where the public half was read back; "" before that.
         confirmed_at: when that was.
         signs_from: when the JWKS's caches have run out.
@@ -48,6 +49,7 @@ class KeyState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     thumbprint: str
     origin: Origin
     since: float
+    meant_for: str = ""
     place: str = ""
     confirmed_at: float = 0.0
     signs_from: float = 0.0

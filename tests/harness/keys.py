@@ -196,6 +196,20 @@ class Server:
         return {info.key_id: info.state for info in await self.keys.list()}
 
 
+def rings_of(one: Server) -> list[str]:
+    """A list that gets the kid of every ring from now on; "" for one that cannot sign."""
+    seen: list[str] = []
+    known = one.keys._known
+    refresh = known.refresh
+
+    def watched() -> None:
+        refresh()
+        seen.append(one.signing)
+
+    known.refresh = watched  # type: ignore[method-assign]
+    return seen
+
+
 def kids(bucket: Path) -> list[str]:
     """The kids in a bucket's JWKS."""
     return [key["kid"] for key in document(bucket)["keys"]]

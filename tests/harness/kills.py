@@ -158,7 +158,6 @@ async def _activate(server: Server) -> None:
 
 
 async def _housekeeping(server: Server) -> None:
-    await server.keys.start(first_key=False)
     await server.keys.housekeeping()
 
 

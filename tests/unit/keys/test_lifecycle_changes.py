@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from harness.keys import EC, START, FakeTime, Server, document, drop, write_document
+from harness.keys import EC, START, FakeTime, Server, document, drop, rings_of, write_document
 
 from tailbone.errors import (
     BadParameterError,
@@ -472,6 +472,92 @@ async def test_a_key_gone_from_the_document_is_not_put_back_by_a_change(
     drop(bucket, old)
     made = await one.keys.generate()
     assert one.published == [made.key_id]
+
+
+async def test_at_no_moment_of_a_removal_nobody_signs(server: Callable[..., Server]) -> None:
+    """Neither here nor in another process on the folder, which looks whenever a file has changed."""
+    one = await server().start()
+    other = await one.again().start()
+    old, rings = one.signing, rings_of(one)
+    seen: list[str] = []
+
+    async def look() -> None:
+        await other.keys._settler.rescan()
+        other.keys._known.refresh()
+        seen.append(other.signing)
+
+    disk = one.keys._settler._do
+
+    async def do(*step: Any) -> Any:
+        done = await disk(*step)
+        await look()
+        return done
+
+    one.keys._settler._do = do  # type: ignore[method-assign]
+    made = await one.keys.generate()
+    await one.keys.remove(old)
+    await look()
+    assert one.signing == other.signing == made.key_id
+    assert "" not in rings
+    assert set(seen) == {old, made.key_id}
+
+
+async def test_the_successor_is_one_that_the_document_holds(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """One that somebody has just taken out of it signs nothing, however new it is."""
+    one = await server().start()
+    old, kept = one.signing, (await one.keys.generate()).key_id
+    one.time.advance(1)
+    taken = (await one.keys.generate()).key_id
+    drop(bucket, taken)
+    rings = rings_of(one)
+    await one.keys.remove(old)
+    assert one.signing == kept
+    assert taken not in rings
+
+
+async def test_a_removal_that_fails_keeps_the_tokens_signed_meanwhile(server: Callable[..., Server]) -> None:
+    """A retiring key that signed again has a later end than it had."""
+    rotating = msgspec.structs.replace(EC, rotate_every_s=86_400.0)
+    one = await server(settings=rotating).start()
+    old = one.signing
+    made = await one.keys.generate()
+    await one.pass_time(301)
+    assert one.signing == made.key_id
+    before = {info.key_id: info.next_change for info in await one.keys.list()}[old]
+    assert before is not None
+    one.time.advance(before[1] - one.time.now - 10)
+    assert one.store is not None
+    one.store.fail(StoreDeniedError("no"), "write")
+    with pytest.raises(StoreDeniedError):
+        await one.keys.remove(made.key_id)
+    one.store.mend()
+    assert one.signing == made.key_id
+    after = {info.key_id: info.next_change for info in await one.keys.list()}[old]
+    assert after == ("removed", one.time.now + 1200 + 300 + 300)
+    await one.pass_time(20)
+    assert old in one.published
+
+
+@pytest.mark.parametrize("damage", ["cut short", "readable by everybody"])
+async def test_a_key_whose_files_cannot_be_used_is_removed_for_good(
+    server: Callable[..., Server], damage: str
+) -> None:
+    """Its files go to removed/: mended, they sign nothing more."""
+    one = await server().start()
+    old, made = one.signing, (await one.keys.generate()).key_id
+    path = one.folder / f"{old}.private.jwk"
+    if damage == "cut short":
+        path.write_bytes(path.read_bytes()[:40])
+    else:
+        path.chmod(0o644)
+    await one.keys.tick()
+    listed = {info.key_id: (info.state, info.foreign) for info in await one.keys.list()}
+    assert listed == {old: ("faulty", False), made: ("active", False)}
+    await one.keys.remove(old)
+    assert one.published == [made]
+    assert (one.private, one.set_aside) == ([made], [old])
 
 
 async def test_listing_does_not_wait_long_for_a_silent_store(

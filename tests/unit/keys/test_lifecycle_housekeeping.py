@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
-from harness.keys import JWKS, Server, drop, write_document
+from harness.keys import EC, JWKS, Server, drop, write_document
 
 from tailbone.errors import KeyStateError, StoreError
 from tailbone.keys.housekeeping import Housekeeping
@@ -21,7 +22,6 @@ async def tidy(one: Server, *, force: bool = False) -> Housekeeping:
     assert other.store is not None
     assert one.store is not None
     other.store.before = one.store.before
-    await other.keys.start(first_key=False)
     try:
         return await other.keys.housekeeping(force=force)
     finally:
@@ -173,8 +173,22 @@ async def test_a_key_on_its_way_in_is_finished_not_moved(server: Callable[..., S
 async def test_an_empty_folder_stays_empty(server: Callable[..., Server]) -> None:
     """Housekeeping makes no first key."""
     one = server()
+    one.folder.mkdir()
     done = await tidy(one)
     assert (done.moved, done.kept, one.private) == ((), (), [])
+
+
+async def test_the_settings_of_housekeeping_are_not_the_servers(server: Callable[..., Server]) -> None:
+    """It cuts no wait short, retires nothing, and confirms nothing."""
+    slow = msgspec.structs.replace(EC, max_age_s=1200.0, activate_after_s=1200.0, rotate_every_s=7200.0)
+    one = await server(settings=slow).start()
+    await one.keys.generate()
+    before = {path: path.read_bytes() for path in one.folder.glob("*.state.json")}
+    done = await tidy(one)
+    assert (done.moved, len(done.kept)) == ((), 2)
+    assert {path: path.read_bytes() for path in one.folder.glob("*.state.json")} == before
+    await one.pass_time(301)
+    assert one.signing == done.kept[0]
 
 
 async def test_files_that_cannot_be_used_are_named_and_left(server: Callable[..., Server]) -> None:

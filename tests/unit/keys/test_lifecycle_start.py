@@ -7,9 +7,9 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.keys import EC, JWKS, START, FakeTime, Server, document, write_document
+from harness.keys import EC, JWKS, START, FakeTime, Server, document, rings_of, write_document
 
-from tailbone.errors import KeyFileError, NoSigningKeyError, StoreError
+from tailbone.errors import KeyFileError, KeyStateError, NoSigningKeyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,6 +161,7 @@ async def test_a_key_confirmed_for_another_place_does_not_sign(
     time.advance(10)
     other = Server(tmp_path / "other", tmp_path / "elsewhere", time)
     await other.start()
+    await one.keys.close()
     moved = Server(tmp_path / "one", tmp_path / "elsewhere", time)
     await moved.keys.start()
     assert moved.signing == ""
@@ -171,6 +172,76 @@ async def test_a_key_confirmed_for_another_place_does_not_sign(
     assert moved.signing == one.signing
 
 
+async def test_two_processes_on_one_folder_with_two_stores_are_refused(
+    tmp_path: Path, time: FakeTime, server: Callable[..., Server]
+) -> None:
+    """They would take each other's confirmations away; the one that runs notices nothing."""
+    one = await server("one").start()
+    second = Server(tmp_path / "one", tmp_path / "elsewhere", time)
+    with pytest.raises(KeyStateError, match=r"not in file://.*/elsewhere/"):
+        await second.keys.start()
+    await one.pass_time(10)
+    assert one.signing == one.published[0]
+    await one.keys.close()
+    await second.start()
+    assert second.signing == one.signing
+
+
+async def test_a_process_without_a_store_signs_with_what_another_one_publishes(
+    tmp_path: Path, time: FakeTime, server: Callable[..., Server]
+) -> None:
+    """As issuer and admin apart, of which only one has the bucket; it takes no confirmation away."""
+    admin = await server("keys").start()
+    issuer = await Server(tmp_path / "keys", None, time).start()
+    first = admin.signing
+    assert issuer.signing == first
+    made = await admin.keys.generate()
+    for one in (issuer, admin, issuer):
+        await one.pass_time(99)
+    assert issuer.signing == first
+    await admin.pass_time(3)
+    await issuer.pass_time(1)
+    assert admin.signing == issuer.signing == made.key_id
+    for change in (issuer.keys.generate(), issuer.keys.remove(first)):
+        with pytest.raises(KeyStateError, match="are published in file://"):
+            await change
+    await admin.keys.remove(made.key_id)
+    await issuer.keys.tick()
+    assert issuer.signing == admin.signing == first
+    assert [key["kid"] for key in json.loads(issuer.keys.published_document())["keys"]] == [first]
+
+
+async def test_a_process_without_a_store_leaves_a_pending_key_alone(
+    tmp_path: Path, time: FakeTime, server: Callable[..., Server]
+) -> None:
+    """Another one made it, and cannot publish it yet: nobody may sign with it."""
+    admin = server("keys")
+    assert admin.store is not None
+    admin.store.fail(StoreError("away"))
+    await admin.start()
+    issuer = await Server(tmp_path / "keys", None, time).start()
+    await issuer.pass_time(100)
+    assert (issuer.signing, admin.signing, len(issuer.private)) == ("", "", 1)
+    admin.store.mend()
+    await admin.pass_time(100)
+    await issuer.keys.tick()
+    assert issuer.signing == admin.signing == admin.published[0]
+
+
+async def test_a_folder_of_a_server_without_a_store_gets_one(
+    tmp_path: Path, time: FakeTime, server: Callable[..., Server]
+) -> None:
+    """The key goes on signing in every process, from one moment to the next."""
+    issuer = await Server(tmp_path / "keys", None, time).start()
+    kid = issuer.signing
+    rings = rings_of(issuer)
+    admin = await server("keys").start()
+    await issuer.pass_time(1)
+    assert admin.published == [kid]
+    assert admin.signing == issuer.signing == kid
+    assert "" not in rings
+
+
 async def test_a_key_whose_kid_another_key_has_in_the_new_place_is_kept_and_never_signs(
     tmp_path: Path, time: FakeTime, server: Callable[..., Server]
 ) -> None:
@@ -178,6 +249,7 @@ async def test_a_key_whose_kid_another_key_has_in_the_new_place_is_kept_and_neve
     one = await server("one").start()
     other = Server(tmp_path / "other", tmp_path / "elsewhere", time)
     await other.start()
+    await one.keys.close()
     moved = Server(tmp_path / "one", tmp_path / "elsewhere", time)
     await moved.start()
     assert one.signing == other.signing
