@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tailbone.config import Config
+    from tailbone.signals import Stop
 
 __all__ = ["DevFacts", "DevSettings", "check_bucket", "check_identities", "parse_endpoint", "run"]
 
@@ -34,7 +35,8 @@ def run(
     """Run ``tailbone dev`` until a signal ends it, or until ``command`` has ended.
 
     Returns:
-        The exit code: that of ``command`` where one was given.
+        The exit code: that of ``command`` where one was given; 128 and the signal's number where a signal
+        came before ``command`` ran.
 
     Raises:
         CommandError: the command cannot be run.
@@ -60,7 +62,7 @@ async def _run(
         async with Dev(config, settings, stop) as dev:
             facts = await stop.unless(dev.start())
             if facts is None:
-                return 0
+                return _status_without_run(command, stop)
             on_ready(facts)
             if command:
                 return await run_command(command, {**environment, **facts.environment()}, stop)
@@ -69,3 +71,8 @@ async def _run(
                 return 0
             get_logger().error("background work failed: stopping", exc_info=failure)
             return 1
+
+
+def _status_without_run(command: Sequence[str], stop: Stop) -> int:
+    """Give the status of a dev that a signal ended on its way up: a command that did not run has failed."""
+    return 128 + stop.signal if command and stop.signal is not None else 0

@@ -366,6 +366,14 @@ def test_command_killed_by_a_signal(start: Callable[..., Program]) -> None:
     assert start("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", "kill -9 $$").wait() == 137
 
 
+def test_signal_before_the_command_runs(start: Callable[..., Program], temporary: Path) -> None:
+    """Whatever the moment: what did not run has not succeeded."""
+    program = start("dev", "--listen", "127.0.0.1:0", "--", "true", TMPDIR=str(temporary))
+    until(lambda: list(temporary.iterdir()), "dev on its way up")
+    assert program.stop(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_reaches_the_command(start: Callable[..., Program], number: signal.Signals) -> None:
     """What ends dev ends the command first, whose status it is."""
