@@ -59,7 +59,7 @@ def dev(
 
     No account, no root, no internet. With `-- COMMAND`, runs COMMAND with TAILBONE_ISSUE_URL,
     TAILBONE_JWKS_URL, TAILBONE_ADMIN, TB_ADMIN_CLIENT_HOST and TB_ADMIN_CLIENT_PORT set, and exits with its
-    status; standard output is then COMMAND's. Logs go to standard error.
+    status; standard output is then COMMAND's, and the table or line stands on standard error, as do logs.
     """
     config = invocation.load(isolated=True)
     from tailbone import dev as dev_mode
@@ -82,10 +82,11 @@ def dev(
     )
 
     def show(facts: DevFacts) -> None:
+        stream = sys.stderr if command else sys.stdout
         if config.output == "text":
-            _show_text(facts, sys.stderr if command else sys.stdout)
+            _show_text(facts, stream)
         else:
-            _show_for_programs(facts, config.output)
+            _show_for_programs(facts, config.output, stream)
 
     try:
         end(dev_mode.run(config, settings, on_ready=show, command=command))
@@ -94,12 +95,12 @@ def dev(
         end(error.status)
 
 
-def _show_for_programs(facts: DevFacts, form: str) -> None:
+def _show_for_programs(facts: DevFacts, form: str, stream: TextIO) -> None:
     import msgspec
 
     from tailbone.cli.output import render
 
-    click.echo(render(msgspec.to_builtins(facts), form))
+    click.echo(render(msgspec.to_builtins(facts), form), file=stream)
 
 
 def _rows(facts: DevFacts) -> list[tuple[str, str, str]]:

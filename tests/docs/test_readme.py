@@ -199,7 +199,7 @@ def test_each_dev_command_works(shell: dict[str, str], tmp_path: Path, command: 
     output = run(without_setup(command), shell, tmp_path)
     assert output.returncode == 0, output.stderr
     assert ("eyJ" in output.stdout) == ("curl" in command)
-    assert ('"callers": {"alice@example.com"' in output.stdout) == ("json" in command)
+    assert ('"callers": {"alice@example.com"' in output.stderr) == ("json" in command)
 
 
 @pytest.mark.integration

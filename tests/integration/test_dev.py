@@ -322,13 +322,17 @@ def test_command_runs_against_it(start: Callable[..., Program]) -> None:
 
 
 def test_command_environment(start: Callable[..., Program], environment: dict[str, str]) -> None:
-    """COMMAND finds everything by variables, and nothing else of its environment changes."""
+    """COMMAND finds everything by variables, and nothing else of its environment changes.
+
+    Standard output is its own: dev's line stands on standard error.
+    """
     listing = "import json, os; print(json.dumps(dict(os.environ)))"
     program = start(
         "dev", "-o", "json", "--listen", "127.0.0.1:0", "--", sys.executable, "-c", listing, MINE="1"
     )
     assert program.wait() == 0
-    facts, variables = map(json.loads, program.out)
+    [facts] = [json.loads(line) for line in program.err]
+    [variables] = [json.loads(line) for line in program.out]
     host, _, port = facts["admin"].rpartition(":")
     expected = {
         "TAILBONE_ISSUE_URL": facts["callers"]["dev@example.com"] + "/issue",
