@@ -36,7 +36,7 @@ def run(
 
     Returns:
         The exit code: that of ``command`` where one was given; 128 and the signal's number where a signal
-        came before ``command`` ran.
+        came before ``command`` ran, and 1 where the server's background work failed.
 
     Raises:
         CommandError: the command cannot be run.
@@ -64,13 +64,16 @@ async def _run(
             if facts is None:
                 return _status_without_run(command, stop)
             on_ready(facts)
+            failing = _failing(dev)
             if command:
-                return await run_command(command, {**environment, **facts.environment()}, stop)
-            failure = await stop.unless(dev.failure())
-            if failure is None:
-                return 0
-            get_logger().error("background work failed: stopping", exc_info=failure)
-            return 1
+                return await run_command(command, {**environment, **facts.environment()}, stop, failing)
+            return await stop.unless(failing) or 0
+
+
+async def _failing(dev: Dev) -> int:
+    """Wait until background work fails, tell of it, and give the status that dev then has."""
+    get_logger().error("background work failed: stopping", exc_info=await dev.failure())
+    return 1
 
 
 def _status_without_run(command: Sequence[str], stop: Stop) -> int:

@@ -14,7 +14,8 @@ from tailbone.dev.descendants import adopt_orphans, end_descendants, kill_descen
 from tailbone.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
+    from typing import Any
 
     from tailbone.signals import Stop
 
@@ -41,14 +42,35 @@ def _cannot_run(name: str, why: str, status: int) -> CommandError:
     return CommandError(f"the command {name!r} cannot be run: {why}", status=status)
 
 
-async def run_command(command: Sequence[str], environment: Mapping[str, str], stop: Stop) -> int:
+async def run_command(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    stop: Stop,
+    failing: Coroutine[Any, Any, int],
+) -> int:
     """Run the user's command beside the tailnet, and give its status as a shell would.
 
-    When a signal ends it, what it had started itself and left behind ends, too.
+    When a signal or ``failing`` ends it, what it had started itself and left behind ends, too.
 
     Not by asyncio: uvloop forks, on which gRPC remarks and for which Go's runtime is not made;
     ``subprocess`` does not (it uses vfork).
+
+    Args:
+        command: the program and its arguments.
+        environment: its whole environment.
+        stop: tells of a signal, which is passed on to the command.
+        failing: when this is done, the command ends as by SIGTERM, and its result is the status instead.
     """
+    failed = asyncio.ensure_future(failing)
+    try:
+        return await _run_command(command, environment, stop, failed)
+    finally:
+        failed.cancel()
+
+
+async def _run_command(
+    command: Sequence[str], environment: Mapping[str, str], stop: Stop, failed: asyncio.Future[int]
+) -> int:
     adopt_orphans()
     try:
         process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220, S603  what the user asked for
@@ -57,28 +79,27 @@ async def run_command(command: Sequence[str], environment: Mapping[str, str], st
     stop.before_exit.append(kill_descendants)
     ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
     try:
-        if await stop.unless(_outcome(ended)) is None:
-            await _end_command(process, ended, stop.signal)
+        await stop.unless(asyncio.wait({ended, failed}, return_when=asyncio.FIRST_COMPLETED))
+        by_itself = ended.done()
+        if not by_itself:
+            await _end_command(process, ended, stop.signal or signal.SIGTERM)
     finally:
         if process.poll() is None:
             process.kill()
         status = await ended
-    if stop.signal is not None:
+    if stop.signal is not None or not by_itself:
         await end_descendants(_LEFT_BEHIND_S)
+    if stop.signal is None and not by_itself:
+        return failed.result()
     return status if status >= 0 else 128 - status
 
 
-async def _outcome(ended: asyncio.Future[int]) -> bool:
-    await asyncio.wait([ended])
-    return True
-
-
 async def _end_command(
-    process: subprocess.Popen[bytes], ended: asyncio.Future[int], number: signal.Signals | None
+    process: subprocess.Popen[bytes], ended: asyncio.Future[int], number: signal.Signals
 ) -> None:
     """Let a command end by itself, and make it end when it does not."""
     from_terminal = number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()
-    if number is not None and not from_terminal:
+    if not from_terminal:
         # A terminal's Ctrl-C went to the command as well; any other signal came to us alone.
         process.send_signal(number)
     for patience_s, insist in ((_END_S, process.terminate), (_TERMINATE_S, process.kill)):

@@ -14,6 +14,7 @@ from tailbone.errors import CommandError
 from tailbone.signals import Stop
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -29,25 +30,34 @@ def test_commands(tmp_path: Path) -> None:
         assert failure.value.status == status
 
 
+async def never() -> int:
+    """Background work that does not fail."""
+    await asyncio.Event().wait()
+    return 1
+
+
+async def run(command: Sequence[str], stop: Stop | None = None, **variables: str) -> int:
+    """Run a command beside work that does not fail."""
+    return await run_command(command, {"PATH": "/usr/bin:/bin", **variables}, stop or Stop(), never())
+
+
 @pytest.mark.parametrize(
     ("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
 )
 async def test_status(script: str, status: int) -> None:
     """As a shell gives it."""
-    assert await run_command(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, Stop()) == status
+    assert await run(["sh", "-c", script]) == status
 
 
 async def test_environment() -> None:
     """The one that it is given, and no more."""
-    assert (
-        await run_command(["sh", "-c", 'test "$MINE-$HOME" = 1-'], {"MINE": "1", "PATH": "/bin"}, Stop()) == 0
-    )
+    assert await run(["sh", "-c", 'test "$MINE-$HOME" = 1-'], MINE="1") == 0
 
 
 async def test_what_cannot_be_run_after_all() -> None:
     """It has gone since it was checked."""
     with pytest.raises(CommandError, match="'/nowhere/x' cannot be run"):
-        await run_command(["/nowhere/x"], {}, Stop())
+        await run(["/nowhere/x"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -55,7 +65,7 @@ async def test_the_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -
     """The command may tidy up, and its status counts."""
     script = f"trap 'exit {int(number)}' {int(number)}; touch {tmp_path}/ready; while :; do sleep 0.01; done"
     stop = Stop()
-    running = asyncio.ensure_future(run_command(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, stop))
+    running = asyncio.ensure_future(run(["sh", "-c", script], stop))
     await _appears(tmp_path / "ready")
     stop.received(number)
     assert await running == int(number)
@@ -66,12 +76,26 @@ async def test_a_deaf_command_is_killed(tmp_path: Path) -> None:
     deaf = "import signal, pathlib, time; signal.signal(15, signal.SIG_IGN)"
     script = f"{deaf}; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
     stop = Stop()
-    running = asyncio.ensure_future(run_command([sys.executable, "-c", script], {}, stop))
+    running = asyncio.ensure_future(run([sys.executable, "-c", script], stop))
     await _appears(tmp_path / "ready")
     began = asyncio.get_running_loop().time()
     stop.received(signal.SIGTERM)
     assert await running == 137
     assert 1 <= asyncio.get_running_loop().time() - began < 3
+
+
+async def test_a_failure_ends_the_command(tmp_path: Path) -> None:
+    """As SIGTERM does; the status is the failure's, whatever the command makes of it."""
+    trap = f"trap 'touch {tmp_path}/asked; exit 0' TERM"
+    script = f"{trap}; touch {tmp_path}/ready; while :; do sleep 0.01; done"
+
+    async def failing() -> int:
+        await _appears(tmp_path / "ready")
+        return 1
+
+    variables = {"PATH": "/usr/bin:/bin"}
+    assert await run_command(["sh", "-c", script], variables, Stop(), failing()) == 1
+    assert (tmp_path / "asked").exists()
 
 
 async def _appears(path: Path) -> None:
