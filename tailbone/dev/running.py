@@ -218,6 +218,7 @@ class Dev:
             admin = replace(admin, access="grant")
         return replace(
             config,
+            components=("issuer", "admin"),  # dev shows the addresses of both
             keys=replace(
                 config.keys,
                 dir=str(folder / "keys"),

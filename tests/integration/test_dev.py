@@ -264,6 +264,14 @@ def test_production_settings_are_not_read(
     assert sorted(path.name for path in home.iterdir()) == [".tailbone.toml", "other.toml"]
 
 
+def test_both_components_run(dev: Callable[..., Dev], tailbone: Callable[..., Program]) -> None:
+    """Whatever a variable chooses for a server: each address that dev shows answers."""
+    running = dev(TB_COMPONENTS="admin")
+    assert running.caller().issue().status == 200
+    host, _, port = running.facts["admin"].rpartition(":")
+    assert tailbone("keys", "list", "--host", host, "--port", port).process.returncode == 0
+
+
 def test_other_settings_count(dev: Callable[..., Dev], tmp_path: Path) -> None:
     """Variables and flags of what tokens say work as in server start, and so does --config."""
     settings = tmp_path / "dev.toml"
