@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 import socket
 import tempfile
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tailbone.log import Logger
     from tailbone.membership import Membership
     from tailbone.server import IssuerServer
+    from tailbone.signals import Stop
     from tailbone.tsnet.node import Listener, NodeStatus
 
 _A = TypeVar("_A")
@@ -86,7 +88,7 @@ async def _serve(config: Config) -> int:
     log = get_logger()
     with stop_on_signals() as stop:
         # No token leaves without its line in the log.
-        async with Daemon(config, audit=get_logger(strict=True)) as daemon:
+        async with Daemon(config, audit=get_logger(strict=True), stop=stop) as daemon:
             if await stop.unless(daemon.start()) is None:
                 log.info("stopped before it was up")
                 return 0
@@ -162,6 +164,7 @@ class Daemon:
         log: Logger | None = None,
         audit: Logger | None = None,
         on_login_url: Callable[[str], None] | None = None,
+        stop: Stop | None = None,
         grace_s: float = _GRACE_S,
     ) -> None:
         """Make a daemon that has not started.
@@ -172,6 +175,7 @@ class Daemon:
             log: for everything that happens; by default the process's.
             audit: gets the line of each token, before the token leaves; by default ``log``.
             on_login_url: shows a person where to log in; by default a line on standard error.
+            stop: removes the socket directory when a second signal ends the process at once.
             grace_s: how long requests in flight may take at the end, in seconds.
         """
         self._config = config
@@ -179,6 +183,7 @@ class Daemon:
         self._log = log or get_logger()
         self._audit = audit
         self._on_login_url = on_login_url
+        self._stop = stop
         self._grace_s = grace_s
         self._stack = AsyncExitStack()
         self._member: Membership | None = None
@@ -280,7 +285,10 @@ class Daemon:
         except OSError:
             # No temporary directory can be written, as in a read-only container; the node's own can.
             path = Path(tempfile.mkdtemp(prefix="run-", dir=self._config.server.tailscale.dir)).absolute()
-        self._stack.callback(shutil.rmtree, path, ignore_errors=True)
+        remove = functools.partial(shutil.rmtree, path, ignore_errors=True)
+        self._stack.callback(remove)
+        if self._stop is not None:
+            self._stop.before_exit.append(remove)
         if len(str(path)) > _LONGEST_SOCKET_PATH:
             raise ConfigError(
                 f"{path} is too long for the path of a socket: let TMPDIR be a folder with a shorter one"

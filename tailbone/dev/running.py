@@ -127,7 +127,7 @@ class Dev:
         keys = {identity: await devnet.add_key(identity) for identity in settings.identities}
         config = await self._server_config(devnet, folder)
         self._daemon = daemon = await self._stack.enter_async_context(
-            Daemon(config, isolated=True, log=cast("Logger", self._log), grace_s=_GRACE_S)
+            Daemon(config, isolated=True, log=cast("Logger", self._log), stop=self._stop, grace_s=_GRACE_S)
         )
         callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
         _, nodes = await together(daemon.start(), _all(callers))

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import socket
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from tailbone.config import Config, load
 from tailbone.daemon import Daemon
 from tailbone.errors import LoginRefusedError
 from tailbone.keys.lifecycle import KeyLifecycle
+from tailbone.signals import Stop
 from tailbone.tsnet.devnet import Devnet
 from tailbone.tsnet.node import Node, NodeSettings
 
@@ -73,6 +75,20 @@ async def test_nothing_is_left(devnet: Devnet, tmp_path: Path) -> None:
     await live(tmp_path / "first")
     with NothingLeft(slack=4):
         await live(tmp_path / "second")
+
+
+async def test_second_signal_leaves_no_sockets(
+    devnet: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is called before the process ends at once removes the directory of the sockets."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stop, key = Stop(), await devnet.add_key("tag:tailbone")
+    async with Daemon(config_for(devnet, key, tmp_path), stop=stop) as server:
+        await server.start()
+        assert len(list(tmp_path.glob("tailbone-*"))) == 1
+        for call in stop.before_exit:
+            call()
+        assert list(tmp_path.glob("tailbone-*")) == []
 
 
 async def test_start_that_fails_leaves_nothing(devnet: Devnet, tmp_path: Path) -> None:
