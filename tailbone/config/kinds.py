@@ -278,6 +278,10 @@ class BadItemError(ValueError):
         self.item = item
 
 
+class SecretInValueError(ValueError):
+    """A value was refused that may hold a secret: it is not to be shown."""
+
+
 # --- checks for Text
 
 
@@ -316,9 +320,11 @@ def host_name(text: str) -> str:
 
 
 def web_url(text: str) -> str:
-    """An http or https URL."""
+    """An http or https URL, without user and password: it is logged, and shown in errors."""
     from urllib.parse import urlsplit
 
+    if "@" in text:
+        raise SecretInValueError("has a user or a password in it (an @)")
     try:
         parts = urlsplit(text)
         _ = parts.port  # raises for a bad one

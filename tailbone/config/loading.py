@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailbone.config import sources
-from tailbone.config.kinds import BadItemError
+from tailbone.config.kinds import BadItemError, SecretInValueError
 from tailbone.config.table import BY_PATH, SETTINGS, Setting
 from tailbone.errors import ConfigError
 from tailbone.redaction import quote
@@ -113,7 +113,7 @@ def _from_file(setting: Setting, value: object, file: Path) -> tuple[Any, str]:
 
 def _bad_value(setting: Setting, origin: str, value: object, error: ValueError) -> ConfigError:
     item = error.item if isinstance(error, BadItemError) else value
-    shown = "its value" if setting.secret else _shown(item)
+    shown = "its value" if setting.secret or isinstance(error, SecretInValueError) else _shown(item)
     message = f"{setting.path} ({origin}): {shown} {error}; allowed: {setting.kind.allowed}"
     if setting.kind.choices and isinstance(item, str) and not setting.secret:
         message += _nearest_choice(item, setting.kind.choices)

@@ -220,6 +220,16 @@ def test_a_bad_secret_is_not_shown(source: str, value: str) -> None:
     assert "verysecret" not in message
 
 
+@pytest.mark.parametrize("url", ["http://user:verysecret@h", "user:verysecret@h", "http://u:verysecret@h:x"])
+@pytest.mark.parametrize("variable", ["TB_SERVER_TAILSCALE_CONTROLURL", "TS_CONTROL_URL"])
+def test_a_password_in_the_control_url_is_refused(variable: str, url: str) -> None:
+    """The URL is logged; so it may hold none, and the error does not show it."""
+    assert refused(**{variable: url}) == (
+        f"server.tailscale.controlUrl (variable {variable}): its value has a user or a password in it (an @)"
+        "; allowed: an http or https URL"
+    )
+
+
 def test_a_secret_of_the_wrong_type_is_not_shown(tmp_path: Path) -> None:
     """The same from the file."""
     path = tmp_path / "s.toml"
