@@ -47,6 +47,8 @@ def load(
     flags = flags or {}
     notes = sources.unknown_variables(environ)
     file, in_file = _read_settings_file(environ, config_file, notes, isolated=isolated)
+    # Also what is overridden now: who takes the flag away does not meet an old mistake.
+    from_file = {s.path: _from_file(s, in_file[s.path], file) for s in SETTINGS if s.path in in_file}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in SETTINGS:
@@ -54,8 +56,8 @@ def load(
             value, origin = _from_flag(setting, flags[setting.path])
         elif found := sources.variable_value(setting, environ, isolated=isolated):
             value, origin = _from_variable(setting, *found)
-        elif setting.path in in_file:
-            value, origin = _from_file(setting, in_file[setting.path], file)
+        elif setting.path in from_file:
+            value, origin = from_file[setting.path]
         elif found := sources.fallback_value(setting, environ, isolated=isolated):
             value, origin = _from_variable(setting, *found)
         else:

@@ -206,6 +206,21 @@ def test_a_bad_value_in_the_file_is_told_in_full(tmp_path: Path) -> None:
     assert f'server.port ({path}): "http" is not a port; allowed: 1 to 65535' == str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("flags", "environ"),
+    [({"server.port": "81"}, {}), ({}, {"TB_SERVER_PORT": "81"})],
+    ids=["flag", "variable"],
+)
+def test_a_bad_value_in_the_file_is_told_though_it_is_overridden(
+    tmp_path: Path, flags: dict[str, str], environ: dict[str, str]
+) -> None:
+    """A settings file that is wrong is wrong, whatever else is set."""
+    path = tmp_path / "s.toml"
+    path.write_text('[server]\nport = "http"\n')
+    with pytest.raises(ConfigError, match='"http" is not a port'):
+        load(flags, environ=environ, config_file=path)
+
+
 def test_a_long_value_is_shortened() -> None:
     """A file pasted into a variable does not fill the screen."""
     assert f'"{"x" * 60}…" is not a port' in refused({"server.port": "x" * 10_000})
