@@ -306,7 +306,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="server.tailscale.hostname",
-        kind=Text("a host name", pattern=r"[^\s/]{1,253}", name="a host name", metavar="NAME"),
+        kind=Text(
+            "1 to 63 letters, digits, hyphens, underscores and dots; a letter or digit first and last",
+            pattern=r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
+            name="a node's name",
+            metavar="NAME",
+        ),
         default="tailbone",
         help="Name of this node in the tailnet.",
         group=TAILNET,

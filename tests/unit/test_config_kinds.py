@@ -50,6 +50,9 @@ def kind(path: str) -> Kind:
         (("issuer.example", "127.0.0.1", "::1"), "server.allowedHosts", "Issuer.Example., 127.0.0.1 [::1]"),
         ("tskey-auth-x", "server.tailscale.authkey", "tskey-auth-x\n"),
         ("a-b.c_d", "key.prefix", "a-b.c_d"),
+        ("a-b.c_d", "server.tailscale.hostname", "a-b.c_d"),
+        ("A", "server.tailscale.hostname", "A"),
+        ("x" * 63, "server.tailscale.hostname", "x" * 63),
     ],
 )  # fmt: skip
 def test_text_becomes_a_value(value: object, path: str, text: str) -> None:
@@ -106,6 +109,11 @@ def test_text_becomes_a_value(value: object, path: str, text: str) -> None:
         ("server.tailscale.controlUrl", "http://h/?q=1"),
         ("server.tailscale.authkey", "two words"),
         ("server.tailscale.hostname", ""),
+        ("server.tailscale.hostname", "---"),
+        ("server.tailscale.hostname", "-a"),
+        ("server.tailscale.hostname", "a."),
+        ("server.tailscale.hostname", "\u00e4"),
+        ("server.tailscale.hostname", "x" * 64),
         ("server.allowedHosts", "http://issuer.example"),
         ("server.allowedHosts", "issuer.example:80"),
         ("server.allowedHosts", "-issuer"),
