@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _HEADERS = ("KEY ID", "ALGORITHM", "STATE", "CREATED", "NEXT")
 _STYLES = {"active": "green", "faulty": "red", "foreign": "dim"}
+_UNKNOWN = "unknown"
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -44,13 +45,19 @@ def row(key: Key, now: float) -> tuple[str, ...]:
         key: the key.
         now: unix seconds.
     """
-    created = (
-        f"{datetime.fromtimestamp(key.created_at, UTC):%Y-%m-%d %H:%M:%S}Z" if key.created_at else "unknown"
-    )
+    created = _moment(key.created_at)
     state = key.state
     if key.foreign:
-        state = f"foreign, {about(now - key.created_at)} old" if key.created_at else "foreign"
+        state = "foreign" if created == _UNKNOWN else f"foreign, {about(now - key.created_at)} old"
     return tuple(map(printable, (key.key_id, key.algorithm, state, created, _next(key, now))))
+
+
+def _moment(at: float) -> str:
+    """Give unix seconds as date and time; a kid or a foreign server may name a time that there is not."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z" if at else _UNKNOWN
+    except (ValueError, OverflowError, OSError):
+        return _UNKNOWN
 
 
 def about(seconds: float) -> str:
@@ -86,7 +93,7 @@ def status_lines(status: Status) -> list[str]:
     """Give a server's status as lines."""
     facts = [
         ("server", f"tailbone {status.version} (commit {status.commit})"),
-        ("up since", f"{datetime.fromtimestamp(status.started_at, UTC):%Y-%m-%d %H:%M:%S}Z"),
+        ("up since", _moment(status.started_at)),
         ("tokens", "yes" if status.ready else "no"),
         *(("", reason) for reason in status.reasons),
         ("signs", status.signing_key_id or "no key"),
