@@ -6,7 +6,6 @@ import asyncio
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -17,7 +16,7 @@ from tailbone.admin._proto import admin_pb2
 from tailbone.admin.access import admit
 from tailbone.admin.statuses import CODE_METADATA, status_of
 from tailbone.errors import MalformedRequestError, MethodNotAllowedError, RequestTimeoutError, TailboneError
-from tailbone.identity import safe_text
+from tailbone.identity import address_of, safe_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 REQUEST_TIME_S: Final = 10.0
 """How long a request may take to arrive. The longest one is a hundred bytes."""
 
-_PARTS_OF_A_NAME: Final = 5
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
 
@@ -171,7 +169,7 @@ class _Line:
 
     def admit(self) -> None:
         entrance = self._entrance
-        self._facts["address"] = safe_text(_address(self._peer))
+        self._facts["address"] = address_of(self._peer)
         caller = entrance.identify(self._peer)
         _CALLER.set(caller)
         self._facts |= {
@@ -208,16 +206,6 @@ class _Line:
 
     def _rest(self) -> dict[str, Any]:
         return self._facts | {"took_ms": round((time.monotonic() - self._began) * 1000, 1)}
-
-
-def _address(peer: str) -> str:
-    """Give the tailnet address in the name of a bridged peer.
-
-    The rest of the name is what no local process may know, or it could pass for a peer: it is not logged.
-    """
-    parts = unquote(peer.removeprefix("unix-abstract:")).split("/")
-    bridged = parts[0] == "tailnet" and len(parts) == _PARTS_OF_A_NAME
-    return parts[3] if bridged else peer.partition(":")[0]
 
 
 async def _one(requests: AsyncIterator[bytes]) -> bytes:

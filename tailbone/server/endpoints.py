@@ -16,7 +16,7 @@ from tailbone.errors import (
     UnknownPathError,
     WrongHostError,
 )
-from tailbone.identity import safe_text
+from tailbone.identity import address_of
 from tailbone.server.hosts import AllowedHosts
 from tailbone.server.query import parse_query
 from tailbone.server.statuses import status_of
@@ -166,7 +166,7 @@ class Endpoints:
             facts: more for the log line.
         """
         log = self._sources.log
-        facts["peer"] = _shown(peername)
+        facts["peer"] = address_of(peername)
         if not isinstance(error, TailboneError):
             log.error("request failed", code="internal", exc_info=error, **facts)
             return Response(500, _encode(_Refusal("internal", "internal error; the server's log has it")))
@@ -230,9 +230,3 @@ class Endpoints:
         if etag in known or "*" in known:
             return Response(304, b"", fields)
         return Response(200, document, _JSON + fields)
-
-
-def _shown(peername: Any) -> str:
-    """Give the transport's name of the other end as one printable word."""
-    text = peername.decode("ascii", "replace") if isinstance(peername, bytes) else str(peername or "")
-    return safe_text(text.lstrip("\0"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from tailbone.errors import UnknownCallerError
+from tailbone.identity import address_of
 
 
 def source_of(peer: object, prefix: str) -> str:
@@ -33,8 +34,12 @@ def source_of(peer: object, prefix: str) -> str:
     else:
         name = ""
     if not name.startswith(prefix):
-        raise UnknownCallerError("the caller did not come over the tailnet", detail=f"peer name {peer!r}")
+        raise UnknownCallerError(
+            "the caller did not come over the tailnet", detail=f"from {address_of(peer) or 'nowhere'}"
+        )
     parts = name[len(prefix) :].split("/")
     if len(parts) != 3:
-        raise UnknownCallerError("the caller did not come over the tailnet", detail=f"peer name {peer!r}")
+        raise UnknownCallerError(
+            "the caller did not come over the tailnet", detail=f"from {address_of(peer) or 'nowhere'}"
+        )
     return parts[1]

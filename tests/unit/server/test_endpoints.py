@@ -381,8 +381,8 @@ async def test_what_helps_the_operator_goes_to_the_log_only(running: Running, wo
         "unknown_caller",
         "100.64.0.99:1",
     )
-    assert line.fields["peer"].startswith("tailnet/")
-    assert "/http/100.64.0.2:50123/" in line.fields["peer"]
+    # Not the whole name: who knows its random part could pass for a peer.
+    assert line.fields["peer"] == "100.64.0.2:50123"
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,9 @@ def test_source_of_a_bridged_connection(peer: object, source: str) -> None:
 )
 def test_any_other_peer_is_unknown(peer: object) -> None:
     """Without the secret prefix of this process, and in any other form."""
-    with pytest.raises(UnknownCallerError):
+    with pytest.raises(UnknownCallerError) as unknown:
         source_of(peer, PREFIX)
+    assert "0123456789abcdef" not in unknown.value.detail
 
 
 def test_a_node_that_was_not_entered_matches_nobody() -> None:
