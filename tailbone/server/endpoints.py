@@ -112,6 +112,7 @@ class Endpoints:
         """Answer from ``sources``."""
         self._sources = sources
         self._hosts = AllowedHosts(sources.hosts)
+        self._audit_fails = False
         self._health = Response(
             200, _encode(_Health(ok=True, version=sources.version, commit=sources.commit))
         )
@@ -204,16 +205,36 @@ class Endpoints:
         except TailboneError as error:
             return self.refuse(error, peername, path=head.path, sub=identity.subject, node=identity.node)
         # The line is written before the token leaves: no token without its line.
-        sources.audit.info(
+        self._audit(
             "token issued", sub=issued.sub, kid=issued.kid, jti=issued.jti, aud=issued.aud, node=issued.node
         )
         return Response(200, _encode(_Answer(issued.token, issued.expires_at)))
+
+    def _audit(self, event: str, **facts: Any) -> None:
+        """Write a line that must not be lost.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._audit_fails = True
+        self._sources.audit.info(event, **facts)
+        self._audit_fails = False
+
+    def _audit_reasons(self) -> Sequence[str]:
+        """Why no token can leave for want of its line; after a failure, each call tries to write one."""
+        if self._audit_fails:
+            try:
+                self._audit("the lines of tokens can be written again")
+            except OSError:
+                return ("log: the line of a token cannot be written",)
+        return ()
 
     async def _healthz(self, _head: Head, _peername: Any) -> Response:
         return self._health
 
     async def _readyz(self, _head: Head, _peername: Any) -> Response:
-        reasons, notes = self._sources.readiness(), self._sources.notes()
+        reasons = [*self._sources.readiness(), *self._audit_reasons()]
+        notes = self._sources.notes()
         if not reasons:
             return Response(200, _encode(_Ready(ready=True, reasons=(), notes=notes)))
         message = "not ready: " + "; ".join(reasons)

@@ -385,6 +385,20 @@ async def test_what_helps_the_operator_goes_to_the_log_only(running: Running, wo
     assert line.fields["peer"] == "100.64.0.2:50123"
 
 
+async def test_not_ready_while_no_line_can_be_written(running: Running, world: World) -> None:
+    """No token leaves without its line: after a line that failed, readiness is whether one can be written."""
+    ready = b"GET /_readyz HTTP/1.1\r\nHost: tailbone\r\n\r\n"
+    world.audit.fails = OSError(28, "No space left on device")
+    assert (await running.ask(ready)).status == 200
+    assert (await running.ask(ISSUE)).status == 500
+    answer = await running.ask(ready)
+    reasons = ["log: the line of a token cannot be written"]
+    assert (answer.status, answer.json["reasons"]) == (503, reasons)
+    world.audit.fails = None
+    assert [(await running.ask(ready)).status for _ in range(2)] == [200, 200]
+    assert [line.event for line in world.audit.lines] == ["the lines of tokens can be written again"]
+
+
 @pytest.mark.parametrize(
     ("request_", "level"),
     [(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "info"), (b"x\r\n\r\n", "info")],
