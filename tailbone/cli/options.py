@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -199,6 +200,16 @@ def flagless_for(command: str) -> Sequence[Setting]:
     return [setting for setting in SETTINGS if not setting.flags and takers & set(setting.commands)]
 
 
+@contextmanager
+def _redacted() -> Iterator[None]:
+    """Mask secrets in click's own errors: a key without its flag before it is an argument too many."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.message = redact(error.message)  # type: ignore[misc]  # click finds it final
+        raise
+
+
 class _Sections:
     """Help in sections: a command's own options first, then the settings by group.
 
@@ -207,6 +218,12 @@ class _Sections:
     """
 
     without_flags: Sequence[Setting] = ()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; a refusal shows no secret."""
+        with _redacted():
+            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        return rest
 
     def format_sections(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}
@@ -285,6 +302,13 @@ class Group(_Sections, click.Group):
             click.echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; a refusal shows no secret."""
+        with _redacted():
+            return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name or alias."""
