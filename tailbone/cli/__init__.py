@@ -5,6 +5,7 @@ No logic stands here, and nothing slow is imported before it is needed.
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -40,6 +41,18 @@ _COMMANDS = {
 }
 
 
+_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
+
+
+def _told(error: OSError) -> TailboneError:
+    """An error of the system, in one line: a full disk behind standard output names no file."""
+    writing = error.filename is None and error.errno in _OF_WRITING
+    place = "output cannot be written" if writing else error.filename or "the system refuses"
+    told = TailboneError(f"{place}: {error.strerror or error}")
+    told.__cause__ = error
+    return told
+
+
 class Root(Group):
     """The command ``tailbone``; it imports a command only to run it."""
 
@@ -56,6 +69,9 @@ class Root(Group):
         except TailboneError as error:
             invocation.report(error)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
+        except OSError as error:
+            invocation.report(_told(error))
+            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """All commands, the first one to try first."""

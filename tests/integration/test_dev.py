@@ -23,7 +23,7 @@ import jwt
 import pytest
 from harness import s3
 from harness.devs import Dev
-from harness.programs import TAILBONE
+from harness.programs import TAILBONE, run
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -164,6 +164,27 @@ def test_log_as_asked_for(dev: Callable[..., Dev]) -> None:
     """Whoever sets a level gets every line of it, from the start on."""
     running = dev("--log-level", "info", "--log-format", "json")
     running.program.wait_for('"event":"started"')
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(environment: dict[str, str], tmp_path: Path, closed: str) -> None:
+    """It runs a command where its own standard streams are closed."""
+    command = f'exec "$@" {closed}'
+    arguments = ("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", "exit 7")
+    program = run(["sh", "-c", command, "sh", *TAILBONE, *arguments], env=environment, cwd=tmp_path)
+    assert program.process.returncode == 7, program.output()
+
+
+def test_full_output(environment: dict[str, str], tmp_path: Path) -> None:
+    """Where its line cannot be written it ends, with one line that says so."""
+    command = 'exec "$@" >/dev/full'
+    program = run(
+        ["sh", "-c", command, "sh", *TAILBONE, "dev", "--listen", "127.0.0.1:0"],
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert program.process.returncode == 1
+    assert program.err == ["tailbone: output cannot be written: No space left on device"]
 
 
 # --- where it listens
@@ -603,8 +624,6 @@ def test_defaults_in_a_pipe(alone: tuple[str, ...], environment: dict[str, str],
 
 def test_try_line_works(alone: tuple[str, ...], environment: dict[str, str], tmp_path: Path) -> None:
     """What the try line says can be pasted into a shell, and prints a token."""
-    from harness.programs import run
-
     script = "curl -s -X POST http://127.0.0.1:8080/issue"
     program = run([*alone, *TAILBONE, "dev", "--", "sh", "-c", script], env=environment, cwd=tmp_path)
     assert program.process.returncode == 0

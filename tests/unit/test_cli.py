@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
 from tailbone.cli import tailbone
 from tailbone.config import SETTINGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SLOW = ("aiobotocore", "asyncio", "cryptography", "grpc", "jwcrypto", "msgspec", "rich", "sanic", "structlog")
 
@@ -31,6 +35,10 @@ def loaded(arguments: list[str], names: tuple[str, ...]) -> set[str]:
     environ = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
     return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, shell=True, capture_output=True, text=True, check=False, timeout=30)
 
 
 def test_alone_it_shows_its_help() -> None:
@@ -151,6 +159,48 @@ def test_python_m_is_the_same_command() -> None:
         [sys.executable, "-m", "tailbone", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("tailbone ")
+
+
+@pytest.mark.parametrize("command", ["--help", "version", "completion bash"])
+def test_a_full_output_is_one_line(command: str) -> None:
+    """Exit code 1, and no traceback."""
+    done = shell(f"{sys.executable} -m tailbone {command} >/dev/full")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "tailbone: output cannot be written: No space left on device\n",
+    )
+
+
+def test_a_full_output_has_its_traceback_at_trace() -> None:
+    """For who looks for the cause."""
+    done = shell(f"{sys.executable} -m tailbone --log-level trace version >/dev/full")
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1] == "tailbone: output cannot be written: No space left on device"
+
+
+STREAMS = """
+import os, sys
+from tailbone.__main__ import _open_standard_streams
+_open_standard_streams()
+found = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
+streams = [sys.stdin.fileno(), sys.stdout.fileno(), sys.stderr.fileno()]
+kept = all(map(os.get_inheritable, range(3)))
+open(sys.argv[1], "w").write(repr((found.count("/dev/null"), streams, kept)))
+"""
+
+
+@pytest.mark.parametrize(("closed", "count"), [("<&-", 1), (">&-", 1), ("2>&-", 1), ("<&- >&- 2>&-", 3)])
+def test_closed_streams_lead_nowhere(tmp_path: Path, closed: str, count: int) -> None:
+    """Nothing that is opened later has their numbers."""
+    others = " ".join(f"{sign}/dev/full" for sign in ("<", ">", "2>") if f"{sign}&-" not in closed.split())
+    shell(f"{sys.executable} -c '{STREAMS}' {tmp_path}/found {others} {closed}")
+    assert (tmp_path / "found").read_text() == repr((count, [0, 1, 2], True))
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_failure(closed: str) -> None:
+    """As where a daemon is started by a program that closed them."""
+    assert shell(f"{sys.executable} -m tailbone version {closed}").returncode == 0
 
 
 def test_a_broken_pipe_is_no_traceback() -> None:
