@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tailbone.errors import (
@@ -15,41 +17,23 @@ from tailbone.errors import (
     StoreError,
     StoreMissingError,
     StoreOutcomeUnknownError,
-    UnconditionalStoreError,
 )
+from tailbone.jwks.s3_answers import redirect, refusal
 from tailbone.jwks.store import ANY_CONTENT, Stored
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from botocore.exceptions import ClientError
     from botocore.exceptions import ConnectionError as BotoConnectionError
 
 _CONNECT_S: Final = 4.0
 _READ_S: Final = 8.0
 _LARGEST: Final = 1024 * 1024
-_FORBIDDEN: Final = 403
-_NOT_FOUND: Final = 404
-_LOST_RACE: Final = (409, 412)
-_BUSY: Final = (429, 503)
 _SERVER_ERRORS: Final = 500
-_NOT_IMPLEMENTED: Final = 501
 _ENDPOINT_MEMBERS: Final = ("endpoint_url", "services")
 _ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_CREDENTIAL_CODES: Final = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidToken",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
-_REGION_CODES: Final = frozenset(
-    {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "301"}
-)
+_MAY_BE_SENT: Final = ContextVar("_MAY_BE_SENT", default=False)
+"""Whether this task's call has come as far as the network: before that, no write can have been taken."""
 
 
 class S3Store:
@@ -66,6 +50,7 @@ class S3Store:
         self._stack = AsyncExitStack()
         self._making = asyncio.Lock()
         self._client: Any = None
+        self._credentials: Any = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -78,9 +63,10 @@ class S3Store:
 
     async def read(self, path: str) -> Stored | None:
         """See ``Store.read``."""
+        client = await self._connected()
         try:
-            client = await self._connected()
             answer = await client.get_object(Bucket=self._bucket, Key=path)
+            self._refuse_redirect(answer)
             async with answer["Body"] as body:
                 data = await _read_whole(body)
         except StoreError:
@@ -91,7 +77,10 @@ class S3Store:
                 return None
             raise failure from error
         if len(data) > _LARGEST:
-            raise ForeignDocumentError(f"s3://{self._bucket}/{path} is longer than {_LARGEST} bytes")
+            raise ForeignDocumentError(
+                f"s3://{self._bucket}/{path} is longer than {_LARGEST} bytes: no JWKS is; it is left as it "
+                "is: delete it, or set keys.keyPath to another"
+            )
         etag = answer.get("ETag")
         if not etag:
             raise StoreMissingError(
@@ -104,8 +93,8 @@ class S3Store:
     ) -> str:
         """See ``Store.write``."""
         condition = {} if etag == ANY_CONTENT else {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        client = await self._connected()
         try:
-            client = await self._connected()
             answer = await client.put_object(
                 Bucket=self._bucket,
                 Key=path,
@@ -114,6 +103,7 @@ class S3Store:
                 CacheControl=cache_control,
                 **condition,
             )
+            self._refuse_redirect(answer)
         except StoreError:
             raise
         except Exception as error:
@@ -128,41 +118,119 @@ class S3Store:
         await self._stack.aclose()
 
     async def _connected(self) -> Any:
+        """The client, with credentials that hold for the next call; all that fails here is a StoreError."""
+        _MAY_BE_SENT.set(False)
         async with self._making:
             if self._closed:
                 raise StoreError("the store is closed")
             if self._client is None:
-                session = await asyncio.to_thread(_session)
-                self._client = await self._stack.enter_async_context(
-                    session.create_client(
-                        "s3", region_name=os.environ.get("AWS_REGION"), config=_config(session)
-                    )
-                )
-            return self._client
+                try:
+                    self._client = await self._connect()
+                except StoreError:
+                    raise
+                except Exception as error:
+                    raise _unmade(error) from error
+            client, credentials = self._client, self._credentials
+        # Here, and not when the call is signed: what fails then could be anything.
+        await _fresh(credentials)
+        return client
+
+    async def _connect(self) -> Any:
+        session = await asyncio.to_thread(_session)
+        self._credentials = await _credentials(session)
+        client = await self._stack.enter_async_context(session.create_client("s3", config=_config(session)))
+        client.meta.events.register("before-call.s3", _stay)
+        return client
 
     def _failure(self, error: Exception, path: str, *, writing: bool) -> StoreError | None:
         """What a failed call means; None when there certainly is no such object."""
         from botocore.exceptions import ClientError
 
-        if isinstance(error, ClientError):
-            return _answered(error, self._bucket, path, writing=writing)
-        return _unanswered(error, self._bucket, path, writing=writing)
+        if not isinstance(error, ClientError):
+            return _unanswered(error, f"s3://{self._bucket}/{path}", writing=writing)
+        if not _MAY_BE_SENT.get():
+            return _no_credentials(error, by_process=False)
+        return refusal(error.response, self._bucket, path, writing=writing, detail=_detail(error))
+
+    def _refuse_redirect(self, answer: Any) -> None:
+        """Raise for a redirect that botocore takes for a success, as it does 300."""
+        failure = redirect(answer, self._bucket, detail="no error, as botocore has it")
+        if failure is not None:
+            raise failure
 
 
-def _unanswered(error: Exception, bucket: str, path: str, *, writing: bool) -> StoreError:
-    """A call without an answer; what is no failure of the call is raised again."""
+def _stay(context: dict[str, Any], **_: Any) -> None:
+    """Tell botocore that this call was redirected already, so that it does not look for another region.
+
+    What it would send elsewhere is signed with our credentials, and without a region in the answer it asks
+    for one until the stack is full.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _unmade(error: Exception) -> StoreError:
+    """No client could be made; nothing was sent to S3."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ProfileNotFound):
+        return _no_credentials(error, by_process=False)
+    if isinstance(error, boto.InvalidRegionError):
+        return StoreMissingError("AWS_REGION is no region, such as eu-north-1", detail=_detail(error))
+    if isinstance(error, ValueError):
+        return StoreMissingError(
+            "the AWS settings are no addresses: AWS_ENDPOINT_URL is a URL, such as http://127.0.0.1:7070",
+            detail=_detail(error),
+        )
+    return StoreMissingError(
+        "S3 cannot be asked with these AWS settings: look at the AWS variables and the AWS profile",
+        detail=_detail(error),
+    )
+
+
+def _no_credentials(error: Exception, *, by_process: bool) -> StoreError:
+    """There are no credentials to call S3 with; ``by_process``: the profile names a program for them."""
+    import aiohttp
+    from botocore import exceptions as boto
+
+    detail = _detail(error)
+    if isinstance(error, boto.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if status >= _SERVER_ERRORS:
+            return StoreError(f"the service that gives the AWS credentials answered {status}", detail=detail)
+        return StoreDeniedError(
+            "AWS refuses to give credentials: look at the AWS profile, its role and who may take it",
+            detail=detail,
+        )
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | aiohttp.ClientError | TimeoutError):
+        return StoreError(
+            "the service that gives the AWS credentials cannot be reached: look at the network and the AWS "
+            "profile",
+            detail=detail,
+        )
+    if by_process:
+        return StoreDeniedError(
+            "the credential_process of the AWS profile gave no credentials: it names a program that exists "
+            "and prints them as JSON",
+            detail=detail,
+        )
+    if isinstance(error, boto.BotoCoreError):
+        return StoreDeniedError(
+            "no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or give the machine a role",
+            detail=detail,
+        )
+    return StoreDeniedError(
+        "the AWS credentials cannot be read: look at the AWS profile, and at the files and programs it names",
+        detail=detail,
+    )
+
+
+def _unanswered(error: Exception, where: str, *, writing: bool) -> StoreError:
+    """A call without an answer, or with one that cannot be understood."""
     import aiohttp
     from botocore import exceptions as boto
     from botocore.parsers import ResponseParserError
 
-    no_credentials = (
-        boto.NoCredentialsError,
-        boto.PartialCredentialsError,
-        boto.CredentialRetrievalError,
-        boto.ProfileNotFound,
-        boto.TokenRetrievalError,
-        boto.MetadataRetrievalError,
-    )
     broke = (
         boto.ConnectionError,
         boto.HTTPClientError,
@@ -172,35 +240,27 @@ def _unanswered(error: Exception, bucket: str, path: str, *, writing: bool) -> S
         OSError,
         TimeoutError,
     )
-    detail = f"{type(error).__name__}: {error}"
-    if isinstance(error, no_credentials):
-        return StoreDeniedError(
-            "no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or give the machine a role",
-            detail=detail,
-        )
+    detail = _detail(error)
     if isinstance(error, boto.ConnectionError) and not _was_sent(error):
         return StoreError(
             "S3 cannot be reached: look at the network, AWS_ENDPOINT_URL and the region", detail=detail
         )
+    if not _MAY_BE_SENT.get():
+        return StoreMissingError(
+            f"S3 cannot be asked for {where}: look at keys.bucket and the AWS settings", detail=detail
+        )
+    what = "the connection to S3 broke during" if isinstance(error, broke) else "S3 gave no S3 answer to"
+    if writing:
+        return StoreOutcomeUnknownError(
+            f"{what} a write; a later read will tell whether it was taken", detail=detail
+        )
     if isinstance(error, broke):
-        if writing:
-            return StoreOutcomeUnknownError(
-                "the connection to S3 broke during a write; a later read will tell whether it was taken",
-                detail=detail,
-            )
-        return StoreError("the connection to S3 broke during a read", detail=detail)
-    if isinstance(error, boto.BotoCoreError):
-        return StoreMissingError(
-            f"S3 cannot be asked for s3://{bucket}/{path}: look at keys.bucket and the AWS settings",
-            detail=detail,
-        )
-    if isinstance(error, ValueError):
-        return StoreMissingError(
-            "the AWS settings are no addresses: AWS_ENDPOINT_URL is a URL, such as http://127.0.0.1:7070",
-            detail=detail,
-        )
-    raise error
+        return StoreError(f"{what} a read", detail=detail)
+    return StoreError(f"{what} a read of {where}: is AWS_ENDPOINT_URL an S3 server?", detail=detail)
+
+
+def _detail(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _was_sent(error: BotoConnectionError) -> bool:
@@ -222,61 +282,43 @@ async def _read_whole(body: Any) -> bytes:
     return data
 
 
-def _answered(error: ClientError, bucket: str, path: str, *, writing: bool) -> StoreError | None:
-    """An answer that is an error; None when there certainly is no such object."""
-    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code: str = error.response.get("Error", {}).get("Code", "")
-    where = f"s3://{bucket}/{path}"
-    detail = f"{type(error).__name__}: {error}"
-    if status == _NOT_FOUND and code == "NoSuchKey":
-        return None
-    if writing and (status in _LOST_RACE or code in {"PreconditionFailed", "ConditionalRequestConflict"}):
-        return StoreConflictError(f"{where} was changed by somebody else", detail=detail)
-    if status in _BUSY or code in {"SlowDown", "ServiceUnavailable"}:
-        return StoreError("S3 is busy and asks to slow down", detail=detail)
-    if code == "NoSuchBucket":
-        return StoreMissingError(f"there is no bucket {bucket}: make it, or mend keys.bucket", detail=detail)
-    if code in _CREDENTIAL_CODES:
-        return StoreDeniedError("S3 refuses the AWS credentials: wrong, or expired", detail=detail)
-    if code == "RequestTimeTooSkewed":
-        return StoreDeniedError("S3 refuses the request: this machine's clock is wrong", detail=detail)
-    if status == _FORBIDDEN:
-        return StoreDeniedError(_forbidden(where, bucket, writing=writing), detail=detail)
-    if code in _REGION_CODES:
-        return StoreMissingError(f"bucket {bucket} is in another region: set AWS_REGION", detail=detail)
-    if writing and (status == _NOT_IMPLEMENTED or code == "NotImplemented"):
-        return UnconditionalStoreError(
-            "the store knows no conditional writes: use one that does, "
-            "or set keys.conditionalWrites = false if this is the only writer",
-            detail=detail,
-        )
-    if status >= _SERVER_ERRORS and writing:
-        return StoreOutcomeUnknownError(
-            f"S3 answered a write with {status}; a later read will tell whether it was taken", detail=detail
-        )
-    if status >= _SERVER_ERRORS:
-        return StoreError(f"S3 answered {status}", detail=detail)
-    return StoreMissingError(
-        f"S3 answered {status} for {where}: is AWS_ENDPOINT_URL an S3 server, and keys.bucket right?",
-        detail=detail,
-    )
+async def _credentials(session: Any) -> Any:
+    """The session's credentials, which may have to be renewed before a call.
+
+    Raises:
+        StoreError: there are none.
+    """
+    from botocore.exceptions import NoCredentialsError
+
+    by_process = "credential_process" in session.get_scoped_config()
+    try:
+        credentials = await session.get_credentials()
+    except Exception as error:
+        raise _no_credentials(error, by_process=by_process) from error
+    if credentials is None:
+        raise _no_credentials(NoCredentialsError(), by_process=False)
+    return credentials
 
 
-def _forbidden(where: str, bucket: str, *, writing: bool) -> str:
-    if writing:
-        return f"S3 forbids writing {where}: grant s3:PutObject on it"
-    # AWS hides whether an object exists from those who may not list the bucket.
-    return (
-        f"S3 forbids reading {where}: either s3:GetObject on it is missing: grant it; or there is no such "
-        f"object yet, and S3 does not say so without s3:ListBucket on {bucket}: grant that, "
-        'or upload a first object {"keys":[]}'
-    )
+async def _fresh(credentials: Any) -> None:
+    """Renew credentials that end soon.
+
+    Raises:
+        StoreError: that failed.
+    """
+    try:
+        await credentials.get_frozen_credentials()
+    except Exception as error:
+        raise _no_credentials(error, by_process=credentials.method == "custom-process") from error
 
 
 def _session() -> Any:
     from aiobotocore.session import get_session
 
     session = get_session()
+    if region := os.environ.get("AWS_REGION"):
+        # botocore alone knows only AWS_DEFAULT_REGION.
+        session.set_config_variable("region", region)
     # Reads the megabytes that describe the service here, in a thread, instead of on the event loop.
     loader = session.get_component("data_loader")
     loader.load_service_model("s3", "service-2")
@@ -284,7 +326,26 @@ def _session() -> Any:
     loader.load_data("partitions")
     loader.load_data("sdk-default-configuration")
     asyncio.run(session.get_available_regions("s3"))
+    _check_certificates(session.get_config_variable("ca_bundle"))
     return session
+
+
+def _check_certificates(file: Any) -> None:
+    """Load the certificates of AWS_CA_BUNDLE as the first call would, which fails without a word of it.
+
+    Raises:
+        StoreMissingError: they cannot be loaded.
+    """
+    if not isinstance(file, str):
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except OSError as error:
+        raise StoreMissingError(
+            "AWS_CA_BUNDLE, or ca_bundle of the AWS profile, is no readable file of certificates (PEM): "
+            "mend it, or unset it",
+            detail=f"{file}: {_detail(error)}",
+        ) from error
 
 
 def _config(session: Any) -> Any:
@@ -304,5 +365,29 @@ def _config(session: Any) -> Any:
         # Tries are the publisher's: it reads again before each.
         retries={"total_max_attempts": 1},
         max_pool_connections=4,
+        http_session_cls=_http_session_class(),
         **checksums,
     )
+
+
+def _http_session_class() -> Any:
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    class Unredirected(AIOHTTPSession):  # type: ignore[misc]
+        """HTTP that notes when it begins to send, and goes to no other server than the one it is told."""
+
+        async def _get_session(self, proxy_url: str | None) -> Any:
+            return _NoRedirects(await super()._get_session(proxy_url))
+
+    return Unredirected
+
+
+class _NoRedirects:
+    """An aiohttp session as aiobotocore uses it; alone it would send our session token to any Location."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    async def request(self, method: str, **how: Any) -> Any:
+        _MAY_BE_SENT.set(True)
+        return await self._session.request(method, **how, allow_redirects=False)

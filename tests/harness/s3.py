@@ -128,7 +128,8 @@ class Fault(NamedTuple):
         method: GET or PUT.
         kind: delay, status, html, cut, etag, reset before or reset after.
         status: for ``status``.
-        code: the S3 error's code, for ``status``.
+        code: the S3 error's code, for ``status``; "" for an answer without a body.
+        fields: further header fields, for ``status``, each with its CRLF.
         seconds: for ``delay``.
         times: how many requests; -1 for all of them.
     """
@@ -137,6 +138,7 @@ class Fault(NamedTuple):
     kind: str
     status: int = 500
     code: str = "InternalError"
+    fields: bytes = b""
     seconds: float = 0.0
     times: int = -1
 
@@ -214,7 +216,7 @@ class FaultProxy:
             _reset(writer)
             return
         if fault and kind == "status":
-            writer.write(_error(fault.status, fault.code))
+            writer.write(_error(fault.status, fault.code, fault.fields))
         elif fault and kind == "html":
             writer.write(_answer(fault.status, b"<html>", b"Content-Type: text/html\r\n"))
         else:
@@ -265,9 +267,11 @@ def _answer(status: int, body: bytes, fields: bytes = b"") -> bytes:
     return f"HTTP/1.1 {status} As told\r\n".encode() + fields + length + body
 
 
-def _error(status: int, code: str) -> bytes:
+def _error(status: int, code: str, fields: bytes) -> bytes:
+    if not code:
+        return _answer(status, b"", fields)
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>as told</Message></Error>'
-    return _answer(status, body.encode(), b"Content-Type: application/xml\r\n")
+    return _answer(status, body.encode(), b"Content-Type: application/xml\r\n" + fields)
 
 
 def _with_etag(head: bytes) -> bytes:

@@ -1,0 +1,142 @@
+"""What an S3 server's refusal means; pure, it knows nothing of the SDK."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tailbone.errors import (
+    StoreConflictError,
+    StoreDeniedError,
+    StoreError,
+    StoreMissingError,
+    StoreOutcomeUnknownError,
+    UnconditionalStoreError,
+)
+
+_REDIRECTS: Final = range(300, 400)
+_FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
+_LOST_RACE: Final = (409, 412)
+_BUSY: Final = (429, 503)
+_SERVER_ERRORS: Final = 500
+_NOT_IMPLEMENTED: Final = 501
+_CREDENTIAL_CODES: Final = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_REGION_CODES: Final = frozenset(
+    {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
+)
+_REGION: Final = re.compile(r"[a-z]{2}[a-z0-9-]{1,30}")
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}")
+
+
+def refusal(
+    answer: dict[str, Any], bucket: str, path: str, *, writing: bool, detail: str
+) -> StoreError | None:
+    """Say what an answer that is no success means.
+
+    Args:
+        answer: as botocore parses it: ``Error`` and ``ResponseMetadata``.
+        bucket: which was asked.
+        path: of the object in it.
+        writing: whether the call was a write.
+        detail: for the log.
+
+    Returns:
+        None when there certainly is no such object.
+    """
+    status: int = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = str(answer.get("Error", {}).get("Code", ""))
+    where = f"s3://{bucket}/{path}"
+    if status == _NOT_FOUND and code == "NoSuchKey":
+        return None
+    if (elsewhere := redirect(answer, bucket, detail=detail)) is not None:
+        return elsewhere
+    if writing and (status in _LOST_RACE or code in {"PreconditionFailed", "ConditionalRequestConflict"}):
+        return StoreConflictError(f"{where} was changed by somebody else", detail=detail)
+    if status in _BUSY or code in {"SlowDown", "ServiceUnavailable"}:
+        return StoreError("S3 is busy and asks to slow down", detail=detail)
+    if code == "NoSuchBucket":
+        return StoreMissingError(f"there is no bucket {bucket}: make it, or mend keys.bucket", detail=detail)
+    if code in _CREDENTIAL_CODES:
+        return StoreDeniedError("S3 refuses the AWS credentials: wrong, or expired", detail=detail)
+    if code == "RequestTimeTooSkewed":
+        return StoreDeniedError("S3 refuses the request: this machine's clock is wrong", detail=detail)
+    if status == _FORBIDDEN:
+        return StoreDeniedError(_forbidden(where, bucket, writing=writing), detail=detail)
+    if writing and (status == _NOT_IMPLEMENTED or code == "NotImplemented"):
+        return UnconditionalStoreError(
+            "the store knows no conditional writes: use one that does, "
+            "or set keys.conditionalWrites = false if this is the only writer",
+            detail=detail,
+        )
+    if status >= _SERVER_ERRORS and writing:
+        return StoreOutcomeUnknownError(
+            f"S3 answered a write with {status}; a later read will tell whether it was taken", detail=detail
+        )
+    if status >= _SERVER_ERRORS:
+        return StoreError(f"S3 answered {status}", detail=detail)
+    return StoreMissingError(
+        f"S3 answered {status} for {where}: is AWS_ENDPOINT_URL an S3 server, and keys.bucket right?",
+        detail=detail,
+    )
+
+
+def redirect(answer: dict[str, Any], bucket: str, *, detail: str) -> StoreMissingError | None:
+    """Say where else an answer sends its caller; None when it does not.
+
+    Args:
+        answer: as in ``refusal``.
+        bucket: which was asked.
+        detail: for the log.
+    """
+    metadata, error = answer.get("ResponseMetadata", {}), answer.get("Error", {})
+    status: int = metadata.get("HTTPStatusCode", 0)
+    in_region = error.get("Code") in _REGION_CODES
+    if status not in _REDIRECTS and not in_region:
+        return None
+    fields = metadata.get("HTTPHeaders", {})
+    # Shown only if they look like what they should be: anybody may have written them.
+    region = str(fields.get("x-amz-bucket-region") or error.get("Region") or "")
+    target = _origin(str(fields.get("location", "")))
+    if _REGION.fullmatch(region):
+        message = f"bucket {bucket} is in another region: set AWS_REGION to {region}"
+    elif in_region and not target:
+        message = f"bucket {bucket} is in another region: set AWS_REGION"
+    else:
+        message = (
+            f"S3 answered {status}, a redirect{target and ' to '}{target}, which is not followed: set "
+            f"AWS_REGION to the region of bucket {bucket}, or AWS_ENDPOINT_URL to the S3 server's own address"
+        )
+    return StoreMissingError(message, detail=detail)
+
+
+def _origin(location: str) -> str:
+    """Scheme, host and port of a URL; "" for anything else. The rest may hold a signature."""
+    try:
+        url = urlsplit(location)
+        origin = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+    except ValueError:
+        return ""
+    return origin if _ORIGIN.fullmatch(origin) else ""
+
+
+def _forbidden(where: str, bucket: str, *, writing: bool) -> str:
+    if writing:
+        return f"S3 forbids writing {where}: grant s3:PutObject on it"
+    # AWS hides whether an object exists from those who may not list the bucket.
+    return (
+        f"S3 forbids reading {where}: either s3:GetObject on it is missing: grant it; or there is no such "
+        f"object yet, and S3 does not say so without s3:ListBucket on {bucket}: grant that, "
+        'or upload a first object {"keys":[]}'
+    )

@@ -1,0 +1,229 @@
+"""S3Store against servers and settings that nobody should have: always a StoreError that says what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import s3
+from harness.store_contract import HOW, PATH
+
+from tailbone.errors import (
+    ForeignDocumentError,
+    StoreDeniedError,
+    StoreError,
+    StoreMissingError,
+    StoreOutcomeUnknownError,
+)
+from tailbone.jwks.s3 import S3Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+REDIRECTS = [
+    (300, ""),
+    (301, ""),
+    (301, "PermanentRedirect"),
+    (302, ""),
+    (303, ""),
+    (307, "TemporaryRedirect"),
+    (308, ""),
+]
+
+
+@pytest.fixture
+async def store(behind: str) -> AsyncIterator[S3Store]:
+    """A store behind the proxy."""
+    async with S3Store(behind) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def trap(moto: str) -> AsyncIterator[s3.FaultProxy]:
+    """Another server, which no request should come to."""
+    async with s3.FaultProxy(moto) as elsewhere:
+        yield elsewhere
+
+
+@pytest.fixture
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the AWS profile in use, in place of credentials in variables."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "aws-config"
+    file.write_text("")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+    return file
+
+
+@pytest.mark.parametrize(("status", "code"), REDIRECTS)
+@pytest.mark.parametrize("fields", [b"", b"Location: {trap}/b/k\r\n"])
+async def test_no_redirect_is_followed_and_each_is_an_error(
+    store: S3Store, proxy: s3.FaultProxy, trap: s3.FaultProxy, status: int, code: str, fields: bytes
+) -> None:
+    """Else another host gets the session token, and what it serves is taken for the JWKS."""
+    for method in ("GET", "PUT"):
+        located = fields.replace(b"{trap}", trap.url.encode())
+        proxy.add(method, "status", status=status, code=code, fields=located)
+    for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
+        with pytest.raises(StoreMissingError, match="set AWS_REGION"):
+            await call
+    assert (trap.requests, proxy.requests) == ([], ["GET", "PUT"])
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "fields", "text"),
+    [
+        (
+            301,
+            "PermanentRedirect",
+            b"x-amz-bucket-region: eu-west-3\r\n",
+            "set AWS_REGION to eu-west-3$",
+        ),
+        (
+            301,
+            "PermanentRedirect",
+            b"x-amz-bucket-region: <b>no</b>\r\n",
+            "region: set AWS_REGION$",
+        ),
+        (400, "AuthorizationHeaderMalformed", b"", "region: set AWS_REGION$"),
+        (301, "", b"Location: https://me:pw@s3.example/b?sig=1\r\n", "redirect to https://s3.example, which"),
+        (302, "", b"Location: https://[s3\r\n", "a redirect, which is not followed"),
+        (308, "", b"Location: /b/k\r\n", "or AWS_ENDPOINT_URL to the S3 server's own address"),
+    ],
+)
+async def test_a_redirect_names_the_region_or_server_to_set(
+    store: S3Store, proxy: s3.FaultProxy, status: int, code: str, fields: bytes, text: str
+) -> None:
+    """As far as it tells, and only what looks like a name."""
+    proxy.add("GET", "status", status=status, code=code, fields=fields)
+    with pytest.raises(StoreMissingError, match=text):
+        await store.read(PATH)
+
+
+async def test_an_answer_with_a_malformed_date_is_not_blamed_on_the_settings(
+    store: S3Store, proxy: s3.FaultProxy
+) -> None:
+    """The SDK gives the same error for an address that is none."""
+    proxy.add("GET", "status", status=200, code="", fields=b'ETag: "e"\r\nLast-Modified: never\r\n')
+    with pytest.raises(StoreError, match="no S3 answer to a read") as caught:
+        await store.read(PATH)
+    assert type(caught.value) is StoreError
+    assert "never" in caught.value.detail
+
+
+async def test_a_write_whose_answer_is_not_understood_may_have_been_taken(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the SDK raises over it."""
+    await store.read(PATH)
+
+    def stumble(**_: object) -> None:
+        raise RecursionError("over the answer")
+
+    store._client.meta.events.register("response-received.s3", stumble)
+    with pytest.raises(StoreOutcomeUnknownError, match="a later read will tell") as caught:
+        await store.write(PATH, b"one", etag=None, **HOW)
+    assert caught.value.detail == "RecursionError: over the answer"
+
+
+async def test_a_write_that_failed_before_it_was_sent_changed_nothing(
+    store: S3Store, proxy: s3.FaultProxy
+) -> None:
+    """Whatever the SDK raises over it."""
+    await store.read(PATH)
+
+    def stumble(**_: object) -> None:
+        raise RecursionError("over the request")
+
+    store._client.meta.events.register("request-created.s3", stumble)
+    with pytest.raises(StoreError) as caught:
+        await store.write(PATH, b"one", etag=None, **HOW)
+    assert not isinstance(caught.value, StoreOutcomeUnknownError)
+    assert caught.value.detail == "RecursionError: over the request"
+    assert proxy.requests == ["GET"]
+
+
+@pytest.mark.parametrize("command", ["echo 5", "echo no-json", "echo {}", "/no/such/program", "false", "'"])
+async def test_a_credential_process_that_gives_none_is_named(
+    behind: str, proxy: s3.FaultProxy, profile: Path, command: str
+) -> None:
+    """Nothing is sent; the outcome of a write is known."""
+    profile.write_text(f"[default]\ncredential_process = {command}\n")
+    async with S3Store(behind) as store:
+        for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
+            with pytest.raises(StoreDeniedError, match="credential_process of the AWS profile") as caught:
+                await call
+            assert caught.value.detail
+    assert proxy.requests == []
+
+
+async def test_a_credential_process_that_fails_later_is_named(
+    behind: str, proxy: s3.FaultProxy, profile: Path, tmp_path: Path
+) -> None:
+    """Its credentials end at once here, so that each call asks it again."""
+    program = tmp_path / "credentials"
+    content = (
+        f'{{"Version": 1, "AccessKeyId": "{s3.ACCESS}", "SecretAccessKey": "{s3.SECRET}", '
+        '"SessionToken": "t", "Expiration": "2999-01-01T00:00:00Z"}'
+    )
+    program.write_text(content)
+    profile.write_text(f"[default]\ncredential_process = cat {program}\n")
+    async with S3Store(behind) as store:
+        await store.read(PATH)
+        program.write_text("5")
+        store._credentials._expiry_time = store._credentials._time_fetcher()
+        with pytest.raises(StoreDeniedError, match="credential_process of the AWS profile"):
+            await store.write(PATH, b"one", etag=None, **HOW)
+    assert proxy.requests == ["GET"]
+
+
+async def test_a_profile_that_is_no_profile_is_a_setting(behind: str, profile: Path) -> None:
+    """The parser's own error does not come through."""
+    profile.write_text("no section\n")
+    async with S3Store(behind) as store:
+        with pytest.raises(StoreMissingError, match="the AWS profile"):
+            await store.read(PATH)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_bundle_of_certificates_that_cannot_be_loaded_is_named(
+    behind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    """No connection was broken."""
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_text(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    async with S3Store(behind) as store:
+        for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
+            with pytest.raises(StoreMissingError, match="AWS_CA_BUNDLE") as caught:
+                await call
+            assert str(bundle) in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("AWS_ENDPOINT_URL", "127.0.0.1:7070", "AWS_ENDPOINT_URL is a URL"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999", "look at keys.bucket and the AWS settings"),
+        ("AWS_REGION", "not a region!", "AWS_REGION is no region"),
+    ],
+)
+async def test_a_setting_that_is_malformed_is_named(
+    behind: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, text: str
+) -> None:
+    """And no write was made under it."""
+    monkeypatch.setenv(variable, value)
+    async with S3Store(behind) as store:
+        for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
+            with pytest.raises(StoreMissingError, match=text):
+                await call
+
+
+async def test_a_body_too_long_says_what_to_do(store: S3Store, moto: str, behind: str) -> None:
+    """As for any other document that is no JWKS."""
+    s3.client(moto).put_object(Bucket=behind, Key=PATH, Body=b" " * 1_100_000)
+    with pytest.raises(ForeignDocumentError, match=r"delete it, or set keys\.keyPath to another"):
+        await store.read(PATH)
