@@ -60,6 +60,7 @@ _HINTS: Final = {
     "unknown_key": SEE_THE_KEYS,
     "store_unavailable": "nothing was changed; try again when the bucket answers",
     "store_conflict": "nothing was changed; try again",
+    "store_outcome_unknown": "`tailbone keys list` in a minute shows whether it was made",
 }
 
 
