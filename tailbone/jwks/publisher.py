@@ -34,6 +34,10 @@ _NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
 # Trying again mends none of these.
 _LASTING: Final = (StoreDeniedError, StoreMissingError, UnconditionalStoreError)
 _TORN_READS: Final = 3
+_LAST_READ_S: Final = 2.0
+_LAST_READ_SHARE: Final = 0.2
+
+_NOT_READ_BACK: Final = "the JWKS was written and could not be read back in time; a later read will tell"
 
 _T = TypeVar("_T")
 
@@ -53,13 +57,45 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _SoFar:
-    """What the tries of one change have come to."""
+    """What the tries of one change have come to.
 
-    def __init__(self) -> None:
+    Attributes:
+        deadline: the change is over then; on the monotonic clock.
+        write_until: no write goes on after this, so that a last read can tell what became of it.
+        before: the document that the last write replaced.
+        writes: how many were sent, but for probes.
+        unknown: why the outcome of a write is unknown; None when none is.
+    """
+
+    def __init__(self, now: float, deadline: float) -> None:
+        self.deadline = deadline
+        self.write_until = deadline - min(_LAST_READ_S, _LAST_READ_SHARE * max(deadline - now, 0.0))
         self.before: Document | None = None
-        self.wrote = False
+        self.writes = 0
         self.unknown: StoreOutcomeUnknownError | None = None
+        self._condition: str | None = None
         self._torn = 0
+
+    def sends(self, current: Document | None, condition: str | None) -> None:
+        """Note a write that is about to be sent."""
+        self.before, self._condition = current, condition
+        self.writes += 1
+
+    def saw(self, stored: Stored | None) -> None:
+        """Note a read that does not show the change.
+
+        A write that was not taken yet may still be, hours after its sender gave up, for as long as its
+        condition holds.
+        """
+        if self._condition != ANY_CONTENT and self._condition != (stored.etag if stored else None):
+            self.unknown = None
+
+    def failure(self, error: StoreError) -> StoreError:
+        """What to say of a change that ends by ``error``."""
+        if self.unknown is None or error is self.unknown:
+            return error
+        detail = f"{self.unknown.detail or self.unknown.message}; then: {error.detail or error.message}"
+        return StoreOutcomeUnknownError(self.unknown.message, detail=detail)
 
     def is_final(self, error: StoreError) -> bool:
         """Whether trying again would mend nothing."""
@@ -129,50 +165,77 @@ class Publisher:
             StoreError: nothing was changed.
         """
         pause_s = _FIRST_PAUSE_S
-        so_far = _SoFar()
+        so_far = _SoFar(self._monotonic(), deadline)
+        failure: StoreError
         while True:
             try:
-                outcome = await self._try(edit, so_far, deadline)
+                outcome = await self._try(edit, so_far)
                 if outcome is not None:
                     return outcome
-                # Taken, as the store says; only the next read proves it.
-                continue
+                failure = so_far.unknown = StoreOutcomeUnknownError(_NOT_READ_BACK)
+                if so_far.writes == 1:
+                    # Taken, as the store says; only the next read proves it.
+                    continue
             except StoreOutcomeUnknownError as error:
-                failure: StoreError = error
-                so_far.unknown = error
+                failure = so_far.unknown = error
             except StoreError as error:
-                failure = so_far.unknown or error
+                failure = so_far.failure(error)
                 if so_far.is_final(error):
                     raise failure from error
-            if self._monotonic() + pause_s >= deadline:
-                raise failure
+            if self._monotonic() + pause_s >= so_far.write_until:
+                return await self._last_look(edit, so_far, failure)
             await self._sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _try(
-        self, edit: Callable[[Document | None], Document | None], so_far: _SoFar, deadline: float
+        self, edit: Callable[[Document | None], Document | None], so_far: _SoFar
     ) -> Outcome | None:
         """Read, and write what is still wanted; None after a write, which is to be read back."""
-        stored = await self._read_stored(deadline)
+        stored = await self._read_stored(so_far.deadline)
         current = self._parse(stored)
         wanted = edit(current)
         if wanted is None or wanted == current:
-            if so_far.wrote and stored is not None:
-                # After the change that made the document. What it finds holds for the next one: this one is
-                # done, and without its key there would be no token.
-                with contextlib.suppress(StoreError):
-                    await self._probe(stored, deadline)
-            before = so_far.before if so_far.wrote else current
-            return Outcome(before=before, after=current, wrote=so_far.wrote)
-        so_far.unknown = None
-        await self._probe(stored, deadline)
-        so_far.before, so_far.wrote = current, True
-        etag = stored.etag if stored else None
-        await self._write(wanted.render(), etag if self._conditional else ANY_CONTENT, deadline)
-        so_far.unknown = StoreOutcomeUnknownError(
-            "the JWKS was written and could not be read back in time; a later read will tell"
-        )
+            return await self._done(stored, current, so_far)
+        so_far.saw(stored)
+        await self._probe(stored, so_far.write_until)
+        condition = ANY_CONTENT if not self._conditional else stored.etag if stored else None
+        so_far.sends(current, condition)
+        await self._write(wanted.render(), condition, so_far.write_until)
         return None
+
+    async def _done(self, stored: Stored | None, current: Document | None, so_far: _SoFar) -> Outcome:
+        if so_far.writes and stored is not None:
+            # After the change that made the document. What it finds holds for the next one: this one is
+            # done, and without its key there would be no token.
+            with contextlib.suppress(StoreError):
+                await self._probe(stored, so_far.deadline)
+        before = so_far.before if so_far.writes else current
+        return Outcome(before=before, after=current, wrote=bool(so_far.writes))
+
+    async def _last_look(
+        self,
+        edit: Callable[[Document | None], Document | None],
+        so_far: _SoFar,
+        failure: StoreError,
+    ) -> Outcome:
+        """See whether a write of unknown outcome was taken, before anybody is told that it is unknown."""
+        if so_far.unknown is None:
+            raise failure
+        try:
+            stored = await self._read_stored(so_far.deadline)
+            current = self._parse(stored)
+        except StoreError as error:
+            raise so_far.failure(error) from error
+        wanted = edit(current)
+        if wanted is None or wanted == current:
+            return await self._done(stored, current, so_far)
+        so_far.saw(stored)
+        if so_far.unknown is None:
+            raise StoreConflictError(
+                "others changed the JWKS all the time, and this change is not in it: try again",
+                detail=failure.detail,
+            )
+        raise failure
 
     async def close(self) -> None:
         """Close the store; idempotent."""
@@ -201,7 +264,10 @@ class Publisher:
             return
         except StoreOutcomeUnknownError as error:
             # Whichever way it went, these bytes change nothing.
-            raise StoreError(error.message, detail=error.detail) from error
+            raise StoreError(
+                "the trial write before the change failed, and the change was not begun",
+                detail=error.detail or error.message,
+            ) from error
         self._unconditional = UnconditionalStoreError(
             "the store ignores If-Match, so that two writers would lose each other's keys: use a store that "
             "honours it, or set keys.conditionalWrites = false if this is the only writer"

@@ -170,6 +170,93 @@ async def test_an_unknown_outcome_that_a_read_shows_untaken_is_written_again(wor
     assert kids(world.bucket) == ["first", "second"]
 
 
+async def test_a_last_read_finds_a_write_that_was_taken_as_time_ran_out(world: World) -> None:
+    """Within the deadline; nobody is told of an outcome that is known."""
+
+    def after(call: str) -> None:
+        if call == "write" and world.store.writes == 1:
+            world.time.advance(23)
+            raise StoreOutcomeUnknownError("reset")
+
+    world.store.after = after
+    outcome = await world.add()
+    assert (outcome.wrote, outcome.after.has_kid("k"), world.time.passed) == (True, True, 1023)
+
+
+async def test_no_write_lasts_until_there_is_no_time_to_read(world: World) -> None:
+    """It is taken, and never answered; on the event loop's own clock."""
+    import asyncio
+
+    write = world.store.write
+
+    async def never(path: str, data: bytes, **how: Any) -> str:
+        await write(path, data, **how)
+        await asyncio.Event().wait()
+        return ""
+
+    world.store.write = never  # type: ignore[method-assign]
+    loop = asyncio.get_running_loop()
+    world.publisher = Publisher(
+        world.store, JWKS, max_age_s=300, conditional=True, monotonic=loop.time, sleep=asyncio.sleep
+    )
+    world.time.passed = loop.time()
+    outcome = await world.add(seconds=0.5)
+    assert outcome.after.has_kid("k")
+    assert loop.time() < world.time.passed + 0.5
+
+
+async def test_a_write_that_may_still_be_taken_stays_an_unknown_outcome(world: World) -> None:
+    """The read shows what the write was to replace; the store is only busy from then on."""
+    await world.add("first")
+    failures = iter([StoreOutcomeUnknownError("time-out")])
+
+    def before(call: str) -> None:
+        if call == "write":
+            raise next(failures, StoreError("503"))
+
+    world.store.before = before
+    with pytest.raises(StoreOutcomeUnknownError) as caught:
+        await world.add("second")
+    assert (caught.value.message, caught.value.detail) == ("time-out", "time-out; then: 503")
+
+
+async def test_a_write_whose_condition_holds_no_longer_is_known_not_to_come(world: World) -> None:
+    """Somebody else's document is there in its last read, so that it cannot be taken any more."""
+    await world.add("first")
+
+    def before(call: str) -> None:
+        if call == "write":
+            world.time.advance(23)
+            write_document(world.bucket, {"keys": [{**KEY, "kid": "theirs"}]})
+            raise StoreOutcomeUnknownError("reset")
+
+    world.store.before = before
+    with pytest.raises(StoreConflictError, match="not in it: try again"):
+        await world.add("second")
+
+
+async def test_a_store_that_serves_old_reads_is_written_with_pauses_until_the_deadline(world: World) -> None:
+    """Without conditions nothing else holds it up; the outcome is unknown then."""
+    world.publisher = Publisher(
+        world.store,
+        JWKS,
+        max_age_s=300,
+        conditional=False,
+        monotonic=world.time.monotonic,
+        sleep=world.time.sleep,
+    )
+
+    async def stale(_: str) -> None:
+        # Else a loop without a pause would not end.
+        assert world.store.writes < 100
+
+    world.store.read = stale  # type: ignore[method-assign, assignment]
+    with pytest.raises(StoreOutcomeUnknownError, match="could not be read back in time"):
+        await world.add()
+    assert 10 < world.store.writes < 30
+    assert 1015 < world.time.passed <= 1025
+
+
 async def test_the_probe_writes_what_was_read_under_a_condition_that_cannot_hold(world: World) -> None:
     """Before the first change; a store that takes it is refused for all changes, and never asked again."""
     write_document(world.bucket, {"keys": [KEY]})
@@ -229,6 +316,8 @@ async def test_a_probe_of_unknown_outcome_changed_nothing(world: World) -> None:
     with pytest.raises(StoreError) as caught:
         await world.add("new")
     assert not isinstance(caught.value, StoreOutcomeUnknownError)
+    assert caught.value.message == "the trial write before the change failed, and the change was not begun"
+    assert caught.value.detail == "reset"
 
 
 async def test_a_store_that_never_answers_is_given_up(world: World) -> None:
