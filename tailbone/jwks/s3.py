@@ -19,6 +19,7 @@ from tailbone.errors import (
     StoreOutcomeUnknownError,
 )
 from tailbone.jwks.s3_answers import redirect, refusal
+from tailbone.jwks.s3_place import place_of
 from tailbone.jwks.store import ANY_CONTENT, Stored
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ class S3Store:
 
     def __init__(self, bucket: str) -> None:
         """Take the bucket's name; nothing is asked of anybody yet."""
-        endpoint = next(filter(None, map(os.environ.get, _ENDPOINT_VARIABLES)), "")
-        self.place = f"s3://{bucket}" + (f" at {endpoint.rstrip('/')}" if endpoint else "")
+        self.place = place_of(bucket, os.environ)
         self._bucket = bucket
         self._stack = AsyncExitStack()
         self._making = asyncio.Lock()
