@@ -222,6 +222,8 @@ class Daemon:
         )
         # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
         status, (keys, classes) = await together(member.join(), self._prepare())
+        # Not before: a server that is not let in would leave a public key behind with each try.
+        self._background.append(asyncio.ensure_future(keys.run()))
         addresses = bindings(self._config, status.addresses)
         sockets = self._socket_directory()
         self._stack.push_async_callback(self._stop_serving)
@@ -262,7 +264,6 @@ class Daemon:
         self._stack.push_async_callback(self._close_keys, keys)
         await keys.start()
         self._keys = keys
-        self._background.append(asyncio.ensure_future(keys.run()))
         self._stack.push_async_callback(self._stop_background)
         return keys, await asyncio.to_thread(_import_servers, self._config.components)
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 _OPERATION_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
-_NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
+NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
+"""The etag of a write that a store which honours conditions refuses."""
+
 # Trying again mends none of these.
 _LASTING: Final = (StoreDeniedError, StoreMissingError, UnconditionalStoreError)
 _TORN_READS: Final = 3
@@ -187,6 +189,25 @@ class Publisher:
             await self._sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    async def rehearse(self, *, deadline: float) -> None:
+        """Find out whether the store would take a change, before anything is done for the sake of one.
+
+        Raises:
+            StoreError: it would not; nothing was changed.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                self._probe_due = self._conditional
+                await self._probe(await self._read_stored(deadline), deadline)
+            except StoreError as error:
+                if isinstance(error, _LASTING) or self._monotonic() + pause_s >= deadline:
+                    raise
+            else:
+                return
+            await self._sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
     async def _try(
         self, edit: Callable[[Document | None], Document | None], so_far: _SoFar
     ) -> Outcome | None:
@@ -258,7 +279,7 @@ class Publisher:
             # read would take it for somebody's word that all keys are revoked.
             return
         try:
-            await self._write(stored.data, _NEVER_MATCHES, deadline)
+            await self._write(stored.data, NEVER_MATCHES, deadline)
         except StoreConflictError:
             self._probe_due = False
             return

@@ -129,9 +129,14 @@ class KeyLifecycle:
         """Which key signs now, and which are published: a value that is swapped as a whole."""
         return self._known.ring
 
-    def published_document(self) -> bytes:
-        """The last good copy of the published JWKS; without a bucket or a copy, the folder's own keys."""
-        return (self._known.copy or self._known.own_document()).render()
+    def published_document(self) -> bytes | None:
+        """The last good copy of the published JWKS; without a bucket or a copy, the folder's published keys.
+
+        None before there is either: nobody may keep that there were no keys.
+        """
+        own = self._known.own_document()
+        document = self._known.copy or (own if own.keys or self._known.is_own else None)
+        return document.render() if document else None
 
     def reasons(self) -> _Lines:
         """Why no token can be signed now; empty when one can."""

@@ -46,6 +46,7 @@ CHANGE_S: Final = 25.0
 POLL_S: Final = 0.5
 """How often every process looks at the folder."""
 
+_REHEARSAL_S: Final = 5.0
 _LOCK_PAUSE_S: Final = 0.02
 # Each round does a step that no later round undoes; more rounds than this are a fault of the plan.
 _MOST_ROUNDS: Final = 50
@@ -247,7 +248,14 @@ class Settler:
         raise KeyStateError("the key folder does not settle; this is a fault of the program")
 
     async def prepare_removal(self, entry: Entry, seen: Read) -> None:
-        """Let another key sign before this one stops: a ring never lacks one where there could be one."""
+        """Let another key sign before this one stops: a ring never lacks one where there could be one.
+
+        Raises:
+            StoreError: the removal would be refused; everything is as it was.
+        """
+        signing = self._known.ring.signing
+        if self._publisher is not None and signing is not None and signing.kid == entry.kid:
+            await self._publisher.rehearse(deadline=self._monotonic() + _REHEARSAL_S)
         for step in succession(self._known.facts(seen), entry.kid):
             await self._do(step, seen, 0.0)
         await self.rescan()

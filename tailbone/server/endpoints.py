@@ -91,7 +91,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Iterable[str]
     readiness: Callable[[], Sequence[str]]
     notes: Callable[[], Sequence[str]]
-    jwks: Callable[[], bytes]
+    jwks: Callable[[], bytes | None]
     max_age_s: float
     version: str
     commit: str
@@ -234,14 +234,19 @@ class Endpoints:
 
     async def _readyz(self, _head: Head, _peername: Any) -> Response:
         reasons = [*self._sources.readiness(), *self._audit_reasons()]
-        notes = self._sources.notes()
         if not reasons:
-            return Response(200, _encode(_Ready(ready=True, reasons=(), notes=notes)))
+            return Response(200, _encode(_Ready(ready=True, reasons=(), notes=self._sources.notes())))
+        return self._not_ready(reasons)
+
+    def _not_ready(self, reasons: Sequence[str]) -> Response:
         message = "not ready: " + "; ".join(reasons)
-        return Response(503, _encode(_NotReady("not_ready", message, reasons, notes)))
+        return Response(503, _encode(_NotReady("not_ready", message, reasons, self._sources.notes())))
 
     async def _jwks(self, head: Head, _peername: Any) -> Response:
         document = self._sources.jwks()
+        if document is None:
+            # No empty one, which a verifier would keep for minutes.
+            return self._not_ready(["jwks: no key is published yet"])
         etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
         fields = f"Cache-Control: public, max-age={int(self._sources.max_age_s)}\r\nETag: {etag}\r\n".encode(
             "ascii"

@@ -49,7 +49,7 @@ class IssuerServer:
         identify: Callable[[Any], Identity],
         hosts: Iterable[str],
         readiness: Callable[[], Sequence[str]],
-        jwks: Callable[[], bytes],
+        jwks: Callable[[], bytes | None],
         max_age_s: float,
         version: str,
         commit: str,
@@ -64,7 +64,7 @@ class IssuerServer:
             identify: from the transport's ``peername`` to who that is; raises UnknownCallerError.
             hosts: the Host fields that mean this server: addresses, short and full DNS name, allowed hosts.
             readiness: why no token could be issued now; nothing means ready.
-            jwks: the last good copy of the published JWKS.
+            jwks: the last good copy of the published JWKS; None before there is one.
             max_age_s: how long that may be cached, in seconds.
             version: for ``/_healthz``.
             commit: for ``/_healthz``.

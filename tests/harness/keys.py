@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tailbone.errors import StoreError
 from tailbone.jwks.directory import DirectoryStore
+from tailbone.jwks.publisher import NEVER_MATCHES
 from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
 
@@ -68,8 +69,8 @@ class Lines:
 class Unreliable:
     """A store before another one, that fails as it is told.
 
-    ``before`` and ``after`` are called with "read" or "write" around each call, and may raise; what ``after``
-    raises comes when the call has been carried out.
+    ``before`` and ``after`` are called with "read", "write" or "probe" around each call, and may raise; what
+    ``after`` raises comes when the call has been carried out.
     """
 
     def __init__(self, inner: Store) -> None:
@@ -89,9 +90,10 @@ class Unreliable:
 
     async def write(self, path: str, data: bytes, **how: Any) -> str:
         self.writes += 1
-        self.before("write")
+        call = "probe" if how["etag"] == NEVER_MATCHES else "write"
+        self.before(call)
         etag = await self.inner.write(path, data, **how)
-        self.after("write")
+        self.after(call)
         return etag
 
     async def close(self) -> None:

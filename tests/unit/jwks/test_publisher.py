@@ -312,7 +312,7 @@ async def test_a_probe_of_unknown_outcome_changed_nothing(world: World) -> None:
     """It would have written what was there."""
     write_document(world.bucket, {"keys": [KEY]})
     await world.publisher.read()
-    world.store.fail(StoreOutcomeUnknownError("reset"), "write")
+    world.store.fail(StoreOutcomeUnknownError("reset"), "probe")
     with pytest.raises(StoreError) as caught:
         await world.add("new")
     assert not isinstance(caught.value, StoreOutcomeUnknownError)

@@ -502,6 +502,21 @@ async def test_at_no_moment_of_a_removal_nobody_signs(server: Callable[..., Serv
     assert set(seen) == {old, made.key_id}
 
 
+async def test_a_removal_that_the_store_refuses_changes_nothing(server: Callable[..., Server]) -> None:
+    """It is found out before another key signs in its place."""
+    one = await server().start()
+    old = one.signing
+    await one.keys.generate()
+    before = {path: path.read_bytes() for path in one.folder.iterdir()}
+    rings = rings_of(one)
+    assert one.store is not None
+    one.store.fail(StoreDeniedError("no"), "probe", "write")
+    with pytest.raises(StoreDeniedError):
+        await one.keys.remove(old)
+    assert set(rings) <= {old}
+    assert {path: path.read_bytes() for path in one.folder.iterdir()} == before
+
+
 async def test_the_successor_is_one_that_the_document_holds(
     server: Callable[..., Server], bucket: Path
 ) -> None:
