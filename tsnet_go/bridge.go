@@ -48,6 +48,7 @@ type Listener struct {
 	end  context.CancelFunc
 
 	complained atomic.Int64 // when, unix ns
+	rejections rejections
 
 	mu     sync.Mutex
 	closed bool
@@ -128,7 +129,7 @@ func (l *Listener) flow(source, destination netip.AddrPort) (handler func(net.Co
 		return nil, false
 	}
 	if l.conns.isFull() {
-		rejectedConnections.Add(1)
+		l.rejected()
 		return nil, true // tsnet answers with a reset
 	}
 	return func(conn net.Conn) {
@@ -155,7 +156,7 @@ func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
 	}
 	p := &pair{events: l.node.events, tailnet: tailnet}
 	if !l.conns.add(p) {
-		rejectedConnections.Add(1)
+		l.rejected()
 		p.kill()
 		return
 	}
@@ -168,6 +169,15 @@ func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
 	}
 	if p.setLocal(local) {
 		p.run()
+	}
+}
+
+// rejected counts a connection that is one too many, and now and then tells of them.
+func (l *Listener) rejected() {
+	rejectedConnections.Add(1)
+	if untold := l.rejections.add(time.Now()); untold > 0 {
+		l.node.events.warnf("the listener %s is full (%d connections at a time): "+
+			"%d more were reset since this was last told", l.config.Name, l.config.MaxConnections, untold)
 	}
 }
 
