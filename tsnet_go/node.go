@@ -90,10 +90,10 @@ func newNode(config NodeConfig, eventsFD int) (_ *Node, err error) {
 	keepSecret(config.AuthKey)
 	n := &Node{config: config, parts: make(map[closer]struct{}), closed: make(chan struct{})}
 	if n.dir, err = filepath.Abs(config.Dir); err != nil {
-		return nil, errorf(codeBadArgument, op, "the state directory: %v", err)
+		return nil, errorf(codeBadArgument, op, "the node's state directory: %v", err)
 	}
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
-		return nil, errorf(codeBadArgument, op, "the state directory cannot be made: %v", err)
+		return nil, errorf(codeBadArgument, op, "the node's state directory cannot be made: %v", err)
 	}
 	if n.switchedOff, err = prepareProcess(config); err != nil {
 		return nil, errorf(codeInternal, op, "%v", err)

@@ -247,6 +247,16 @@ func TestTheStateDirectoryIsPrivate(t *testing.T) {
 	}
 }
 
+// A state directory that cannot be made is told as what it is, and where.
+func TestAStateDirectoryThatCannotBeMade(t *testing.T) {
+	checkNoLeaks(t)
+	_, err := newNode(NodeConfig{Hostname: "node", Dir: "/dev/null/x"}, -1)
+	want := "the node's state directory cannot be made: mkdir /dev/null: not a directory"
+	if codeOf(err) != codeBadArgument || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
 // A node keeps its name and address over a restart, and needs no key then.
 func TestAStateOutlivesItsNode(t *testing.T) {
 	checkNoLeaks(t)

@@ -35,7 +35,7 @@ func checkState(dir string) error {
 func lockDir(dir string) (*os.File, error) {
 	file, err := os.Open(dir)
 	if err != nil {
-		return nil, errorf(codeBadArgument, "node new", "the state directory: %v", err)
+		return nil, errorf(codeBadArgument, "node new", "the node's state directory: %v", err)
 	}
 	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

@@ -30,7 +30,6 @@ func SetLoopbackKnobs() []string {
 	return []string{
 		"noticing that the network is down",
 		"binding sockets to the interface of the default route",
-		"log upload, and with it support by Tailscale",
 		"port mapping (UPnP, NAT-PMP, PCP)",
 	}
 }

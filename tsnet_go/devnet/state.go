@@ -53,7 +53,7 @@ func lockState(dir string) (*os.File, error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fail(CodeStateInUse, "start", "another devnet runs on the state directory %s", dir)
+		return nil, fail(CodeStateInUse, "start", "another `tailbone dev` uses the state directory %s", dir)
 	}
 	return f, nil
 }

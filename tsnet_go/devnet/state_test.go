@@ -121,7 +121,10 @@ func TestStateInUse(t *testing.T) {
 	startDevnet(t, Config{StateDir: dir})
 	var e *Error
 	if _, err := Start(t.Context(), Config{StateDir: dir}); !errors.As(err, &e) || e.Code != CodeStateInUse {
-		t.Errorf("second start: %v, want %v", err, CodeStateInUse)
+		t.Fatalf("second start: %v, want %v", err, CodeStateInUse)
+	}
+	if want := "another `tailbone dev` uses the state directory " + dir; !strings.Contains(e.Error(), want) {
+		t.Errorf("second start: %q, want %q", e, want)
 	}
 }
 
