@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -10,7 +11,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tailbone.dev.descendants import adopt_orphans, end_descendants, kill_descendants
+from tailbone.dev.descendants import (
+    adopt_orphans,
+    descriptor_of,
+    end_descendants,
+    kill_descendants,
+    wait_and_reap,
+)
 from tailbone.errors import CommandError
 
 if TYPE_CHECKING:
@@ -77,16 +84,17 @@ async def _run_command(
     except OSError as error:
         raise _cannot_run(command[0], error.strerror or "unknown error", 126) from None
     stop.before_exit.append(kill_descendants)
-    ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
-    try:
-        await stop.unless(asyncio.wait({ended, failed}, return_when=asyncio.FIRST_COMPLETED))
-        by_itself = ended.done()
-        if not by_itself:
-            await _end_command(process, ended, stop.signal or signal.SIGTERM)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        status = await ended
+    with descriptor_of(process.pid) as descriptor:
+        ended = asyncio.ensure_future(asyncio.to_thread(wait_and_reap, process))
+        try:
+            await stop.unless(asyncio.wait({ended, failed}, return_when=asyncio.FIRST_COMPLETED))
+            by_itself = ended.done()
+            if not by_itself:
+                await _end_command(descriptor, ended, stop.signal or signal.SIGTERM)
+        finally:
+            _send(descriptor, signal.SIGKILL)
+            status = await ended
+    # A terminal's Ctrl-C may have ended the command before it was heard of here.
     if stop.signal is not None or not by_itself:
         await end_descendants(_LEFT_BEHIND_S)
     if stop.signal is None and not by_itself:
@@ -94,16 +102,20 @@ async def _run_command(
     return status if status >= 0 else 128 - status
 
 
-async def _end_command(
-    process: subprocess.Popen[bytes], ended: asyncio.Future[int], number: signal.Signals
-) -> None:
+async def _end_command(descriptor: int, ended: asyncio.Future[int], number: signal.Signals) -> None:
     """Let a command end by itself, and make it end when it does not."""
     from_terminal = number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()
     if not from_terminal:
         # A terminal's Ctrl-C went to the command as well; any other signal came to us alone.
-        process.send_signal(number)
-    for patience_s, insist in ((_END_S, process.terminate), (_TERMINATE_S, process.kill)):
+        _send(descriptor, number)
+    for patience_s, insist in ((_END_S, signal.SIGTERM), (_TERMINATE_S, signal.SIGKILL)):
         done, _ = await asyncio.wait([ended], timeout=patience_s)
         if done:
             return
-        insist()
+        _send(descriptor, insist)
+
+
+def _send(descriptor: int, number: signal.Signals) -> None:
+    """Send a signal to a command that may have ended; not by Popen, which would take its status away."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(descriptor, number)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -24,6 +25,20 @@ def adopt_orphans() -> None:
     A kernel that refuses leaves them to the system's first process, where nobody finds them.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def wait_and_reap(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a child's end, and meanwhile take in every orphan that ends: nobody else does.
+
+    Without that, each would stay in the table of processes for as long as the child runs. This process has no
+    other children. Nothing else may ask ``process`` for its status meanwhile: orphans would be waited for.
+
+    Returns:
+        The child's status, as ``Popen.wait`` gives it.
+    """
+    while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)) and ended.si_pid != process.pid:
+        os.waitpid(ended.si_pid, 0)
+    return process.wait()
 
 
 def descendants() -> list[int]:
@@ -60,7 +75,7 @@ async def end_descendants(patience_s: float) -> None:
 
 async def _end(pid: int, number: signal.Signals, patience_s: float) -> None:
     # By a descriptor of the process: its number may be another one's when it has ended.
-    with contextlib.suppress(ProcessLookupError, PermissionError), _descriptor(pid) as process:
+    with contextlib.suppress(ProcessLookupError, PermissionError), descriptor_of(pid) as process:
         signal.pidfd_send_signal(process, number)
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(process, ended.set)
@@ -74,7 +89,8 @@ async def _end(pid: int, number: signal.Signals, patience_s: float) -> None:
 
 
 @contextlib.contextmanager
-def _descriptor(pid: int) -> Iterator[int]:
+def descriptor_of(pid: int) -> Iterator[int]:
+    """A descriptor of a process, for as long as it is needed (pidfd_open(2))."""
     descriptor = os.pidfd_open(pid)
     try:
         yield descriptor

@@ -490,6 +490,16 @@ def test_what_the_command_left_behind_ends_too(
         os.kill(int(pid.read_text()), 0)
 
 
+def test_orphans_that_have_ended_are_no_zombies(start: Callable[..., Program]) -> None:
+    """What a long command left behind is taken in when it ends, while the command goes on."""
+    script = "(sleep 0 & echo orphan $!); echo running; exec sleep 60"
+    program = start("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", script)
+    program.wait_for("running")
+    pid = program.wait_for("orphan").split()[1]
+    until(lambda: not Path("/proc", pid).exists(), "the orphan gone")
+    assert program.stop() == 143
+
+
 def test_second_signal_ends_it_at_once(start: Callable[..., Program], temporary: Path) -> None:
     """Exit status 128 and the signal's number; neither the command nor a key is left behind."""
     script = "trap '' INT TERM; echo deaf; while :; do sleep 0.05; done"
