@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tailbone.errors import UnknownCallerError
+from tailbone.identity import address_of
 from tailbone.tsnet.peername import source_of
 
 PREFIX = "tailnet/0123456789abcdef/"
@@ -23,6 +24,7 @@ PREFIX = "tailnet/0123456789abcdef/"
 def test_source_of_a_bridged_connection(peer: object, source: str) -> None:
     """It is between listener and number, as Sanic and as gRPC spell the name."""
     assert source_of(peer, PREFIX) == source
+    assert address_of(peer) == source
 
 
 @pytest.mark.parametrize(
