@@ -479,9 +479,7 @@ class KeyLifecycle:
             seen, unreadable = await self._read_for_housekeeping(force=force)
             todo = housekeeping_of(self._known.entries, seen, force=force)
             await asyncio.to_thread(self._folder.clear_temporaries)
-            for kid in todo.moved:
-                await settler.mark(self._known.snapshot.entries[kid], "set aside")
-            await settler.rescan()
+            await settler.set_aside(todo.moved, seen)
             try:
                 await settler.tidy(seen, deadline=deadline)
             except StoreError:

@@ -289,13 +289,13 @@ def _waits_until(facts: Facts, state: KeyState, caches_know_at: float) -> float:
     return max(caches_know_at, signing.state.signing_since + rotate_s)
 
 
-def _signing(facts: Facts, state: KeyState) -> KeyState:
+def _signing(facts: Facts, state: KeyState, longest_s: float = 0.0) -> KeyState:
     """The state of a key that signs from now on, all of it in one write."""
     return msgspec.structs.replace(
         state,
         signs_from=min(state.signs_from, facts.now),
         signing_since=facts.now,
-        expiry_s=max(state.expiry_s, facts.settings.expiry_s),
+        expiry_s=max(state.expiry_s, facts.settings.expiry_s, longest_s),
         ends_at=0.0,
     )
 
@@ -416,14 +416,18 @@ def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Ite
 
 def succession(facts: Facts, kid: str) -> Iterator[WriteState]:
     """What has to be written before a key stops signing, for no moment to be without one that signs."""
-    signing = signing_entry(facts)
-    if signing is not None and signing.kid == kid:
-        usable = [entry for entry in facts.entries.values() if entry.key is not None and entry.kid != kid]
-        yield from _successor(facts, sorted(usable, key=age))
+    usable = sorted((entry for entry in facts.entries.values() if entry.key is not None), key=age)
+    active = [entry for entry in usable if facts.phase(entry) is Phase.ACTIVE]
+    if active and active[-1].kid == kid and active[-1].state:
+        others = [entry for entry in usable if entry.kid != kid]
+        yield from _successor(facts, others, active[-1].state.expiry_s)
 
 
-def _successor(facts: Facts, usable: list[Entry]) -> Iterator[WriteState]:
-    """The newest published key signs at once, its wait over or not."""
+def _successor(facts: Facts, usable: list[Entry], longest_s: float = 0.0) -> Iterator[WriteState]:
+    """The newest published key signs at once, its wait over or not.
+
+    ``longest_s`` is the longest expiry of the server whose key goes, if that is not the one that plans.
+    """
     published = [
         entry
         for entry in usable
@@ -436,7 +440,7 @@ def _successor(facts: Facts, usable: list[Entry]) -> Iterator[WriteState]:
         assert entry.state is not None  # noqa: S101 -- published keys have one
         yield WriteState(
             kid=entry.kid,
-            state=_signing(facts, entry.state),
+            state=_signing(facts, entry.state, longest_s),
             event="the signing key is gone: this one signs at once, though some caches may not have it yet",
             warn=True,
         )

@@ -31,7 +31,7 @@ from tailbone.keys.signing_key import Algorithm, SigningKey
 from tailbone.keys.state import KeyState, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from tailbone.durable import ProcessLock
     from tailbone.jwks.publisher import Publisher
@@ -256,7 +256,18 @@ class Settler:
         signing = self._known.ring.signing
         if self._publisher is not None and signing is not None and signing.kid == entry.kid:
             await self._publisher.rehearse(deadline=self._monotonic() + _REHEARSAL_S)
-        for step in succession(self._known.facts(seen), entry.kid):
+        await self._let_another_sign(entry.kid, seen, {entry.kid})
+
+    async def set_aside(self, kids: Sequence[str], seen: Read) -> None:
+        """Write that keys which the document does not hold are on their way out."""
+        for kid in kids:
+            await self._let_another_sign(kid, seen, set(kids))
+            await self.mark(self._known.snapshot.entries[kid], "set aside")
+            await self.rescan()
+
+    async def _let_another_sign(self, kid: str, seen: Read, leaving: set[str]) -> None:
+        facts = self._known.facts(seen)
+        for step in succession(msgspec.structs.replace(facts, revoked=facts.revoked | leaving), kid):
             await self._do(step, seen, 0.0)
         await self.rescan()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from harness.keys import EC, JWKS, Server, drop, write_document
+from harness.keys import EC, JWKS, Server, drop, rings_of, write_document
 
 from tailbone.errors import KeyStateError, StoreError
 from tailbone.keys.housekeeping import Housekeeping
@@ -32,10 +32,12 @@ async def test_keys_no_longer_published_are_moved_not_deleted(
     server: Callable[..., Server], bucket: Path
 ) -> None:
     """And a running server sees that within one look at the folder."""
-    one = await server().start()
+    longer = msgspec.structs.replace(EC, expiry_s=7200.0)
+    one = await server(settings=longer).start()
     old, new = one.signing, (await one.keys.generate()).key_id
     drop(bucket, old)
     done = await tidy(one)
+    rings = rings_of(one)
     assert (done.moved, done.kept) == ((old,), (new,))
     assert one.set_aside == [old]
     assert sorted(path.name for path in (one.folder / "removed").iterdir()) == [
@@ -45,6 +47,7 @@ async def test_keys_no_longer_published_are_moved_not_deleted(
     ]
     await one.keys.tick()
     assert one.signing == new
+    assert "" not in rings
 
 
 async def would_tidy(one: Server, *, force: bool = False) -> Housekeeping:

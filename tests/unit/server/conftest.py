@@ -118,7 +118,7 @@ class World:
         self.asked_for: list[Any] = []
         self.reasons: list[str] = []
         self.notes: list[str] = []
-        self.jwks = JWKS
+        self.jwks: bytes | None = JWKS
         self.log = MemoryLog()
         self.audit = MemoryLog()
 

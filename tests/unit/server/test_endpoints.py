@@ -328,6 +328,15 @@ async def test_the_jwks_is_the_published_document(running: Running, world: World
     assert answer.fields["Cache-Control"] == "public, max-age=300"
 
 
+async def test_no_jwks_yet_is_no_empty_one(running: Running, world: World) -> None:
+    """A verifier would keep that there are no keys for minutes."""
+    world.jwks = None
+    answer = await running.ask(b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (answer.status, answer.json["error"]) == (503, "not_ready")
+    assert answer.json["reasons"] == ["jwks: no key is published yet"]
+    assert answer.fields["Cache-Control"] == "no-store"
+
+
 async def test_a_known_jwks_is_not_sent_again(running: Running, world: World) -> None:
     """304 for its ETag, weak or among others or by a star; 200 as soon as it has changed."""
     client = await running.connect()
