@@ -101,7 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="What this process serves.",
         group=ISSUER,
         flags=("--components",),
-        commands=_SERVING,
+        commands=("server",),
     ),
     Setting(
         path="server.port",
