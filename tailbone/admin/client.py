@@ -1,34 +1,23 @@
 """The admin API's client: what ``tailbone keys`` asks of a server.
 
-Blocking, and light to import: nothing of the server.
+Blocking, and light to import: half of grpc, no protobuf, nothing of the server.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-# Both are read when grpc is imported. Its own resolver knows less of search domains and of MagicDNS's split
-# DNS than the system's, which every other program on this machine asks.
-os.environ.setdefault("GRPC_DNS_RESOLVER", "native")
-# Its connection errors would stand on standard error beside ours.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-import grpc
-
-from tailbone.admin._proto import admin_pb2 as pb
-from tailbone.admin._proto import admin_pb2_grpc
+from tailbone.admin import proto3
+from tailbone.admin.blocking_grpc import grpc
 from tailbone.admin.listing import SEE_THE_KEYS, Key
 from tailbone.errors import AdminError, OldServerError, ServerUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
     from types import TracebackType
-
-    from google.protobuf.message import Message
 
 READ_TIME_S: Final = 15.0
 """How long a question may take: the server waits 10 s for its bucket, two nodes seconds for first contact."""
@@ -43,9 +32,6 @@ _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04
 
 # How grpc's texts begin where no connection came about, and so no request was sent.
 _NEVER_SENT: Final = ("failed to connect", "DNS resolution failed", "errors resolving")
-
-# How it begins where what came is not what the stubs read.
-_NO_MESSAGE: Final = "Exception deserializing response"
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 1024 * 1024),
@@ -99,7 +85,6 @@ class AdminClient:
         self._port = port
         self.address = _joined(host, port)
         self._channel = grpc.insecure_channel(f"dns:///{self.address}", options=_OPTIONS)
-        self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> AdminClient:
         return self
@@ -123,8 +108,9 @@ class AdminClient:
         Raises:
             OldServerError: the key was made, but by a server that knows neither size nor algorithm.
         """
-        request = pb.GenerateNewKeysRequest(size=size, algorithm=algorithm)
-        made = _key(self._call(self._admin.GenerateNewKeys, request, CHANGE_TIME_S).key)
+        request = proto3.encode({"size": size, "algorithm": algorithm}, proto3.GENERATE_REQUEST)
+        answer = self._call("GenerateNewKeys", request, proto3.GENERATE_RESPONSE, CHANGE_TIME_S)
+        made = Key(**answer["key"])
         if not made.state and (size is not None or algorithm is not None):
             raise OldServerError(
                 f"the server made {made.key_id} by its own settings: it is too old to be asked for a size "
@@ -134,7 +120,7 @@ class AdminClient:
 
     def list(self) -> tuple[Key, ...]:
         """Give the keys that the server knows."""
-        return _keys(self._call(self._admin.ListKeys, pb.ListKeysRequest(), READ_TIME_S))
+        return _keys(self._call("ListKeys", b"", proto3.KEYS_RESPONSE, READ_TIME_S))
 
     def remove(self, key_id: str) -> tuple[Key, ...]:
         """Have a key taken out of the JWKS.
@@ -142,8 +128,8 @@ class AdminClient:
         Returns:
             The keys that are left.
         """
-        request = pb.RemoveKeyRequest(key_id=key_id)
-        return _keys(self._call(self._admin.RemoveKey, request, CHANGE_TIME_S))
+        request = proto3.encode({"key_id": key_id}, proto3.REMOVE_REQUEST)
+        return _keys(self._call("RemoveKey", request, proto3.KEYS_RESPONSE, CHANGE_TIME_S))
 
     def status(self) -> Status:
         """Ask how the server is.
@@ -151,25 +137,17 @@ class AdminClient:
         Raises:
             OldServerError: the server cannot say.
         """
-        answer = self._call(self._admin.GetStatus, pb.GetStatusRequest(), READ_TIME_S)
-        return Status(
-            version=answer.version,
-            commit=answer.commit,
-            started_at=answer.started_at,
-            ready=answer.ready,
-            reasons=list(answer.reasons),
-            signing_key_id=answer.signing_key_id,
-            issuer=answer.issuer,
-            jwks=answer.jwks,
-            caller=answer.caller,
-            roles=list(answer.roles),
-        )
+        answer = self._call("GetStatus", b"", proto3.STATUS_RESPONSE, READ_TIME_S)
+        return Status(**answer)
 
-    def _call(self, method: Callable[..., Any], request: Message, timeout_s: float) -> Any:
+    def _call(
+        self, method: str, request: bytes, fields: Mapping[int, proto3.Field], timeout_s: float
+    ) -> dict[str, Any]:
         try:
-            return method(request, timeout=timeout_s)
+            answer = self._channel.unary_unary(f"/proto.AdminService/{method}")(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise self._explained(error, timeout_s) from None
+        return proto3.decode(answer, fields)
 
     def _explained(self, error: Any, timeout_s: float) -> AdminError:
         status, text = error.code(), _one_line(error.details() or "")
@@ -179,8 +157,6 @@ class AdminClient:
             return AdminError(f"{text}; {hint}" if hint else text, detail=str(reported))
         if status is grpc.StatusCode.UNIMPLEMENTED:
             return OldServerError("the server is too old for this command: update it")
-        if text.startswith(_NO_MESSAGE):
-            return AdminError("the server's answer is no message of the admin API: another program?")
         if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return ServerUnreachableError(self._why_no_answer(status, text, timeout_s), detail=text)
         return AdminError(f"the server answers: {text or status.name}", detail=status.name)
@@ -250,17 +226,5 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
-def _keys(answer: Any) -> tuple[Key, ...]:
-    return tuple(map(_key, answer.keys))
-
-
-def _key(sent: Any) -> Key:
-    return Key(
-        key_id=sent.key_id,
-        algorithm=sent.algorithm,
-        created_at=sent.created_at,
-        state=sent.state,
-        foreign=sent.foreign,
-        next_change=sent.next_change,
-        next_change_at=sent.next_change_at,
-    )
+def _keys(answer: Mapping[str, Any]) -> tuple[Key, ...]:
+    return tuple(Key(**key) for key in answer["keys"])

@@ -213,7 +213,6 @@ class GoServer:
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes]] = []
         self.fails = ""
-        self.answers = bytes([0x0A, len(self.KEY)]) + self.KEY
         self.port = 0
 
     @property
@@ -226,7 +225,7 @@ class GoServer:
             if self.fails:
                 # grpc-go gives an error that is no status as UNKNOWN, with its text.
                 await context.abort(grpc.StatusCode.UNKNOWN, self.fails)
-            return self.answers
+            return bytes([0x0A, len(self.KEY)]) + self.KEY
 
         return grpc.unary_unary_rpc_method_handler(answer)
 

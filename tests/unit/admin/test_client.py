@@ -235,26 +235,22 @@ def imported_by(code: str) -> str:
 
 
 def test_light_to_import() -> None:
-    """The client imports nothing of the server's, nor rich."""
-    heavy = "sanic aiobotocore botocore jwcrypto cryptography tailbone.tsnet rich structlog"
+    """The client imports nothing of the server's, nor rich, protobuf and grpc's asyncio half."""
+    heavy = "sanic aiobotocore botocore jwcrypto cryptography tailbone.tsnet rich structlog google grpc.aio"
     code = "import sys, tailbone.admin.client; print(*[name for name in '%s'.split() if name in sys.modules])"
     assert imported_by(code % heavy) == ""
 
 
-@pytest.mark.parametrize("answer", [b"\x0a", b"\x0a\x05abc", b"\x0a\x03\x0a\x01\xff", b"<html>"])
-async def test_an_answer_that_is_no_message(go_server: GoServer, answer: bytes) -> None:
-    """Cut short, no UTF-8, or something else: one line."""
-    go_server.answers = answer
-    assert "no message of the admin API" in (await failure(go_server.port, AdminClient.list)).message
+def test_the_rest_of_grpc_is_there_for_others() -> None:
+    """Whoever imports grpc's asyncio half beside the client has all of it."""
+    code = "import tailbone.admin.client, tailbone.admin.service, grpc; print(grpc.aio.server.__module__)"
+    assert imported_by(code) == "grpc.aio._server"
 
 
-async def test_what_a_later_server_sends_is_skipped(go_server: GoServer) -> None:
-    """Unknown fields of every wire type, before and behind the known ones."""
-    later = b"\x78\x05\x7a\x03abc\x79abcdefgh\x7dabcd"
-    key = later + go_server.KEY + later
-    go_server.answers = later + bytes([0x0A, len(key)]) + key + later
-    (read,) = await ask(go_server.port, AdminClient.list)
-    assert (read.key_id, read.algorithm, read.created_at) == ("tb-1795518230", "RS256", 1795518230)
+def test_grpc_imported_before_is_taken_as_it_is() -> None:
+    """A process that has imported grpc keeps its asyncio half."""
+    code = "import grpc, tailbone.admin.client; print(grpc.aio.server.__module__)"
+    assert imported_by(code) == "grpc.aio._server"
 
 
 def test_a_key_that_waits_can_sign() -> None:
