@@ -113,16 +113,19 @@ async def test_an_answer_with_a_malformed_date_is_not_blamed_on_the_settings(
     assert "never" in caught.value.detail
 
 
-async def test_a_write_whose_answer_is_not_understood_may_have_been_taken(
-    store: S3Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever the SDK raises over it."""
-    await store.read(PATH)
+def stumble_at(store: S3Store, event: str, over: str) -> None:
+    """Let the SDK raise what nobody foresees when it comes to an event of its own."""
 
     def stumble(**_: object) -> None:
-        raise RecursionError("over the answer")
+        raise RecursionError(over)
 
-    store._client.meta.events.register("response-received.s3", stumble)
+    store._client.meta.events.register(event, stumble)
+
+
+async def test_a_write_whose_answer_is_not_understood_may_have_been_taken(store: S3Store) -> None:
+    """Whatever the SDK raises over it."""
+    await store.read(PATH)
+    stumble_at(store, "response-received.s3", "over the answer")
     with pytest.raises(StoreOutcomeUnknownError, match="a later read will tell") as caught:
         await store.write(PATH, b"one", etag=None, **HOW)
     assert caught.value.detail == "RecursionError: over the answer"
@@ -133,11 +136,7 @@ async def test_a_write_that_failed_before_it_was_sent_changed_nothing(
 ) -> None:
     """Whatever the SDK raises over it."""
     await store.read(PATH)
-
-    def stumble(**_: object) -> None:
-        raise RecursionError("over the request")
-
-    store._client.meta.events.register("request-created.s3", stumble)
+    stumble_at(store, "request-created.s3", "over the request")
     with pytest.raises(StoreError) as caught:
         await store.write(PATH, b"one", etag=None, **HOW)
     assert not isinstance(caught.value, StoreOutcomeUnknownError)

@@ -33,11 +33,15 @@ class World:
         self.bucket = bucket
         self.time = FakeTime()
         self.store = Unreliable(DirectoryStore(bucket))
-        self.publisher = Publisher(
+        self.publisher = self.made(conditional=True)
+
+    def made(self, *, conditional: bool) -> Publisher:
+        """A publisher on this store and clock."""
+        return Publisher(
             self.store,
             JWKS,
             max_age_s=300,
-            conditional=True,
+            conditional=conditional,
             monotonic=self.time.monotonic,
             sleep=self.time.sleep,
         )
@@ -237,14 +241,7 @@ async def test_a_write_whose_condition_holds_no_longer_is_known_not_to_come(worl
 
 async def test_a_store_that_serves_old_reads_is_written_with_pauses_until_the_deadline(world: World) -> None:
     """Without conditions nothing else holds it up; the outcome is unknown then."""
-    world.publisher = Publisher(
-        world.store,
-        JWKS,
-        max_age_s=300,
-        conditional=False,
-        monotonic=world.time.monotonic,
-        sleep=world.time.sleep,
-    )
+    world.publisher = world.made(conditional=False)
 
     async def stale(_: str) -> None:
         # Else a loop without a pause would not end.
