@@ -27,6 +27,7 @@ from tailbone.keys.plan import UNSETTLED_S, KeySettings, Publish, plan
 from tailbone.keys.settler import CHANGE_S, POLL_S, Settler
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES, Algorithm
 from tailbone.keys.state import Phase
+from tailbone.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -190,7 +191,7 @@ class KeyLifecycle:
             KeyStateError: another process publishes the folder's keys elsewhere.
         """
         self._known.first_wanted = True
-        await asyncio.to_thread(self._folder.prepare)
+        await in_thread(self._folder.prepare)
         await self._take_over()
         await self._refuse_two_places()
         await self._settler.load_copy()
@@ -205,7 +206,7 @@ class KeyLifecycle:
         with contextlib.suppress(KeyStateError):
             # Another process is in the middle of a change: run will do the rest.
             async with self._settler.locked(_START_LOCK_S) as deadline:
-                await asyncio.to_thread(self._folder.clear_temporaries)
+                await in_thread(self._folder.clear_temporaries)
                 await self._settler.settle(None, deadline=deadline)
 
     async def _refuse_two_places(self) -> None:
@@ -256,7 +257,7 @@ class KeyLifecycle:
     async def tick(self) -> None:
         """Notice changes of the folder, and do what the time asks for; never waits for the store."""
         try:
-            if await asyncio.to_thread(self._folder.changed):
+            if await in_thread(self._folder.changed):
                 await self._settler.rescan()
             self._known.refresh()
             if plan(self._known.facts(None)) and not self._settler.busy:
@@ -478,7 +479,7 @@ class KeyLifecycle:
         async with settler.locked(CHANGE_S) as deadline:
             seen, unreadable = await self._read_for_housekeeping(force=force)
             todo = housekeeping_of(self._known.entries, seen, force=force)
-            await asyncio.to_thread(self._folder.clear_temporaries)
+            await in_thread(self._folder.clear_temporaries)
             await settler.set_aside(todo.moved, seen)
             try:
                 await settler.tidy(seen, deadline=deadline)

@@ -29,6 +29,7 @@ from tailbone.keys.plan import (
 )
 from tailbone.keys.signing_key import Algorithm, SigningKey
 from tailbone.keys.state import KeyState, Origin
+from tailbone.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -92,7 +93,7 @@ class Settler:
             KeyFileError: it cannot be used; what was known stays.
         """
         async with self._scanning:
-            self._known.snapshot = await asyncio.to_thread(self._folder.scan)
+            self._known.snapshot = await in_thread(self._folder.scan)
         if self._known.snapshot.warning:
             self.warn_once(self._known.snapshot.warning)
         for entry in self._known.entries:
@@ -130,7 +131,7 @@ class Settler:
         """Take the copy of the document that an earlier run has kept."""
         if self._publisher is None:
             return
-        data = await asyncio.to_thread(self._folder.read_last_published)
+        data = await in_thread(self._folder.read_last_published)
         if data is None:
             return
         try:
@@ -177,11 +178,11 @@ class Settler:
             raise late from None
         try:
             lock = self._folder.lock()
-            while not await _try_lock(lock):
-                if self._monotonic() - started >= timeout_s:
-                    raise late
-                await self._sleep(_LOCK_PAUSE_S)
             try:
+                while not await _try_lock(lock):
+                    if self._monotonic() - started >= timeout_s:
+                        raise late
+                    await self._sleep(_LOCK_PAUSE_S)
                 await self.rescan()
                 yield started + CHANGE_S
             finally:
@@ -192,7 +193,7 @@ class Settler:
 
     async def enter(self) -> None:
         """Be at work on the folder, for others to know."""
-        await asyncio.to_thread(self._presence.enter)
+        await in_thread(self._presence.enter)
 
     def leave(self) -> None:
         """Be at work on the folder no longer; idempotent."""
@@ -200,7 +201,7 @@ class Settler:
 
     async def has_company(self) -> bool:
         """Whether another process is at work on this folder."""
-        return await asyncio.to_thread(self._presence.others)
+        return await in_thread(self._presence.others)
 
     async def wait_for_others(self) -> None:
         """Wait until every other process on this folder has seen what was written into it."""
@@ -323,7 +324,7 @@ class Settler:
         meant_for = "" if self._known.is_own else self._known.place
         state = KeyState(thumbprint=key.thumbprint, origin=origin, since=now, meant_for=meant_for)
         try:
-            await asyncio.to_thread(self._folder.add, key, state)
+            await in_thread(self._folder.add, key, state)
         except BaseException:
             await self.give_up(kid)
             raise
@@ -338,7 +339,7 @@ class Settler:
         if entry is None:
             return
         await self.mark(entry, "delete")
-        await asyncio.to_thread(self._folder.delete, entry)
+        await in_thread(self._folder.delete, entry)
         await self.rescan()
         self._known.refresh()
 
@@ -348,7 +349,7 @@ class Settler:
         if state is None:
             state = KeyState(thumbprint=entry.thumbprint, origin="adopted", since=self._clock())
         marked = msgspec.structs.replace(state, removing=removing)
-        await asyncio.to_thread(self._folder.write_state, entry.kid, marked)
+        await in_thread(self._folder.write_state, entry.kid, marked)
 
     async def restore(self, before: dict[str, Entry]) -> None:
         """Write the states back that a change that failed had written."""
@@ -370,7 +371,7 @@ class Settler:
                 state = retired(
                     msgspec.structs.replace(state, expiry_s=longest_s), self._clock(), self._settings
                 )
-            await asyncio.to_thread(self._folder.write_state, kid, state)
+            await in_thread(self._folder.write_state, kid, state)
         await self.rescan()
         self._known.refresh()
 
@@ -380,11 +381,11 @@ class Settler:
                 if step.state.removing == "set aside":
                     # Revoked elsewhere: if no other key can sign, service goes on with a new one.
                     self._known.first_wanted = True
-                await asyncio.to_thread(self._folder.write_state, step.kid, step.state)
+                await in_thread(self._folder.write_state, step.kid, step.state)
                 say = self._log.warning if step.warn else self._log.info
                 say(step.event, kid=step.kid)
             case WritePublic():
-                await asyncio.to_thread(self._folder.write_public, step.key)
+                await in_thread(self._folder.write_public, step.key)
             case Clear():
                 await self._clear(step)
             case Make():
@@ -396,10 +397,10 @@ class Settler:
 
     async def _clear(self, step: Clear) -> None:
         if step.how == "delete":
-            await asyncio.to_thread(self._folder.delete, step.entry)
+            await in_thread(self._folder.delete, step.entry)
             self._log.info("key is removed", kid=step.entry.kid)
         else:
-            await asyncio.to_thread(self._folder.set_aside, step.entry)
+            await in_thread(self._folder.set_aside, step.entry)
             self._log.warning(f"key's files are moved to {REMOVED}/", kid=step.entry.kid)
 
     async def _note(self, document: Document | None, started: float, started_at: float) -> None:
@@ -409,7 +410,7 @@ class Settler:
             self.warn_once(warning)
         kept = msgspec.json.encode({"place": self._known.place, "document": document.render().decode()})
         try:
-            await asyncio.to_thread(self._folder.write_last_published, kept)
+            await in_thread(self._folder.write_last_published, kept)
         except KeyFileError as error:
             # Only for a start without the store; what was read holds.
             self.warn_once("the JWKS cannot be kept for the next start", why=error.message)
@@ -427,7 +428,7 @@ class Settler:
 
 async def _try_lock(lock: ProcessLock) -> bool:
     try:
-        return await asyncio.to_thread(lock.try_acquire)
+        return await in_thread(lock.try_acquire)
     except OSError as error:
         raise KeyFileError(
             f"cannot lock the key folder: {error.strerror or 'input/output error'}", detail=str(error)

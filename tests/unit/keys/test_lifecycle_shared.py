@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from harness.keys import EC
 
+from tailbone.durable import ProcessLock
 from tailbone.errors import KeyStateError
 
 if TYPE_CHECKING:
@@ -42,6 +44,34 @@ async def test_changes_of_many_servers_at_once_all_come_about(server: Callable[.
     expected = sorted(kid for one in servers for kid in one.private)
     assert len(expected) == 3 * (1 + 4)
     assert sorted(servers[0].published) == expected
+
+
+@pytest.mark.parametrize("when", ["before the lock is taken", "after"])
+async def test_a_change_cancelled_while_a_thread_takes_the_lock_gives_it_back(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """What a cancelled thread still takes would be kept until the process ends."""
+    one = await server().start()
+    other = await server().start()
+    begun, go = threading.Event(), threading.Event()
+    taken = ProcessLock.try_acquire
+
+    def slow(lock: ProcessLock) -> bool:
+        held = taken(lock) if when == "after" else False
+        begun.set()
+        assert go.wait(10)
+        return held or taken(lock)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessLock, "try_acquire", slow)
+        changing = asyncio.ensure_future(one.keys.generate())
+        assert await asyncio.to_thread(begun.wait, 10)
+        closing = asyncio.ensure_future(one.keys.close(0.0))
+        asyncio.get_running_loop().call_later(0.05, go.set)
+        await closing
+        with pytest.raises(asyncio.CancelledError):
+            await changing
+    assert (await other.keys.generate()).key_id in other.published
 
 
 async def test_a_key_generated_by_one_process_is_seen_by_the_other(server: Callable[..., Server]) -> None:
