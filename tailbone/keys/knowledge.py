@@ -109,12 +109,13 @@ class Knowledge:
         """An entry's phase now; pending without a state."""
         return entry.state.phase(self.place, self._clock()) if entry.state else Phase.PENDING
 
-    def facts(self, seen: Read | None, *, asked: str = "") -> Facts:
+    def facts(self, seen: Read | None, *, asked: str = "", company: bool = False) -> Facts:
         """What a plan starts from.
 
         Args:
             seen: the document, when it was read just now.
             asked: the key that is being generated.
+            company: whether other processes are at work on the folder.
         """
         if self.is_own:
             seen = Read(self.own_document())
@@ -131,6 +132,8 @@ class Knowledge:
             asked=asked,
             prior=self._prior,
             first_wanted=self.first_wanted,
+            follows=self.follows,
+            company=company,
         )
 
     def refresh(self) -> None:
@@ -182,6 +185,7 @@ class Knowledge:
             # A later read was quicker, and knows more.
             return False
         self._noted = started
+        now = self._clock()
         missing = (
             ()
             if document is None
@@ -191,8 +195,9 @@ class Knowledge:
                 if entry.key
                 and entry.state
                 and self.phase(entry) in _CONFIRMED
-                # Confirmed since the read began, it need not be in what was read.
-                and entry.state.confirmed_at < started_at
+                # Confirmed since the read began, it need not be in what was read. A time that is yet to come
+                # was written before the clock was set back.
+                and not started_at <= entry.state.confirmed_at <= now + 1
                 and not document.has(entry.kid, entry.key.thumbprint)
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -20,11 +21,12 @@ from tailbone.errors import (
 )
 from tailbone.jwks.document import Document
 from tailbone.jwks.publisher import Publisher
+from tailbone.keys.folder import STATE_SUFFIX
 from tailbone.keys.housekeeping import Housekeeping, housekeeping_of
 from tailbone.keys.knowledge import OWN_PLACE, REVOKED_AFTER_S, Knowledge, Read
 from tailbone.keys.listing import KeyInfo
 from tailbone.keys.plan import UNSETTLED_S, KeySettings, Publish, plan
-from tailbone.keys.settler import CHANGE_S, POLL_S, Settler
+from tailbone.keys.settler import LOCK_S, POLL_S, Settler
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES, Algorithm
 from tailbone.keys.state import Phase
 from tailbone.threads import in_thread
@@ -118,6 +120,7 @@ class KeyLifecycle:
         self._changes: set[asyncio.Task[object]] = set()
         self._sync_error: TailboneError | None = None
         self._folder_error: TailboneError | None = None
+        self._deserted = False
         self._read_at: float | None = None
         self._waiting: frozenset[tuple[str, Phase]] = frozenset()
         self._next_sync = monotonic()
@@ -147,6 +150,8 @@ class KeyLifecycle:
     def notes(self) -> _Lines:
         """What somebody should know although tokens are signed."""
         notes = self._troubles()
+        if self._deserted:
+            notes.append(f"keys: {self._nobody_publishes()}")
         if self._publisher is not None and isinstance(self._sync_error, StoreError):
             if self._read_at is None:
                 notes.append("jwks: stale: not read since the start")
@@ -263,6 +268,10 @@ class KeyLifecycle:
             if plan(self._known.facts(None)) and not self._settler.busy:
                 async with self._settler.locked(0.0) as deadline:
                     await self._settler.settle(None, deadline=deadline)
+            deserted = self._known.follows and not await self._settler.has_company()
+            if deserted and not self._deserted:
+                self._log.warning(self._nobody_publishes())
+            self._deserted = deserted
             self._folder_error = None
         except KeyStateError as busy:
             # Another process is in the middle of a change: the next tick comes soon.
@@ -283,7 +292,7 @@ class KeyLifecycle:
             seen = None if self._known.follows else await self._read()
             self._known.refresh()
             if plan(self._known.facts(seen)):
-                async with self._settler.locked(CHANGE_S) as deadline:
+                async with self._settler.locked(LOCK_S) as deadline:
                     await self._settler.settle(seen and await self._read(), deadline=deadline)
         except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and told by reasons and notes
             error = self._told(unexpected)
@@ -298,11 +307,14 @@ class KeyLifecycle:
         self._retry_s = _RETRY_S[0]
         self._next_sync = self._monotonic() + self._sync_pause_s()
 
-    async def _read(self, *, patience_s: float = 0.0) -> Read:
+    async def _read(self, *, until: float | None = None) -> Read:
         started = self._monotonic()
-        seen = await self._settler.read(patience_s=patience_s)
+        seen = await self._settler.read(until=until)
         self._read_at = started
         return seen
+
+    def _patience(self, deadline: float) -> float:
+        return min(self._monotonic() + _PATIENCE_S, deadline)
 
     def _sync_pause_s(self) -> float:
         if self._known.missed:
@@ -407,16 +419,27 @@ class KeyLifecycle:
             StoreError: as ``housekeeping``.
         """
         await self._take_over()
-        seen, _ = await self._read_for_housekeeping(force=force)
+        seen, _ = await self._read_for_housekeeping(self._monotonic() + _PATIENCE_S, force=force)
         todo = housekeeping_of(self._known.entries, seen, force=force)
         return msgspec.structs.replace(todo, dry_run=True)
 
-    def _refuse_to_follow(self) -> None:
-        if self._known.follows:
-            raise KeyStateError(
-                f"the keys of this folder are published in {self._known.place} by another process: ask that "
-                "one, or set keys.bucket here, too"
-            )
+    async def _refuse_to_follow(self) -> None:
+        if not self._known.follows:
+            return
+        if not await self._settler.has_company():
+            raise KeyStateError(self._nobody_publishes())
+        raise KeyStateError(
+            f"the keys of this folder are published in {self._known.place} by another process: ask that "
+            "one, or set keys.bucket here, too"
+        )
+
+    def _nobody_publishes(self) -> str:
+        states = f"{shlex.quote(str(self._folder.path))}/*{STATE_SUFFIX}"
+        return (
+            f"the keys of this folder are published in {self._known.place}, and no process that publishes "
+            "there is at work: set keys.bucket, or, to do without it from now on, stop the server and run  "
+            f"rm {states}"
+        )
 
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
         """Let a change come to its end also when whoever asked for it has gone."""
@@ -427,9 +450,9 @@ class KeyLifecycle:
 
     async def _generate(self, algorithm: Algorithm, size: int) -> KeyInfo:
         settler = self._settler
-        async with settler.locked(CHANGE_S) as deadline:
-            self._refuse_to_follow()
-            seen = await self._read(patience_s=_PATIENCE_S)
+        async with settler.locked(LOCK_S) as deadline:
+            await self._refuse_to_follow()
+            seen = await self._read(until=self._patience(deadline))
             key = await settler.make("asked", algorithm, size, seen.document)
             try:
                 while not (seen := await settler.publish(Publish(put=(key,)), deadline)).has(key):
@@ -447,18 +470,18 @@ class KeyLifecycle:
 
     async def _remove(self, kid: str) -> tuple[KeyInfo, ...]:
         settler = self._settler
-        async with settler.locked(CHANGE_S) as deadline:
-            self._refuse_to_follow()
-            seen = await self._read(patience_s=_PATIENCE_S)
+        async with settler.locked(LOCK_S) as deadline:
+            await self._refuse_to_follow()
+            seen = await self._read(until=self._patience(deadline))
             before = self._known.snapshot.entries
             entry = before.get(kid)
             if not (seen.document and seen.document.has_kid(kid)) and not (entry and entry.key):
                 raise _not_removable(entry)
             try:
                 if entry is not None:
-                    await settler.prepare_removal(entry, seen)
+                    await settler.prepare_removal(entry, seen, deadline)
                     # What cannot be read may be all that is left of a key: it is not deleted.
-                    await settler.mark(entry, "delete" if entry.key else "set aside")
+                    await settler.mark(entry, "delete" if entry.key else "set aside", seen)
                     await settler.rescan()
                     await settler.settle(None, deadline=deadline)
                     await settler.wait_for_others()
@@ -476,8 +499,8 @@ class KeyLifecycle:
 
     async def _housekeep(self, *, force: bool) -> Housekeeping:
         settler = self._settler
-        async with settler.locked(CHANGE_S) as deadline:
-            seen, unreadable = await self._read_for_housekeeping(force=force)
+        async with settler.locked(LOCK_S) as deadline:
+            seen, unreadable = await self._read_for_housekeeping(self._patience(deadline), force=force)
             todo = housekeeping_of(self._known.entries, seen, force=force)
             await in_thread(self._folder.clear_temporaries)
             await settler.set_aside(todo.moved, seen)
@@ -488,9 +511,9 @@ class KeyLifecycle:
                     raise
         return todo
 
-    async def _read_for_housekeeping(self, *, force: bool) -> tuple[Read, StoreError | None]:
+    async def _read_for_housekeeping(self, until: float, *, force: bool) -> tuple[Read, StoreError | None]:
         try:
-            return await self._settler.look(patience_s=_PATIENCE_S), None
+            return await self._settler.look(until=until), None
         except StoreError as error:
             if not force:
                 raise

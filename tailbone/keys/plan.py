@@ -64,6 +64,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         asked: the key that is being generated at this moment.
         prior: the kid that signs now.
         first_wanted: a first key is to be made if no key can ever sign.
+        follows: another process publishes the folder's keys, so that it makes them, too.
+        company: other processes are at work on the folder, perhaps with other settings.
     """
 
     now: float
@@ -78,6 +80,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     asked: str = ""
     prior: str = ""
     first_wanted: bool = False
+    follows: bool = False
+    company: bool = False
 
     def phase(self, entry: Entry) -> Phase:
         """The entry's phase; one without a state is pending until the document has been read."""
@@ -129,6 +133,10 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             KeyStateError: the document would hold too many keys.
         """
+        # First of all, to make room.
+        for kid, thumbprint in self.drop:
+            if document:
+                document = document.without(kid, thumbprint)
         for key in self.put:
             document = document or _EMPTY
             if document.has(key.kid, key.thumbprint) or not document.has_kid(key.kid):
@@ -136,9 +144,6 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
         for key in self.amend:
             if document and document.has(key.kid, key.thumbprint):
                 document = document.with_key(key.public_jwk(), key.thumbprint)
-        for kid, thumbprint in self.drop:
-            if document:
-                document = document.without(kid, thumbprint)
         return document
 
 
@@ -207,13 +212,18 @@ def signing_entry(facts: Facts) -> Entry | None:
 
     Its end is computed from that expiry, perhaps after a kill, so that it must be kept first.
     """
+    return _newest_signer(facts, facts.settings.expiry_s)
+
+
+def _newest_signer(facts: Facts, expiry_s: float = 0.0) -> Entry | None:
+    """The newest of the active keys that have begun to sign, and have that expiry on disk."""
     active = [
         entry
         for entry in facts.entries.values()
         if entry.key is not None
         and entry.state is not None
         and entry.state.signing_since
-        and entry.state.expiry_s >= facts.settings.expiry_s
+        and entry.state.expiry_s >= expiry_s
         and facts.phase(entry) is Phase.ACTIVE
     ]
     return max(active, key=age, default=None)
@@ -286,7 +296,7 @@ def _waits_until(facts: Facts, state: KeyState, caches_know_at: float) -> float:
     rotate_s = facts.settings.rotate_every_s
     if state.origin != "next" or not rotate_s or signing is None or signing.state is None:
         return caches_know_at
-    return max(caches_know_at, signing.state.signing_since + rotate_s)
+    return max(caches_know_at, min(signing.state.signing_since, facts.now) + rotate_s)
 
 
 def _signing(facts: Facts, state: KeyState, longest_s: float = 0.0) -> KeyState:
@@ -352,25 +362,21 @@ def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
     """Which key signs, which stop, and what the clock asks for."""
     settings = facts.settings
     phases = {entry.kid: facts.phase(entry) for entry in usable}
-    for entry in usable:
-        if phases[entry.kid] is Phase.PUBLISHED and entry.state:
-            latest = _waits_until(facts, entry.state, facts.now + settings.activate_after_s)
-            if entry.state.signs_from > latest + 1:
-                # The clock was set back, or the wait made shorter: nothing waits for ever.
-                state = msgspec.structs.replace(entry.state, signs_from=latest)
-                yield WriteState(
-                    kid=entry.kid, state=state, event="key's wait was too long, and is cut short"
-                )
+    too_far_ahead = [*_shorten(facts, usable)]
+    if too_far_ahead:
+        yield from too_far_ahead
+        return
     active = [entry for entry in usable if phases[entry.kid] is Phase.ACTIVE]
     if not active:
         yield from _promote(facts, usable, phases)
         return
     *others, signing = active
     assert signing.state is not None  # noqa: S101 -- active keys have one
-    if signing.state.expiry_s < settings.expiry_s or not signing.state.signing_since:
+    longest_s = max(settings.expiry_s, *(_inherited_s(facts, entry) for entry in active))
+    if signing.state.expiry_s < longest_s or not signing.state.signing_since:
         state = msgspec.structs.replace(
             signing.state,
-            expiry_s=max(signing.state.expiry_s, settings.expiry_s),
+            expiry_s=max(signing.state.expiry_s, longest_s),
             signing_since=signing.state.signing_since or facts.now,
         )
         yield WriteState(
@@ -386,6 +392,42 @@ def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
         if retiring and settings.rotate_every_s and retiring.ends_at <= facts.now:
             state = msgspec.structs.replace(retiring, removing="delete")
             yield WriteState(kid=entry.kid, state=state, event="key's last token has expired: it is removed")
+
+
+def _shorten(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
+    """Times too far ahead, since the clock was set back or a setting made smaller: nothing waits for ever."""
+    for entry in usable:
+        state = entry.state
+        if state is None:
+            continue
+        match facts.phase(entry):
+            case Phase.PUBLISHED:
+                latest = _waits_until(facts, state, facts.now + facts.settings.activate_after_s)
+                if state.signs_from > latest + 1:
+                    state = msgspec.structs.replace(state, signs_from=latest)
+                    yield WriteState(
+                        kid=entry.kid, state=state, event="key's wait was too long, and is cut short"
+                    )
+            case Phase.ACTIVE:
+                if state.signing_since > facts.now + 1:
+                    state = msgspec.structs.replace(state, signing_since=facts.now)
+                    yield WriteState(
+                        kid=entry.kid, state=state, event="the clock was set back: key signs since now"
+                    )
+            case Phase.RETIRING:
+                ending_now = retired(state, facts.now, facts.settings)
+                if state.ends_at > ending_now.ends_at + 1:
+                    yield WriteState(
+                        kid=entry.kid, state=ending_now, event="key's end was too far ahead, and comes sooner"
+                    )
+
+
+def _inherited_s(facts: Facts, entry: Entry) -> float:
+    """The expiry that the next key takes over from one that signs, in seconds.
+
+    Another process at work may have a longer one in force, and could not sign before it is on disk.
+    """
+    return entry.state.expiry_s if facts.company and entry.state else 0.0
 
 
 def _retire(facts: Facts, entry: Entry) -> Step:
@@ -416,11 +458,10 @@ def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Ite
 
 def succession(facts: Facts, kid: str) -> Iterator[WriteState]:
     """What has to be written before a key stops signing, for no moment to be without one that signs."""
-    usable = sorted((entry for entry in facts.entries.values() if entry.key is not None), key=age)
-    active = [entry for entry in usable if facts.phase(entry) is Phase.ACTIVE]
-    if active and active[-1].kid == kid and active[-1].state:
-        others = [entry for entry in usable if entry.kid != kid]
-        yield from _successor(facts, others, active[-1].state.expiry_s)
+    signing = _newest_signer(facts)
+    if signing is not None and signing.kid == kid:
+        others = [entry for entry in facts.entries.values() if entry.key is not None and entry.kid != kid]
+        yield from _successor(facts, sorted(others, key=age), _inherited_s(facts, signing))
 
 
 def _successor(facts: Facts, usable: list[Entry], longest_s: float = 0.0) -> Iterator[WriteState]:
@@ -438,11 +479,13 @@ def _successor(facts: Facts, usable: list[Entry], longest_s: float = 0.0) -> Ite
     if published:
         entry = published[-1]
         assert entry.state is not None  # noqa: S101 -- published keys have one
+        waits = facts.phase(entry) is Phase.PUBLISHED
         yield WriteState(
             kid=entry.kid,
             state=_signing(facts, entry.state, longest_s),
-            event="the signing key is gone: this one signs at once, though some caches may not have it yet",
-            warn=True,
+            event="the signing key is gone: this one signs at once"
+            + (", though some caches may not have it yet" if waits else ""),
+            warn=waits,
         )
 
 
@@ -455,6 +498,8 @@ def _clear(facts: Facts) -> Iterator[Step]:
 
 def _make(facts: Facts, usable: list[Entry]) -> list[Step]:
     """The first key, or the next one in a rotation."""
+    if facts.follows:
+        return []
     hopeful = [
         entry
         for entry in usable

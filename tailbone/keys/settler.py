@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 CHANGE_S: Final = 25.0
 """When a change gives up, so that it is over within 30 s."""
 
+LOCK_S: Final = 20.0
+"""How long it waits for others to end, so that there is time left for itself."""
+
 POLL_S: Final = 0.5
 """How often every process looks at the folder."""
 
@@ -102,29 +105,28 @@ class Settler:
             elif entry.warning:
                 self.warn_once(entry.warning, kid=entry.kid)
 
-    async def read(self, *, patience_s: float = 0.0) -> Read:
+    async def read(self, *, until: float | None = None) -> Read:
         """Read the document.
 
         Args:
-            patience_s: how long to try again what may pass by itself.
+            until: when to stop trying again what may pass by itself, on the monotonic clock; None tries once.
 
         Raises:
             StoreError: it could not be read.
         """
         started, started_at = self._monotonic(), self._clock()
-        seen = await self.look(patience_s=patience_s)
+        seen = await self.look(until=until)
         if self._publisher is not None:
             await self._note(seen.document, started, started_at)
         return seen
 
-    async def look(self, *, patience_s: float = 0.0) -> Read:
+    async def look(self, *, until: float | None = None) -> Read:
         """``read``, and keep nothing of it: neither the copy on disk nor what is known changes."""
         if self._publisher is None:
             return Read(self._known.own_document())
-        if not patience_s:
+        if until is None:
             return Read(await self._publisher.read())
-        deadline = self._monotonic() + patience_s
-        outcome = await self._publisher.change(lambda current: current, deadline=deadline)
+        outcome = await self._publisher.change(lambda current: current, deadline=until)
         return Read(outcome.after)
 
     async def load_copy(self) -> None:
@@ -221,9 +223,10 @@ class Settler:
         Raises:
             TailboneError: something could not be done; what was done is on disk and stays.
         """
+        company = await self.has_company()
         for _ in range(_MOST_ROUNDS):
             self._known.refresh()
-            steps = plan(self._known.facts(seen, asked=asked))
+            steps = plan(self._known.facts(seen, asked=asked, company=company))
             if not steps:
                 self._known.settled()
                 return
@@ -248,15 +251,20 @@ class Settler:
             await self.rescan()
         raise KeyStateError("the key folder does not settle; this is a fault of the program")
 
-    async def prepare_removal(self, entry: Entry, seen: Read) -> None:
+    async def prepare_removal(self, entry: Entry, seen: Read, deadline: float) -> None:
         """Let another key sign before this one stops: a ring never lacks one where there could be one.
+
+        Args:
+            entry: the key that is to go.
+            seen: the document as it was read just now.
+            deadline: on the monotonic clock.
 
         Raises:
             StoreError: the removal would be refused; everything is as it was.
         """
         signing = self._known.ring.signing
         if self._publisher is not None and signing is not None and signing.kid == entry.kid:
-            await self._publisher.rehearse(deadline=self._monotonic() + _REHEARSAL_S)
+            await self._publisher.rehearse(deadline=min(self._monotonic() + _REHEARSAL_S, deadline))
         await self._let_another_sign(entry.kid, seen, {entry.kid})
 
     async def set_aside(self, kids: Sequence[str], seen: Read) -> None:
@@ -267,7 +275,7 @@ class Settler:
             await self.rescan()
 
     async def _let_another_sign(self, kid: str, seen: Read, leaving: set[str]) -> None:
-        facts = self._known.facts(seen)
+        facts = self._known.facts(seen, company=await self.has_company())
         for step in succession(msgspec.structs.replace(facts, revoked=facts.revoked | leaving), kid):
             await self._do(step, seen, 0.0)
         await self.rescan()
@@ -343,11 +351,18 @@ class Settler:
         await self.rescan()
         self._known.refresh()
 
-    async def mark(self, entry: Entry, removing: Literal["delete", "set aside"]) -> None:
-        """Write that a key is on its way out: from now on nobody signs with it."""
+    async def mark(
+        self, entry: Entry, removing: Literal["delete", "set aside"], seen: Read | None = None
+    ) -> None:
+        """Write that a key is on its way out: from now on nobody signs with it.
+
+        Where the folder does not know any more which key it was, ``seen`` tells.
+        """
         state = entry.state
         if state is None:
-            state = KeyState(thumbprint=entry.thumbprint, origin="adopted", since=self._clock())
+            keys = seen.document.keys if seen and seen.document else ()
+            published = next((key.thumbprint for key in keys if key.kid == entry.kid), "")
+            state = KeyState(thumbprint=entry.thumbprint or published, origin="adopted", since=self._clock())
         marked = msgspec.structs.replace(state, removing=removing)
         await in_thread(self._folder.write_state, entry.kid, marked)
 
