@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from harness.keys import EC, START, FakeTime, Server, document, drop, rings_of, write_document
 
+from tailbone.durable import ProcessLock
 from tailbone.errors import (
     BadParameterError,
     KeyStateError,
@@ -17,7 +18,11 @@ from tailbone.errors import (
     StoreOutcomeUnknownError,
     UnknownKeyError,
 )
+from tailbone.jwks import publisher as publisher_module
+from tailbone.jwks.document import Document
 from tailbone.keys import lifecycle as lifecycle_module
+from tailbone.keys.plan import Publish
+from tailbone.keys.signing_key import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -573,6 +578,78 @@ async def test_a_key_whose_files_cannot_be_used_is_removed_for_good(
     await one.keys.remove(old)
     assert one.published == [made]
     assert (one.private, one.set_aside) == ([made], [old])
+
+
+async def test_a_key_of_which_nothing_can_be_read_goes_although_the_outcome_was_unknown(
+    server: Callable[..., Server],
+) -> None:
+    """The document says which key it was, so that a later read knows that it is still there."""
+    one = await server().start()
+    old, made = one.signing, (await one.keys.generate()).key_id
+    for half in ("private.jwk", "state.json"):
+        (one.folder / f"{old}.{half}").write_bytes(b"{")
+    await one.keys.tick()
+    assert one.store is not None
+    one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=False)
+    with pytest.raises(StoreOutcomeUnknownError):
+        await one.keys.remove(old)
+    one.store.mend()
+    assert one.published == [old, made]
+    await one.pass_time(60)
+    assert one.published == [made]
+    assert (one.private, one.set_aside) == ([made], [old])
+
+
+async def test_a_remove_in_the_moment_in_which_another_key_may_sign_leaves_no_gap(
+    server: Callable[..., Server],
+) -> None:
+    """The wait of the next key is over, and nothing has been done about it yet."""
+    one = await server().start()
+    old, made = one.signing, (await one.keys.generate()).key_id
+    one.time.advance(300)
+    rings = rings_of(one)
+    await one.keys.remove(old)
+    assert set(rings) == {made}
+
+
+async def test_a_full_document_makes_room_before_it_takes_a_key() -> None:
+    """One out and one in, with as many keys as there may be."""
+    members = {"kty": "RSA", "n": "AQ", "e": "AQAB"}
+    full = Document({"keys": [{**members, "kid": f"k{number}"} for number in range(100)]})
+    key = SigningKey.generate("new", algorithm="ES256", size=0, created_at=int(START))
+    edited = Publish(put=(key,), drop=(("k7", ""),)).edit(full)
+    assert edited is not None
+    assert len(edited.keys) == 100
+    assert (edited.has_kid("new"), edited.has_kid("k7")) == (True, False)
+
+
+async def test_a_change_that_waited_for_another_is_over_in_time_too(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing counts from its own start: neither the read nor the rehearsal."""
+    one = await server().start()
+    assert one.store is not None
+    lock = ProcessLock(one.folder / ".lock")
+    assert lock.try_acquire()
+    before = one.time.passed
+    sleep = one.time.sleep
+
+    async def until_late(seconds: float) -> None:
+        await sleep(seconds)
+        if one.time.passed - before > 19.9:
+            lock.release()
+
+    def away(call: str) -> None:
+        if one.time.passed - before < 23 or call == "probe":
+            raise StoreError("away")
+
+    one.store.before = away
+
+    monkeypatch.setattr(publisher_module, "_LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(one.keys._settler, "_sleep", until_late)
+    with pytest.raises(StoreError, match="away"):
+        await one.keys.remove(one.signing)
+    assert 24 <= one.time.passed - before <= 25
 
 
 async def test_listing_does_not_wait_long_for_a_silent_store(

@@ -107,27 +107,3 @@ async def test_the_table_says_when_an_old_key_can_go(server: Callable[..., Serve
     )
     assert state.ends_at == one.time.now + 1200 + 300 + 300
     assert (after.state, after.next_change) == ("active", None)
-
-
-async def test_a_clock_set_back_keeps_no_key_waiting(server: Callable[..., Server]) -> None:
-    """The wait is never longer than max-age from now; the key that signed goes on signing."""
-    one = await server().start()
-    first = one.signing
-    one.time.advance(86_400)
-    made = await one.keys.generate()
-    one.time.now -= 86_400
-    again = await one.again().start()
-    assert again.signing == first
-    await again.pass_time(301)
-    assert again.signing == made.key_id
-
-
-async def test_after_a_clock_was_set_back_a_new_key_is_still_the_newest(
-    server: Callable[..., Server],
-) -> None:
-    """Else it would never sign."""
-    one = await server().start()
-    one.time.now -= 86_400
-    made = await one.keys.generate()
-    await one.pass_time(301)
-    assert one.signing == made.key_id

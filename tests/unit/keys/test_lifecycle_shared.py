@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -175,6 +175,43 @@ async def test_a_longer_expiry_is_on_disk_before_a_token_has_it(server: Callable
     assert two.signing == one.signing
     state = msgspec.json.decode((one.folder / f"{one.signing}.state.json").read_bytes())
     assert state["expiry_s"] == 3600.0
+
+
+async def test_another_process_shorter_expiry_takes_no_signing_key_away(
+    server: Callable[..., Server],
+) -> None:
+    """What the admin's process activates can be used by the issuer at once: the longer expiry is on disk."""
+    issuer = await server(settings=msgspec.structs.replace(EC, expiry_s=3600.0)).start()
+    admin = await server(settings=msgspec.structs.replace(EC, expiry_s=60.0)).start()
+    made = (await admin.keys.generate()).key_id
+    seen: list[str] = []
+    carry_out = admin.keys._settler._do
+
+    async def do(*step: Any) -> Any:
+        done = await carry_out(*step)
+        await issuer.keys._settler.rescan()
+        issuer.keys._known.refresh()
+        seen.append(issuer.signing)
+        return done
+
+    admin.keys._settler._do = do  # type: ignore[method-assign]
+    await admin.pass_time(301)
+    await issuer.keys.tick()
+    assert issuer.signing == admin.signing == made
+    assert set(seen) == {made}
+    state = msgspec.json.decode((issuer.folder / f"{made}.state.json").read_bytes())
+    assert state["expiry_s"] == 3600.0
+
+
+async def test_alone_a_key_does_not_take_an_older_ones_expiry_over(server: Callable[..., Server]) -> None:
+    """Its own tokens never lived as long, so that it need not stay published as long."""
+    one = await server(settings=msgspec.structs.replace(EC, expiry_s=3600.0)).start()
+    await one.keys.close()
+    again = await one.again(settings=msgspec.structs.replace(EC, expiry_s=60.0)).start()
+    made = await again.keys.generate()
+    await again.pass_time(301)
+    state = msgspec.json.decode((one.folder / f"{made.key_id}.state.json").read_bytes())
+    assert (again.signing, state["expiry_s"]) == (made.key_id, 60.0)
 
 
 async def test_two_first_starts_on_one_folder_make_one_key(server: Callable[..., Server]) -> None:

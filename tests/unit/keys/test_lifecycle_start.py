@@ -6,6 +6,7 @@ import json
 import stat
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from harness.keys import EC, JWKS, START, FakeTime, Server, document, rings_of, write_document
 
@@ -209,6 +210,40 @@ async def test_a_process_without_a_store_signs_with_what_another_one_publishes(
     await issuer.keys.tick()
     assert issuer.signing == admin.signing == first
     assert [key["kid"] for key in json.loads(issuer.keys.published_document())["keys"]] == [first]
+
+
+async def test_when_nobody_publishes_any_more_it_is_said_and_how_to_go_on(
+    tmp_path: Path, time: FakeTime, server: Callable[..., Server]
+) -> None:
+    """A folder that was used with a bucket, and is used without one by the only process there is."""
+    admin = await server("keys").start()
+    await admin.keys.close()
+    rotating = msgspec.structs.replace(EC, rotate_every_s=600.0)
+    issuer = await Server(tmp_path / "keys", None, time, settings=rotating).start()
+    for _ in range(20):
+        await issuer.pass_time(100)
+    assert issuer.signing == admin.signing
+    assert issuer.private == [admin.signing]
+    mend = f"stop the server and run  rm {tmp_path}/keys/*.state.json"
+    for change in (issuer.keys.generate(), issuer.keys.remove(admin.signing)):
+        with pytest.raises(KeyStateError, match="no process that publishes there is at work") as refused:
+            await change
+        assert mend in refused.value.message
+    (note,) = issuer.keys.notes()
+    assert mend in note
+    assert issuer.log.of("warning").count(f"{note.removeprefix('keys: ')} {{}}") == 1
+    again = server("keys")
+    await again.keys.start()
+    await issuer.keys.tick()
+    assert issuer.keys.notes() == []
+    await again.keys.close()
+    await issuer.keys.close()
+    for state in (tmp_path / "keys").glob("*.state.json"):
+        state.unlink()
+    alone = await Server(tmp_path / "keys", None, time, settings=rotating).start()
+    assert alone.signing == admin.signing
+    assert alone.keys.notes() == []
+    assert (await alone.keys.generate()).key_id in alone.private
 
 
 async def test_a_process_without_a_store_leaves_a_pending_key_alone(

@@ -1,0 +1,86 @@
+"""A clock that is set back: nothing waits for it to come round again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from harness.keys import EC, Server, drop, rings_of
+
+from tailbone.keys.state import KeyState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+DAY_S = 86_400.0
+HOURLY = msgspec.structs.replace(EC, rotate_every_s=3600.0)
+
+
+async def test_a_clock_set_back_keeps_no_key_waiting(server: Callable[..., Server]) -> None:
+    """The wait is never longer than max-age from now; the key that signed goes on signing."""
+    one = await server().start()
+    first = one.signing
+    one.time.advance(86_400)
+    made = await one.keys.generate()
+    one.time.now -= 86_400
+    again = await one.again().start()
+    assert again.signing == first
+    await again.pass_time(301)
+    assert again.signing == made.key_id
+
+
+async def test_after_a_clock_was_set_back_a_new_key_is_still_the_newest(
+    server: Callable[..., Server],
+) -> None:
+    """Else it would never sign."""
+    one = await server().start()
+    one.time.now -= 86_400
+    made = await one.keys.generate()
+    await one.pass_time(301)
+    assert one.signing == made.key_id
+
+
+async def test_a_clock_set_back_hides_no_revocation(server: Callable[..., Server], bucket: Path) -> None:
+    """A key confirmed in what is the future now was not confirmed since the read began."""
+    one = await server().start()
+    old, made = one.signing, (await one.keys.generate()).key_id
+    one.time.now -= DAY_S
+    drop(bucket, old)
+    await one.pass_time(300)
+    assert one.signing == old
+    await one.pass_time(31)
+    assert one.signing == made
+    assert one.set_aside == [old]
+
+
+async def test_a_clock_set_back_stops_no_rotation(server: Callable[..., Server]) -> None:
+    """The next key signs within a period of the new time, and the old one ends as long after as ever."""
+    one = await server(settings=HOURLY).start()
+    first = one.signing
+    one.time.now -= DAY_S
+    await one.pass_time(1)
+    rings = rings_of(one)
+    for _ in range(3600 // 60):
+        await one.pass_time(60)
+    second = one.signing
+    assert second not in ("", first)
+    assert set(rings) == {first, second}
+    await one.pass_time(1200 + 300 + 300 + 1)
+    assert first not in one.published
+
+
+async def test_a_clock_set_back_keeps_no_retired_key_for_ever(server: Callable[..., Server]) -> None:
+    """Its end is at most an expiry, max-age and the skew away."""
+    one = await server(settings=HOURLY).start()
+    first = one.signing
+    await one.pass_time(3600 - 359)
+    await one.pass_time(359)
+    assert one.signing != first
+    one.time.now -= DAY_S
+    await one.pass_time(1)
+    state = KeyState.from_json((one.folder / f"{first}.state.json").read_bytes())
+    assert state.ends_at == one.time.now + 1200 + 300 + 300
+    await one.pass_time(1200 + 300 + 300 + 1)
+    assert first not in one.published
+    assert first not in one.private
