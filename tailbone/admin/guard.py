@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
@@ -59,7 +60,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untype
     """Wraps every method, also those that do not exist.
 
     A unary method is served as if its request were a stream, which is the same on the wire: so the caller is
-    known before the first byte of its request is read, and a request refused for its size is logged too.
+    known before the first byte of its request is read, and a request refused for its size is logged too. Of
+    a caller that nobody knows no request is read.
 
     A call runs in a task of its own: a caller that hangs up neither stops a change half-way nor hides
     its outcome.
@@ -113,7 +115,14 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untype
     async def _call(self, method: str, handler: Any, requests: AsyncIterator[bytes], context: Any) -> Any:
         line = _Line(self._entrance, method, context.peer())
         try:
-            line.admit()
+            line.recognize()
+            try:
+                line.admit()
+            except TailboneError:
+                # Refused it is; the line still says what was asked for, as far as that can be read.
+                with contextlib.suppress(TailboneError):
+                    line.asked(_decoded(await _one(requests), handler))
+                raise
             request = _decoded(await _one(requests), handler)
             line.asked(request)
             answer = await handler.unary_unary(request, context)
@@ -130,6 +139,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untype
         async def answer(request: Any, context: Any) -> None:
             line = _Line(self._entrance, method, context.peer())
             try:
+                line.recognize()
                 line.admit()
                 await handler.unary_stream(request, context)
             except asyncio.CancelledError:
@@ -167,17 +177,21 @@ class _Line:
         self._began = time.monotonic()
         self._facts: dict[str, Any] = {"method": safe_text(method).rsplit("/", 1)[-1]}
 
-    def admit(self) -> None:
-        entrance = self._entrance
+    def recognize(self) -> None:
+        """Find out who calls."""
         self._facts["address"] = address_of(self._peer)
-        caller = entrance.identify(self._peer)
+        caller = self._entrance.identify(self._peer)
         _CALLER.set(caller)
         self._facts |= {
             "caller": caller.login or ",".join(caller.tags),
             "sub": caller.subject,
             "node": caller.node,
         }
-        admit(caller, self._method, access=entrance.access, capability=entrance.capability)
+
+    def admit(self) -> None:
+        """Find out whether who calls may do so."""
+        entrance = self._entrance
+        admit(the_caller(), self._method, access=entrance.access, capability=entrance.capability)
 
     def asked(self, request: Any) -> None:
         for field, value in request.ListFields():

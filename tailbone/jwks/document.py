@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
+from decimal import Decimal
 from functools import cached_property
 from typing import Final
 
+import msgspec
 from jwcrypto import jwk
 from jwcrypto.common import JWException
 
@@ -18,6 +19,7 @@ MANY_KEYS: Final = 10
 
 CONTENT_TYPE: Final = "application/json"
 
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 _LARGEST: Final = 1024 * 1024
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _TAME_CURVES: Final = {"EC": {"P-256", "P-384", "P-521"}, "OKP": {"Ed25519"}}
@@ -85,12 +87,16 @@ class Document:
             raise _foreign(f"is longer than {_LARGEST} bytes")
         try:
             members = json.loads(
-                data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+                data.decode(),
+                object_pairs_hook=_unique,
+                parse_constant=_no_constant,
+                parse_float=_exact,
+                parse_int=_exact,
             )
         except (ValueError, RecursionError):
             raise _foreign("is no JSON, or was cut short") from None
         try:
-            json.dumps(members, ensure_ascii=False).encode()
+            _ENCODER.encode(members)
         except UnicodeEncodeError:
             # Half of a surrogate pair, escaped: a merge could not write it again as UTF-8.
             raise _foreign("holds text that is no Unicode") from None
@@ -102,7 +108,21 @@ class Document:
 
     def render(self) -> bytes:
         """The document as JSON text."""
-        return (json.dumps(self._members, indent=2, ensure_ascii=False) + "\n").encode()
+        return msgspec.json.format(_ENCODER.encode(self._members), indent=2) + b"\n"
+
+    def to_publish(self) -> bytes:
+        """``render``, for a place where others read it.
+
+        Raises:
+            KeyStateError: it is so long that ``parse`` would refuse it.
+        """
+        data = self.render()
+        if len(data) > _LARGEST:
+            raise KeyStateError(
+                f"the JWKS would be {len(data)} bytes long, at most {_LARGEST} are allowed: "
+                "remove what is not needed"
+            )
+        return data
 
     def has(self, kid: str, thumbprint: str) -> bool:
         """Whether this very key is in it: kid and thumbprint together."""
@@ -197,12 +217,12 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def _finite(text: str) -> float:
-    """Read a number; one that is too large would be written as a word that JSON does not have."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("the number is too large")
-    return number
+def _exact(text: str) -> Decimal:
+    """Read a number with all its digits: it is somebody else's, and has to come through a merge."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise ValueError("the number is too large") from None
 
 
 def _no_constant(_: str) -> object:

@@ -220,8 +220,9 @@ class Publisher:
         so_far.saw(stored)
         await self._probe(stored, so_far.write_until)
         condition = ANY_CONTENT if not self._conditional else stored.etag if stored else None
+        data = wanted.to_publish()
         so_far.sends(current, condition)
-        await self._write(wanted.render(), condition, so_far.write_until)
+        await self._write(data, condition, so_far.write_until)
         return None
 
     async def _done(self, stored: Stored | None, current: Document | None, so_far: _SoFar) -> Outcome:

@@ -66,6 +66,23 @@ async def test_roles_over_the_wire(granting: Running, role: str, method: str) ->
         assert granting.lifecycle.asked == []
 
 
+async def test_the_line_of_a_refused_call_says_what_was_asked_for(granting: Running) -> None:
+    """Which key somebody would have removed."""
+    hold(granting, "operator")
+    await refusal(granting, "RemoveKey")
+    (line,) = granting.log.calls
+    assert (line["outcome"], line["key_id"]) == ("forbidden", "tb-1795518230")
+
+
+async def test_a_refused_call_without_a_readable_request_is_refused_all_the_same(granting: Running) -> None:
+    """The refusal counts, not what the request lacks."""
+    async with grpc.aio.insecure_channel(granting.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/proto.AdminService/RemoveKey")(b"\xff")
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert [line["outcome"] for line in granting.log.calls] == ["forbidden"]
+
+
 @pytest.mark.parametrize("access", ["acl", "grant"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("who", ["unknown", "shared", "expired"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -53,6 +54,16 @@ def test_whatever_else_is_in_it_survives_adding_and_removing_a_key(
     assert isinstance(document.warnings(), list)
 
 
+@pytest.mark.parametrize(
+    "number", ["0.1234567890123456789012345", "1.10", "-0.0", "123456789012345678901234567890", "1E+999"]
+)
+def test_numbers_survive_to_the_last_digit(number: str) -> None:
+    """Also those that no machine number holds."""
+    document = Document.parse(f'{{"keys": [{{"kid": "other", "weight": {number}}}], "x": {number}}}'.encode())
+    changed = document.with_key(EC.public_jwk(), EC.thumbprint).without(EC.kid)
+    assert re.findall(rb'"(?:weight|x)": (.*?),?\n', changed.render()) == [number.encode()] * 2
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_document_or_an_error_of_ours(data: bytes) -> None:
     """No other exception."""
@@ -71,7 +82,7 @@ def test_any_bytes_are_a_document_or_an_error_of_ours(data: bytes) -> None:
         b'{"keys": [}',
         b'{"keys": [{"kid": "a", "kid": "b"}]}',
         b'{"keys": [{"x": NaN}]}',
-        b'{"keys": [], "x": 1e999}',
+        b'{"keys": [], "x": 1e99999999999999999999}',
         b'{"keys": [{"kid": "a\\ud800", "kty": "RSA", "n": "AQAB", "e": "AQAB"}]}',
         b'\xef\xbb\xbf{"keys": []}',
         b"[" * 100_000,

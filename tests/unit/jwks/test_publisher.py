@@ -9,6 +9,7 @@ from harness.keys import JWKS, FakeTime, Unreliable, document, kids, write_docum
 
 from tailbone.errors import (
     ForeignDocumentError,
+    KeyStateError,
     StoreConflictError,
     StoreDeniedError,
     StoreError,
@@ -64,6 +65,16 @@ async def test_the_first_write_makes_the_document(world: World) -> None:
     outcome = await world.add()
     assert (outcome.before, outcome.wrote, kids(world.bucket)) == (None, True, ["k"])
     assert outcome.after.has_kid("k")
+
+
+async def test_what_could_not_be_read_again_is_not_written(world: World) -> None:
+    """A long document of somebody else's, which a merge would make longer than is read."""
+    pad = '{"keys": [' + ",".join(f'{{"kid":"{number}"}}' for number in range(99)) + '], "pad": "'
+    before = (pad + "x" * (1024 * 1024 - len(pad) - 2) + '"}').encode()
+    write_document(world.bucket, before)
+    with pytest.raises(KeyStateError, match="at most 1048576 are allowed"):
+        await world.add()
+    assert (world.bucket / JWKS).read_bytes() == before
 
 
 async def test_what_is_there_already_is_not_written(world: World) -> None:
