@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tailbone.jwks.document import Document
+from tailbone.keys.facts import Facts, age, signing_entry
 from tailbone.keys.folder import Snapshot
 from tailbone.keys.listing import KeyInfo, describe, describe_foreign
-from tailbone.keys.plan import Facts, age, signing_entry
 from tailbone.keys.ring import KeyRing
 from tailbone.keys.state import Phase
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tailbone.keys.folder import Entry
-    from tailbone.keys.plan import KeySettings
+    from tailbone.keys.settings import KeySettings
     from tailbone.keys.signing_key import SigningKey
     from tailbone.log import Logger
 

@@ -25,10 +25,12 @@ from tailbone.keys.folder import STATE_SUFFIX
 from tailbone.keys.housekeeping import Housekeeping, housekeeping_of
 from tailbone.keys.knowledge import OWN_PLACE, REVOKED_AFTER_S, Knowledge, Read
 from tailbone.keys.listing import KeyInfo
-from tailbone.keys.plan import UNSETTLED_S, KeySettings, Publish, plan
+from tailbone.keys.plan import plan
+from tailbone.keys.settings import KeySettings
 from tailbone.keys.settler import LOCK_S, POLL_S, Settler
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES, Algorithm
-from tailbone.keys.state import Phase
+from tailbone.keys.state import UNSETTLED_S, Phase
+from tailbone.keys.steps import Publish
 from tailbone.threads import in_thread
 
 if TYPE_CHECKING:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tailbone.errors import KeyFileError
+from tailbone.keys.facts import age
 from tailbone.keys.folder import KeyFolder
-from tailbone.keys.plan import UNSETTLED_S, age
 from tailbone.keys.signing_key import created_at_of
-from tailbone.keys.state import Phase
+from tailbone.keys.state import UNSETTLED_S, Phase
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tailbone.jwks.document import Document
     from tailbone.keys.folder import Entry
-    from tailbone.keys.plan import KeySettings
+    from tailbone.keys.settings import KeySettings
 
 
 class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):

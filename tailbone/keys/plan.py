@@ -6,156 +6,23 @@ what the killed process would have done.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tailbone.jwks.document import Document
-from tailbone.keys.folder import Entry  # noqa: TC001 -- msgspec resolves it
-from tailbone.keys.signing_key import Algorithm, SigningKey, created_at_of
-from tailbone.keys.state import SKEW_S, KeyState, Origin, Phase
+from tailbone.keys.facts import age, newest_signer, signing_entry
+from tailbone.keys.state import SKEW_S, UNSETTLED_S, KeyState, Phase
+from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UNSETTLED_S: Final = 60.0
-"""A change is over within 30 s: what is unpublished after twice that was never going to be."""
+    from tailbone.keys.facts import Facts
+    from tailbone.keys.folder import Entry
+    from tailbone.keys.settings import KeySettings
+    from tailbone.keys.signing_key import SigningKey
 
 _ROTATION_LEAD_S: Final = 60.0
-
-
-class KeySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that a key's life depends on.
-
-    Attributes:
-        prefix: of new kids; ``[A-Za-z0-9._-]+``.
-        algorithm: of new keys.
-        size: of new RSA keys, in bits.
-        expiry_s: longest life of a token, in seconds.
-        max_age_s: how long caches may keep the JWKS, in seconds.
-        activate_after_s: how long a published key waits before it signs, in seconds.
-        rotate_every_s: how long a key signs before the next one does, in seconds; 0 for ever.
-        conditional_writes: False says that this is the only writer of a store that ignores conditions.
-    """
-
-    prefix: str = "tb"
-    algorithm: Algorithm = "RS256"
-    size: int = 2048
-    expiry_s: float = 1200.0
-    max_age_s: float = 300.0
-    activate_after_s: float = 300.0
-    rotate_every_s: float = 0.0
-    conditional_writes: bool = True
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a plan depends on.
-
-    Attributes:
-        now: unix seconds.
-        place: which document is meant; a confirmation for another one does not count.
-        settings: as they are in force.
-        entries: the folder.
-        read: whether ``document`` is a good read; without one only what needs none is planned.
-        document: the published document; None when there is certainly none.
-        own_document: the document is made of the folder's keys, nobody else has a say in it.
-        revoked: own confirmed keys that two good reads did not show.
-        unread: keys published into a document that held none: nobody's cache can lack them.
-        asked: the key that is being generated at this moment.
-        prior: the kid that signs now.
-        first_wanted: a first key is to be made if no key can ever sign.
-        follows: another process publishes the folder's keys, so that it makes them, too.
-        company: other processes are at work on the folder, perhaps with other settings.
-    """
-
-    now: float
-    place: str
-    settings: KeySettings
-    entries: dict[str, Entry]
-    read: bool = False
-    document: Document | None = None
-    own_document: bool = False
-    revoked: frozenset[str] = frozenset()
-    unread: frozenset[str] = frozenset()
-    asked: str = ""
-    prior: str = ""
-    first_wanted: bool = False
-    follows: bool = False
-    company: bool = False
-
-    def phase(self, entry: Entry) -> Phase:
-        """The entry's phase; one without a state is pending until the document has been read."""
-        return entry.state.phase(self.place, self.now) if entry.state else Phase.PENDING
-
-    def in_document(self, entry: Entry) -> bool:
-        """Whether this very key stands in the document."""
-        return self.document is not None and self.document.has(entry.kid, entry.thumbprint)
-
-
-class WriteState(msgspec.Struct, frozen=True, kw_only=True):
-    """Keep a key's new state; ``event`` says for the log what it means."""
-
-    kid: str
-    state: KeyState
-    event: str
-    warn: bool = False
-
-
-class WritePublic(msgspec.Struct, frozen=True, kw_only=True):
-    """Write a public half that a kill kept from being written."""
-
-    key: SigningKey
-
-
-class Clear(msgspec.Struct, frozen=True, kw_only=True):
-    """Delete a key's files, or move them to ``removed/``."""
-
-    entry: Entry
-    how: Literal["delete", "set aside"]
-
-
-class Publish(msgspec.Struct, frozen=True, kw_only=True):
-    """Change the document.
-
-    Attributes:
-        put: keys to put in.
-        amend: keys whose entries say too little; one that is gone by now is not put back.
-        drop: kid and thumbprint of those to take out; without a thumbprint every key of that kid.
-    """
-
-    put: tuple[SigningKey, ...] = ()
-    amend: tuple[SigningKey, ...] = ()
-    drop: tuple[tuple[str, str], ...] = ()
-
-    def edit(self, document: Document | None) -> Document | None:
-        """The document as it should be; a key whose kid somebody else has taken since stays out.
-
-        Raises:
-            KeyStateError: the document would hold too many keys.
-        """
-        # First of all, to make room.
-        for kid, thumbprint in self.drop:
-            if document:
-                document = document.without(kid, thumbprint)
-        for key in self.put:
-            document = document or _EMPTY
-            if document.has(key.kid, key.thumbprint) or not document.has_kid(key.kid):
-                document = document.with_key(key.public_jwk(), key.thumbprint)
-        for key in self.amend:
-            if document and document.has(key.kid, key.thumbprint):
-                document = document.with_key(key.public_jwk(), key.thumbprint)
-        return document
-
-
-class Make(msgspec.Struct, frozen=True, kw_only=True):
-    """Make a key and write its pair."""
-
-    origin: Origin
-
-
-_EMPTY: Final = Document.empty()
-
-Step = WriteState | WritePublic | Clear | Publish | Make
 
 
 def plan(facts: Facts) -> list[Step]:
@@ -199,34 +66,6 @@ def plan_tidying(facts: Facts) -> list[Step]:
     ]
     drop = _dropped(facts)
     return [Publish(put=tuple(put), drop=drop)] if put or drop else []
-
-
-def age(entry: Entry) -> tuple[float, float, str]:
-    """Sorts keys, the oldest first."""
-    created_at = entry.key.created_at if entry.key else created_at_of(entry.kid) or 0
-    return (created_at, entry.state.since if entry.state else 0.0, entry.kid)
-
-
-def signing_entry(facts: Facts) -> Entry | None:
-    """The entry that signs: the newest active one whose longest expiry is on disk already.
-
-    Its end is computed from that expiry, perhaps after a kill, so that it must be kept first.
-    """
-    return _newest_signer(facts, facts.settings.expiry_s)
-
-
-def _newest_signer(facts: Facts, expiry_s: float = 0.0) -> Entry | None:
-    """The newest of the active keys that have begun to sign, and have that expiry on disk."""
-    active = [
-        entry
-        for entry in facts.entries.values()
-        if entry.key is not None
-        and entry.state is not None
-        and entry.state.signing_since
-        and entry.state.expiry_s >= expiry_s
-        and facts.phase(entry) is Phase.ACTIVE
-    ]
-    return max(active, key=age, default=None)
 
 
 def _mend(facts: Facts) -> Iterator[Step]:
@@ -458,7 +297,7 @@ def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Ite
 
 def succession(facts: Facts, kid: str) -> Iterator[WriteState]:
     """What has to be written before a key stops signing, for no moment to be without one that signs."""
-    signing = _newest_signer(facts)
+    signing = newest_signer(facts)
     if signing is not None and signing.kid == kid:
         others = [entry for entry in facts.entries.values() if entry.key is not None and entry.kid != kid]
         yield from _successor(facts, sorted(others, key=age), _inherited_s(facts, signing))

@@ -12,23 +12,13 @@ import msgspec
 
 from tailbone.errors import BadParameterError, KeyFileError, KeyStateError, TailboneError
 from tailbone.jwks.document import Document
+from tailbone.keys.facts import next_created_at
 from tailbone.keys.folder import REMOVED
 from tailbone.keys.knowledge import Read
-from tailbone.keys.plan import (
-    Clear,
-    Make,
-    Publish,
-    Step,
-    WritePublic,
-    WriteState,
-    age,
-    plan,
-    plan_tidying,
-    retired,
-    succession,
-)
+from tailbone.keys.plan import plan, plan_tidying, retired, succession
 from tailbone.keys.signing_key import Algorithm, SigningKey
 from tailbone.keys.state import KeyState, Origin
+from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
 from tailbone.threads import in_thread
 
 if TYPE_CHECKING:
@@ -38,7 +28,7 @@ if TYPE_CHECKING:
     from tailbone.jwks.publisher import Publisher
     from tailbone.keys.folder import Entry, KeyFolder
     from tailbone.keys.knowledge import Knowledge
-    from tailbone.keys.plan import KeySettings
+    from tailbone.keys.settings import KeySettings
     from tailbone.log import Logger
 
 CHANGE_S: Final = 25.0
@@ -317,9 +307,7 @@ class Settler:
             instead_of: a key that lost its kid to another server; it gets another one.
         """
         now = self._clock()
-        newest = max((age(entry)[0] for entry in self._known.entries), default=0.0)
-        # A clock that was set back must not make a key that looks older than the one it follows.
-        created_at = int(newest) + 1 if newest > now + 1 else int(now)
+        created_at = next_created_at(self._known.entries, now)
         kid = self._free_kid(created_at, document)
         self._made.add(kid)
         if instead_of is not None:

@@ -15,6 +15,9 @@ Removing = Literal["", "delete", "set aside"]
 SKEW_S: Final = 300.0
 """Added to the time that a retired key stays published, for clocks that disagree."""
 
+UNSETTLED_S: Final = 60.0
+"""A change is over within 30 s: what is unpublished after twice that was never going to be."""
+
 
 class Phase(StrEnum):
     """Where a key stands in its life; the names are the ones that people and the admin API see."""

@@ -21,8 +21,8 @@ from tailbone.errors import (
 from tailbone.jwks import publisher as publisher_module
 from tailbone.jwks.document import Document
 from tailbone.keys import lifecycle as lifecycle_module
-from tailbone.keys.plan import Publish
 from tailbone.keys.signing_key import SigningKey
+from tailbone.keys.steps import Publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 from harness.keys import EC, Server, drop, rings_of
 
 from tailbone.keys.state import KeyState
@@ -84,3 +85,18 @@ async def test_a_clock_set_back_keeps_no_retired_key_for_ever(server: Callable[.
     await one.pass_time(1200 + 300 + 300 + 1)
     assert first not in one.published
     assert first not in one.private
+
+
+@pytest.mark.parametrize("back_s", [0.4, 0.9, 1.5])
+async def test_a_clock_set_back_by_a_moment_makes_no_key_that_looks_older(
+    server: Callable[..., Server], back_s: float
+) -> None:
+    """Within the second of the key that it follows, or just before it."""
+    one = await server().start()
+    one.time.now += 10.5
+    await one.keys.generate()
+    one.time.now -= back_s
+    made = await one.keys.generate()
+    assert (await one.keys.list())[-1].key_id == made.key_id
+    await one.pass_time(303)
+    assert one.signing == made.key_id

@@ -11,21 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tailbone.jwks.document import Document
+from tailbone.keys.facts import Facts, next_created_at, signing_entry
 from tailbone.keys.folder import Entry
-from tailbone.keys.plan import (
-    Clear,
-    Facts,
-    KeySettings,
-    Make,
-    Publish,
-    Step,
-    WritePublic,
-    WriteState,
-    plan,
-    signing_entry,
-)
+from tailbone.keys.plan import plan
+from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.state import KeyState, Phase
+from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
 
 PLACE = "s3://bucket/jwks.json"
 KEYS = [
@@ -45,11 +37,16 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = START
+        # Seconds that have really passed; and until when a key's last token is good.
+        self.passed = 0.0
+        self.good_until: dict[str, float] = {}
+        self.asked_to_go: set[str] = set()
         self.entries: dict[str, Entry] = {}
         self.document: Document | None = None
         self.settings = KeySettings(algorithm="ES256")
         self.spare = list(KEYS)
         self.left = 1_000_000
+        self.company = False
         self.set_aside: set[str] = set()
         # Taken from the document by somebody else, and not noticed yet.
         self.taken: set[str] = set()
@@ -77,6 +74,7 @@ class Life(RuleBasedStateMachine):
             asked=asked,
             prior=self.prior,
             first_wanted=self.first_wanted,
+            company=self.company,
         )
 
     def step(self) -> None:
@@ -96,9 +94,8 @@ class Life(RuleBasedStateMachine):
 
     def make(self, origin: str) -> str:
         key = self.spare.pop(0)
-        newest = max((entry.key.created_at for entry in self.entries.values() if entry.key), default=0.0)
-        created_at = max(self.now, newest)
-        kid = f"tb-{created_at:.0f}-{len(self.spare):04x}"
+        created_at = next_created_at(self.entries.values(), self.now)
+        kid = f"tb-{created_at}-{len(KEYS) - len(self.spare):04x}"
         key = SigningKey(kid=kid, private=key._private, created_at=created_at)
         state = KeyState(thumbprint=key.thumbprint, origin=origin, since=self.now)  # type: ignore[arg-type]
         self.step()
@@ -119,6 +116,10 @@ class Life(RuleBasedStateMachine):
                     self.entries[step.key.kid], public_missing=False
                 )
             case Clear():
+                state = step.entry.state
+                pruned = step.how == "delete" and step.entry.kid not in self.asked_to_go
+                if pruned and state and state.signing_since:
+                    assert self.passed >= self.good_until.get(step.entry.kid, 0.0)
                 del self.entries[step.entry.kid]
                 if step.how == "set aside":
                     self.set_aside.add(step.entry.kid)
@@ -171,6 +172,8 @@ class Life(RuleBasedStateMachine):
         signing = signing_entry(self.facts(read=False))
         if signing:
             self.prior = signing.kid
+            until = self.passed + self.settings.expiry_s
+            self.good_until[signing.kid] = max(self.good_until.get(signing.kid, 0.0), until)
 
     def killed(self, kill: int | None, change: object) -> None:
         self.left = 1_000_000 if kill is None else kill
@@ -198,8 +201,16 @@ class Life(RuleBasedStateMachine):
         }
         assert Phase.REMOVED not in phases.values()
         assert list(phases.values()).count(Phase.ACTIVE) <= 1
+        waits_s = max(self.settings.activate_after_s, self.settings.rotate_every_s)
         for kid, entry in self.entries.items():
             assert not entry.public_missing
+            assert entry.state is not None
+            if phases[kid] is Phase.ACTIVE:
+                assert entry.state.signing_since <= self.now + 1
+            if phases[kid] is Phase.PUBLISHED:
+                assert entry.state.signs_from <= self.now + waits_s + 1
+            if phases[kid] is Phase.RETIRING:
+                assert entry.state.ends_at <= self.now + entry.state.expiry_s + 600 + 1
             if phases[kid] in CONFIRMED and kid not in self.absent:
                 assert self.document is not None
                 assert entry.key is not None
@@ -215,16 +226,23 @@ class Life(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 31.0, 61.0, 301.0, 3600.0]))
     def time_passes(self, seconds: float) -> None:
+        self.pass_time(seconds)
+
+    def pass_time(self, seconds: float) -> None:
         self.now += seconds
+        self.passed += seconds
+        # Tokens are asked for all the time.
+        self.look()
 
     @rule()
     def the_clock_is_set_back(self) -> None:
         self.now -= 1000
         self.absent.clear()
 
-    @rule(every=st.sampled_from([0.0, 3600.0]))
-    def restarted_with_another_rotation(self, every: float) -> None:
-        self.settings = msgspec.structs.replace(self.settings, rotate_every_s=every)
+    @rule(every=st.sampled_from([0.0, 3600.0]), expiry=st.sampled_from([60.0, 1200.0]), company=st.booleans())
+    def restarted_with_other_settings(self, every: float, expiry: float, company: bool) -> None:
+        self.settings = msgspec.structs.replace(self.settings, rotate_every_s=every, expiry_s=expiry)
+        self.company = company
         self.restart()
 
     @precondition(lambda self: self.spare)
@@ -256,6 +274,7 @@ class Life(RuleBasedStateMachine):
             state = self.entries[kid].state
             if state is None:
                 return
+            self.asked_to_go.add(kid)
             self.do(WriteState(kid=kid, state=msgspec.structs.replace(state, removing="delete"), event=""))
             self.settle(read=False)
             self.publish(Publish(drop=((kid, ""),)))
@@ -289,7 +308,7 @@ class Life(RuleBasedStateMachine):
         """Left alone, a server that wants a key has one that signs, and nothing waits."""
         self.restart()
         for seconds in (0.0, 1.0, 31.0, 61.0, 301.0, 31.0, 301.0):
-            self.now += seconds
+            self.pass_time(seconds)
             self.settle(read=True)
         phases = {entry.state.phase(PLACE, self.now) for entry in self.entries.values() if entry.state}
         assert Phase.PENDING not in phases
@@ -297,6 +316,8 @@ class Life(RuleBasedStateMachine):
         signing = signing_entry(self.facts(read=False))
         assert signing is not None
         assert signing.key is not None
+        assert signing.state is not None
+        assert signing.state.signing_since <= self.now
         assert self.document is not None
         assert self.document.has(signing.kid, signing.key.thumbprint)
 

@@ -1,0 +1,31 @@
+"""KeySettings: the settings that a key's life depends on."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tailbone.keys.signing_key import Algorithm  # noqa: TC001 -- msgspec resolves it
+
+
+class KeySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that a key's life depends on.
+
+    Attributes:
+        prefix: of new kids; ``[A-Za-z0-9._-]+``.
+        algorithm: of new keys.
+        size: of new RSA keys, in bits.
+        expiry_s: longest life of a token, in seconds.
+        max_age_s: how long caches may keep the JWKS, in seconds.
+        activate_after_s: how long a published key waits before it signs, in seconds.
+        rotate_every_s: how long a key signs before the next one does, in seconds; 0 for ever.
+        conditional_writes: False says that this is the only writer of a store that ignores conditions.
+    """
+
+    prefix: str = "tb"
+    algorithm: Algorithm = "RS256"
+    size: int = 2048
+    expiry_s: float = 1200.0
+    max_age_s: float = 300.0
+    activate_after_s: float = 300.0
+    rotate_every_s: float = 0.0
+    conditional_writes: bool = True
