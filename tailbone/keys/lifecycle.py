@@ -486,6 +486,8 @@ class KeyLifecycle:
                     await settler.mark(entry, "delete" if entry.key else "set aside", seen)
                     await settler.rescan()
                     await settler.settle(None, deadline=deadline)
+                    if entry.key is not None:
+                        await entry.key.signed()
                     await settler.wait_for_others()
                 seen = await settler.publish(Publish(drop=((kid, ""),)), deadline)
             except (StoreOutcomeUnknownError, asyncio.CancelledError):

@@ -49,7 +49,17 @@ class SigningKey:
         thumbprint: SHA-256 thumbprint of the public half (RFC 7638), base64url without padding.
     """
 
-    __slots__ = ("_inline", "_private", "_public", "algorithm", "created_at", "kid", "size", "thumbprint")
+    __slots__ = (
+        "_inline",
+        "_private",
+        "_public",
+        "_under_way",
+        "algorithm",
+        "created_at",
+        "kid",
+        "size",
+        "thumbprint",
+    )
 
     def __init__(self, *, kid: str, private: _PrivateKey, created_at: float) -> None:
         """Take a loaded key; ``created_at`` in unix seconds."""
@@ -59,6 +69,7 @@ class SigningKey:
         self.algorithm: Algorithm = "RS256" if isinstance(private, rsa.RSAPrivateKey) else "ES256"
         self._private = private
         self._inline = self.algorithm == "ES256" or self.size <= _INLINE_RSA_BITS
+        self._under_way: set[asyncio.Future[bytes]] = set()
         public = jwk.JWK.from_pyca(private.public_key())
         self.thumbprint: str = public.thumbprint()
         members = cast("dict[str, str]", public.export_public(as_dict=True))
@@ -136,7 +147,15 @@ class SigningKey:
         """
         if self._inline:
             return self._sign(data)
-        return await asyncio.get_running_loop().run_in_executor(_signers(), self._sign, data)
+        signature = asyncio.get_running_loop().run_in_executor(_signers(), self._sign, data)
+        self._under_way.add(signature)
+        signature.add_done_callback(self._under_way.discard)
+        return await signature
+
+    async def signed(self) -> None:
+        """Wait for the signatures under way in threads, once no more are asked for."""
+        if self._under_way:
+            await asyncio.wait(set(self._under_way))
 
     def _sign(self, data: bytes) -> bytes:
         private = self._private

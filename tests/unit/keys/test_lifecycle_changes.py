@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -290,6 +291,36 @@ async def test_the_signing_key_has_stopped_before_the_document_loses_it(
     await one.keys.remove(old)
     assert signing
     assert old not in signing
+
+
+async def test_a_signature_under_way_in_a_thread_is_made_before_the_document_loses_its_key(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its token would be issued and never verify."""
+    one = await server(settings=msgspec.structs.replace(EC, algorithm="RS256", size=3072)).start()
+    key = one.keys.ring.require()
+    begun, go = threading.Event(), threading.Event()
+    sign = SigningKey._sign
+
+    def slow(which: SigningKey, data: bytes) -> bytes:
+        begun.set()
+        assert go.wait(10)
+        return sign(which, data)
+
+    monkeypatch.setattr(SigningKey, "_sign", slow)
+    signing = asyncio.ensure_future(key.sign(b"data"))
+    assert await asyncio.to_thread(begun.wait, 10)
+    at_write: list[bool] = []
+    assert one.store is not None
+    one.store.before = lambda call: at_write.append(signing.done()) if call == "write" else None
+    removing = asyncio.ensure_future(one.keys.remove(key.kid))
+    async with asyncio.timeout(10):
+        while one.signing:
+            await asyncio.sleep(0.01)
+    go.set()
+    await removing
+    assert at_write == [True]
+    assert len(await signing) == 384
 
 
 async def test_removing_the_last_key_stops_service_until_a_generate(server: Callable[..., Server]) -> None:
