@@ -152,8 +152,6 @@ class KeyLifecycle:
     def notes(self) -> _Lines:
         """What somebody should know although tokens are signed."""
         notes = self._troubles()
-        if self._deserted:
-            notes.append(f"keys: {self._nobody_publishes()}")
         if self._publisher is not None and isinstance(self._sync_error, StoreError):
             if self._read_at is None:
                 notes.append("jwks: stale: not read since the start")
@@ -352,6 +350,8 @@ class KeyLifecycle:
             found.append(f"{about}: {self._sync_error.message}")
         if self._folder_error is not None:
             found.append(f"keys: {self._folder_error.message}")
+        if self._deserted:
+            found.append(f"keys: {self._nobody_publishes()}")
         return found
 
     # --- changes that somebody asks for
