@@ -79,12 +79,13 @@ class Issuer:
         """
         rules = self.rules
         grant = policy.decide(identity, request, rules)
-        key = self._ring().require()
+        ring = self._ring()
+        key = ring.require()
         said = claims.build(
             identity,
             issuer=rules.issuer,
             audience=grant.audience,
-            ttl_s=grant.ttl_s,
+            ttl_s=int(min(grant.ttl_s, ring.longest_s)),
             backdate_s=rules.backdate_s,
             now=self._clock(),
             jti=os.urandom(16).hex(),

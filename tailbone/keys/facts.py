@@ -33,7 +33,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         prior: the kid that signs now.
         first_wanted: a first key is to be made if no key can ever sign.
         follows: another process publishes the folder's keys, so that it makes them, too.
-        company: other processes are at work on the folder, perhaps with other settings.
     """
 
     now: float
@@ -49,7 +48,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     prior: str = ""
     first_wanted: bool = False
     follows: bool = False
-    company: bool = False
 
     def phase(self, entry: Entry) -> Phase:
         """The entry's phase; one without a state is pending until the document has been read."""
@@ -77,22 +75,13 @@ def next_created_at(entries: Iterable[Entry], now: float) -> int:
 
 
 def signing_entry(facts: Facts) -> Entry | None:
-    """The entry that signs: the newest active one whose longest expiry is on disk already.
-
-    Its end is computed from that expiry, perhaps after a kill, so that it must be kept first.
-    """
-    return newest_signer(facts, facts.settings.expiry_s)
-
-
-def newest_signer(facts: Facts, expiry_s: float = 0.0) -> Entry | None:
-    """The newest of the active keys that have begun to sign, and have that expiry on disk."""
+    """The entry that signs: the newest of the active keys that have begun to."""
     active = [
         entry
         for entry in facts.entries.values()
         if entry.key is not None
         and entry.state is not None
         and entry.state.signing_since
-        and entry.state.expiry_s >= expiry_s
         and facts.phase(entry) is Phase.ACTIVE
     ]
     return max(active, key=age, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -109,13 +110,12 @@ class Knowledge:
         """An entry's phase now; pending without a state."""
         return entry.state.phase(self.place, self._clock()) if entry.state else Phase.PENDING
 
-    def facts(self, seen: Read | None, *, asked: str = "", company: bool = False) -> Facts:
+    def facts(self, seen: Read | None, *, asked: str = "") -> Facts:
         """What a plan starts from.
 
         Args:
             seen: the document, when it was read just now.
             asked: the key that is being generated.
-            company: whether other processes are at work on the folder.
         """
         if self.is_own:
             seen = Read(self.own_document())
@@ -133,7 +133,6 @@ class Knowledge:
             prior=self._prior,
             first_wanted=self.first_wanted,
             follows=self.follows,
-            company=company,
         )
 
     def refresh(self) -> None:
@@ -143,7 +142,11 @@ class Knowledge:
         published = (other.key for other in reversed(self.entries) if self.phase(other) in _CONFIRMED)
         before, self.ring = (
             self.ring.signing,
-            KeyRing(signing=signing, published=tuple(key for key in published if key is not None)),
+            KeyRing(
+                signing=signing,
+                longest_s=entry.state.expiry_s if entry and entry.state else math.inf,
+                published=tuple(key for key in published if key is not None),
+            ),
         )
         kid, old = (key.kid if key else "" for key in (signing, before))
         # A key that vanished stays the prior one until settled has found another.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tailbone.keys.facts import age, newest_signer, signing_entry
+from tailbone.keys.facts import age, signing_entry
 from tailbone.keys.state import SKEW_S, UNSETTLED_S, KeyState, Phase
 from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
 
@@ -138,13 +138,13 @@ def _waits_until(facts: Facts, state: KeyState, caches_know_at: float) -> float:
     return max(caches_know_at, min(signing.state.signing_since, facts.now) + rotate_s)
 
 
-def _signing(facts: Facts, state: KeyState, longest_s: float = 0.0) -> KeyState:
+def _signing(facts: Facts, state: KeyState) -> KeyState:
     """The state of a key that signs from now on, all of it in one write."""
     return msgspec.structs.replace(
         state,
         signs_from=min(state.signs_from, facts.now),
         signing_since=facts.now,
-        expiry_s=max(state.expiry_s, facts.settings.expiry_s, longest_s),
+        expiry_s=max(state.expiry_s, facts.settings.expiry_s),
         ends_at=0.0,
     )
 
@@ -211,11 +211,10 @@ def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
         return
     *others, signing = active
     assert signing.state is not None  # noqa: S101 -- active keys have one
-    longest_s = max(settings.expiry_s, *(_inherited_s(facts, entry) for entry in active))
-    if signing.state.expiry_s < longest_s or not signing.state.signing_since:
+    if signing.state.expiry_s < settings.expiry_s or not signing.state.signing_since:
         state = msgspec.structs.replace(
             signing.state,
-            expiry_s=max(signing.state.expiry_s, longest_s),
+            expiry_s=max(signing.state.expiry_s, settings.expiry_s),
             signing_since=signing.state.signing_since or facts.now,
         )
         yield WriteState(
@@ -261,14 +260,6 @@ def _shorten(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
                     )
 
 
-def _inherited_s(facts: Facts, entry: Entry) -> float:
-    """The expiry that the next key takes over from one that signs, in seconds.
-
-    Another process at work may have a longer one in force, and could not sign before it is on disk.
-    """
-    return entry.state.expiry_s if facts.company and entry.state else 0.0
-
-
 def _retire(facts: Facts, entry: Entry) -> Step:
     assert entry.state is not None  # noqa: S101 -- active keys have one
     longest_s = max(entry.state.expiry_s, facts.settings.expiry_s)
@@ -297,17 +288,14 @@ def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Ite
 
 def succession(facts: Facts, kid: str) -> Iterator[WriteState]:
     """What has to be written before a key stops signing, for no moment to be without one that signs."""
-    signing = newest_signer(facts)
+    signing = signing_entry(facts)
     if signing is not None and signing.kid == kid:
         others = [entry for entry in facts.entries.values() if entry.key is not None and entry.kid != kid]
-        yield from _successor(facts, sorted(others, key=age), _inherited_s(facts, signing))
+        yield from _successor(facts, sorted(others, key=age))
 
 
-def _successor(facts: Facts, usable: list[Entry], longest_s: float = 0.0) -> Iterator[WriteState]:
-    """The newest published key signs at once, its wait over or not.
-
-    ``longest_s`` is the longest expiry of the server whose key goes, if that is not the one that plans.
-    """
+def _successor(facts: Facts, usable: list[Entry]) -> Iterator[WriteState]:
+    """The newest published key signs at once, its wait over or not."""
     published = [
         entry
         for entry in usable
@@ -321,7 +309,7 @@ def _successor(facts: Facts, usable: list[Entry], longest_s: float = 0.0) -> Ite
         waits = facts.phase(entry) is Phase.PUBLISHED
         yield WriteState(
             kid=entry.kid,
-            state=_signing(facts, entry.state, longest_s),
+            state=_signing(facts, entry.state),
             event="the signing key is gone: this one signs at once"
             + (", though some caches may not have it yet" if waits else ""),
             warn=waits,

@@ -213,10 +213,9 @@ class Settler:
         Raises:
             TailboneError: something could not be done; what was done is on disk and stays.
         """
-        company = await self.has_company()
         for _ in range(_MOST_ROUNDS):
             self._known.refresh()
-            steps = plan(self._known.facts(seen, asked=asked, company=company))
+            steps = plan(self._known.facts(seen, asked=asked))
             if not steps:
                 self._known.settled()
                 return
@@ -265,7 +264,7 @@ class Settler:
             await self.rescan()
 
     async def _let_another_sign(self, kid: str, seen: Read, leaving: set[str]) -> None:
-        facts = self._known.facts(seen, company=await self.has_company())
+        facts = self._known.facts(seen)
         for step in succession(msgspec.structs.replace(facts, revoked=facts.revoked | leaving), kid):
             await self._do(step, seen, 0.0)
         await self.rescan()

@@ -119,6 +119,15 @@ async def test_the_ring_is_asked_for_every_token() -> None:
     assert kids == ["tb-1795518000", "tb-1795519000", "tb-1795518000"]
 
 
+async def test_no_token_outlives_what_the_end_of_its_key_is_computed_from() -> None:
+    """Until a longer expiry is on disk, tokens live as long as the one that is."""
+    key = new_key("k")
+    issuer = Issuer(RULES, lambda: KeyRing(signing=key, longest_s=600.0), clock=lambda: NOW)
+    for asked, given in ((None, 600), (900, 600), (60, 60)):
+        issued = await issuer.issue(PERSON, TokenRequest(ttl_s=asked))
+        assert issued.expires_at == json.loads(parts(issued.token)[1])["exp"] == int(NOW) + given
+
+
 async def test_without_a_key_nothing_is_issued() -> None:
     """Start does not wait for a key; callers hear that there is none."""
     with pytest.raises(NoSigningKeyError):

@@ -161,18 +161,21 @@ async def test_a_start_during_another_process_change_does_not_wait_for_it(
 
 
 async def test_a_longer_expiry_is_on_disk_before_a_token_has_it(server: Callable[..., Server]) -> None:
-    """Else a kill could lose it, and the key would leave the JWKS before its last token has expired."""
+    """Else a kill could lose it, and the key would leave the JWKS before its last token has expired.
+
+    Until then tokens live as long as before.
+    """
     one = await server().start()
     fd = os.open(one.folder / ".lock", os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
     two = server(settings=msgspec.structs.replace(EC, expiry_s=3600.0))
     try:
         await two.keys.start()
-        assert two.signing == ""
+        assert (two.signing, two.keys.ring.longest_s) == (one.signing, 1200.0)
     finally:
         os.close(fd)
     await two.keys.tick()
-    assert two.signing == one.signing
+    assert (two.signing, two.keys.ring.longest_s) == (one.signing, 3600.0)
     state = msgspec.json.decode((one.folder / f"{one.signing}.state.json").read_bytes())
     assert state["expiry_s"] == 3600.0
 
@@ -180,36 +183,45 @@ async def test_a_longer_expiry_is_on_disk_before_a_token_has_it(server: Callable
 async def test_another_process_shorter_expiry_takes_no_signing_key_away(
     server: Callable[..., Server],
 ) -> None:
-    """What the admin's process activates can be used by the issuer at once: the longer expiry is on disk."""
+    """What the admin activates signs at once, for shorter tokens until the longer expiry is on disk."""
     issuer = await server(settings=msgspec.structs.replace(EC, expiry_s=3600.0)).start()
     admin = await server(settings=msgspec.structs.replace(EC, expiry_s=60.0)).start()
     made = (await admin.keys.generate()).key_id
-    seen: list[str] = []
+    seen: list[tuple[str, float]] = []
     carry_out = admin.keys._settler._do
 
     async def do(*step: Any) -> Any:
         done = await carry_out(*step)
         await issuer.keys._settler.rescan()
         issuer.keys._known.refresh()
-        seen.append(issuer.signing)
+        seen.append((issuer.signing, issuer.keys.ring.longest_s))
         return done
 
     admin.keys._settler._do = do  # type: ignore[method-assign]
     await admin.pass_time(301)
+    assert seen
+    assert set(seen) == {(made, 60.0)}
     await issuer.keys.tick()
     assert issuer.signing == admin.signing == made
-    assert set(seen) == {made}
+    assert issuer.keys.ring.longest_s == 3600.0
     state = msgspec.json.decode((issuer.folder / f"{made}.state.json").read_bytes())
     assert state["expiry_s"] == 3600.0
 
 
-async def test_alone_a_key_does_not_take_an_older_ones_expiry_over(server: Callable[..., Server]) -> None:
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_key_does_not_take_an_older_ones_expiry_over(
+    server: Callable[..., Server], alone: bool
+) -> None:
     """Its own tokens never lived as long, so that it need not stay published as long."""
     one = await server(settings=msgspec.structs.replace(EC, expiry_s=3600.0)).start()
     await one.keys.close()
-    again = await one.again(settings=msgspec.structs.replace(EC, expiry_s=60.0)).start()
+    now = msgspec.structs.replace(EC, expiry_s=60.0)
+    again = await one.again(settings=now).start()
+    other = None if alone else await one.again(settings=now).start()
     made = await again.keys.generate()
     await again.pass_time(301)
+    if other:
+        await other.pass_time(1)
     state = msgspec.json.decode((one.folder / f"{made.key_id}.state.json").read_bytes())
     assert (again.signing, state["expiry_s"]) == (made.key_id, 60.0)
 
