@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
+_ASKING_S = 5.0
 _LOCK_PAUSE_S = 0.01
 
 
@@ -148,12 +149,14 @@ class ProcessLock:
 class Presence:
     """Tells whether another process is at work on the same folder; a kill ends it.
 
-    Everybody at work holds a shared flock(2) on one file; who could have it alone, is alone.
+    Everybody at work holds a shared flock(2) on one file; who could have it alone, is alone. Whoever tries to
+    lets go of it for a moment, so that a second lock keeps askers apart.
     """
 
     def __init__(self, path: Path) -> None:
         """``path`` is a file of its own; it is made when first entered, and stays."""
         self._path = path
+        self._asking = ProcessLock(path.with_name(f"{path.name}.lock"))
         self._fd = -1
 
     def enter(self) -> None:
@@ -163,7 +166,16 @@ class Presence:
             fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def others(self) -> bool:
-        """Whether anybody else is at work; call it while nobody else can be calling it."""
+        """Whether anybody else is at work; blocks, so call it in a thread."""
+        if not self._asking.acquire(_ASKING_S):
+            # Somebody stopped in the middle of asking, and so is at work.
+            return True
+        try:
+            return self._could_not_be_alone()
+        finally:
+            self._asking.release()
+
+    def _could_not_be_alone(self) -> bool:
         fd = self._fd if self._fd >= 0 else os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

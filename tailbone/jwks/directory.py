@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
@@ -9,12 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 from tailbone.durable import TEMPORARY_SUFFIX, Disk, ProcessLock
 from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
 from tailbone.jwks.store import ANY_CONTENT, Stored
-from tailbone.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Short beside the time that a change has: whoever held the lock has changed the file, and a try anew is due.
+# Short beside the time that a write has: whoever held the lock has changed the file, and a try anew is due.
 _LOCK_TIMEOUT_S = 2.0
 _READABLE_BY_ALL = 0o644
 
@@ -62,7 +62,7 @@ class DirectoryStore:
 
     async def _in_thread(self, what: str, call: Callable[[], _T]) -> _T:
         try:
-            return await in_thread(call)
+            return await asyncio.to_thread(call)
         except PermissionError as error:
             raise StoreDeniedError(
                 f"may not {what}: give this user the right to", detail=str(error)

@@ -27,6 +27,7 @@ REMOVED: Final = "removed"
 
 _LOCK: Final = ".lock"
 _PRESENCE: Final = ".running"
+_PUBLISHING: Final = ".publishing"
 _LAST_PUBLISHED: Final = ".last-published.json"
 _LARGEST_FILE: Final = 64 * 1024
 
@@ -127,6 +128,10 @@ class KeyFolder:
     def presence(self) -> Presence:
         """Tells whether other processes are at work on this folder."""
         return Presence(self.path / _PRESENCE)
+
+    def publishing(self) -> Presence:
+        """Tells whether other processes publish this folder's keys in a store."""
+        return Presence(self.path / _PUBLISHING)
 
     def clear_temporaries(self) -> None:
         """Delete what a killed write left; only while holding the lock, since nobody else writes then."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 OWN_PLACE: Final = "the server itself"
 """The place of the document without a bucket."""
 
+_UNKNOWN_PLACE: Final = "a bucket"
+
 REVOKED_AFTER_S: Final = 30.0
 """How far apart two good reads have to be that together show a key to be revoked."""
 
@@ -49,6 +51,8 @@ class Knowledge:
         ring: swapped as a whole by ``refresh``.
         copy: the last good read of a document that exists; None before one.
         first_wanted: a first key is to be made if no key can ever sign.
+        publisher_at_work: whether another process publishes this folder's keys; where this one has a store,
+            that does not matter.
     """
 
     def __init__(self, *, place: str, settings: KeySettings, clock: Callable[[], float], log: Logger) -> None:
@@ -60,6 +64,7 @@ class Knowledge:
         self.ring = KeyRing()
         self.copy: Document | None = None
         self.first_wanted = False
+        self.publisher_at_work = False
         self._settings = settings
         self._clock = clock
         self._log = log
@@ -79,7 +84,9 @@ class Knowledge:
     @snapshot.setter
     def snapshot(self, read: Snapshot) -> None:
         self._snapshot = read
-        self._followed = "" if self._own_place != OWN_PLACE else _published_by_others(read)
+        self._followed = ""
+        if self._own_place == OWN_PLACE:
+            self._followed = _published_by_others(read, publisher_at_work=self.publisher_at_work)
 
     @property
     def place(self) -> str:
@@ -264,8 +271,11 @@ class Knowledge:
         return found or ["keys: there is no key that can sign: make one with  tailbone keys generate"]
 
 
-def _published_by_others(snapshot: Snapshot) -> str:
+def _published_by_others(snapshot: Snapshot, *, publisher_at_work: bool) -> str:
     """The place where a process with a store has published the folder's keys last, or will; "" for none."""
+    if publisher_at_work and not snapshot.entries:
+        # The next key is made there, too.
+        return _UNKNOWN_PLACE
     states = [entry.state for entry in snapshot.entries.values() if entry.state]
     published = [state for state in states if state.place not in ("", OWN_PLACE)]
     if published:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -21,7 +20,6 @@ from tailbone.errors import (
 )
 from tailbone.jwks.document import Document
 from tailbone.jwks.publisher import Publisher
-from tailbone.keys.folder import STATE_SUFFIX
 from tailbone.keys.housekeeping import Housekeeping, housekeeping_of
 from tailbone.keys.knowledge import OWN_PLACE, REVOKED_AFTER_S, Knowledge, Read
 from tailbone.keys.listing import KeyInfo
@@ -222,7 +220,7 @@ class KeyLifecycle:
         places = {state.place for state in states} - {"", OWN_PLACE}
         if not places or self._publisher.place in places:
             return
-        if await self._settler.has_company():
+        if await self._settler.has_publisher():
             raise KeyStateError(
                 f"another process publishes the keys of this folder in {', '.join(sorted(places))}, not in "
                 f"{self._publisher.place}: give both the same keys.bucket, or each a folder of its own"
@@ -268,7 +266,7 @@ class KeyLifecycle:
             if plan(self._known.facts(None)) and not self._settler.busy:
                 async with self._settler.locked(0.0) as deadline:
                     await self._settler.settle(None, deadline=deadline)
-            deserted = self._known.follows and not await self._settler.has_company()
+            deserted = self._known.follows and not await self._settler.has_publisher()
             if deserted and not self._deserted:
                 self._log.warning(self._nobody_publishes())
             self._deserted = deserted
@@ -428,7 +426,7 @@ class KeyLifecycle:
     async def _refuse_to_follow(self) -> None:
         if not self._known.follows:
             return
-        if not await self._settler.has_company():
+        if not await self._settler.has_publisher():
             raise KeyStateError(self._nobody_publishes())
         raise KeyStateError(
             f"the keys of this folder are published in {self._known.place} by another process: ask that "
@@ -436,11 +434,10 @@ class KeyLifecycle:
         )
 
     def _nobody_publishes(self) -> str:
-        states = f"{shlex.quote(str(self._folder.path))}/*{STATE_SUFFIX}"
+        # Without the bucket nobody knows which of these keys were revoked there: they cannot be taken over.
         return (
             f"the keys of this folder are published in {self._known.place}, and no process that publishes "
-            "there is at work: set keys.bucket, or, to do without it from now on, stop the server and run  "
-            f"rm {states}"
+            "there is at work: set keys.bucket, or, to do without it from now on, keys.dir to an empty folder"
         )
 
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:

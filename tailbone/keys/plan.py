@@ -145,6 +145,7 @@ def _signing(facts: Facts, state: KeyState) -> KeyState:
         signs_from=min(state.signs_from, facts.now),
         signing_since=facts.now,
         expiry_s=max(state.expiry_s, facts.settings.expiry_s),
+        retired_at=0.0,
         ends_at=0.0,
     )
 
@@ -253,10 +254,13 @@ def _shorten(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
                         kid=entry.kid, state=state, event="the clock was set back: key signs since now"
                     )
             case Phase.RETIRING:
-                ending_now = retired(state, facts.now, facts.settings)
-                if state.ends_at > ending_now.ends_at + 1:
+                ahead_s = state.retired_at - facts.now
+                if ahead_s > 1:
+                    state = msgspec.structs.replace(
+                        state, retired_at=facts.now, ends_at=state.ends_at - ahead_s
+                    )
                     yield WriteState(
-                        kid=entry.kid, state=ending_now, event="key's end was too far ahead, and comes sooner"
+                        kid=entry.kid, state=state, event="the clock was set back: key ends as much sooner"
                     )
 
 
@@ -269,7 +273,8 @@ def _retire(facts: Facts, entry: Entry) -> Step:
 
 def retired(state: KeyState, now: float, settings: KeySettings) -> KeyState:
     """The state of a key that has signed until now: it stays published until its last token has expired."""
-    return msgspec.structs.replace(state, ends_at=now + state.expiry_s + settings.max_age_s + SKEW_S)
+    ends_at = now + state.expiry_s + settings.max_age_s + SKEW_S
+    return msgspec.structs.replace(state, retired_at=now, ends_at=ends_at)
 
 
 def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Iterator[Step]:

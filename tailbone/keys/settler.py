@@ -72,6 +72,7 @@ class Settler:
         self._monotonic = monotonic
         self._sleep = sleep
         self._presence = folder.presence()
+        self._publishing = folder.publishing()
         self._busy = asyncio.Lock()
         self._scanning = asyncio.Lock()
         self._made: set[str] = set()
@@ -86,6 +87,8 @@ class Settler:
             KeyFileError: it cannot be used; what was known stays.
         """
         async with self._scanning:
+            if self._publisher is None:
+                self._known.publisher_at_work = await self.has_publisher()
             self._known.snapshot = await in_thread(self._folder.scan)
         if self._known.snapshot.warning:
             self.warn_once(self._known.snapshot.warning)
@@ -186,14 +189,21 @@ class Settler:
     async def enter(self) -> None:
         """Be at work on the folder, for others to know."""
         await in_thread(self._presence.enter)
+        if self._publisher is not None:
+            await in_thread(self._publishing.enter)
 
     def leave(self) -> None:
         """Be at work on the folder no longer; idempotent."""
         self._presence.leave()
+        self._publishing.leave()
 
     async def has_company(self) -> bool:
         """Whether another process is at work on this folder."""
         return await in_thread(self._presence.others)
+
+    async def has_publisher(self) -> bool:
+        """Whether another process publishes this folder's keys."""
+        return await in_thread(self._publishing.others)
 
     async def wait_for_others(self) -> None:
         """Wait until every other process on this folder has seen what was written into it."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -136,3 +137,13 @@ def test_asking_for_others_does_not_end_ones_own_presence(tmp_path: Path) -> Non
     assert not two.others()
     assert Presence(tmp_path / "running").others()
     two.leave()
+
+
+def test_those_who_ask_at_the_same_time_do_not_miss_each_other(tmp_path: Path) -> None:
+    """Asking lets go of the own lock for a moment."""
+    present = [Presence(tmp_path / "running") for _ in range(2)]
+    for one in present:
+        one.enter()
+    with ThreadPoolExecutor(len(present)) as askers:
+        answers = askers.map(lambda one: [one.others() for _ in range(2000)], present)
+        assert {answer for several in answers for answer in several} == {True}

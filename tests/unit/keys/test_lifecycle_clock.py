@@ -82,6 +82,11 @@ async def test_a_clock_set_back_keeps_no_retired_key_for_ever(server: Callable[.
     await one.pass_time(1)
     state = KeyState.from_json((one.folder / f"{first}.state.json").read_bytes())
     assert state.ends_at == one.time.now + 1200 + 300 + 300
+    # Another process with a shorter max-age changes nothing about it.
+    other = await one.again(settings=msgspec.structs.replace(HOURLY, max_age_s=10.0)).start()
+    await other.pass_time(1)
+    assert state == KeyState.from_json((one.folder / f"{first}.state.json").read_bytes())
+    await other.keys.close()
     await one.pass_time(1200 + 300 + 300 + 1)
     assert first not in one.published
     assert first not in one.private
