@@ -42,10 +42,12 @@ _OPTIONS: Final = (
     ("grpc.service_config_disable_resolution", 1),
 )
 
+_READS: Final = ("ListKeys", "GetStatus")
+_UNCHANGED: Final = "nothing was changed; "
 _HINTS: Final = {
     "unknown_key": SEE_THE_KEYS,
-    "store_unavailable": "nothing was changed; try again when the bucket answers",
-    "store_conflict": "nothing was changed; try again",
+    "store_unavailable": f"{_UNCHANGED}try again when the bucket answers",
+    "store_conflict": f"{_UNCHANGED}try again",
     "store_outcome_unknown": "`tailbone keys list` in a minute shows whether it was made",
 }
 
@@ -146,14 +148,16 @@ class AdminClient:
         try:
             answer = self._channel.unary_unary(f"/proto.AdminService/{method}")(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise self._explained(error, timeout_s) from None
+            raise self._explained(error, method, timeout_s) from None
         return proto3.decode(answer, fields)
 
-    def _explained(self, error: Any, timeout_s: float) -> AdminError:
+    def _explained(self, error: Any, method: str, timeout_s: float) -> AdminError:
         status, text = error.code(), _one_line(error.details() or "")
         reported = dict(error.trailing_metadata() or ()).get("tailbone-code", "")
         if reported:
             hint = _HINTS.get(str(reported))
+            if hint and method in _READS:
+                hint = hint.removeprefix(_UNCHANGED)
             return AdminError(f"{text}; {hint}" if hint else text, detail=str(reported))
         if status is grpc.StatusCode.UNIMPLEMENTED:
             return OldServerError("the server is too old for this command: update it")

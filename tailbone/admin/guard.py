@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 REQUEST_TIME_S: Final = 10.0
 """How long a request may take to arrive. The longest one is a hundred bytes."""
 
+_REFUSED_TIME_S: Final = 1.0
+"""The same for one that is refused anyway, and only logged."""
+
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
 
@@ -121,7 +124,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untype
             except TailboneError:
                 # Refused it is; the line still says what was asked for, as far as that can be read.
                 with contextlib.suppress(TailboneError):
-                    line.asked(_decoded(await _one(requests), handler))
+                    line.asked(_decoded(await _one(requests, _REFUSED_TIME_S), handler))
                 raise
             request = _decoded(await _one(requests), handler)
             line.asked(request)
@@ -222,10 +225,10 @@ class _Line:
         return self._facts | {"took_ms": round((time.monotonic() - self._began) * 1000, 1)}
 
 
-async def _one(requests: AsyncIterator[bytes]) -> bytes:
+async def _one(requests: AsyncIterator[bytes], within_s: float = REQUEST_TIME_S) -> bytes:
     received: list[bytes] = []
     try:
-        async with asyncio.timeout(REQUEST_TIME_S):
+        async with asyncio.timeout(within_s):
             async for request in requests:
                 received.append(request)
                 if len(received) > 1:

@@ -9,6 +9,7 @@ import ssl
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 from tailbone.errors import (
     ForeignDocumentError,
@@ -17,6 +18,7 @@ from tailbone.errors import (
     StoreError,
     StoreMissingError,
     StoreOutcomeUnknownError,
+    UnconditionalStoreError,
 )
 from tailbone.jwks.s3_answers import redirect, refusal
 from tailbone.jwks.s3_place import place_of
@@ -31,6 +33,7 @@ _CONNECT_S: Final = 4.0
 _READ_S: Final = 8.0
 _LARGEST: Final = 1024 * 1024
 _SERVER_ERRORS: Final = 500
+_COMPRESSED: Final = ("gzip", "br", "deflate", "zstd")
 _ENDPOINT_MEMBERS: Final = ("endpoint_url", "services")
 _ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _MAY_BE_SENT: Final = ContextVar("_MAY_BE_SENT", default=False)
@@ -81,6 +84,10 @@ class S3Store:
                 f"s3://{self._bucket}/{path} is longer than {_LARGEST} bytes: no JWKS is; it is left as it "
                 "is: delete it, or set keys.keyPath to another"
             )
+        if (coding := str(answer.get("ContentEncoding", "")).lower()) in _COMPRESSED:
+            raise ForeignDocumentError(
+                f"s3://{self._bucket}/{path} is stored with the Content-Encoding {coding}: store it as it is"
+            )
         etag = answer.get("ETag")
         if not etag:
             raise StoreMissingError(
@@ -92,6 +99,12 @@ class S3Store:
         self, path: str, data: bytes, *, etag: str | None, content_type: str, cache_control: str
     ) -> str:
         """See ``Store.write``."""
+        if etag and etag.startswith("W/"):
+            raise UnconditionalStoreError(
+                f"s3://{self._bucket}/{path} came with a weak ETag, under which nothing can be written: take "
+                "the proxy that makes it out of the way, or set keys.conditionalWrites = false if this is "
+                "the only writer"
+            )
         condition = {} if etag == ANY_CONTENT else {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         client = await self._connected()
         try:
@@ -139,7 +152,13 @@ class S3Store:
         session = await asyncio.to_thread(_session)
         self._credentials = await _credentials(session)
         client = await self._stack.enter_async_context(session.create_client("s3", config=_config(session)))
+        if "@" in urlsplit(client.meta.endpoint_url).netloc:
+            raise StoreMissingError(
+                "AWS_ENDPOINT_URL holds a user name: credentials are AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY"
+            )
         client.meta.events.register("before-call.s3", _stay)
+        client.meta.events.register("before-call.s3.PutObject", _send_at_once)
         return client
 
     def _failure(self, error: Exception, path: str, *, writing: bool) -> StoreError | None:
@@ -166,6 +185,11 @@ def _stay(context: dict[str, Any], **_: Any) -> None:
     for one until the stack is full.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _send_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Do not ask before a body of a few kilobytes is sent: some servers never answer that."""
+    params["headers"].pop("Expect", None)
 
 
 def _unmade(error: Exception) -> StoreError:
@@ -241,6 +265,17 @@ def _unanswered(error: Exception, where: str, *, writing: bool) -> StoreError:
         TimeoutError,
     )
     detail = _detail(error)
+    if isinstance(error, boto.SSLError):
+        return StoreError(
+            "S3 cannot be reached by TLS: is AWS_ENDPOINT_URL right, and its certificate one that this "
+            "machine or AWS_CA_BUNDLE knows?",
+            detail=detail,
+        )
+    if isinstance(error, boto.ProxyConnectionError):
+        return StoreError(
+            "the proxy before S3 cannot be reached or refuses: look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+            detail=detail,
+        )
     if isinstance(error, boto.ConnectionError) and not _was_sent(error):
         return StoreError(
             "S3 cannot be reached: look at the network, AWS_ENDPOINT_URL and the region", detail=detail
@@ -383,10 +418,15 @@ def _http_session_class() -> Any:
 
 
 class _NoRedirects:
-    """An aiohttp session as aiobotocore uses it; alone it would send our session token to any Location."""
+    """An aiohttp session as aiobotocore uses it; alone it would send our session token to any Location.
+
+    And it would send a write a second time when the connection breaks: what the first one did then comes
+    back as a lost race.
+    """
 
     def __init__(self, session: Any) -> None:
         self._session = session
+        session._retry_connection = False  # noqa: SLF001 -- aiohttp has no public way
 
     async def request(self, method: str, **how: Any) -> Any:
         _MAY_BE_SENT.set(True)

@@ -15,11 +15,15 @@ from tailbone.errors import (
     UnconditionalStoreError,
 )
 
-_REDIRECTS: Final = range(300, 400)
+_REDIRECTS: Final = frozenset(range(300, 400)) - {304}
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _LOST_RACE: Final = (409, 412)
+_REQUEST_TIMEOUT: Final = 408
 _BUSY: Final = (429, 503)
+_BUSY_CODES: Final = frozenset(
+    {"RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling"}
+)
 _SERVER_ERRORS: Final = 500
 _NOT_IMPLEMENTED: Final = 501
 _CREDENTIAL_CODES: Final = frozenset(
@@ -64,8 +68,11 @@ def refusal(
         return elsewhere
     if writing and (status in _LOST_RACE or code in {"PreconditionFailed", "ConditionalRequestConflict"}):
         return StoreConflictError(f"{where} was changed by somebody else", detail=detail)
-    if status in _BUSY or code in {"SlowDown", "ServiceUnavailable"}:
+    # Only S3 itself can vouch that it took nothing; a proxy before it may say the same of what it passed on.
+    if code in _BUSY_CODES or (status in _BUSY and not writing):
         return StoreError("S3 is busy and asks to slow down", detail=detail)
+    if code == "RequestTimeout":
+        return StoreError("S3 did not get the whole request in time: look at the network", detail=detail)
     if code == "NoSuchBucket":
         return StoreMissingError(f"there is no bucket {bucket}: make it, or mend keys.bucket", detail=detail)
     if code in _CREDENTIAL_CODES:
@@ -80,11 +87,12 @@ def refusal(
             "or set keys.conditionalWrites = false if this is the only writer",
             detail=detail,
         )
-    if status >= _SERVER_ERRORS and writing:
+    passing = status >= _SERVER_ERRORS or status in _BUSY or status == _REQUEST_TIMEOUT
+    if passing and writing:
         return StoreOutcomeUnknownError(
             f"S3 answered a write with {status}; a later read will tell whether it was taken", detail=detail
         )
-    if status >= _SERVER_ERRORS:
+    if passing:
         return StoreError(f"S3 answered {status}", detail=detail)
     return StoreMissingError(
         f"S3 answered {status} for {where}: is AWS_ENDPOINT_URL an S3 server, and keys.bucket right?",

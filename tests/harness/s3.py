@@ -126,12 +126,14 @@ class Fault(NamedTuple):
 
     Attributes:
         method: GET or PUT.
-        kind: delay, status, html, cut, etag, reset before or reset after.
+        kind: delay, status, html, cut, etag, fields, or reset before; those that come when the request has
+            been carried out are reset after, html after, and gone after: html from then on for everything.
         status: for ``status``.
         code: the S3 error's code, for ``status``; "" for an answer without a body.
-        fields: further header fields, for ``status``, each with its CRLF.
+        fields: further header fields, for ``status`` and ``fields``, each with its CRLF.
         seconds: for ``delay``.
         times: how many requests; -1 for all of them.
+        skip: how many requests to answer rightly before.
     """
 
     method: str
@@ -141,6 +143,7 @@ class Fault(NamedTuple):
     fields: bytes = b""
     seconds: float = 0.0
     times: int = -1
+    skip: int = 0
 
 
 class _Message(NamedTuple):
@@ -201,6 +204,9 @@ class FaultProxy:
     def _next_fault(self, method: str) -> Fault | None:
         for place, fault in enumerate(self._faults):
             if fault.method == method:
+                if fault.skip:
+                    self._faults[place] = fault._replace(skip=fault.skip - 1)
+                    return None
                 if fault.times == 1:
                     del self._faults[place]
                 elif fault.times > 1:
@@ -224,8 +230,14 @@ class FaultProxy:
             if kind == "reset after":
                 _reset(writer)
                 return
+            if fault and kind == "gone after":
+                self._faults = [Fault(method, "html", fault.status) for method in ("GET", "PUT")]
+            if fault and kind in ("html after", "gone after"):
+                answer = _Message(_answer(fault.status, b"", b"Content-Type: text/html\r\n"), b"")
             if kind == "cut":
                 answer = _Message(answer.head, answer.body[: len(answer.body) // 2])
+            if fault and kind == "fields":
+                answer = _Message(_with_fields(answer.head, fault.fields), answer.body)
             if kind == "etag":
                 answer = _Message(_with_etag(answer.head), answer.body)
             writer.write(answer.head + answer.body)
@@ -275,8 +287,14 @@ def _error(status: int, code: str, fields: bytes) -> bytes:
 
 
 def _with_etag(head: bytes) -> bytes:
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"etag:")]
-    return b"\r\n".join([*lines[:-2], b'ETag: "00000000000000000000000000000bad"', b"", b""])
+    return _with_fields(head, b'ETag: "00000000000000000000000000000bad"\r\n')
+
+
+def _with_fields(head: bytes, fields: bytes) -> bytes:
+    """The head with these fields in place of those of their names."""
+    names = tuple(field.split(b":")[0].lower() + b":" for field in fields.split(b"\r\n") if field)
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(names)]
+    return b"\r\n".join(lines[:-2]) + b"\r\n" + fields + b"\r\n"
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

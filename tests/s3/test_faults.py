@@ -11,7 +11,7 @@ import pytest
 from harness import s3
 from harness.keys import EC, JWKS, FakeTime, Lines
 
-from tailbone.errors import StoreDeniedError, StoreError, UnconditionalStoreError
+from tailbone.errors import StoreDeniedError, StoreError, StoreOutcomeUnknownError, UnconditionalStoreError
 from tailbone.jwks.s3 import S3Store
 from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle
@@ -99,6 +99,31 @@ async def test_a_remove_whose_write_was_taken_and_reset_is_done(server: Server) 
     server.proxy.add("PUT", "reset after", times=1)
     await server.keys.remove(old)
     assert server.published == server.private == [made.key_id]
+
+
+@pytest.mark.parametrize("change", ["remove", "generate"])
+async def test_a_write_that_a_proxy_passed_on_and_called_unavailable_may_have_been_taken(
+    server: Server, change: str
+) -> None:
+    """While nobody can look, a key that has left the bucket signs no more, and one that has come in stays."""
+    old, made = server.private[0], (await server.keys.generate()).key_id
+    if change == "remove":
+        # The first write is the rehearsal's.
+        server.proxy.add("PUT", "gone after", status=503, skip=1)
+        with pytest.raises(StoreOutcomeUnknownError):
+            await server.keys.remove(old)
+        assert server.published == [made]
+        assert server.keys.ring.require().kid == made
+    else:
+        server.proxy.add("PUT", "gone after", status=503)
+        with pytest.raises(StoreOutcomeUnknownError):
+            await server.keys.generate()
+        assert server.private == server.published
+        assert len(server.published) == 3
+    server.proxy.clear()
+    await server.keys.sync()
+    assert server.private == server.published
+    assert server.keys.notes() == []
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from harness import s3
 from harness.store_contract import HOW, PATH
 
@@ -14,6 +23,7 @@ from tailbone.errors import (
     StoreError,
     StoreMissingError,
     StoreOutcomeUnknownError,
+    UnconditionalStoreError,
 )
 from tailbone.jwks.s3 import S3Store
 
@@ -219,6 +229,100 @@ async def test_a_setting_that_is_malformed_is_named(
         for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
             with pytest.raises(StoreMissingError, match=text):
                 await call
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("AWS_ENDPOINT_URL", "http://me:hidden@127.0.0.1:7070", "credentials are AWS_ACCESS_KEY_ID"),
+        ("HTTP_PROXY", "http://127.0.0.1:1", "look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY"),
+    ],
+)
+async def test_what_stands_in_the_way_is_named(
+    behind: str, proxy: s3.FaultProxy, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, text: str
+) -> None:
+    """No write can have been taken, and no password shows."""
+    monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with S3Store(behind) as store:
+        for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
+            with pytest.raises(StoreError, match=text) as caught:
+                await call
+            assert not isinstance(caught.value, StoreOutcomeUnknownError)
+            assert "hidden" not in f"{caught.value.message} {caught.value.detail}"
+    assert proxy.requests == []
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_named(
+    behind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing was sent to whoever it is; with the certificate in AWS_CA_BUNDLE it is spoken to."""
+    bundle = self_signed(tmp_path / "s3.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bundle)
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{port}")
+        async with S3Store(behind) as store:
+            with pytest.raises(StoreError, match="AWS_CA_BUNDLE") as caught:
+                await store.write(PATH, b"one", etag=None, **HOW)
+            assert not isinstance(caught.value, StoreOutcomeUnknownError)
+        assert asked == []
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+        async with S3Store(behind) as store:
+            with pytest.raises(StoreOutcomeUnknownError):
+                await store.write(PATH, b"one", etag=None, **HOW)
+        assert len(asked) == 1
+
+
+def self_signed(file: Path) -> Path:
+    """A certificate for 127.0.0.1 with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return file
+
+
+async def test_a_write_does_not_wait_to_be_asked_for_its_body(store: S3Store, proxy: s3.FaultProxy) -> None:
+    """Some servers never do."""
+    await store.write(PATH, b"one", etag=None, **HOW)
+    assert proxy.requests == ["PUT"]
+    assert b"expect" not in proxy.heads[0].lower()
+
+
+@pytest.mark.parametrize("how", ["reset before", "reset after"])
+async def test_a_write_is_sent_once(store: S3Store, proxy: s3.FaultProxy, how: str) -> None:
+    """Sent again after it was taken, it would look like a lost race."""
+    proxy.add("PUT", how)
+    with pytest.raises(StoreOutcomeUnknownError):
+        await store.write(PATH, b"one", etag=None, **HOW)
+    assert proxy.requests == ["PUT"]
+
+
+async def test_a_weak_etag_is_read_and_no_write_is_made_under_it(
+    store: S3Store, proxy: s3.FaultProxy
+) -> None:
+    """No If-Match can hold for it (RFC 9110 section 8.8.3.2); tokens need only the read."""
+    await store.write(PATH, b"one", etag=None, **HOW)
+    proxy.add("GET", "fields", fields=b'ETag: W/"e"\r\n')
+    stored = await store.read(PATH)
+    assert stored is not None
+    with pytest.raises(UnconditionalStoreError, match="weak ETag"):
+        await store.write(PATH, b"two", etag=stored.etag, **HOW)
+    assert proxy.requests == ["PUT", "GET"]
 
 
 async def test_a_body_too_long_says_what_to_do(store: S3Store, moto: str, behind: str) -> None:
