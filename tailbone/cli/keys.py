@@ -36,6 +36,8 @@ def generate(invocation: Invocation) -> None:
     Size and algorithm are the server's own, unless set here.
     """
     config = invocation.load()
+    if config.keys.algorithm == "ES256" and config.origin("keys.size").startswith("flag"):
+        raise click.UsageError("--size is for RSA keys: every ES256 key is on the curve P-256.")
     with _client(config) as client:
         made = client.generate(
             size=config.keys.size if "keys.size" in config.origins else None,

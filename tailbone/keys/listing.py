@@ -107,15 +107,18 @@ def _next_change(
     entry: Entry, phase: Phase, settings: KeySettings | None, now: float
 ) -> tuple[str, float] | None:
     state = entry.state
+    if state is None:
+        # Nobody has compared it with the JWKS yet.
+        return None
     if phase is Phase.PENDING:
-        asked = state is not None and state.origin == "asked" and not state.place
-        if asked and state and now - state.since > UNSETTLED_S / 2:
+        asked = state.origin == "asked" and not state.place
+        if asked and now - state.since > UNSETTLED_S / 2:
             # Nobody waits for it any more; only a write that was under way could still publish it.
             return ("given up", state.since + UNSETTLED_S)
         return ("published", 0.0)
-    if phase is Phase.PUBLISHED and state:
+    if phase is Phase.PUBLISHED:
         return ("signs", state.signs_from)
-    if settings is None or state is None:
+    if settings is None:
         return None
     rotates = bool(settings.rotate_every_s)
     if phase is Phase.ACTIVE and state.signing_since and rotates:

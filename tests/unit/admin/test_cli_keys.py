@@ -231,7 +231,16 @@ async def test_remove_without_a_kid(tailbone: Run) -> None:
     assert (await tailbone("keys", "remove")).status == 2
 
 
-@pytest.mark.parametrize("arguments", [("--size", 1024), ("--algorithm", "none"), ("--port", 0), ("--nope",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--size", 1024),
+        ("--algorithm", "none"),
+        ("--algorithm", "ES256", "--size", 4096),
+        ("--port", 0),
+        ("--nope",),
+    ],
+)
 async def test_wrong_usage(tailbone: Run, run: Running, arguments: tuple[object, ...]) -> None:
     """Values that are not allowed end with exit code 2 before the server is asked."""
     ended = await tailbone("keys", "generate", *there(run), *arguments)
@@ -252,6 +261,18 @@ async def test_failures_are_one_line(tailbone: Run, run: Running, closed_port: i
         ended = await tailbone("keys", "generate", "--host", "127.0.0.1", "--port", port)
         assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
         assert words in ended.err
+
+
+@pytest.mark.parametrize("command", ["list", "generate"])
+async def test_only_of_a_change_it_is_said_that_nothing_was_changed(
+    tailbone: Run, run: Running, command: str
+) -> None:
+    """Who only looked did not mean to change anything."""
+    run.lifecycle.fails = errors.StoreError("S3 is away")
+    ended = await tailbone("keys", command, *there(run))
+    assert "S3 is away; " in ended.err
+    assert ended.err.endswith("try again when the bucket answers\n")
+    assert ("nothing was changed" in ended.err) is (command == "generate")
 
 
 async def test_permission_denied(tailbone: Run, granting: Running) -> None:

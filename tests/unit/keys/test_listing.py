@@ -89,3 +89,10 @@ def test_listing_a_folder_imports_neither_sanic_nor_aws_nor_grpc(tmp_path: Path)
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
+
+
+async def test_of_a_folder_without_states_nothing_is_foretold(server: Callable[..., Server]) -> None:
+    """Whether a key is published or was revoked, only the JWKS tells."""
+    one = await server().start()
+    (one.folder / f"{one.signing}.state.json").unlink()
+    assert [(info.state, info.next_change) for info in list_local(one.folder)] == [("pending", None)]
