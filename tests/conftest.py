@@ -5,6 +5,7 @@ Nothing here is made before a test asks for it; unit tests load no native librar
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
     from harness.servers import Server
     from harness.tailnet import Caller, Tailnet
+
+
+def pytest_configure() -> None:
+    """Take signals as a program in the foreground does: in the background they are ignored."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture
