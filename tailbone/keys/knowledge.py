@@ -254,6 +254,14 @@ class Knowledge:
         foreign = describe_foreign(document, ours) if document else []
         return tuple(sorted([*own, *foreign], key=lambda info: (info.created_at, info.key_id)))
 
+    def nobody_publishes(self) -> str:
+        """What to say where this process follows others, and none of them is at work."""
+        # Without the bucket nobody knows which of these keys were revoked there: they cannot be taken over.
+        return (
+            f"the keys of this folder are published in {self.place}, and no process that publishes there is "
+            "at work: set keys.bucket, or, to do without it from now on, keys.dir to an empty folder"
+        )
+
     def obstacles(self) -> list[str]:
         """Why no key signs, a reason a key."""
         if self.ring.signing is not None:

@@ -1,4 +1,4 @@
-"""KeyLifecycle: generate, activate, retire, remove, housekeeping; the only writer of folder and JWKS."""
+"""KeyLifecycle: the keys of one folder, from start to close; with its parts the only writer of folder and JWKS."""
 
 from __future__ import annotations
 
@@ -7,28 +7,22 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-import msgspec
-
 from tailbone.errors import (
     BadParameterError,
     KeyFileError,
     KeyStateError,
     StoreError,
-    StoreOutcomeUnknownError,
     TailboneError,
-    UnknownKeyError,
 )
-from tailbone.jwks.document import Document
 from tailbone.jwks.publisher import Publisher
-from tailbone.keys.housekeeping import Housekeeping, housekeeping_of
+from tailbone.keys.changes import Changes
 from tailbone.keys.knowledge import OWN_PLACE, REVOKED_AFTER_S, Knowledge, Read
 from tailbone.keys.listing import KeyInfo
 from tailbone.keys.plan import plan
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.settler import LOCK_S, POLL_S, Settler
-from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES, Algorithm
+from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
 from tailbone.keys.state import UNSETTLED_S, Phase
-from tailbone.keys.steps import Publish
 from tailbone.threads import in_thread
 
 if TYPE_CHECKING:
@@ -36,7 +30,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tailbone.jwks.store import Store
-    from tailbone.keys.folder import Entry, KeyFolder
+    from tailbone.keys.folder import KeyFolder
+    from tailbone.keys.housekeeping import Housekeeping
     from tailbone.keys.ring import KeyRing
     from tailbone.log import Logger
 
@@ -44,9 +39,6 @@ __all__ = ["KeyInfo", "KeyLifecycle", "KeySettings"]
 
 _START_LOCK_S: Final = 2.0
 _CLOSE_S: Final = 10.0
-_PATIENCE_S: Final = 5.0
-"""How long a change tries to read the JWKS before it says that it cannot."""
-
 _LIST_S: Final = 3.0
 """How long a listing waits for the JWKS when there is a copy of it to show instead."""
 
@@ -116,6 +108,14 @@ class KeyLifecycle:
             clock=clock,
             monotonic=monotonic,
             sleep=sleep,
+        )
+        self._asked = Changes(
+            folder=folder,
+            settler=self._settler,
+            knowledge=self._known,
+            read=self._read,
+            look_soon=self._look_soon,
+            monotonic=monotonic,
         )
         self._changes: set[asyncio.Task[object]] = set()
         self._sync_error: TailboneError | None = None
@@ -268,7 +268,7 @@ class KeyLifecycle:
                     await self._settler.settle(None, deadline=deadline)
             deserted = self._known.follows and not await self._settler.has_publisher()
             if deserted and not self._deserted:
-                self._log.warning(self._nobody_publishes())
+                self._log.warning(self._known.nobody_publishes())
             self._deserted = deserted
             self._folder_error = None
         except KeyStateError as busy:
@@ -311,8 +311,8 @@ class KeyLifecycle:
         self._read_at = started
         return seen
 
-    def _patience(self, deadline: float) -> float:
-        return min(self._monotonic() + _PATIENCE_S, deadline)
+    def _look_soon(self) -> None:
+        self._next_sync = self._monotonic()
 
     def _sync_pause_s(self) -> float:
         if self._known.missed:
@@ -349,7 +349,7 @@ class KeyLifecycle:
         if self._folder_error is not None:
             found.append(f"keys: {self._folder_error.message}")
         if self._deserted:
-            found.append(f"keys: {self._nobody_publishes()}")
+            found.append(f"keys: {self._known.nobody_publishes()}")
         return found
 
     # --- changes that somebody asks for
@@ -375,7 +375,7 @@ class KeyLifecycle:
         bits = self._settings.size if size is None else size
         if kind == "RS256" and bits not in RSA_SIZES:
             raise BadParameterError(f"no such size; allowed are {', '.join(map(str, RSA_SIZES))}")
-        return await self._finishing(self._generate(kind, bits))
+        return await self._finishing(self._asked.generate(kind, bits))
 
     async def remove(self, kid: str) -> tuple[KeyInfo, ...]:
         """Take a key out of the JWKS, and delete its private half if it is an own one.
@@ -392,7 +392,7 @@ class KeyLifecycle:
             StoreError: nothing was changed.
             StoreOutcomeUnknownError: the key no longer signs; its removal ends when the store answers again.
         """
-        return await self._finishing(self._remove(kid))
+        return await self._finishing(self._asked.remove(kid))
 
     async def housekeeping(self, *, force: bool = False) -> Housekeeping:
         """Move keys that are no longer published to ``removed/``, and finish what was left half done.
@@ -408,7 +408,7 @@ class KeyLifecycle:
             StoreError: the JWKS could not be read and ``force`` is not given.
         """
         await self._take_over()
-        return await self._finishing(self._housekeep(force=force))
+        return await self._finishing(self._asked.housekeep(force=force))
 
     async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
         """Say what ``housekeeping`` would do, and change nothing; the lifecycle need not be started.
@@ -419,26 +419,7 @@ class KeyLifecycle:
             StoreError: as ``housekeeping``.
         """
         await self._take_over()
-        seen, _ = await self._read_for_housekeeping(self._monotonic() + _PATIENCE_S, force=force)
-        todo = housekeeping_of(self._known.entries, seen, force=force)
-        return msgspec.structs.replace(todo, dry_run=True)
-
-    async def _refuse_to_follow(self) -> None:
-        if not self._known.follows:
-            return
-        if not await self._settler.has_publisher():
-            raise KeyStateError(self._nobody_publishes())
-        raise KeyStateError(
-            f"the keys of this folder are published in {self._known.place} by another process: ask that "
-            "one, or set keys.bucket here, too"
-        )
-
-    def _nobody_publishes(self) -> str:
-        # Without the bucket nobody knows which of these keys were revoked there: they cannot be taken over.
-        return (
-            f"the keys of this folder are published in {self._known.place}, and no process that publishes "
-            "there is at work: set keys.bucket, or, to do without it from now on, keys.dir to an empty folder"
-        )
+        return await self._asked.housekeeping_to_do(force=force)
 
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
         """Let a change come to its end also when whoever asked for it has gone."""
@@ -446,82 +427,3 @@ class KeyLifecycle:
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
         return await asyncio.shield(task)
-
-    async def _generate(self, algorithm: Algorithm, size: int) -> KeyInfo:
-        settler = self._settler
-        async with settler.locked(LOCK_S) as deadline:
-            await self._refuse_to_follow()
-            seen = await self._read(until=self._patience(deadline))
-            key = await settler.make("asked", algorithm, size, seen.document)
-            try:
-                while not (seen := await settler.publish(Publish(put=(key,)), deadline)).has(key):
-                    key = await settler.make("asked", algorithm, size, seen.document, instead_of=key)
-            except (StoreOutcomeUnknownError, asyncio.CancelledError):
-                # It may be published: a later read decides.
-                self._next_sync = self._monotonic()
-                raise
-            except BaseException:
-                await settler.give_up(key.kid)
-                raise
-            await settler.settle(seen, deadline=deadline, asked=key.kid)
-        ours = (info for info in self._known.listing(seen.document) if not info.foreign)
-        return next(info for info in ours if info.key_id == key.kid)
-
-    async def _remove(self, kid: str) -> tuple[KeyInfo, ...]:
-        settler = self._settler
-        async with settler.locked(LOCK_S) as deadline:
-            await self._refuse_to_follow()
-            seen = await self._read(until=self._patience(deadline))
-            before = self._known.snapshot.entries
-            entry = before.get(kid)
-            if not (seen.document and seen.document.has_kid(kid)) and not (entry and entry.key):
-                raise _not_removable(entry)
-            try:
-                if entry is not None:
-                    await settler.prepare_removal(entry, seen, deadline)
-                    # What cannot be read may be all that is left of a key: it is not deleted.
-                    await settler.mark(entry, "delete" if entry.key else "set aside", seen)
-                    await settler.rescan()
-                    await settler.settle(None, deadline=deadline)
-                    if entry.key is not None:
-                        await entry.key.signed()
-                    await settler.wait_for_others()
-                seen = await settler.publish(Publish(drop=((kid, ""),)), deadline)
-            except (StoreOutcomeUnknownError, asyncio.CancelledError):
-                # It may be gone: it signs no longer, and a later read ends it.
-                self._next_sync = self._monotonic()
-                raise
-            except BaseException:
-                await settler.restore(before)
-                raise
-            await settler.settle(seen, deadline=deadline)
-        self._known.first_wanted = False
-        return self._known.listing(seen.document)
-
-    async def _housekeep(self, *, force: bool) -> Housekeeping:
-        settler = self._settler
-        async with settler.locked(LOCK_S) as deadline:
-            seen, unreadable = await self._read_for_housekeeping(self._patience(deadline), force=force)
-            todo = housekeeping_of(self._known.entries, seen, force=force)
-            await in_thread(self._folder.clear_temporaries)
-            await settler.set_aside(todo.moved, seen)
-            try:
-                await settler.tidy(seen, deadline=deadline)
-            except StoreError:
-                if unreadable is None:
-                    raise
-        return todo
-
-    async def _read_for_housekeeping(self, until: float, *, force: bool) -> tuple[Read, StoreError | None]:
-        try:
-            return await self._settler.look(until=until), None
-        except StoreError as error:
-            if not force:
-                raise
-            return Read(Document.empty()), error
-
-
-def _not_removable(entry: Entry | None) -> TailboneError:
-    if entry is None:
-        return UnknownKeyError("there is no key of that id")
-    return KeyStateError(f"the files of this key cannot be used ({entry.fault}); mend or delete them by hand")
