@@ -32,6 +32,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         asked: the key that is being generated at this moment.
         prior: the kid that signs now.
         first_wanted: a first key is to be made if no key can ever sign.
+        observed_s: for how many seconds this process has seen each key in its phase, on a clock that is never
+            set.
         follows: another process publishes the folder's keys, so that it makes them, too.
     """
 
@@ -47,6 +49,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     asked: str = ""
     prior: str = ""
     first_wanted: bool = False
+    observed_s: dict[str, float] = {}
     follows: bool = False
 
     def phase(self, entry: Entry) -> Phase:

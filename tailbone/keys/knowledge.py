@@ -12,7 +12,7 @@ from tailbone.keys.facts import Facts, age, signing_entry
 from tailbone.keys.folder import Snapshot
 from tailbone.keys.listing import KeyInfo, describe, describe_foreign
 from tailbone.keys.ring import KeyRing
-from tailbone.keys.state import Phase
+from tailbone.keys.state import OWN_PLACE, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from tailbone.keys.settings import KeySettings
     from tailbone.keys.signing_key import SigningKey
     from tailbone.log import Logger
-
-OWN_PLACE: Final = "the server itself"
-"""The place of the document without a bucket."""
 
 _UNKNOWN_PLACE: Final = "a bucket"
 
@@ -55,7 +52,15 @@ class Knowledge:
             that does not matter.
     """
 
-    def __init__(self, *, place: str, settings: KeySettings, clock: Callable[[], float], log: Logger) -> None:
+    def __init__(
+        self,
+        *,
+        place: str,
+        settings: KeySettings,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        log: Logger,
+    ) -> None:
         """Know nothing yet of the document at ``place``."""
         self._own_place = place
         self._followed = ""
@@ -67,6 +72,9 @@ class Knowledge:
         self.publisher_at_work = False
         self._settings = settings
         self._clock = clock
+        self._monotonic = monotonic
+        # Kid to its phase, and since when it has been seen in that.
+        self._observed: dict[str, tuple[Phase, float]] = {}
         self._log = log
         self._prior = ""
         # Kids that were put into the document by the change under way; and into one that held no key.
@@ -139,8 +147,18 @@ class Knowledge:
             asked=asked,
             prior=self._prior,
             first_wanted=self.first_wanted,
+            observed_s=self._observe(),
             follows=self.follows,
         )
+
+    def _observe(self) -> dict[str, float]:
+        now = self._monotonic()
+        before, self._observed = self._observed, {}
+        for kid, entry in self.snapshot.entries.items():
+            phase = self.phase(entry)
+            known = before.get(kid)
+            self._observed[kid] = known if known and known[0] is phase else (phase, now)
+        return {kid: now - since for kid, (_, since) in self._observed.items()}
 
     def refresh(self) -> None:
         """Swap the ring for the one that folder and time give."""
@@ -259,7 +277,7 @@ class Knowledge:
         # Without the bucket nobody knows which of these keys were revoked there: they cannot be taken over.
         return (
             f"the keys of this folder are published in {self.place}, and no process that publishes there is "
-            "at work: set keys.bucket, or, to do without it from now on, keys.dir to an empty folder"
+            "at work: set keys.bucket, or, to do without it from now on, keys.dir to a new folder"
         )
 
     def obstacles(self) -> list[str]:
@@ -281,11 +299,12 @@ class Knowledge:
 
 def _published_by_others(snapshot: Snapshot, *, publisher_at_work: bool) -> str:
     """The place where a process with a store has published the folder's keys last, or will; "" for none."""
-    if publisher_at_work and not snapshot.entries:
-        # The next key is made there, too.
-        return _UNKNOWN_PLACE
     states = [entry.state for entry in snapshot.entries.values() if entry.state]
     published = [state for state in states if state.place not in ("", OWN_PLACE)]
     if published:
         return max(published, key=lambda state: state.confirmed_at).place
-    return next((state.meant_for for state in states if state.meant_for and not state.place), "")
+    meant_for = next((state.meant_for for state in states if state.meant_for and not state.place), "")
+    if publisher_at_work and not meant_for and not any(state.place for state in states):
+        # What is here, the other process has to look at first; and the next key is made there.
+        return _UNKNOWN_PLACE
+    return meant_for

@@ -1,4 +1,4 @@
-"""KeyLifecycle: the keys of one folder, from start to close; with its parts the only writer of folder and JWKS."""
+"""KeyLifecycle: a folder's keys from start to close; with its parts the only writer of folder and JWKS."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tailbone.errors import (
 )
 from tailbone.jwks.publisher import Publisher
 from tailbone.keys.changes import Changes
-from tailbone.keys.knowledge import OWN_PLACE, REVOKED_AFTER_S, Knowledge, Read
+from tailbone.keys.knowledge import REVOKED_AFTER_S, Knowledge, Read
 from tailbone.keys.listing import KeyInfo
 from tailbone.keys.plan import plan
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.settler import LOCK_S, POLL_S, Settler
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
-from tailbone.keys.state import UNSETTLED_S, Phase
+from tailbone.keys.state import OWN_PLACE, UNSETTLED_S, Phase
 from tailbone.threads import in_thread
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class KeyLifecycle:
                 sleep=sleep,
             )
         place = self._publisher.place if self._publisher else OWN_PLACE
-        self._known = Knowledge(place=place, settings=settings, clock=clock, log=log)
+        self._known = Knowledge(place=place, settings=settings, clock=clock, monotonic=monotonic, log=log)
         self._settler = Settler(
             folder=folder,
             publisher=self._publisher,

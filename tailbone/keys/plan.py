@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tailbone.keys.facts import age, signing_entry
-from tailbone.keys.state import SKEW_S, UNSETTLED_S, KeyState, Phase
+from tailbone.keys.state import OWN_PLACE, SKEW_S, UNSETTLED_S, KeyState, Phase
 from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tailbone.keys.signing_key import SigningKey
 
 _ROTATION_LEAD_S: Final = 60.0
+_REVOKED: Final = "key was found in the folder and is not in the JWKS: it was revoked, so it never signs"
 
 
 def plan(facts: Facts) -> list[Step]:
@@ -145,7 +146,6 @@ def _signing(facts: Facts, state: KeyState) -> KeyState:
         signs_from=min(state.signs_from, facts.now),
         signing_since=facts.now,
         expiry_s=max(state.expiry_s, facts.settings.expiry_s),
-        retired_at=0.0,
         ends_at=0.0,
     )
 
@@ -161,7 +161,7 @@ def _adopt(facts: Facts, entry: Entry) -> Step:
     return WriteState(
         kid=entry.kid,
         state=msgspec.structs.replace(state, refused=facts.place),
-        event="key was found in the folder and is not in the JWKS: it was revoked, so it never signs",
+        event=_REVOKED,
         warn=True,
     )
 
@@ -171,13 +171,13 @@ def _unpublished(facts: Facts, entry: Entry, state: KeyState) -> Iterator[Step]:
     taken = facts.document is not None and facts.document.has_kid(entry.kid)
     if state.origin == "adopted" or state.place:
         # Perhaps it signed elsewhere: such a key is never deleted.
+        refused = msgspec.structs.replace(state, refused=facts.place)
         if taken:
-            yield WriteState(
-                kid=entry.kid,
-                state=msgspec.structs.replace(state, refused=facts.place),
-                event="another key of that kid is in the JWKS: this one never signs",
-                warn=True,
-            )
+            event = "another key of that kid is in the JWKS: this one never signs"
+            yield WriteState(kid=entry.kid, state=refused, event=event, warn=True)
+        elif state.origin == "adopted" and state.place == OWN_PLACE and facts.document is not None:
+            # A process without a bucket took it over, and could not know.
+            yield WriteState(kid=entry.kid, state=refused, event=_REVOKED, warn=True)
     elif taken:
         yield WriteState(
             kid=entry.kid,
@@ -202,9 +202,9 @@ def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
     """Which key signs, which stop, and what the clock asks for."""
     settings = facts.settings
     phases = {entry.kid: facts.phase(entry) for entry in usable}
-    too_far_ahead = [*_shorten(facts, usable)]
-    if too_far_ahead:
-        yield from too_far_ahead
+    overdue = [*_overdue(facts, usable)]
+    if overdue:
+        yield from overdue
         return
     active = [entry for entry in usable if phases[entry.kid] is Phase.ACTIVE]
     if not active:
@@ -228,40 +228,32 @@ def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
         yield _retire(facts, entry)
     for entry in usable:
         retiring = entry.state if phases[entry.kid] is Phase.RETIRING else None
-        if retiring and settings.rotate_every_s and retiring.ends_at <= facts.now:
+        if retiring and settings.rotate_every_s and _has_ended(facts, entry.kid, retiring):
             state = msgspec.structs.replace(retiring, removing="delete")
             yield WriteState(kid=entry.kid, state=state, event="key's last token has expired: it is removed")
 
 
-def _shorten(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
-    """Times too far ahead, since the clock was set back or a setting made smaller: nothing waits for ever."""
+def _overdue(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
+    """What the clock would keep waiting after it was set back.
+
+    A wait ends when it was long enough by a clock that is never set. On disk nothing is cut: the time may be
+    right again in a moment, as on a machine that starts with a wrong one.
+    """
+    settings = facts.settings
     for entry in usable:
-        state = entry.state
+        state, phase = entry.state, facts.phase(entry)
         if state is None:
             continue
-        match facts.phase(entry):
-            case Phase.PUBLISHED:
-                latest = _waits_until(facts, state, facts.now + facts.settings.activate_after_s)
-                if state.signs_from > latest + 1:
-                    state = msgspec.structs.replace(state, signs_from=latest)
-                    yield WriteState(
-                        kid=entry.kid, state=state, event="key's wait was too long, and is cut short"
-                    )
-            case Phase.ACTIVE:
-                if state.signing_since > facts.now + 1:
-                    state = msgspec.structs.replace(state, signing_since=facts.now)
-                    yield WriteState(
-                        kid=entry.kid, state=state, event="the clock was set back: key signs since now"
-                    )
-            case Phase.RETIRING:
-                ahead_s = state.retired_at - facts.now
-                if ahead_s > 1:
-                    state = msgspec.structs.replace(
-                        state, retired_at=facts.now, ends_at=state.ends_at - ahead_s
-                    )
-                    yield WriteState(
-                        kid=entry.kid, state=state, event="the clock was set back: key ends as much sooner"
-                    )
+        if phase is Phase.PUBLISHED:
+            wait_s = settings.activate_after_s
+            if state.origin == "next":
+                wait_s = max(wait_s, settings.rotate_every_s)
+            if facts.observed_s.get(entry.kid, 0.0) >= wait_s:
+                state = msgspec.structs.replace(state, signs_from=facts.now)
+                yield WriteState(kid=entry.kid, state=state, event="key has waited long enough")
+        elif phase is Phase.ACTIVE and state.signing_since > facts.now + 1:
+            state = msgspec.structs.replace(state, signing_since=facts.now)
+            yield WriteState(kid=entry.kid, state=state, event="the clock was set back: key signs since now")
 
 
 def _retire(facts: Facts, entry: Entry) -> Step:
@@ -273,8 +265,17 @@ def _retire(facts: Facts, entry: Entry) -> Step:
 
 def retired(state: KeyState, now: float, settings: KeySettings) -> KeyState:
     """The state of a key that has signed until now: it stays published until its last token has expired."""
-    ends_at = now + state.expiry_s + settings.max_age_s + SKEW_S
-    return msgspec.structs.replace(state, retired_at=now, ends_at=ends_at)
+    return msgspec.structs.replace(state, ends_at=now + _lasts_s(state, settings))
+
+
+def _lasts_s(state: KeyState, settings: KeySettings) -> float:
+    return state.expiry_s + settings.max_age_s + SKEW_S
+
+
+def _has_ended(facts: Facts, kid: str, state: KeyState) -> bool:
+    """Whether a key's last token has expired; if the clock was set back, that it has been long enough."""
+    seen_s = facts.observed_s.get(kid, 0.0)
+    return state.ends_at <= facts.now or seen_s >= _lasts_s(state, facts.settings)
 
 
 def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Iterator[Step]:

@@ -12,6 +12,9 @@ from tailbone.errors import KeyFileError
 Origin = Literal["first", "next", "asked", "adopted"]
 Removing = Literal["", "delete", "set aside"]
 
+OWN_PLACE: Final = "the server itself"
+"""The place of the document without a bucket."""
+
 SKEW_S: Final = 300.0
 """Added to the time that a retired key stays published, for clocks that disagree."""
 
@@ -44,7 +47,6 @@ class KeyState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         signs_from: when the JWKS's caches have run out.
         signing_since: when it began to sign.
         expiry_s: the longest token life in force while it signed.
-        retired_at: when it stopped signing.
         ends_at: when its last token has expired everywhere; written when it stops signing.
         refused: the place whose document existed without this adopted key.
         removing: what is being done with it; whoever finds this finishes it.
@@ -59,7 +61,6 @@ class KeyState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     signs_from: float = 0.0
     signing_since: float = 0.0
     expiry_s: float = 0.0
-    retired_at: float = 0.0
     ends_at: float = 0.0
     refused: str = ""
     removing: Removing = ""

@@ -226,7 +226,7 @@ async def test_when_nobody_publishes_any_more_it_is_said_and_how_to_go_on(
         await second.pass_time(0)
     assert issuer.signing == second.signing == admin.signing
     assert issuer.private == [admin.signing]
-    mend = "keys.dir to an empty folder"
+    mend = "keys.dir to a new folder"
     with pytest.raises(KeyStateError, match=mend):
         await issuer.keys.generate()
     with pytest.raises(KeyStateError, match=mend):

@@ -57,6 +57,7 @@ class Life(RuleBasedStateMachine):
         self.first_wanted = True
         self.unread: set[str] = set()
         self.absent: dict[str, float] = {}
+        self.observed: dict[str, tuple[Phase, float]] = {}
 
     # --- carrying out
 
@@ -73,7 +74,16 @@ class Life(RuleBasedStateMachine):
             asked=asked,
             prior=self.prior,
             first_wanted=self.first_wanted,
+            observed_s=self.observe(),
         )
+
+    def observe(self) -> dict[str, float]:
+        before, self.observed = self.observed, {}
+        for kid, entry in self.entries.items():
+            phase = entry.state.phase(PLACE, self.now) if entry.state else Phase.PENDING
+            known = before.get(kid)
+            self.observed[kid] = known if known and known[0] is phase else (phase, self.passed)
+        return {kid: self.passed - since for kid, (_, since) in self.observed.items()}
 
     def step(self) -> None:
         if self.left == 0:
@@ -207,9 +217,9 @@ class Life(RuleBasedStateMachine):
             if phases[kid] is Phase.ACTIVE:
                 assert entry.state.signing_since <= self.now + 1
             if phases[kid] is Phase.PUBLISHED:
-                assert entry.state.signs_from <= self.now + waits_s + 1
-            if phases[kid] is Phase.RETIRING:
-                assert entry.state.ends_at <= self.now + entry.state.expiry_s + 600 + 1
+                assert self.passed - self.observed[kid][1] <= waits_s
+            if phases[kid] is Phase.RETIRING and self.settings.rotate_every_s:
+                assert self.passed - self.observed[kid][1] <= entry.state.expiry_s + 600
             if phases[kid] in CONFIRMED and kid not in self.absent:
                 assert self.document is not None
                 assert entry.key is not None
