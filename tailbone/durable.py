@@ -160,20 +160,40 @@ class Presence:
         self._fd = -1
 
     def enter(self) -> None:
-        """Be at work, until ``leave``; only without effect when already at work."""
-        if self._fd < 0:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_SH)
+        """Be at work, until ``leave``; only without effect when already at work.
+
+        Raises:
+            OSError: the file cannot be locked; BlockingIOError: somebody has stopped in the middle of asking.
+        """
+        if self._fd >= 0:
+            return
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        end = time.monotonic() + _ASKING_S
+        while self._fd < 0:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                self._fd = fd
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    os.close(fd)
+                    raise
+                time.sleep(_LOCK_PAUSE_S)
+            except BaseException:
+                os.close(fd)
+                raise
 
     def others(self) -> bool:
-        """Whether anybody else is at work; blocks, so call it in a thread."""
-        if not self._asking.acquire(_ASKING_S):
-            # Somebody stopped in the middle of asking, and so is at work.
-            return True
+        """Whether anybody else is at work; in a folder that is gone nobody is. It blocks."""
         try:
-            return self._could_not_be_alone()
-        finally:
-            self._asking.release()
+            if not self._asking.acquire(_ASKING_S):
+                # Somebody stopped in the middle of asking, and so is at work.
+                return True
+            try:
+                return self._could_not_be_alone()
+            finally:
+                self._asking.release()
+        except FileNotFoundError:
+            return False
 
     def _could_not_be_alone(self) -> bool:
         fd = self._fd if self._fd >= 0 else os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

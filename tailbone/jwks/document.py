@@ -107,18 +107,18 @@ class Document:
         return cls(members)
 
     def render(self) -> bytes:
-        """The document as JSON text."""
-        return msgspec.json.format(_ENCODER.encode(self._members), indent=2) + b"\n"
+        """The document as JSON text; a long one without line breaks, for ``parse`` to take it again."""
+        compact = _ENCODER.encode(self._members)
+        data = msgspec.json.format(compact, indent=2) + b"\n"
+        return data if len(data) <= _LARGEST else compact
 
     def to_publish(self) -> bytes:
-        """``render``, for a place where others read it; a long one without line breaks.
+        """``render``, for a place where others read it.
 
         Raises:
             KeyStateError: it is so long that ``parse`` would refuse it.
         """
         data = self.render()
-        if len(data) > _LARGEST:
-            data = _ENCODER.encode(self._members)
         if len(data) > _LARGEST:
             raise KeyStateError(
                 f"the JWKS would be {len(data)} bytes long, at most {_LARGEST} are allowed: "

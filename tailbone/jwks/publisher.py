@@ -75,6 +75,7 @@ class _SoFar:
         self.before: Document | None = None
         self.writes = 0
         self.unknown: StoreOutcomeUnknownError | None = None
+        self._lost = False
         self._condition: str | None = None
         self._torn = 0
 
@@ -83,14 +84,26 @@ class _SoFar:
         self.before, self._condition = current, condition
         self.writes += 1
 
+    def lost(self) -> None:
+        """Note a write that lost a race, as the store says.
+
+        Until a read shows it that is not certain: a proxy that sends a write twice loses to itself.
+        """
+        self._lost = True
+        self.unknown = StoreOutcomeUnknownError(
+            "others changed the JWKS at the same time, and it could not be read again; a later read will tell"
+        )
+
     def saw(self, stored: Stored | None) -> None:
         """Note a read that does not show the change.
 
         A write that was not taken yet may still be, hours after its sender gave up, for as long as its
         condition holds.
         """
-        if self._condition != ANY_CONTENT and self._condition != (stored.etag if stored else None):
+        passed = self._condition != ANY_CONTENT and self._condition != (stored.etag if stored else None)
+        if passed or self._lost:
             self.unknown = None
+            self._lost = False
 
     def failure(self, error: StoreError) -> StoreError:
         """What to say of a change that ends by ``error``."""
@@ -180,6 +193,9 @@ class Publisher:
                     continue
             except StoreOutcomeUnknownError as error:
                 failure = so_far.unknown = error
+            except StoreConflictError as error:
+                failure = error
+                so_far.lost()
             except StoreError as error:
                 failure = so_far.failure(error)
                 if so_far.is_final(error):

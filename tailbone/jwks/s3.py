@@ -151,14 +151,17 @@ class S3Store:
     async def _connect(self) -> Any:
         session = await asyncio.to_thread(_session)
         self._credentials = await _credentials(session)
-        client = await self._stack.enter_async_context(session.create_client("s3", config=_config(session)))
-        if "@" in urlsplit(client.meta.endpoint_url).netloc:
-            raise StoreMissingError(
-                "AWS_ENDPOINT_URL holds a user name: credentials are AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY"
-            )
-        client.meta.events.register("before-call.s3", _stay)
-        client.meta.events.register("before-call.s3.PutObject", _send_at_once)
+        async with AsyncExitStack() as made:
+            client = await made.enter_async_context(session.create_client("s3", config=_config(session)))
+            if "@" in urlsplit(client.meta.endpoint_url).netloc:
+                raise StoreMissingError(
+                    "AWS_ENDPOINT_URL holds a user name: credentials are AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY"
+                )
+            # After botocore's own for these: of one event's, the last comes last.
+            client.meta.events.register_last("before-call.s3", _stay)
+            client.meta.events.register_last("before-call.s3", _send_at_once)
+            self._stack = made.pop_all()
         return client
 
     def _failure(self, error: Exception, path: str, *, writing: bool) -> StoreError | None:
@@ -188,7 +191,7 @@ def _stay(context: dict[str, Any], **_: Any) -> None:
 
 
 def _send_at_once(params: dict[str, Any], **_: Any) -> None:
-    """Do not ask before a body of a few kilobytes is sent: some servers never answer that."""
+    """Do not ask (Expect: 100-continue) before a few kilobytes are sent: some servers never answer that."""
     params["headers"].pop("Expect", None)
 
 

@@ -19,10 +19,15 @@ _REDIRECTS: Final = frozenset(range(300, 400)) - {304}
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _LOST_RACE: Final = (409, 412)
-_REQUEST_TIMEOUT: Final = 408
+_BAD_REQUEST: Final = 400
 _BUSY: Final = (429, 503)
+# The caller has gone, as a proxy sees it: what it passed on may go on without it.
+_GIVEN_UP: Final = (408, 460, 499)
 _BUSY_CODES: Final = frozenset(
-    {"RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling"}
+    {"RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "SlowDownRead", "Throttling"}
+)
+_NOT_WHOLE_CODES: Final = frozenset(
+    {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"}
 )
 _SERVER_ERRORS: Final = 500
 _NOT_IMPLEMENTED: Final = 501
@@ -71,8 +76,8 @@ def refusal(
     # Only S3 itself can vouch that it took nothing; a proxy before it may say the same of what it passed on.
     if code in _BUSY_CODES or (status in _BUSY and not writing):
         return StoreError("S3 is busy and asks to slow down", detail=detail)
-    if code == "RequestTimeout":
-        return StoreError("S3 did not get the whole request in time: look at the network", detail=detail)
+    if status == _BAD_REQUEST and code in _NOT_WHOLE_CODES:
+        return StoreError("S3 did not get the request whole, or in time: look at the network", detail=detail)
     if code == "NoSuchBucket":
         return StoreMissingError(f"there is no bucket {bucket}: make it, or mend keys.bucket", detail=detail)
     if code in _CREDENTIAL_CODES:
@@ -87,7 +92,7 @@ def refusal(
             "or set keys.conditionalWrites = false if this is the only writer",
             detail=detail,
         )
-    passing = status >= _SERVER_ERRORS or status in _BUSY or status == _REQUEST_TIMEOUT
+    passing = status >= _SERVER_ERRORS or status in _BUSY or status in _GIVEN_UP
     if passing and writing:
         return StoreOutcomeUnknownError(
             f"S3 answered a write with {status}; a later read will tell whether it was taken", detail=detail

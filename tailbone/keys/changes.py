@@ -101,7 +101,7 @@ class Changes:
                     await settler.rescan()
                     await settler.settle(None, deadline=deadline)
                     if entry.key is not None:
-                        await entry.key.signed()
+                        await entry.key.signed(max(0.0, deadline - self._monotonic()))
                     await settler.wait_for_others()
                 seen = await settler.publish(Publish(drop=((kid, ""),)), deadline)
             except (StoreOutcomeUnknownError, asyncio.CancelledError):

@@ -187,10 +187,20 @@ class Settler:
             self._busy.release()
 
     async def enter(self) -> None:
-        """Be at work on the folder, for others to know."""
-        await in_thread(self._presence.enter)
-        if self._publisher is not None:
-            await in_thread(self._publishing.enter)
+        """Be at work on the folder, for others to know.
+
+        Raises:
+            KeyStateError: another process on the folder has stopped, and holds this one up.
+        """
+        try:
+            await in_thread(self._presence.enter)
+            if self._publisher is not None:
+                await in_thread(self._publishing.enter)
+        except BlockingIOError:
+            raise KeyStateError(
+                "another process on this key folder has stopped in the middle of something: let it go on, or "
+                "end it"
+            ) from None
 
     def leave(self) -> None:
         """Be at work on the folder no longer; idempotent."""

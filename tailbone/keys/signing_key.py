@@ -35,6 +35,9 @@ _INLINE_RSA_BITS: Final = 2048
 # Nine digits at least: "key-2" tells no time, and the second tail must not be taken for one.
 _KID_TIME: Final = re.compile(r".*-(?P<seconds>[0-9]{9,12})(?:-[0-9a-f]{4})?", re.DOTALL)
 
+# By thumbprint.
+_UNDER_WAY: Final[dict[str, set[asyncio.Future[bytes]]]] = {}
+
 _PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
@@ -53,7 +56,6 @@ class SigningKey:
         "_inline",
         "_private",
         "_public",
-        "_under_way",
         "algorithm",
         "created_at",
         "kid",
@@ -69,7 +71,6 @@ class SigningKey:
         self.algorithm: Algorithm = "RS256" if isinstance(private, rsa.RSAPrivateKey) else "ES256"
         self._private = private
         self._inline = self.algorithm == "ES256" or self.size <= _INLINE_RSA_BITS
-        self._under_way: set[asyncio.Future[bytes]] = set()
         public = jwk.JWK.from_pyca(private.public_key())
         self.thumbprint: str = public.thumbprint()
         members = cast("dict[str, str]", public.export_public(as_dict=True))
@@ -148,14 +149,19 @@ class SigningKey:
         if self._inline:
             return self._sign(data)
         signature = asyncio.get_running_loop().run_in_executor(_signers(), self._sign, data)
-        self._under_way.add(signature)
-        signature.add_done_callback(self._under_way.discard)
+        under_way = _UNDER_WAY.setdefault(self.thumbprint, set())
+        under_way.add(signature)
+        signature.add_done_callback(under_way.discard)
         return await signature
 
-    async def signed(self) -> None:
-        """Wait for the signatures under way in threads, once no more are asked for."""
-        if self._under_way:
-            await asyncio.wait(set(self._under_way))
+    async def signed(self, within_s: float) -> None:
+        """Wait, at most ``within_s`` seconds, for the signatures that threads still make with this key.
+
+        Its file may have been read anew meanwhile: whatever was read from it counts.
+        """
+        under_way = _UNDER_WAY.get(self.thumbprint)
+        if under_way:
+            await asyncio.wait(set(under_way), timeout=within_s)
 
     def _sign(self, data: bytes) -> bytes:
         private = self._private

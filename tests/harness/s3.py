@@ -149,6 +149,7 @@ class Fault(NamedTuple):
 class _Message(NamedTuple):
     head: bytes
     body: bytes
+    expects: bool = False
 
     @property
     def method(self) -> str:
@@ -168,6 +169,7 @@ class FaultProxy:
         self._one_by_one = asyncio.Lock()
         self.requests: list[str] = []
         self.heads: list[bytes] = []
+        self.expected = 0
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -195,6 +197,7 @@ class FaultProxy:
             if request is not None:
                 self.requests.append(request.method)
                 self.heads.append(request.head)
+                self.expected += request.expects
                 await self._answer(request, self._next_fault(request.method), writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client has gone, as clients do whose time is up
@@ -271,7 +274,7 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _
     body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
     # Neither field is signed; the rest has to stay as it is.
     kept = [line for line in lines if not line.lower().startswith((b"connection:", b"expect:"))]
-    return _Message(b"\r\n".join([*kept, b"Connection: close", b"", b""]), body)
+    return _Message(b"\r\n".join([*kept, b"Connection: close", b"", b""]), body, expects=b"expect" in fields)
 
 
 def _answer(status: int, body: bytes, fields: bytes = b"") -> bytes:

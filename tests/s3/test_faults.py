@@ -101,21 +101,22 @@ async def test_a_remove_whose_write_was_taken_and_reset_is_done(server: Server) 
     assert server.published == server.private == [made.key_id]
 
 
+@pytest.mark.parametrize("status", [412, 499, 503])
 @pytest.mark.parametrize("change", ["remove", "generate"])
-async def test_a_write_that_a_proxy_passed_on_and_called_unavailable_may_have_been_taken(
-    server: Server, change: str
+async def test_a_write_that_a_proxy_passed_on_and_called_failed_may_have_been_taken(
+    server: Server, change: str, status: int
 ) -> None:
     """While nobody can look, a key that has left the bucket signs no more, and one that has come in stays."""
     old, made = server.private[0], (await server.keys.generate()).key_id
     if change == "remove":
         # The first write is the rehearsal's.
-        server.proxy.add("PUT", "gone after", status=503, skip=1)
+        server.proxy.add("PUT", "gone after", status=status, skip=1)
         with pytest.raises(StoreOutcomeUnknownError):
             await server.keys.remove(old)
         assert server.published == [made]
         assert server.keys.ring.require().kid == made
     else:
-        server.proxy.add("PUT", "gone after", status=503)
+        server.proxy.add("PUT", "gone after", status=status)
         with pytest.raises(StoreOutcomeUnknownError):
             await server.keys.generate()
         assert server.private == server.published

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tailbone import durable
 from tailbone.durable import Disk, Presence, ProcessLock
 
 if TYPE_CHECKING:
@@ -147,3 +149,29 @@ def test_those_who_ask_at_the_same_time_do_not_miss_each_other(tmp_path: Path) -
     with ThreadPoolExecutor(len(present)) as askers:
         answers = askers.map(lambda one: [one.others() for _ in range(2000)], present)
         assert {answer for several in answers for answer in several} == {True}
+
+
+def test_nobody_is_at_work_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    """Asking makes no folder either."""
+    assert not Presence(tmp_path / "gone" / "running").others()
+    assert not (tmp_path / "gone").exists()
+
+
+def test_who_has_stopped_in_the_middle_of_asking_holds_nobody_up_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start ends with an error, and others take it for somebody at work."""
+    monkeypatch.setattr(durable, "_ASKING_S", 0.05)
+    stopped = os.open(tmp_path / "running", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(stopped, fcntl.LOCK_EX)
+    asking = ProcessLock(tmp_path / "running.lock")
+    assert asking.try_acquire()
+    one = Presence(tmp_path / "running")
+    with pytest.raises(BlockingIOError):
+        one.enter()
+    assert one.others()
+    os.close(stopped)
+    asking.release()
+    one.enter()
+    assert not one.others()
+    one.leave()

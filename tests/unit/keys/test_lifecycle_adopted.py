@@ -111,6 +111,50 @@ async def test_a_go_key_absent_from_an_existing_jwks_never_signs_and_is_never_pu
     assert GO_KID not in one.published
 
 
+@pytest.mark.parametrize("first", ["publisher", "follower"])
+async def test_a_process_without_a_bucket_brings_no_revoked_key_back(
+    server: Callable[..., Server], bucket: Path, tmp_path: Path, time: FakeTime, first: str
+) -> None:
+    """The newer key of a Go folder is not in the JWKS: whichever process comes first, it is not put there."""
+    publisher, follower = server("keys"), Server(tmp_path / "keys", None, time)
+    publisher.folder.mkdir()
+    kept = put_by_hand(publisher.folder, f"tb-{START - 200:.0f}", START - 200)
+    revoked = put_by_hand(publisher.folder, f"tb-{START - 100:.0f}", START - 100)
+    write_document(bucket, {"keys": [kept.public_jwk()]})
+    assert publisher.store is not None
+    publisher.store.fail(StoreError("away"))
+    if first == "publisher":
+        await publisher.start()
+        await follower.start()
+        assert follower.signing == ""
+    else:
+        # On its own it cannot know that the keys are published anywhere.
+        await follower.start()
+        assert follower.signing == revoked.kid
+        await publisher.start()
+    publisher.store.mend()
+    for one in (publisher, follower, publisher, follower):
+        await one.pass_time(301)
+    assert publisher.published == [kept.kid]
+    assert publisher.signing == follower.signing == kept.kid
+
+
+async def test_beside_a_publisher_a_key_put_there_by_hand_is_not_looked_at_first(
+    server: Callable[..., Server], tmp_path: Path, time: FakeTime
+) -> None:
+    """Not even where there is no other key: whether it was revoked, the JWKS tells."""
+    publisher = await server("keys").start()
+    follower = await Server(tmp_path / "keys", None, time).start()
+    await publisher.keys.remove(publisher.signing)
+    put_by_hand(publisher.folder, f"tb-{START - 100:.0f}", START - 100)
+    await follower.pass_time(1)
+    assert follower.signing == ""
+    for one in (publisher, follower, publisher, follower):
+        await one.pass_time(301)
+    assert publisher.published == []
+    assert follower.signing == ""
+
+
 async def test_a_go_folder_waits_while_the_jwks_cannot_be_read(server: Callable[..., Server]) -> None:
     """Whether its key is published is unknown: it neither signs nor is replaced."""
     one = server()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -303,13 +304,16 @@ async def test_a_signature_under_way_in_a_thread_is_made_before_the_document_los
     sign = SigningKey._sign
 
     def slow(which: SigningKey, data: bytes) -> bytes:
-        begun.set()
-        assert go.wait(10)
+        if data == b"data":
+            begun.set()
+            assert go.wait(10)
         return sign(which, data)
 
     monkeypatch.setattr(SigningKey, "_sign", slow)
     signing = asyncio.ensure_future(key.sign(b"data"))
     assert await asyncio.to_thread(begun.wait, 10)
+    # Whoever touches the file makes it be read again.
+    os.utime(one.folder / f"{key.kid}.private.jwk", (1, 1))
     at_write: list[bool] = []
     assert one.store is not None
     one.store.before = lambda call: at_write.append(signing.done()) if call == "write" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from typing import TYPE_CHECKING
 
@@ -359,3 +360,15 @@ async def test_a_wait_shorter_than_max_age_is_a_warning(server: Callable[..., Se
     """Caches may then lack a key that signs."""
     one = await server(settings=EC.__class__(algorithm="ES256", activate_after_s=10)).start()
     assert any("keys.activateAfter" in line for line in one.log.of("warning"))
+
+
+async def test_without_a_bucket_a_folder_that_is_gone_stops_service_and_says_so(
+    tmp_path: Path, time: FakeTime
+) -> None:
+    """As any folder without a key."""
+    one = await Server(tmp_path / "keys", None, time).start()
+    shutil.rmtree(one.folder)
+    await one.pass_time(1)
+    assert one.signing == ""
+    assert one.keys.reasons()[0].startswith("keys: there is no key that can sign")
+    assert one.log.of("error") == []
