@@ -48,6 +48,8 @@ OMITTED = [
     "clientupdate",
     "appconnectors",
     "taildrop",
+    # It would listen on every address of the machine, not only on the tailnet.
+    "peerapiserver",
 ]
 TAGS = ",".join(f"ts_omit_{feature}" for feature in OMITTED)
 

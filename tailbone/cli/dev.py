@@ -14,6 +14,7 @@ from tailbone.errors import CommandError
 if TYPE_CHECKING:
     from tailbone.dev import DevFacts
 
+_ITS_OWN = ("admin.binding", "components", "keys.dir", "server.binding", "server.tailscale.")
 _WIDER_THAN_ANY = 1000
 _URL_WIDTH = len("http://127.0.0.1:65535/issue")
 
@@ -62,6 +63,9 @@ def dev(
     status; standard output is then COMMAND's, and the table or line stands on standard error, as do logs.
     """
     config = invocation.load(isolated=True)
+    unused = [f"{path} ({origin})" for path, origin in config.origins.items() if path.startswith(_ITS_OWN)]
+    if unused:
+        click.echo(f"tailbone: note: dev has its own, and does not use {', '.join(unused)}", err=True)
     from tailbone import dev as dev_mode
     from tailbone import log
 

@@ -194,7 +194,7 @@ class Endpoints:
         sources = self._sources
         if head.host not in self._hosts:
             raise WrongHostError("Host is neither an address nor a name of this server, nor an allowed host")
-        if head.origin or head.fetch_site not in ("", "none"):
+        if head.origin or head.fetch_site != "none":
             raise BrowserRequestError(
                 "a web page may not ask for its visitor's token (Origin, Sec-Fetch-Site)"
             )

@@ -68,7 +68,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         length: bytes of the body, ``BODY_LIMIT + 1`` for any number above the limit; None for a chunked one.
         expects_continue: the client waits for ``100 Continue`` before it sends the body.
         origin: whether there is an Origin field.
-        fetch_site: the Sec-Fetch-Site field, lower case; empty when there is none.
+        fetch_site: the Sec-Fetch-Site field, lower case; "none" also when there is no such field.
         if_none_match: the If-None-Match field; empty when there is none.
     """
 
@@ -146,7 +146,7 @@ def parse_head(head: bytes) -> Head:
         # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored.
         expects_continue=http_1_1 and bool(expect) and length != 0,
         origin=b"origin" in fields,
-        fetch_site=fields.get(b"sec-fetch-site", b"").lower().decode("latin-1"),
+        fetch_site=fields.get(b"sec-fetch-site", b"none").lower().decode("latin-1"),
         if_none_match=fields.get(b"if-none-match", b"").decode("latin-1"),
     )
 
@@ -217,7 +217,9 @@ def _body_length(fields: dict[bytes, bytes], *, http_1_1: bool) -> int | None:
 
 
 def _body_too_large() -> BodyTooLargeError:
-    return BodyTooLargeError(f"at most {BODY_LIMIT} bytes of body are read, and ignored")
+    return BodyTooLargeError(
+        f"at most {BODY_LIMIT} bytes of body are read, and ignored, and as many of its chunks' framing"
+    )
 
 
 def _what_is_wrong(head: bytes) -> str:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import termios
 import time
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,27 @@ def test_both_identities_get_tokens(shared: Dev) -> None:
     assert robot["tags"] == ["tag:ci"]
     assert robot["sub"].startswith("node:")
     assert "user" not in robot
+
+
+def test_it_listens_on_loopback_alone(shared: Dev) -> None:
+    """Neither the private tailnet nor a node of it opens a port to other machines."""
+    addresses = listening(shared.program.process.pid)
+    assert len(addresses) >= 5
+    assert {address.is_loopback for address in addresses} == {True}
+
+
+def listening(pid: int) -> list[IPv4Address | IPv6Address]:
+    """The addresses on which a process takes TCP connections (proc(5), /proc/net/tcp)."""
+    sockets = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                words = bytes.fromhex(fields[1].partition(":")[0])
+                # Each word of four bytes is in the byte order of the machine.
+                found.append(ip_address(b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))))
+    return found
 
 
 def test_jwks_may_be_cached(shared: Dev) -> None:
@@ -283,6 +305,17 @@ def test_production_settings_are_not_read(
     assert running.program.stop() == 0
     assert not production.exists()
     assert sorted(path.name for path in home.iterdir()) == [".tailbone.toml", "other.toml"]
+
+
+def test_settings_that_it_does_not_use_are_named(start: Callable[..., Program], tmp_path: Path) -> None:
+    """Whoever wrote them into the file may wonder; their values stay unsaid."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[keys]\ndir = "/nowhere"\n[server.tailscale]\nauthkey = "tskey-auth-hidden"\n')
+    program = start("dev", "--config", str(file), "--listen", "127.0.0.1:0", "--", "true")
+    assert program.wait() == 0
+    unused = f"keys.dir ({file}), server.tailscale.authkey ({file})"
+    assert program.err[0] == f"tailbone: note: dev has its own, and does not use {unused}"
+    assert "hidden" not in program.output()
 
 
 def test_both_components_run(dev: Callable[..., Dev], tailbone: Callable[..., Program]) -> None:

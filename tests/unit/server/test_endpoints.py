@@ -133,6 +133,7 @@ async def test_programs_that_send_fetch_fields_are_welcome(running: Running, fie
         b"Origin: http://tailbone",
         b"Origin: null",
         b"Origin:",
+        b"Sec-Fetch-Site:",
         b"origin: x",
         b"Sec-Fetch-Site: same-origin",
         b"Sec-Fetch-Site: cross-site",
