@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from tailbone.bindings import bindings, check_ports
-from tailbone.errors import ConfigError, KeyFileError, TailboneError
+from tailbone.errors import ConfigError, TailboneError
 from tailbone.footprint import settle
 from tailbone.log import get_logger
 from tailbone.signals import stop_on_signals
@@ -106,8 +106,10 @@ async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housek
             "keys.bucket is not set: there is no published JWKS to bring the key folder in line with"
         )
     if not await asyncio.to_thread(Path(config.keys.dir).is_dir):
+        from tailbone.keys.folder import no_such_folder
+
         # A mistyped folder is not to be made.
-        raise KeyFileError(f"there is no key folder {config.keys.dir}")
+        raise no_such_folder(Path(config.keys.dir))
     keys = key_lifecycle(config, get_logger())
     try:
         return await (keys.housekeeping_to_do if dry_run else keys.housekeeping)(force=force)

@@ -93,6 +93,11 @@ class _Half(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
 
 
+def no_such_folder(path: Path) -> KeyFileError:
+    """What to say where a folder has to be there already."""
+    return KeyFileError(f"there is no key folder {path.absolute()}: keys.dir (--dir) names it")
+
+
 class KeyFolder:
     """Per kid ``<kid>.private.jwk``, ``<kid>.public.jwk``, and beside them ``<kid>.state.json``.
 

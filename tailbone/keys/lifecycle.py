@@ -109,7 +109,7 @@ class KeyLifecycle:
             monotonic=monotonic,
             sleep=sleep,
         )
-        self._asked = Changes(
+        self._changes = Changes(
             folder=folder,
             settler=self._settler,
             knowledge=self._known,
@@ -117,7 +117,7 @@ class KeyLifecycle:
             look_soon=self._look_soon,
             monotonic=monotonic,
         )
-        self._changes: set[asyncio.Task[object]] = set()
+        self._under_way: set[asyncio.Task[object]] = set()
         self._sync_error: TailboneError | None = None
         self._folder_error: TailboneError | None = None
         self._deserted = False
@@ -248,8 +248,8 @@ class KeyLifecycle:
         Args:
             grace_s: how long to wait, in seconds; what is cut off is finished or undone by the next start.
         """
-        if self._changes:
-            _, late = await asyncio.wait(self._changes, timeout=grace_s)
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=grace_s)
             for change in late:
                 change.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -375,7 +375,7 @@ class KeyLifecycle:
         bits = self._settings.size if size is None else size
         if kind == "RS256" and bits not in RSA_SIZES:
             raise BadParameterError(f"no such size; allowed are {', '.join(map(str, RSA_SIZES))}")
-        return await self._finishing(self._asked.generate(kind, bits))
+        return await self._finishing(self._changes.generate(kind, bits))
 
     async def remove(self, kid: str) -> tuple[KeyInfo, ...]:
         """Take a key out of the JWKS, and delete its private half if it is an own one.
@@ -392,7 +392,7 @@ class KeyLifecycle:
             StoreError: nothing was changed.
             StoreOutcomeUnknownError: the key no longer signs; its removal ends when the store answers again.
         """
-        return await self._finishing(self._asked.remove(kid))
+        return await self._finishing(self._changes.remove(kid))
 
     async def housekeeping(self, *, force: bool = False) -> Housekeeping:
         """Move keys that are no longer published to ``removed/``, and finish what was left half done.
@@ -408,7 +408,7 @@ class KeyLifecycle:
             StoreError: the JWKS could not be read and ``force`` is not given.
         """
         await self._take_over()
-        return await self._finishing(self._asked.housekeep(force=force))
+        return await self._finishing(self._changes.housekeep(force=force))
 
     async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
         """Say what ``housekeeping`` would do, and change nothing; the lifecycle need not be started.
@@ -419,11 +419,11 @@ class KeyLifecycle:
             StoreError: as ``housekeeping``.
         """
         await self._take_over()
-        return await self._asked.housekeeping_to_do(force=force)
+        return await self._changes.housekeeping_to_do(force=force)
 
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
         """Let a change come to its end also when whoever asked for it has gone."""
         task = asyncio.ensure_future(change)
-        self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)

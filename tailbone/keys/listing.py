@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tailbone.errors import KeyFileError
 from tailbone.keys.facts import age
-from tailbone.keys.folder import KeyFolder
+from tailbone.keys.folder import KeyFolder, no_such_folder
 from tailbone.keys.signing_key import created_at_of
 from tailbone.keys.state import UNSETTLED_S, Phase
 
@@ -98,7 +97,7 @@ def list_local(path: Path) -> list[KeyInfo]:
         KeyFileError: there is no such folder, or it may not be used.
     """
     if not path.is_dir():
-        raise KeyFileError(f"there is no key folder {path}")
+        raise no_such_folder(path)
     entries = sorted(KeyFolder(path).scan().entries.values(), key=age)
     return [describe(entry, place="", now=time.time(), settings=None) for entry in entries]
 

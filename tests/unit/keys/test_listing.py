@@ -52,7 +52,7 @@ async def test_listing_a_folder_changes_nothing(server: Callable[..., Server]) -
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """Somebody has mistyped it, or stands in the wrong directory."""
-    with pytest.raises(KeyFileError, match="there is no key folder"):
+    with pytest.raises(KeyFileError, match=r"there is no key folder /.*: keys\.dir \(--dir\) names it"):
         list_local(tmp_path / "none")
 
 
