@@ -12,7 +12,7 @@ from tailbone.errors import AccessError, ExpiredCallerError, SharedCallerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tailbone.identity import Identity
+    from tailbone.token.identity import Identity
 
 ACCESS_MODES: Final = ("acl", "grant")
 """``acl``: whoever the tailnet lets reach the port; ``grant``: whoever holds a role by a capability."""

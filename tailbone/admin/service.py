@@ -15,17 +15,17 @@ from grpc_health.v1 import health_pb2_grpc
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import ACCESS_MODES, Role, role_of
-from tailbone.admin.guard import Entrance, Guard, the_caller
 from tailbone.admin.health import Health
+from tailbone.admin.interceptor import Entrance, Guard, the_caller
 from tailbone.errors import AddressInUseError, BadParameterError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tailbone.identity import Identity
     from tailbone.keys.listing import KeyInfo
-    from tailbone.log import Logger
+    from tailbone.process.log import Logger
+    from tailbone.token.identity import Identity
 
 SERVICE: Final = "proto.AdminService"
 

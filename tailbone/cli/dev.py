@@ -67,7 +67,7 @@ def dev(
     if unused:
         click.echo(f"tailbone: note: dev has its own, and does not use {', '.join(unused)}", err=True)
     from tailbone import dev as dev_mode
-    from tailbone import log
+    from tailbone.process import log
 
     log.configure(config.log, stream=sys.stderr)
     first = dev_mode.parse_endpoint(listen, "--listen")

@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from tailbone.config.table import BY_PATH, EVERYWHERE, GENERAL, GROUPS, SETTINGS, Setting
-from tailbone.redaction import redact
+from tailbone.text import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class Invocation:
         self.config: Config | None = None
 
     def load(self, *, isolated: bool = False, quiet: bool = False) -> Config:
-        """Make the settings of this run; see :func:`tailbone.config.load`.
+        """Make the settings of this run; see :func:`tailbone.config.loading`.
 
         Args:
             isolated: as for ``tailbone dev``.
@@ -105,7 +105,7 @@ pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
 class SettingOption(click.Option):
-    """The flag of one setting; :func:`tailbone.config.load` checks its text, with all others."""
+    """The flag of one setting; :func:`tailbone.config.loading` checks its text, with all others."""
 
     def __init__(self, setting: Setting, *, hidden: bool = False, isolated: bool = False) -> None:
         self.setting = setting

@@ -33,12 +33,12 @@ def start(invocation: Invocation) -> None:
     from tailbone.config import check_tailscale_environment
 
     check_tailscale_environment(os.environ)
-    from tailbone import log
+    from tailbone.process import log
 
     log.configure(config.log, stream=sys.stdout, secrets=[config.server.tailscale.authkey])
     for note in config.notes:
         log.get_logger().warn("settings", note=note)
-    from tailbone import daemon
+    from tailbone.daemon import daemon
 
     end(daemon.run(config))
 
@@ -58,7 +58,8 @@ def housekeeping(invocation: Invocation, force: bool, dry_run: bool) -> None:
     The other flags of `tailbone server` are accepted, too.
     """
     config = invocation.load()
-    from tailbone import daemon, log
+    from tailbone.daemon import daemon
+    from tailbone.process import log
 
     log.configure(config.log, stream=sys.stderr)
     _show(daemon.housekeeping(config, force=force, dry_run=dry_run), config.output)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tailbone.config.durations import parse_nanoseconds
 from tailbone.errors import ConfigError
-from tailbone.redaction import quote
+from tailbone.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

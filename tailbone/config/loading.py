@@ -13,7 +13,7 @@ from tailbone.config import sources
 from tailbone.config.kinds import BadItemError, SecretInValueError
 from tailbone.config.table import BY_PATH, SETTINGS, Setting
 from tailbone.errors import ConfigError
-from tailbone.redaction import quote
+from tailbone.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

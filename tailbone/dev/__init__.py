@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tailbone.daemon import run_on_uvloop
+from tailbone.daemon.daemon import run_on_uvloop
 from tailbone.dev.command import check_command, run_command
 from tailbone.dev.flags import IGNORE_ENDPOINTS, DevSettings, check_bucket, check_identities, parse_endpoint
 from tailbone.dev.running import Dev, DevFacts
-from tailbone.log import get_logger
-from tailbone.signals import stop_on_signals
+from tailbone.process.log import get_logger
+from tailbone.process.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tailbone.config import Config
-    from tailbone.signals import Stop
+    from tailbone.process.signals import Stop
 
 __all__ = ["DevFacts", "DevSettings", "check_bucket", "check_identities", "parse_endpoint", "run"]
 

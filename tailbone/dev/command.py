@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
     from typing import Any
 
-    from tailbone.signals import Stop
+    from tailbone.process.signals import Stop
 
 # Ctrl-C ends everything within 2 s: what a command does not use of that is left for the rest.
 _END_S = 0.8

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tailbone.daemon.node import is_loopback
 from tailbone.errors import ConfigError
-from tailbone.membership import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

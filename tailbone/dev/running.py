@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
-from tailbone.daemon import Daemon, together
+from tailbone.daemon.daemon import Daemon, together
 from tailbone.dev.flags import LOOPBACK_NAMES, Endpoint, node_name
 from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError
-from tailbone.log import get_logger
+from tailbone.process.log import get_logger
 from tailbone.tsnet.devnet import Devnet
 from tailbone.tsnet.node import Node, NodeSettings
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from tailbone.config import Config
     from tailbone.dev.flags import DevSettings
-    from tailbone.log import Logger
-    from tailbone.signals import Stop
+    from tailbone.process.log import Logger
+    from tailbone.process.signals import Stop
 
 _FOLDER = "tailbone-dev"
 _SERVER_IDENTITY = "tag:tailbone"

@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
-from tailbone.durable import TEMPORARY_SUFFIX, Disk, ProcessLock
 from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
+from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock
 from tailbone.jwks.store import ANY_CONTENT, Stored
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from tailbone.keys.housekeeping import Housekeeping, housekeeping_of
 from tailbone.keys.knowledge import Read
 from tailbone.keys.settler import LOCK_S
 from tailbone.keys.steps import Publish
-from tailbone.threads import in_thread
+from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ import msgspec
 
 from tailbone.jwks.document import Document  # noqa: TC001 -- msgspec resolves it
 from tailbone.keys.folder import Entry  # noqa: TC001 -- msgspec resolves it
+from tailbone.keys.record import Phase
 from tailbone.keys.settings import KeySettings  # noqa: TC001 -- msgspec resolves it
 from tailbone.keys.signing_key import created_at_of
-from tailbone.keys.state import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

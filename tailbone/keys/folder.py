@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from tailbone.durable import TEMPORARY_SUFFIX, Disk, Presence, ProcessLock
 from tailbone.errors import KeyFileError, KeyStateError
+from tailbone.files import TEMPORARY_SUFFIX, Disk, Presence, ProcessLock
+from tailbone.keys.record import KeyState
 from tailbone.keys.signing_key import SigningKey, parse_jwk, thumbprint_of
-from tailbone.keys.state import KeyState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from tailbone.jwks.document import Document
 from tailbone.keys.facts import Facts, age, signing_entry
 from tailbone.keys.folder import Snapshot
 from tailbone.keys.listing import KeyInfo, describe, describe_foreign
+from tailbone.keys.record import OWN_PLACE, Phase
 from tailbone.keys.ring import KeyRing
-from tailbone.keys.state import OWN_PLACE, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tailbone.keys.folder import Entry
     from tailbone.keys.settings import KeySettings
     from tailbone.keys.signing_key import SigningKey
-    from tailbone.log import Logger
+    from tailbone.process.log import Logger
 
 _UNKNOWN_PLACE: Final = "a bucket"
 

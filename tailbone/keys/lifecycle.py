@@ -19,11 +19,11 @@ from tailbone.keys.changes import Changes
 from tailbone.keys.knowledge import REVOKED_AFTER_S, Knowledge, Read
 from tailbone.keys.listing import KeyInfo
 from tailbone.keys.plan import plan
+from tailbone.keys.record import OWN_PLACE, UNSETTLED_S, Phase
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.settler import LOCK_S, POLL_S, Settler
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
-from tailbone.keys.state import OWN_PLACE, UNSETTLED_S, Phase
-from tailbone.threads import in_thread
+from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tailbone.keys.folder import KeyFolder
     from tailbone.keys.housekeeping import Housekeeping
     from tailbone.keys.ring import KeyRing
-    from tailbone.log import Logger
+    from tailbone.process.log import Logger
 
 __all__ = ["KeyInfo", "KeyLifecycle", "KeySettings"]
 

@@ -9,8 +9,8 @@ import msgspec
 
 from tailbone.keys.facts import age
 from tailbone.keys.folder import KeyFolder, no_such_folder
+from tailbone.keys.record import UNSETTLED_S, Phase
 from tailbone.keys.signing_key import created_at_of
-from tailbone.keys.state import UNSETTLED_S, Phase
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tailbone.keys.facts import age, signing_entry
-from tailbone.keys.state import OWN_PLACE, SKEW_S, UNSETTLED_S, KeyState, Phase
+from tailbone.keys.record import OWN_PLACE, SKEW_S, UNSETTLED_S, KeyState, Phase
 from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
 
 if TYPE_CHECKING:

@@ -16,20 +16,20 @@ from tailbone.keys.facts import next_created_at
 from tailbone.keys.folder import REMOVED
 from tailbone.keys.knowledge import Read
 from tailbone.keys.plan import plan, plan_tidying, retired, succession
+from tailbone.keys.record import KeyState, Origin
 from tailbone.keys.signing_key import Algorithm, SigningKey
-from tailbone.keys.state import KeyState, Origin
 from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
-from tailbone.threads import in_thread
+from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from tailbone.durable import ProcessLock
+    from tailbone.files import ProcessLock
     from tailbone.jwks.publisher import Publisher
     from tailbone.keys.folder import Entry, KeyFolder
     from tailbone.keys.knowledge import Knowledge
     from tailbone.keys.settings import KeySettings
-    from tailbone.log import Logger
+    from tailbone.process.log import Logger
 
 CHANGE_S: Final = 25.0
 """When a change gives up, so that it is over within 30 s."""

@@ -8,8 +8,8 @@ import msgspec
 
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry  # noqa: TC001 -- msgspec resolves it
+from tailbone.keys.record import KeyState, Origin  # noqa: TC001 -- msgspec resolves it
 from tailbone.keys.signing_key import SigningKey  # noqa: TC001 -- msgspec resolves it
-from tailbone.keys.state import KeyState, Origin  # noqa: TC001 -- msgspec resolves it
 
 _EMPTY: Final = Document.empty()
 

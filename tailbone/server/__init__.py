@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tailbone.server.issuer_server import IssuerServer
+from tailbone.server.app import IssuerServer
 
 __all__ = ["IssuerServer"]

@@ -12,7 +12,7 @@ from sanic.http import Http, Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from tailbone.errors import MalformedRequestError, RequestError, RequestTimeoutError
-from tailbone.server.strict_http import Body, Head, head_end, parse_head
+from tailbone.server.request_head import Body, Head, head_end, parse_head
 
 if TYPE_CHECKING:
     from tailbone.server.endpoints import Endpoints, Response

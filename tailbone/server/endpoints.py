@@ -16,18 +16,18 @@ from tailbone.errors import (
     UnknownPathError,
     WrongHostError,
 )
-from tailbone.identity import address_of
 from tailbone.server.hosts import AllowedHosts
 from tailbone.server.query import parse_query
 from tailbone.server.statuses import status_of
+from tailbone.token.identity import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from tailbone.identity import Identity
-    from tailbone.issuer import Issuer
-    from tailbone.log import Logger
-    from tailbone.server.strict_http import Head
+    from tailbone.process.log import Logger
+    from tailbone.server.request_head import Head
+    from tailbone.token.identity import Identity
+    from tailbone.token.issuer import Issuer
 
 ISSUE_PATH: Final = "/issue"
 HEALTH_PATH: Final = "/_healthz"

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from tailbone.config import parse_duration
 from tailbone.errors import BadParameterError
-from tailbone.policy import TokenRequest
+from tailbone.token.policy import TokenRequest
 
 _AUDIENCE: Final = "audience"
 _TTL: Final = "ttl"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from tailbone.errors import NodeClosedError
-from tailbone.identity import Identity
+from tailbone.token.identity import Identity
 from tailbone.tsnet.events import Event, EventPipe
 from tailbone.tsnet.library import Library, load
 from tailbone.tsnet.peername import source_of

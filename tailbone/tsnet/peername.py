@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from tailbone.errors import UnknownCallerError
-from tailbone.identity import address_of
+from tailbone.token.identity import address_of
 
 
 def source_of(peer: object, prefix: str) -> str:

@@ -10,9 +10,9 @@ import json
 import sys
 import time
 
-from tailbone.identity import Identity
-from tailbone.issuer import Issuer
-from tailbone.policy import Rules, TokenRequest
+from tailbone.token.identity import Identity
+from tailbone.token.issuer import Issuer
+from tailbone.token.policy import Rules, TokenRequest
 
 try:
     from tailbone.keys.processor import fastest_signatures

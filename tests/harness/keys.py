@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tailbone.durable import Disk
+    from tailbone.files import Disk
     from tailbone.jwks.store import Store, Stored
 
 JWKS = ".well-known/jwks.json"

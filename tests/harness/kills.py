@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from harness.keys import EC, START, FakeTime, Server, document, drop, kids
-from tailbone.durable import Disk
+from tailbone.files import Disk
 
 ROTATING = msgspec.structs.replace(EC, rotate_every_s=3600.0)
 TIME = "now"

@@ -13,12 +13,12 @@ import pytest
 from harness.leaks import NothingLeft
 from harness.tailnet import EVERYTHING
 
-from tailbone import daemon as daemon_module
 from tailbone.config import Config, load
-from tailbone.daemon import Daemon
+from tailbone.daemon import daemon as daemon_module
+from tailbone.daemon.daemon import Daemon
 from tailbone.errors import LoginRefusedError
 from tailbone.keys.lifecycle import KeyLifecycle
-from tailbone.signals import Stop
+from tailbone.process.signals import Stop
 from tailbone.tsnet.devnet import Devnet
 from tailbone.tsnet.node import Node, NodeSettings
 

@@ -18,8 +18,8 @@ import pytest
 
 from tailbone.admin.service import AdminServer, AdminSettings
 from tailbone.errors import UnknownCallerError, UnknownKeyError
-from tailbone.identity import Identity
 from tailbone.keys.listing import KeyInfo
+from tailbone.token.identity import Identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

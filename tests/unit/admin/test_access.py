@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin.access import Role, admit, granted_role, needed_role
 from tailbone.errors import AccessError, ExpiredCallerError, SharedCallerError
-from tailbone.identity import Identity
+from tailbone.token.identity import Identity
 
 CAPABILITY = "tailbone.dev/cap/admin"
 METHODS = {

@@ -12,7 +12,7 @@ import yaml
 from tailbone import errors
 from tailbone.cli import keys
 from tailbone.config import Config
-from tailbone.identity import Identity
+from tailbone.token.identity import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
-from tailbone.log import get_logger
+from tailbone.process.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

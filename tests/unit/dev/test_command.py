@@ -11,7 +11,7 @@ import pytest
 
 from tailbone.dev.command import check_command, run_command
 from tailbone.errors import CommandError
-from tailbone.signals import Stop
+from tailbone.process.signals import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

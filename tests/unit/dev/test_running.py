@@ -12,12 +12,12 @@ from tailbone.config import load
 from tailbone.dev.flags import DevSettings, Endpoint
 from tailbone.dev.running import Dev, DevFacts, Hushed
 from tailbone.errors import AddressInUseError, ConfigError
-from tailbone.signals import Stop
+from tailbone.process.signals import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tailbone.log import Logger
+    from tailbone.process.log import Logger
 
 FREE = Endpoint("127.0.0.1", 0)
 

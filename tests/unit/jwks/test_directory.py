@@ -116,7 +116,7 @@ async def test_what_a_killed_write_left_is_cleared_by_the_next(store: DirectoryS
 
 async def test_a_waiting_writer_does_not_stop_the_event_loop(store: DirectoryStore, tmp_path: Path) -> None:
     """The lock is waited for in a thread."""
-    from tailbone.durable import ProcessLock
+    from tailbone.files import ProcessLock
 
     await store.write(PATH, b"one", etag=None, **HOW)
     lock = ProcessLock(tmp_path / "bucket" / ".well-known" / ".jwks.json.lock")

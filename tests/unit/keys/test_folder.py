@@ -11,8 +11,8 @@ from harness.keys import START, Server
 
 from tailbone.errors import KeyFileError, KeyStateError
 from tailbone.keys.folder import KeyFolder, Snapshot
+from tailbone.keys.record import KeyState
 from tailbone.keys.signing_key import SigningKey
-from tailbone.keys.state import KeyState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

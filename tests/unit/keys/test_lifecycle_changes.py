@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from harness.keys import EC, START, FakeTime, Server, document, drop, rings_of, write_document
 
-from tailbone.durable import ProcessLock
 from tailbone.errors import (
     BadParameterError,
     KeyStateError,
@@ -20,6 +19,7 @@ from tailbone.errors import (
     StoreOutcomeUnknownError,
     UnknownKeyError,
 )
+from tailbone.files import ProcessLock
 from tailbone.jwks import publisher as publisher_module
 from tailbone.jwks.document import Document
 from tailbone.keys import lifecycle as lifecycle_module

@@ -8,7 +8,7 @@ import msgspec
 from harness.keys import EC, START, Server
 
 from tailbone.errors import StoreError
-from tailbone.keys.state import KeyState
+from tailbone.keys.record import KeyState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from harness.keys import EC
 
-from tailbone.durable import ProcessLock
 from tailbone.errors import KeyStateError
+from tailbone.files import ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,9 @@ from tailbone.jwks.document import Document
 from tailbone.keys.facts import Facts, next_created_at, signing_entry
 from tailbone.keys.folder import Entry
 from tailbone.keys.plan import plan
+from tailbone.keys.record import KeyState, Phase
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import SigningKey
-from tailbone.keys.state import KeyState, Phase
 from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
 
 PLACE = "s3://bucket/jwks.json"

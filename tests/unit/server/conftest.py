@@ -14,12 +14,12 @@ import pytest
 import uvloop
 
 from tailbone.errors import UnknownCallerError
-from tailbone.identity import Identity
-from tailbone.issuer import Issuer
 from tailbone.keys.ring import KeyRing
 from tailbone.keys.signing_key import SigningKey
-from tailbone.policy import Rules
 from tailbone.server import IssuerServer
+from tailbone.token.identity import Identity
+from tailbone.token.issuer import Issuer
+from tailbone.token.policy import Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

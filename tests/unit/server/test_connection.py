@@ -16,7 +16,7 @@ from tailbone.server.connection import (
     REQUEST_TIME_S,
     WRITE_TIME_S,
 )
-from tailbone.server.strict_http import HEAD_LIMIT
+from tailbone.server.request_head import HEAD_LIMIT
 
 if TYPE_CHECKING:
     from conftest import Client, Running, World

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailbone.errors import BadParameterError
-from tailbone.policy import TokenRequest
 from tailbone.server.query import parse_query
+from tailbone.token.policy import TokenRequest
 
 
 @pytest.mark.parametrize(

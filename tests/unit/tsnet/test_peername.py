@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tailbone.errors import UnknownCallerError
-from tailbone.identity import address_of
+from tailbone.token.identity import address_of
 from tailbone.tsnet.peername import source_of
 
 PREFIX = "tailnet/0123456789abcdef/"

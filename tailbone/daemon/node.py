@@ -1,0 +1,219 @@
+"""Membership: the node in its tailnet, as the settings want it, and what people hear about it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from tailbone.errors import LoginNeededError, TailnetError
+from tailbone.tsnet.node import CLOSED, Node, NodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from tailbone.config import Config
+    from tailbone.process.log import Logger
+    from tailbone.tsnet.events import Event
+    from tailbone.tsnet.node import NodeStatus
+
+_LOGIN_S = 300.0
+"""A person needs some minutes for a login URL, whatever joinTimeout says."""
+
+_LOOK_S = 60.0
+_EXPIRES_SOON_S = 7 * 86400.0
+
+
+class Membership:
+    """One node, from its making to its end: ``async with Membership(…) as member: await member.join()``."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        log: Logger,
+        isolated: bool = False,
+        on_login_url: Callable[[str], None] | None = None,
+        on_renamed: Callable[[str, Sequence[str]], None] | None = None,
+    ) -> None:
+        """Make a node that has not joined.
+
+        Args:
+            config: all settings.
+            log: for what happens to the node.
+            isolated: take nothing from tsnet's own TS_ variables, and find the loopback settings normal.
+            on_login_url: shows a person where to log in; by default a line on standard error.
+            on_renamed: hears the node's new DNS name and addresses when the tailnet gives it others.
+        """
+        tailscale = config.server.tailscale
+        self._config = config
+        self._log = log
+        self._isolated = isolated
+        self._show_login = on_login_url or _print_login_url
+        self._on_renamed = on_renamed
+        self._login_url = ""
+        self._unreachable = False
+        self._was_running = False
+        self._reached_by: tuple[str, tuple[str, ...]] | None = None
+        self._loopback = _wants_loopback(config)
+        self._settings = NodeSettings(
+            hostname=tailscale.hostname,
+            dir=Path(tailscale.dir),
+            authkey=tailscale.authkey,
+            control_url=tailscale.control_url,
+            ephemeral=tailscale.ephemeral,
+            join_retry_s=tailscale.join_retry_s,
+            loopback=self._loopback,
+            ignore_environment=isolated,
+            verbose=config.log.level == "trace",
+        )
+        self.node = Node(self._settings, on_event=self._heard)
+
+    async def __aenter__(self) -> Self:
+        await self.node.__aenter__()
+        if self._loopback and not self._isolated:
+            self._log.warn(
+                "loopback settings are on for this whole process: a real network misses what they switch off",
+                switched_off=list(self.node.switched_off),
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.node.close()
+        except TailnetError as failure:
+            # The process is about to end, and takes the remains with it.
+            self._log.warn("the node did not close as it should", error=failure.message)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why nobody can be served now; empty when everybody can."""
+        return [] if self.node.running else [f"node: {self.node.state}"]
+
+    async def join(self) -> NodeStatus:
+        """Join the tailnet.
+
+        Raises:
+            TailnetError: the most specific one; see ``Node.up``.
+        """
+        status = await self._up()
+        asked = self._settings.hostname
+        if status.dns_name.partition(".")[0] != asked.lower():
+            self._log.warn(
+                "the control server gave the node another name than asked for",
+                asked=asked,
+                given=status.dns_name,
+            )
+        self._reached_by = status.dns_name, status.addresses
+        self._warn_of_expiry(status)
+        return status
+
+    async def _up(self) -> NodeStatus:
+        loop = asyncio.get_running_loop()
+        timeout_s = self._config.server.tailscale.join_timeout_s
+        began = loop.time()
+        try:
+            return await self.node.up(timeout_s)
+        except LoginNeededError:
+            # There is a login URL: a person gets some minutes, which an unreachable control server does not.
+            left_s = _LOGIN_S - (loop.time() - began)
+            if left_s <= 0:
+                raise
+            return await self.node.up(left_s)
+
+    async def watch(self) -> None:
+        """Look at the node once a minute, until cancelled: at what no event tells, and its key's end."""
+        warned_day = 0
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                status = await self.node.status()
+            except TailnetError as error:
+                self._log.warn("the node does not tell its state", error=error.message, detail=error.detail)
+                continue
+            self._is_reached_by(status.dns_name, status.addresses)
+            today = int(time.time() // 86400)
+            if today != warned_day:
+                warned_day = today
+                self._warn_of_expiry(status)
+
+    def _warn_of_expiry(self, status: NodeStatus) -> None:
+        if status.key_expiry is not None and status.key_expiry - time.time() < _EXPIRES_SOON_S:
+            self._log.warn(
+                "the node's key expires soon, which cuts it off: log in anew, or disable its key's expiry",
+                node=status.dns_name,
+                expires_in_h=round((status.key_expiry - time.time()) / 3600, 1),
+            )
+
+    def _heard(self, event: Event) -> None:
+        match event.type:
+            case "log":
+                self._log.trace("tsnet", line=event.line)
+            case "auth_url" if event.url != self._login_url:
+                self._login_url = event.url
+                self._show_login(event.url)
+            case "control_unreachable" if not self._unreachable:
+                # Comes with every attempt.
+                self._unreachable = True
+                self._log.warn("the control server does not answer; trying again", url=event.url)
+            case "warning":
+                self._log.warn("tailnet", warning=event.line)
+            case "fault":
+                self._log.error("a fault in the native library ended a connection", fault=event.line)
+            case "state":
+                self._state_changed(event.state)
+            case "self":
+                self._is_reached_by(event.dns_name, event.addresses)
+
+    def _is_reached_by(self, dns_name: str, addresses: tuple[str, ...]) -> None:
+        """Pass on what changes after the join, also when the event of it was lost."""
+        before, now = self._reached_by, (dns_name, addresses)
+        if before is None or before == now or not dns_name:
+            return
+        self._reached_by = now
+        self._log.info(
+            "the node is reached in another way", before=before[0], now=dns_name, addresses=list(addresses)
+        )
+        if self._on_renamed is not None:
+            self._on_renamed(dns_name, addresses)
+
+    def _state_changed(self, state: str) -> None:
+        if self.node.state == CLOSED:
+            return
+        if self._was_running and not self.node.running:
+            self._log.warn(
+                "the node is not in its tailnet any more: nobody is served until it is let in again there, "
+                "or logs in anew at the next start",
+                state=state,
+            )
+        else:
+            self._log.info("node", state=state)
+        self._was_running = self.node.running
+
+
+def _wants_loopback(config: Config) -> bool:
+    """Whether the control server is on this machine, or the settings say so."""
+    tailscale = config.server.tailscale
+    if tailscale.loopback != "auto":
+        return tailscale.loopback == "on"
+    return is_loopback(urlsplit(tailscale.control_url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, a name or an address, is this machine by its spelling alone."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _print_login_url(url: str) -> None:
+    """Show a person where to log in, whatever the log level and format are."""
+    print(f"To join the tailnet, open: {url}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""The process itself: its log, its signals, and how its tasks end."""

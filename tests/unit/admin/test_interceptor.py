@@ -1,0 +1,307 @@
+"""What every call passes: the caller is known, errors become statuses, and one line is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailbone import errors
+from tailbone.admin import interceptor
+from tailbone.admin._proto import admin_pb2 as pb
+from tailbone.admin._proto import admin_pb2_grpc
+from tailbone.admin.statuses import STATUS_OF, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from conftest import Running
+
+METHODS = {
+    "ListKeys": pb.ListKeysRequest(),
+    "GetStatus": pb.GetStatusRequest(),
+    "GenerateNewKeys": pb.GenerateNewKeysRequest(),
+    "RemoveKey": pb.RemoveKeyRequest(key_id="tb-1795518230"),
+}
+NEEDED = {"ListKeys": 1, "GetStatus": 1, "GenerateNewKeys": 2, "RemoveKey": 3}
+ROLES = {"none": 0, "viewer": 1, "operator": 2, "admin": 3}
+
+
+async def call(run: Running, method: str, request: Any = None) -> Any:
+    async with grpc.aio.insecure_channel(run.address) as channel:
+        stub = admin_pb2_grpc.AdminServiceStub(channel)
+        return await getattr(stub, method)(METHODS[method] if request is None else request)
+
+
+async def refusal(run: Running, method: str, request: Any = None) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(run, method, request)
+    return caught.value
+
+
+def hold(run: Running, *roles: str) -> None:
+    assert run.caller is not None
+    run.caller = msgspec.structs.replace(
+        run.caller, capabilities={"tailbone.dev/cap/admin": [{"roles": [*roles]}]}
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("method", METHODS)
+async def test_roles_over_the_wire(granting: Running, role: str, method: str) -> None:
+    """With access by grant, a method is answered from its role on; below, no key is touched."""
+    hold(granting, role)
+    if ROLES[role] >= NEEDED[method]:
+        await call(granting, method)
+        assert [line["outcome"] for line in granting.log.calls] == ["ok"]
+    else:
+        assert (await refusal(granting, method)).code() is grpc.StatusCode.PERMISSION_DENIED
+        assert [line["outcome"] for line in granting.log.calls] == ["forbidden"]
+        assert granting.lifecycle.asked == []
+
+
+async def test_the_line_of_a_refused_call_says_what_was_asked_for(granting: Running) -> None:
+    """Which key somebody would have removed."""
+    hold(granting, "operator")
+    await refusal(granting, "RemoveKey")
+    (line,) = granting.log.calls
+    assert (line["outcome"], line["key_id"]) == ("forbidden", "tb-1795518230")
+
+
+async def test_a_refused_call_without_a_readable_request_is_refused_all_the_same(granting: Running) -> None:
+    """The refusal counts, not what the request lacks."""
+    async with grpc.aio.insecure_channel(granting.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/proto.AdminService/RemoveKey")(b"\xff")
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert [line["outcome"] for line in granting.log.calls] == ["forbidden"]
+
+
+@pytest.mark.parametrize("access", ["acl", "grant"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("who", ["unknown", "shared", "expired"])
+async def test_strangers_are_refused_in_both_modes(
+    start_admin: Callable[..., Any], access: str, method: str, who: str
+) -> None:
+    """Unknown callers, nodes shared in and expired nodes are refused whatever their role, with one line."""
+    async with start_admin(access=access) as run:
+        hold(run, "admin")
+        run.caller = None if who == "unknown" else msgspec.structs.replace(run.caller, **{who: True})
+        refused = await refusal(run, method)
+        assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert [line["outcome"] for line in run.log.calls] == [f"{who}_caller"]
+        assert run.lifecycle.asked == []
+
+
+async def test_the_line_of_a_person(run: Running) -> None:
+    """A call's line says who called from which node, what was asked, and what came of it."""
+    await call(run, "GenerateNewKeys", pb.GenerateNewKeysRequest(size=3072, algorithm="RS256"))
+    (line,) = run.log.calls
+    took = line.pop("took_ms")
+    assert re.fullmatch(r"\[fd7a:115c:a1e0::2\]:\d+", line.pop("address"))
+    assert line == {
+        "method": "GenerateNewKeys",
+        "caller": "dev@example.com",
+        "sub": "user:123",
+        "node": "laptop.dev.tailnet.test",
+        "size": 3072,
+        "algorithm": "RS256",
+        "key_id": "tb-1795518232",
+        "outcome": "ok",
+    }
+    assert took >= 0
+
+
+async def test_the_line_of_a_tagged_node(run: Running) -> None:
+    """A tagged node is named by its tags, its subject by the node."""
+    run.caller = msgspec.structs.replace(run.caller, tags=("tag:ci", "tag:build"), login="", user_id=0)
+    await call(run, "ListKeys")
+    assert [(line["caller"], line["sub"]) for line in run.log.calls] == [("tag:ci,tag:build", "node:nDev")]
+
+
+async def test_the_peer_is_the_bridges_abstract_name(run: Running) -> None:
+    """grpc names the peer by the abstract name of the bridge's end, percent-encoded."""
+    await call(run, "ListKeys")
+    assert run.peers[0].startswith("unix-abstract:tailnet/00112233aabbccdd/admin/%5Bfd7a:115c:a1e0::2%5D:")
+
+
+async def test_an_unknown_caller_leaves_its_address(run: Running) -> None:
+    """The line of an unknown caller says where it came from, and names nobody."""
+    run.caller = None
+    await refusal(run, "ListKeys")
+    (line,) = run.log.calls
+    assert line["address"].startswith("[fd7a:115c:a1e0::2]:")
+    assert not {"caller", "sub", "node"} & set(line)
+
+
+async def test_the_bridges_secret_is_not_logged(run: Running) -> None:
+    """No line holds the random part of the peer's name: who knows it could pass for a peer of the tailnet."""
+    await call(run, "ListKeys")
+    run.caller = None
+    await refusal(run, "ListKeys")
+    assert "00112233aabbccdd" in run.peers[0]
+    assert "00112233aabbccdd" not in repr(run.log.all)
+
+
+async def test_what_the_wire_brings_cannot_break_the_line(run: Running) -> None:
+    """Control characters of a kid from the wire, and its length, do not reach the log."""
+    await refusal(run, "RemoveKey", pb.RemoveKeyRequest(key_id="tb-1\n\x1b[2J" + "x" * 5000))
+    (line,) = run.log.calls
+    assert line["key_id"].startswith("tb-1\ufffd\ufffd[2Jx")
+    assert len(line["key_id"]) <= 512
+
+
+async def test_a_method_that_does_not_exist(run: Running) -> None:
+    """An unknown method is UNIMPLEMENTED, for a known caller, and logged."""
+    async with grpc.aio.insecure_channel(run.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/proto.AdminService/DropAll")(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert [(line["method"], line["outcome"]) for line in run.log.calls] == [
+        ("DropAll", "method_not_allowed")
+    ]
+
+
+async def test_a_request_too_large(run: Running) -> None:
+    """A request of more than 64 KiB is RESOURCE_EXHAUSTED, is logged, and reaches no key."""
+    refused = await refusal(run, "RemoveKey", pb.RemoveKeyRequest(key_id="x" * 70_000))
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert [line["outcome"] for line in run.log.calls] == ["malformed_request"]
+    assert run.lifecycle.asked == []
+
+
+@given(raw=st.binary(), method=st.sampled_from(["GenerateNewKeys", "ListKeys", "RemoveKey", "GetStatus"]))
+def test_no_bytes_break_a_request(raw: bytes, method: str) -> None:
+    """Any bytes are a request, or are refused as malformed: no other exception can come of them."""
+    parse = getattr(pb, f"{method}Request").FromString
+    handler = grpc.unary_unary_rpc_method_handler(None, request_deserializer=parse)
+    try:
+        interceptor._decoded(raw, handler).SerializeToString()
+    except errors.MalformedRequestError:
+        return
+
+
+async def test_two_requests_in_one_call(run: Running) -> None:
+    """A call that sends two requests is INVALID_ARGUMENT: neither is done."""
+    async with grpc.aio.insecure_channel(run.address) as channel:
+        stream = channel.stream_unary("/proto.AdminService/GenerateNewKeys")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream(iter([b"", b""]))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert run.lifecycle.asked == []
+
+
+async def test_a_request_that_does_not_come(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens a call and sends nothing is refused when its time is over."""
+    monkeypatch.setattr(interceptor, "REQUEST_TIME_S", 0.05)
+
+    async def never() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    async with grpc.aio.insecure_channel(run.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.stream_unary("/proto.AdminService/ListKeys")(never())
+    assert (caught.value.code(), caught.value.details()) == (
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "the request did not arrive in time",
+    )
+
+
+FAILURES = [
+    (errors.UnknownKeyError, grpc.StatusCode.NOT_FOUND),
+    (errors.KeyStateError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.KeyFileError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.NoSigningKeyError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.StoreError, grpc.StatusCode.UNAVAILABLE),
+    (errors.StoreConflictError, grpc.StatusCode.ABORTED),
+    (errors.StoreDeniedError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.ForeignDocumentError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.UnconditionalStoreError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.ConfigError, grpc.StatusCode.INVALID_ARGUMENT),
+]
+
+
+@pytest.mark.parametrize(("kind", "status"), FAILURES)
+async def test_errors_are_statuses(
+    run: Running, kind: type[errors.TailboneError], status: grpc.StatusCode
+) -> None:
+    """An error's short text and code reach the caller under its status; the detail reaches the log only."""
+    run.lifecycle.fails = kind("the short text", detail="s3://secret-place")
+    refused = await refusal(run, "GenerateNewKeys")
+    codes = [value for name, value in refused.trailing_metadata() or () if name == "tailbone-code"]
+    assert (refused.code(), refused.details(), codes) == (status, "the short text", [kind.code])
+    assert "secret-place" not in repr(refused)
+    assert [(line["outcome"], line["detail"]) for line in run.log.calls] == [(kind.code, "s3://secret-place")]
+
+
+async def test_what_nobody_foresaw(run: Running) -> None:
+    """Any other exception is INTERNAL without its text, and the one line carries the exception."""
+    run.lifecycle.fails = RuntimeError("the inner text")
+    refused = await refusal(run, "GenerateNewKeys")
+    assert refused.code() is grpc.StatusCode.INTERNAL
+    assert "inner text" not in repr(refused)
+    assert [(level, facts["outcome"], facts["exc_info"]) for level, _, facts in run.log.all[1:]] == [
+        ("error", "internal", run.lifecycle.fails)
+    ]
+
+
+def test_every_error_of_a_call_has_a_row() -> None:
+    """No error of requests, access, keys or the store is left without a status of its own."""
+
+    def below(kind: type[errors.TailboneError]) -> set[str]:
+        theirs = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
+        return {kind.code}.union(*map(below, theirs))
+
+    roots = (
+        errors.RequestError,
+        errors.AccessError,
+        errors.SigningError,
+        errors.StoreError,
+        errors.ConfigError,
+    )
+    assert set().union(*map(below, roots)) - set(STATUS_OF) == set()
+
+
+def test_an_error_without_a_row_is_its_parents() -> None:
+    """A new error below one of the table has that one's status; one of no kin is INTERNAL."""
+
+    class LaterError(errors.StoreDeniedError):
+        code = "later"
+
+    assert status_of(LaterError("x")) is grpc.StatusCode.FAILED_PRECONDITION
+    assert status_of(errors.TailnetError("x")) is grpc.StatusCode.INTERNAL
+
+
+async def test_a_line_that_cannot_be_written(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the log refuses a line, the caller gets an internal error, and nothing of what the log said."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "no space left on /var/log")
+
+    monkeypatch.setattr(run.log, "info", full, raising=False)
+    monkeypatch.setattr(run.log, "error", full, raising=False)
+    refused = await refusal(run, "ListKeys")
+    assert (refused.code(), refused.details()) == (
+        grpc.StatusCode.INTERNAL,
+        "internal error; the server's log has it",
+    )
+
+
+async def test_a_caller_that_hangs_up_stops_no_change(run: Running) -> None:
+    """A change goes on to its end when its caller is gone, and its line tells the true outcome."""
+    run.lifecycle.gate = asyncio.Event()
+    asked = asyncio.create_task(call(run, "GenerateNewKeys"))
+    await run.lifecycle.entered.wait()
+    asked.cancel()
+    await asyncio.wait([asked])
+    run.lifecycle.gate.set()
+    await run.server.close(5.0)
+    assert [line["outcome"] for line in run.log.calls] == ["ok"]
+    assert "tb-1795518232" in run.lifecycle.keys

@@ -1,0 +1,79 @@
+"""Facts about bindings."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailbone.config import Config, load
+from tailbone.daemon.addresses import bindings, check_ports
+from tailbone.errors import ConfigError
+
+OWN = ("100.64.0.2", "fd7a:115c:a1e0:ab12::2")
+
+
+def config(**variables: str) -> Config:
+    return load(environ=variables)
+
+
+@pytest.mark.parametrize("binding", ["", "auto", "0.0.0.0", "::"])
+def test_every_address(binding: str) -> None:
+    """They all mean the node's own addresses, never the host's."""
+    assert bindings(config(TB_SERVER_BINDING=binding), OWN) == {"issuer": (), "admin": ()}
+
+
+@pytest.mark.parametrize(
+    ("binding", "address"),
+    [
+        ("100.64.0.2", "100.64.0.2"),
+        ("fd7a:115c:a1e0:ab12::2", "fd7a:115c:a1e0:ab12::2"),
+        ("FD7A:115C:A1E0:AB12:0:0:0:0002", "fd7a:115c:a1e0:ab12::2"),
+        ("fd7a:115c:a1e0:ab12:0000:0000:0000:0002", "fd7a:115c:a1e0:ab12::2"),
+    ],
+)
+def test_one_address(binding: str, address: str) -> None:
+    """It is compared as an address, and given in the node's own spelling."""
+    assert bindings(config(TB_SERVER_BINDING=binding), OWN)["issuer"] == (address,)
+    assert bindings(config(TB_ADMIN_BINDING=binding), OWN)["admin"] == (address,)
+
+
+@pytest.mark.parametrize("binding", ["127.0.0.1", "192.0.2.1", "100.64.0.3", "::1"])
+def test_any_other_address(binding: str) -> None:
+    """An error that names the setting, where it was set, and what is allowed."""
+    with pytest.raises(ConfigError) as failure:
+        bindings(config(TB_ADMIN_BINDING=binding), OWN)
+    assert failure.value.message == (
+        f"admin.binding (variable TB_ADMIN_BINDING): {binding!r} is no address of this node; "
+        "allowed: auto, 100.64.0.2, fd7a:115c:a1e0:ab12::2"
+    )
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {},
+        {"TB_SERVER_BINDING": "100.64.0.2"},
+        {"TB_ADMIN_BINDING": "fd7a:115c:a1e0:ab12::2"},
+        {"TB_SERVER_BINDING": "FD7A:115c:a1e0:ab12:0::2", "TB_ADMIN_BINDING": "fd7a:115c:a1e0:ab12::2"},
+    ],
+)
+def test_one_port_for_both(where: dict[str, str]) -> None:
+    """It is named with where it was set, before anything starts."""
+    with pytest.raises(ConfigError) as failure:
+        check_ports(config(TB_SERVER_PORT="50051", **where))
+    assert failure.value.message.startswith("server.port (variable TB_SERVER_PORT): issuer and admin API ")
+    with pytest.raises(ConfigError, match=r"^admin\.port \(variable TB_ADMIN_PORT\): "):
+        check_ports(config(TB_ADMIN_PORT="80", **where))
+
+
+def test_one_port_on_two_addresses_or_for_one_component() -> None:
+    """Nothing clashes."""
+    two = {"TB_SERVER_BINDING": "100.64.0.2", "TB_ADMIN_BINDING": "fd7a:115c:a1e0:ab12::2"}
+    check_ports(config(TB_ADMIN_PORT="80", **two))
+    check_ports(config(TB_ADMIN_PORT="80", TB_COMPONENTS="issuer"))
+    check_ports(config())
+
+
+def test_only_components_that_run_count() -> None:
+    """A binding of the other one may be anything."""
+    wanted = config(TB_COMPONENTS="issuer", TB_ADMIN_BINDING="192.0.2.1")
+    assert bindings(wanted, OWN) == {"issuer": ()}

@@ -1,0 +1,146 @@
+"""Facts about what people hear of a node; it is never entered, so that no native library is needed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from tailbone.config import load
+from tailbone.daemon.node import Membership, is_loopback
+from tailbone.tsnet.events import Event
+from tailbone.tsnet.node import NodeStatus
+
+if TYPE_CHECKING:
+    from tailbone.process.log import Logger
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def __getattr__(self, level: str) -> Any:
+        return lambda event, **_: self.lines.append((level, event))
+
+
+class Heard:
+    """A member of a tailnet that hears what the test says.
+
+    Attributes:
+        member: itself.
+        lines: what it logged.
+        urls: the login URLs that it showed.
+    """
+
+    def __init__(self, **flags: str) -> None:
+        log = Lines()
+        self.lines = log.lines
+        self.urls: list[str] = []
+        config = load({name.replace("_", "."): text for name, text in flags.items()}, environ={})
+        self.member = Membership(config, log=cast("Logger", log), on_login_url=self.urls.append)
+
+    def hear(self, kind: str, **facts: Any) -> None:
+        """Let the node tell something."""
+        self.member.node._event(Event(type=kind, **facts))
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("", False),
+        ("example.com", False),
+        ("localhost.example.com", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+    ],
+)
+def test_loopback_by_spelling(host: str, expected: bool) -> None:
+    """Nothing is looked up."""
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "url", "expected"),
+    [
+        ("auto", "http://127.0.0.1:8080", True),
+        ("auto", "https://headscale.example", False),
+        ("auto", "", False),
+        ("on", "https://headscale.example", True),
+        ("off", "http://127.0.0.1:8080", False),
+    ],
+)
+def test_loopback_settings(choice: str, url: str, expected: bool) -> None:
+    """By default on when the control server is on this machine."""
+    flags = {"server_tailscale_loopback": choice} | ({"server_tailscale_controlUrl": url} if url else {})
+    assert Heard(**flags).member.node._settings.loopback is expected
+
+
+def test_a_login_url_is_shown_once() -> None:
+    """Each new one is."""
+    heard = Heard()
+    for url in ("https://x/1", "https://x/1", "https://x/2"):
+        heard.hear("auth_url", url=url)
+    assert heard.urls == ["https://x/1", "https://x/2"]
+
+
+def test_an_absent_control_server_is_one_line() -> None:
+    """However often it is tried."""
+    heard = Heard()
+    for _ in range(3):
+        heard.hear("control_unreachable", url="http://x")
+    assert heard.lines == [("warn", "the control server does not answer; trying again")]
+
+
+def test_states() -> None:
+    """A node that was in its tailnet and no longer is, is a warning; it is a reason while it lasts."""
+    heard = Heard()
+    for state in ("NeedsLogin", "Starting", "Running"):
+        heard.hear("state", state=state)
+    assert heard.member.reasons == []
+    heard.hear("state", state="NeedsLogin")
+    assert heard.member.reasons == ["node: NeedsLogin"]
+    heard.hear("state", state="Running")
+    levels = [level for level, _ in heard.lines]
+    assert levels == ["info", "info", "info", "warn", "info"]
+
+
+def test_faults_and_the_log_of_tsnet() -> None:
+    """A fault is an error, what an operator has to know a warning; tsnet's own lines are for a trace."""
+    heard = Heard()
+    heard.hear("log", line="x")
+    heard.hear("warning", line="z")
+    heard.hear("fault", line="y")
+    assert heard.lines == [
+        ("trace", "tsnet"),
+        ("warn", "tailnet"),
+        ("error", "a fault in the native library ended a connection"),
+    ]
+
+
+def test_another_name_is_passed_on() -> None:
+    """Once for each change, and not for what the join itself brought."""
+    heard, names = Heard(), []
+    heard.member._on_renamed = lambda name, addresses: names.append((name, addresses))
+    heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
+    heard.member._reached_by = "one.ts.net", ("100.64.0.1",)
+    heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
+    for _ in range(2):
+        heard.hear("self", dns_name="two.ts.net", addresses=("100.64.0.1",))
+    assert names == [("two.ts.net", ("100.64.0.1",))]
+    assert heard.lines == [("info", "the node is reached in another way")]
+
+
+@pytest.mark.parametrize(("days", "warned"), [(None, False), (30, False), (6, True), (0, True)])
+def test_the_end_of_the_nodes_key(days: float | None, warned: bool) -> None:
+    """A week ahead there is a warning."""
+    heard = Heard()
+    expiry = None if days is None else time.time() + days * 86400
+    heard.member._warn_of_expiry(NodeStatus(state="Running", hostname="x", key_expiry=expiry))
+    assert bool(heard.lines) is warned

@@ -1,0 +1,158 @@
+"""What whois says becomes an identity that is safe in a token."""
+
+from __future__ import annotations
+
+from unicodedata import category
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailbone.errors import UnknownCallerError
+from tailbone.token.identity import TEXT_LIMIT, Identity, safe_text
+
+PERSON = (
+    b'{"node_id":"nStable","node":"laptop.dev.tailnet.test","user_id":123,"login":"dev@example.com",'
+    b'"display_name":"Dev","tags":[],"shared":false,"expired":false,"addresses":["100.64.0.2"],'
+    b'"capabilities":{"tailbone.dev/cap/admin":[{"roles":["admin"]}]}}'
+)
+TAGGED = (
+    b'{"node_id":"nCi","node":"ci.dev.tailnet.test","user_id":0,"login":"","display_name":"",'
+    b'"tags":["tag:ci"],"shared":false,"expired":false,"addresses":["100.64.0.3"],"capabilities":{}}'
+)
+
+
+def test_a_person_is_read_whole() -> None:
+    """Every member of the whois answer has its place in the identity."""
+    assert Identity.decode(PERSON) == Identity(
+        node_id="nStable",
+        node="laptop.dev.tailnet.test",
+        user_id=123,
+        login="dev@example.com",
+        display_name="Dev",
+        addresses=("100.64.0.2",),
+        capabilities={"tailbone.dev/cap/admin": [{"roles": ["admin"]}]},
+    )
+
+
+def test_a_persons_subject_is_the_user_id() -> None:
+    """A login name can be given to somebody else, a user id cannot."""
+    assert Identity.decode(PERSON).subject == "user:123"
+
+
+def test_a_tagged_nodes_subject_is_the_stable_node_id() -> None:
+    """A tagged node belongs to nobody, and its name can be reused."""
+    assert Identity.decode(TAGGED).subject == "node:nCi"
+
+
+def test_tags_win_over_a_user() -> None:
+    """A node with tags is never a person, whatever user stands beside them."""
+    assert Identity(node_id="nCi", node="ci", user_id=7, login="dev", tags=("tag:ci",)).subject == "node:nCi"
+
+
+def test_unknown_members_are_ignored() -> None:
+    """A newer native library may say more."""
+    assert Identity.decode(PERSON[:-1] + b',"new":{"a":[1]}}') == Identity.decode(PERSON)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{",
+        b"{}",
+        b'{"node":"x","user_id":1}',
+        PERSON.replace(b"123", b'"123"'),
+        PERSON.replace(b"nStable", b""),
+        PERSON.replace(b"nStable", b"n*"),
+        PERSON.replace(b"nStable", b"n:1"),
+        PERSON.replace(b"nStable", b"n" * 65),
+        PERSON.replace(b"nStable", "nÄ".encode()),
+        PERSON.replace(b"nStable", b"nStable\\n"),
+        PERSON.replace(b"123", b"0"),
+        PERSON.replace(b"123", b"-1"),
+        PERSON.replace(b"laptop.dev", b"\xff"),
+        PERSON.replace(b'"Dev"', b'"\\ud800"'),
+    ],
+)
+def test_an_answer_without_a_subject_is_nobody(answer: bytes) -> None:
+    """What names no node, or neither user nor tags, is refused: there is no anonymous identity."""
+    with pytest.raises(UnknownCallerError):
+        Identity.decode(answer)
+
+
+def test_a_refusal_does_not_repeat_the_answer() -> None:
+    """The caller hears that it is unknown; what whois said goes to the log."""
+    with pytest.raises(UnknownCallerError) as caught:
+        Identity.decode(PERSON.replace(b"123", b'"secret"'))
+    assert caught.value.message == "your node could not be identified"
+    assert "user_id" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("Dev", "Dev"),
+        ("", ""),
+        ("Zoë Åström 王小明", "Zoë Åström 王小明"),
+        ("a\u00a0b", "a\u00a0b"),
+        ("a\nb", "a\ufffdb"),
+        ("a\x00b", "a\ufffdb"),
+        ("a\x1b[31mb", "a\ufffd[31mb"),
+        ("a\x7fb", "a\ufffdb"),
+        ("a\x85b", "a\ufffdb"),
+        ("adm\u200bin", "adm\ufffdin"),
+        ("\u202enimda", "\ufffdnimda"),
+        ("a\u2028b", "a\ufffdb"),
+        ("a\u2066b\u2069", "a\ufffdb\ufffd"),
+        ("a\U000e0041b", "a\ufffdb"),
+        ("x" * TEXT_LIMIT, "x" * TEXT_LIMIT),
+        ("x" * (TEXT_LIMIT + 1), "x" * (TEXT_LIMIT - 1) + "\ufffd"),
+    ],
+)
+def test_deceiving_characters_are_replaced(name: str, safe: str) -> None:
+    """Controls, invisible and direction-changing characters become U+FFFD; letters of any script stay."""
+    assert safe_text(name) == safe
+
+
+@pytest.mark.parametrize("name", ["\U0001f469\u200d\U0001f4bb", "می\u200cخواهم"])
+def test_joiners_stay_in_a_display_name_only(name: str) -> None:
+    """Emoji and several scripts need joiners; in a login they could only deceive."""
+    person = msgspec.json.decode(PERSON) | {"display_name": name, "login": name}
+    identity = Identity.decode(msgspec.json.encode(person))
+    assert (identity.display_name, identity.login) == (name, safe_text(name))
+    assert identity.login != name
+
+
+@given(st.text(max_size=TEXT_LIMIT + 20))
+def test_safe_text_is_safe_and_stable(text: str) -> None:
+    """Whatever comes in, nothing unsafe or overlong comes out, and a second pass changes nothing."""
+    safe = safe_text(text)
+    assert len(safe) <= TEXT_LIMIT
+    assert not [c for c in safe if category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+    assert safe_text(safe) == safe
+
+
+@given(st.text(max_size=TEXT_LIMIT), st.text(max_size=TEXT_LIMIT))
+def test_cleaning_never_makes_a_clean_name(text: str, other: str) -> None:
+    """A name that was changed equals no name that was clean to begin with."""
+    if safe_text(text) != text and safe_text(other) == other and "\ufffd" not in other:
+        assert safe_text(text) != other
+
+
+@given(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=40)] * 4)
+def test_every_name_of_an_identity_is_cleaned(node: str, login: str, display_name: str, tag: str) -> None:
+    """No name gets into a token around the cleaning."""
+    answer = {"node_id": "n1", "node": node, "user_id": 1, "login": login, "display_name": display_name}
+    identity = Identity.decode(msgspec.json.encode(answer | {"tags": [tag]}))
+    assert (identity.node, identity.login, identity.tags) == (
+        safe_text(node),
+        safe_text(login),
+        (safe_text(tag),),
+    )
+    assert safe_text(identity.display_name.replace("\u200c", "").replace("\u200d", "")) == (
+        safe_text(display_name.replace("\u200c", "").replace("\u200d", ""))
+    )
