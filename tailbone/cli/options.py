@@ -43,7 +43,7 @@ class Invocation:
         self.config: Config | None = None
 
     def load(self, *, isolated: bool = False, quiet: bool = False) -> Config:
-        """Make the settings of this run; see :func:`tailbone.config.loading`.
+        """Make the settings of this run; see :func:`tailbone.config.load`.
 
         Args:
             isolated: as for ``tailbone dev``.
@@ -52,7 +52,7 @@ class Invocation:
         Raises:
             ConfigError: a setting is wrong.
         """
-        from tailbone.config import load
+        from tailbone.config.load import load
 
         self.config = load(self.flags, config_file=self.config_file, isolated=isolated)
         if not quiet:
@@ -66,7 +66,7 @@ class Invocation:
         Raises:
             ConfigError: it is none of the known ones.
         """
-        from tailbone.config import load
+        from tailbone.config.load import load
 
         known = {path: text for path, text in self.flags.items() if path == "output"}
         variable = BY_PATH["output"].variable
@@ -105,7 +105,7 @@ pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
 class SettingOption(click.Option):
-    """The flag of one setting; :func:`tailbone.config.loading` checks its text, with all others."""
+    """The flag of one setting; :func:`tailbone.config.load` checks its text, with all others."""
 
     def __init__(self, setting: Setting, *, hidden: bool = False, isolated: bool = False) -> None:
         self.setting = setting

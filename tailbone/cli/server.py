@@ -30,7 +30,7 @@ def start(invocation: Invocation) -> None:
     The first login needs an auth key; without one, a login URL is printed. Logs go to standard output.
     """
     config = invocation.load(quiet=True)
-    from tailbone.config import check_tailscale_environment
+    from tailbone.config.knobs import check_tailscale_environment
 
     check_tailscale_environment(os.environ)
     from tailbone.process import log

@@ -1,7 +1,7 @@
 """Kinds of setting: how text and TOML values become checked Python values, and what each kind allows.
 
 A kind refuses a value by ``ValueError`` with a short reason that neither repeats the value nor names the
-setting: :mod:`tailbone.config.loading` adds both, and leaves the value out where it is secret.
+setting: :mod:`tailbone.config.load` adds both, and leaves the value out where it is secret.
 Plain classes and lazy imports, since ``tailbone --help`` loads this module.
 """
 

@@ -10,7 +10,7 @@ from tailbone.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tailbone.config import Config
+    from tailbone.config.model import Config
 
 _EVERY_ADDRESS = frozenset({"", "auto", "0.0.0.0", "::"})  # noqa: S104  the node's own, never the host's
 

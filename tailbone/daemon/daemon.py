@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from tailbone.admin.service import AdminServer
-    from tailbone.config import Config
+    from tailbone.config.model import Config
     from tailbone.daemon.node import Membership
     from tailbone.keys.housekeeping import Housekeeping
     from tailbone.keys.lifecycle import KeyLifecycle

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from tailbone.config import Config
+    from tailbone.config.model import Config
     from tailbone.process.log import Logger
     from tailbone.tsnet.events import Event
     from tailbone.tsnet.node import NodeStatus

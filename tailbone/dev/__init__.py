@@ -19,7 +19,7 @@ from tailbone.process.signals import stop_on_signals
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tailbone.config import Config
+    from tailbone.config.model import Config
     from tailbone.process.signals import Stop
 
 __all__ = ["DevFacts", "DevSettings", "check_bucket", "check_identities", "parse_endpoint", "run"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tailbone.config import Config
+    from tailbone.config.model import Config
 
 DEFAULT_IDENTITIES = ("dev@example.com", "tag:ci")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")

@@ -25,7 +25,7 @@ from tailbone.tsnet.node import Node, NodeSettings
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from tailbone.config import Config
+    from tailbone.config.model import Config
     from tailbone.dev.flags import DevSettings
     from tailbone.process.log import Logger
     from tailbone.process.signals import Stop

@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from tailbone.config import parse_duration
+from tailbone.config.durations import parse_duration
 from tailbone.errors import BadParameterError
 from tailbone.token.policy import TokenRequest
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tailbone.config import format_duration
+from tailbone.config.durations import format_duration
 from tailbone.errors import (
     AudienceNotAllowedError,
     BadParameterError,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from tailbone.config import check_tailscale_environment
+from tailbone.config.knobs import check_tailscale_environment
 from tailbone.errors import (
     AddressInUseError,
     ApprovalNeededError,

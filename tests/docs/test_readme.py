@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from tailbone.config import SETTINGS, settings_table_markdown
+from docs.settings_table import BEGIN, END, refresh
+from tailbone.config.table import SETTINGS
 from tailbone.server.statuses import STATUS_OF
 
 if TYPE_CHECKING:
@@ -42,18 +43,25 @@ def commands() -> list[str]:
     ]
 
 
-def table_between(begin: str, end: str) -> str:
-    return README.partition(begin)[2].partition(end)[0].strip()
-
-
 # --- tables
 
 
-def test_the_settings_table_is_the_programs() -> None:
-    """The README shows exactly the table that flags, variables and file are made from."""
-    begin = "<!-- settings: made from the table in tailbone/config/table.py -->"
-    assert table_between(begin, "<!-- /settings -->") == settings_table_markdown().strip()
-    assert len(SETTINGS) > 30
+def test_the_settings_table_is_current() -> None:
+    """The README shows the table that flags, variables and file are made from."""
+    assert refresh(README) == README, "run: uv run python tests/docs/settings_table.py"
+
+
+def test_the_settings_table_has_every_setting_once() -> None:
+    """Each row names its setting, flags, variables, default, allowed values and purpose."""
+    table = README.partition(BEGIN)[2].partition(END)[0]
+    rows = table.splitlines()
+    assert sorted(setting.path for setting in SETTINGS) == sorted(row.split("`")[1] for row in rows[2:])
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {8}
+    assert (
+        "| `server.tailscale.controlUrl` | `--ts-control-url` "
+        "| `TB_SERVER_TAILSCALE_CONTROLURL`, `TS_CONTROL_URL` | Tailscale's | an http or https URL "
+        "| Control server, for Headscale or a private tailnet. |"
+    ) in rows
 
 
 def test_the_table_of_errors_has_every_code_that_a_caller_can_meet() -> None:
@@ -277,7 +285,7 @@ def test_the_settings_file_is_read(shell: dict[str, str], tmp_path: Path) -> Non
     path.write_text(file)
     output = run(f"tailbone --config {path} version", shell, tmp_path)
     assert output.returncode == 0, output.stderr
-    from tailbone.config import load
+    from tailbone.config.load import load
 
     config = load({}, environ={}, config_file=path)
     assert config.keys.bucket == "my-public-keys"

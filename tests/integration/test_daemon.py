@@ -13,7 +13,7 @@ import pytest
 from harness.leaks import NothingLeft
 from harness.tailnet import EVERYTHING
 
-from tailbone.config import Config, load
+from tailbone.config.load import load
 from tailbone.daemon import daemon as daemon_module
 from tailbone.daemon.daemon import Daemon
 from tailbone.errors import LoginRefusedError
@@ -25,6 +25,8 @@ from tailbone.tsnet.node import Node, NodeSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from tailbone.config.model import Config
 
 _numbers = itertools.count(1)
 

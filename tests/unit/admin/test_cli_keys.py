@@ -11,7 +11,7 @@ import yaml
 
 from tailbone import errors
 from tailbone.cli import keys
-from tailbone.config import Config
+from tailbone.config.model import Config
 from tailbone.token.identity import Identity
 
 if TYPE_CHECKING:

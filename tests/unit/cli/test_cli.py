@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tailbone.cli import tailbone
-from tailbone.config import SETTINGS
+from tailbone.config.table import SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path

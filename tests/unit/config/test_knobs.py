@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tailbone.config import check_tailscale_environment
-from tailbone.config.knobs import BOOLEANS, DURATIONS, INTEGERS, UNSIGNED_32_BIT
+from tailbone.config.knobs import BOOLEANS, DURATIONS, INTEGERS, UNSIGNED_32_BIT, check_tailscale_environment
 from tailbone.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]

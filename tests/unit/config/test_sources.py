@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tailbone.config import load
+from tailbone.config.load import load
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tailbone.config import Config, load
 from tailbone.config.kinds import Duration
+from tailbone.config.load import load
+from tailbone.config.model import Config
 from tailbone.config.table import BY_LOWER_PATH, BY_PATH, BY_VARIABLE, GROUPS, SETTINGS, Setting
 
 # The interface that existing users rely on: setting, flags, variable, default.

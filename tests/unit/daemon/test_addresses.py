@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tailbone.config import Config, load
+from tailbone.config.load import load
 from tailbone.daemon.addresses import bindings, check_ports
 from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tailbone.config.model import Config
 
 OWN = ("100.64.0.2", "fd7a:115c:a1e0:ab12::2")
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tailbone.config import load
+from tailbone.config.load import load
 from tailbone.daemon.daemon import Daemon, together
 
 

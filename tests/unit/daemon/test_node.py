@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tailbone.config import load
+from tailbone.config.load import load
 from tailbone.daemon.node import Membership, is_loopback
 from tailbone.tsnet.events import Event
 from tailbone.tsnet.node import NodeStatus

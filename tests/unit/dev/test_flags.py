@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tailbone.config import Config, load
+from tailbone.config.load import load
 from tailbone.dev.flags import Endpoint, check_bucket, check_identities, node_name, parse_endpoint
 from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tailbone.config.model import Config
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tailbone.config import load
+from tailbone.config.load import load
 from tailbone.dev.flags import DevSettings, Endpoint
 from tailbone.dev.running import Dev, DevFacts, Hushed
 from tailbone.errors import AddressInUseError, ConfigError

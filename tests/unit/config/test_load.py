@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailbone.config import SETTINGS, load
+from tailbone.config.load import load
+from tailbone.config.table import SETTINGS
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -1,0 +1,37 @@
+"""The README's table of settings, made from the program's; run as a script, it writes it into the README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tailbone.config.table import GROUPS, SETTINGS, Setting
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN = "<!-- settings: made by tests/docs/settings_table.py from tailbone/config/table.py -->\n"
+END = "<!-- /settings -->"
+
+
+def settings_table() -> str:
+    """One row for each setting, in the order of ``--help``."""
+    rows = ["| setting | flag | variable | default | allowed | what it does |", "|---|---|---|---|---|---|"]
+    rows += [_row(setting) for group in GROUPS for setting in SETTINGS if setting.group == group]
+    return "\n".join(rows) + "\n"
+
+
+def _row(setting: Setting) -> str:
+    flags = ", ".join(f"`{flag}`" for flag in setting.flags)
+    variables = ", ".join(f"`{name}`" for name in (setting.variable, *setting.fallbacks))
+    default = setting.default_text or (f"`{setting.shown_default}`" if setting.shown_default else "")
+    cells = (f"`{setting.path}`", flags, variables, default, setting.kind.brief, setting.help)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def refresh(text: str) -> str:
+    """Return the README's *text* with the table as it is now."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{settings_table()}{END}{after}"
+
+
+if __name__ == "__main__":
+    README.write_text(refresh(README.read_text()))
