@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// authKey is what the devnet knows of a key that it issued. The key itself is
-// kept nowhere: its hash finds it again.
+// authKey describes an auth key that the devnet has issued. The key itself is
+// not kept: it is looked up by its hash.
 type authKey struct {
 	Identity      identity  `json:"identity"`
 	Reusable      bool      `json:"reusable"`
@@ -21,7 +21,7 @@ type authKey struct {
 }
 
 // refusal is why the key cannot be used now, or "". The texts begin as those of
-// the real service do, and do not hold the key.
+// the real service do, and do not contain the key.
 func (k *authKey) refusal(now time.Time) string {
 	switch {
 	case k == nil:
@@ -49,7 +49,7 @@ func hashAuthKey(secret string) string {
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 // randomBase62 gives n digits, each drawn without bias: bytes that would favour
-// the first digits are drawn again.
+// the first digits are rejected.
 func randomBase62(n int) string {
 	out := make([]byte, 0, n)
 	buf := make([]byte, 2*n)

@@ -16,7 +16,7 @@ import (
 // maxCommand bounds a command; grants are the only long ones.
 const maxCommand = 1 << 20
 
-// commands are what Do knows, with their arguments beside "op" and results:
+// commands lists what Do carries out, with the arguments besides "op" and the results:
 //
 //	add_key         identity (a login or a tag), login, display_name, tags,
 //	                reusable (true), ephemeral, expires_in_s, needs_approval,
@@ -78,10 +78,10 @@ func (d *Devnet) Do(cmd []byte) (result []byte, err error) {
 		Op string `json:"op"`
 	}
 	if len(cmd) > maxCommand {
-		return nil, fail(CodeBadCommand, op, "a command has at most %d bytes", maxCommand)
+		return nil, fail(CodeBadCommand, op, "a command must have at most %d bytes", maxCommand)
 	}
 	if err := json.Unmarshal(cmd, &head); err != nil {
-		return nil, fail(CodeBadCommand, op, "a command is a JSON object with an op: %w", err)
+		return nil, fail(CodeBadCommand, op, "a command must be a JSON object with an op: %w", err)
 	}
 	run, ok := commands[head.Op]
 	if !ok {
@@ -126,7 +126,7 @@ func decodeStrictly(raw []byte, into any) error {
 		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("something follows the command")
+		return errors.New("trailing data after the command")
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func (d *Devnet) commit() error {
 	return d.save()
 }
 
-// done is the result of a command that has nothing to tell.
+// done is the result of a command without a result.
 type done struct{}
 
 // opOnly are the arguments of a command that takes none.
@@ -160,7 +160,7 @@ type addKeyArgs struct {
 
 const maxAuthKeys = 100_000
 
-// addKey issues an auth key: who brings it becomes the identity's node.
+// addKey issues an auth key: a node that presents it belongs to the identity.
 func (d *Devnet) addKey(a addKeyArgs) (any, error) {
 	id, err := newIdentity(a.Identity, a.Login, a.DisplayName, a.Tags)
 	if err != nil {
@@ -217,7 +217,7 @@ type grantsArgs struct {
 	Grants []grant `json:"grants"`
 }
 
-// setGrants replaces the whole policy. No grants means that nobody reaches anybody.
+// setGrants replaces the whole policy. Without grants no node reaches another.
 func (d *Devnet) setGrants(a grantsArgs) (any, error) {
 	if a.Grants == nil {
 		return nil, errors.New("grants is missing: a list, [] to allow nothing")
@@ -231,7 +231,7 @@ func (d *Devnet) setGrants(a grantsArgs) (any, error) {
 	return done{}, d.commit()
 }
 
-// NodeInfo is what the command nodes tells of one node.
+// NodeInfo describes one node, for the command nodes.
 type NodeInfo struct {
 	ID          int64    `json:"id"`
 	StableID    string   `json:"stable_id"`
@@ -309,7 +309,7 @@ func (d *Devnet) removeNode(a nodeArgs) (any, error) {
 	return d.changeNode(a.Node, func(n *node) { d.reg.remove(n, d.now()) })
 }
 
-// approveNode lets a node in whose key needs approval.
+// approveNode lets a node join whose key needs approval.
 func (d *Devnet) approveNode(a nodeArgs) (any, error) {
 	return d.changeNode(a.Node, func(n *node) { n.Approved = true })
 }
@@ -334,15 +334,15 @@ type renameArgs struct {
 	Name string `json:"name"`
 }
 
-// renameNode gives the node another name than its hostname, as an administrator does.
+// renameNode gives the node a name other than its hostname, as an administrator can.
 func (d *Devnet) renameNode(a renameArgs) (any, error) {
 	if labelOf(a.Name) != a.Name {
-		return nil, fmt.Errorf("name: %q is no DNS label: allowed are a-z, 0-9 and - within", a.Name)
+		return nil, fmt.Errorf("name: %q is not a DNS label; use a-z, 0-9, and - inside", a.Name)
 	}
 	return d.changeNode(a.Node, func(n *node) { n.Name = d.reg.freeName(a.Name, n) })
 }
 
-// listLogins tells the URLs of nodes that wait for somebody to log in.
+// listLogins returns the URLs of nodes that wait for a login.
 func (d *Devnet) listLogins(opOnly) (any, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -365,7 +365,7 @@ type loginArgs struct {
 	Tags        []string `json:"tags"`
 }
 
-// completeLogin does what a person does who opens the URL and logs in.
+// completeLogin acts as a person who opens the URL and logs in.
 func (d *Devnet) completeLogin(a loginArgs) (any, error) {
 	id, err := newIdentity(a.Identity, a.Login, a.DisplayName, a.Tags)
 	if err != nil {
@@ -384,7 +384,7 @@ func (d *Devnet) completeLogin(a loginArgs) (any, error) {
 }
 
 // pauseControl makes an outage of the control server: open connections fall
-// silent, new ones are queued by the kernel, the port stays ours.
+// silent, the kernel queues new ones, and the port stays taken.
 func (d *Devnet) pauseControl(opOnly) (any, error)  { d.controlGate.pause(); return done{}, nil }
 func (d *Devnet) resumeControl(opOnly) (any, error) { d.controlGate.resume(); return done{}, nil }
 func (d *Devnet) pauseDERP(opOnly) (any, error)     { d.derpGate.pause(); return done{}, nil }

@@ -21,12 +21,12 @@ const (
 	maxHeader = 64 << 10
 )
 
-// limits bound for how long one client may make us wait. Tests shorten them.
+// limits bound how long one client can make the devnet wait. Tests shorten them.
 type limits struct {
-	header    time.Duration // until a request's headers are here
-	body      time.Duration // until its body is
+	header    time.Duration // until a request's headers have arrived
+	body      time.Duration // until its body has arrived
 	handshake time.Duration // until the noise handshake is done
-	idle      time.Duration // until a connection without requests is closed
+	idle      time.Duration // before a connection without requests is closed
 	keepAlive time.Duration // between two signs of life on a map stream
 }
 
@@ -36,13 +36,13 @@ func (l limits) orDefaults() limits {
 	l.body = cmp.Or(l.body, 10*time.Second)
 	l.handshake = cmp.Or(l.handshake, 10*time.Second)
 	l.idle = cmp.Or(l.idle, 2*time.Minute)
-	// A client gives a silent stream up after two minutes.
+	// A client gives up a silent stream after two minutes.
 	l.keepAlive = cmp.Or(l.keepAlive, 50*time.Second)
 	return l
 }
 
-// newControlServer is the part of control that is spoken in the clear: the
-// server's public key, and the way into the encrypted part.
+// newControlServer serves the unencrypted part of the control protocol: the
+// server's public key, and the upgrade to the encrypted part.
 func (d *Devnet) newControlServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /key", d.serveKey)
@@ -52,7 +52,7 @@ func (d *Devnet) newControlServer() *http.Server {
 	return d.httpServer(mux)
 }
 
-// newMachineHandler is the part of control inside the noise connection.
+// newMachineHandler serves the control protocol inside the noise connection.
 func (d *Devnet) newMachineHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /machine/register", d.serveRegister)
@@ -75,7 +75,7 @@ func (d *Devnet) httpServer(h http.Handler) *http.Server {
 	}
 }
 
-// serveUnknown answers what control does not know: nodes take 501 as "not here".
+// serveUnknown answers unknown paths: nodes take 501 as "not supported here".
 func serveUnknown(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "not implemented by the devnet", http.StatusNotImplemented)
 }
@@ -84,21 +84,21 @@ func (d *Devnet) serveKey(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, &tailcfg.OverTLSPublicKeyResponse{PublicKey: d.noiseKey.Public()})
 }
 
-// serveLoginPage is what a browser sees that opens a login URL.
+// serveLoginPage answers a browser that opens a login URL.
 func (d *Devnet) serveLoginPage(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	p := d.reg.logins[r.PathValue("id")]
 	d.mu.Unlock()
 	if p == nil {
-		http.Error(w, "nobody waits for this login", http.StatusNotFound)
+		http.Error(w, "no node waits for this login", http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	io.WriteString(w, "A node of this private tailnet waits to be let in, by the command complete_login with this URL.\n")
+	io.WriteString(w, "A node of this private tailnet waits for a login. Complete it with the command complete_login and this URL.\n")
 }
 
-// readJSON reads a bounded body within a bounded time. When it cannot, it has
-// answered and returns false.
+// readJSON reads a bounded body within a bounded time. If it cannot, it answers
+// the request and returns false.
 func (d *Devnet) readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(d.limits.body))

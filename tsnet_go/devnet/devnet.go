@@ -26,18 +26,18 @@ import (
 	"tailscale.com/util/dnsname"
 )
 
-// Config is how a devnet is made. The zero value works.
+// Config configures a devnet. The zero value works.
 type Config struct {
-	// Domain ends the nodes' DNS names; "" means DefaultDomain.
+	// Domain is the suffix of the nodes' DNS names; "" means DefaultDomain.
 	Domain string `json:"domain,omitempty"`
 	// StateDir keeps the tailnet between runs; "" keeps nothing.
 	StateDir string `json:"state_dir,omitempty"`
-	// Ports asked for by number must be free. 0 means the port of the last run
-	// if there is one and it is free, else any.
+	// A port given by number must be free. 0 means the port of the last run
+	// if it is free, else any.
 	ControlPort int `json:"control_port,omitempty"`
 	DERPPort    int `json:"derp_port,omitempty"`
 	STUNPort    int `json:"stun_port,omitempty"`
-	// EphemeralGraceS is for how many seconds an ephemeral node may be away
+	// EphemeralGraceS is how many seconds an ephemeral node may be offline
 	// before it is removed; 0 means 5.
 	EphemeralGraceS float64 `json:"ephemeral_grace_s,omitempty"`
 
@@ -100,7 +100,7 @@ type Devnet struct {
 
 var errStopped = errors.New("the devnet is stopping")
 
-// Start makes the tailnet and returns when nodes can join. ctx bounds only the
+// Start starts the tailnet and returns when nodes can join. ctx bounds only the
 // start.
 func Start(ctx context.Context, cfg Config) (_ *Devnet, err error) {
 	if err := ctx.Err(); err != nil {
@@ -140,7 +140,7 @@ func newDevnet(cfg Config) (*Devnet, error) {
 	}
 	cfg.Domain = strings.ToLower(strings.TrimSuffix(cfg.Domain, "."))
 	if err := dnsname.ValidHostname(cfg.Domain); err != nil || len(cfg.Domain) > 180 {
-		return nil, fail(CodeBadCommand, "start", "domain %q is no DNS name of at most 180 characters", cfg.Domain)
+		return nil, fail(CodeBadCommand, "start", "domain %q is not a DNS name of at most 180 characters", cfg.Domain)
 	}
 	for name, port := range map[string]int{"control_port": cfg.ControlPort, "derp_port": cfg.DERPPort, "stun_port": cfg.STUNPort} {
 		if port < 0 || port > 65535 {
@@ -175,7 +175,7 @@ func newDevnet(cfg Config) (*Devnet, error) {
 	return d, nil
 }
 
-// openState takes the state directory and makes what an earlier run did not
+// openState opens the state directory and creates what an earlier run did not
 // leave there.
 func (d *Devnet) openState() (err error) {
 	if d.cfg.StateDir != "" {
@@ -243,7 +243,8 @@ func listenUDP(asked, last int) (*net.UDPConn, error) {
 	})
 }
 
-// listenPort: a port asked for must be had; that of the last run is taken if free.
+// listenPort listens on the port asked for, or fails; the port of the last run is
+// only preferred.
 func listenPort[L any](what string, asked, last int, listen func(port int) (L, error)) (L, error) {
 	if asked == 0 && last != 0 {
 		if l, err := listen(last); err == nil {
@@ -280,7 +281,7 @@ func (d *Devnet) serve(controlLn, derpLn net.Listener) error {
 	return nil
 }
 
-// logUnexpected tells why a server ended, unless Stop ended it.
+// logUnexpected logs why a server ended, unless Stop ended it.
 func (d *Devnet) logUnexpected(what string, err error) {
 	select {
 	case <-d.stopping:
@@ -289,7 +290,7 @@ func (d *Devnet) logUnexpected(what string, err error) {
 	}
 }
 
-// Info tells where the devnet can be reached.
+// Info reports where the devnet can be reached.
 func (d *Devnet) Info() Info {
 	return Info{
 		Tailnet:     d.cfg.Domain,
@@ -322,7 +323,7 @@ func (d *Devnet) Stop(ctx context.Context) error {
 	}
 }
 
-// shutdown ends everything, and then waits for what was going on. The gates come
+// shutdown ends everything, then waits for requests in flight. The gates come
 // first: http.Server.Close waits for an Accept that waits at a paused gate. They
 // also close the hijacked connections, which http.Server.Close leaves alone.
 func (d *Devnet) shutdown() error {
@@ -339,7 +340,7 @@ func (d *Devnet) shutdown() error {
 	return err
 }
 
-// release gives back what is held outside the servers.
+// release releases what is held outside the servers.
 func (d *Devnet) release() {
 	d.stopServe()
 	if d.stun != nil {

@@ -12,14 +12,14 @@ const (
 	CodeBadCommand      Code = "bad_command"      // not JSON, an unknown op or field, or a value out of range
 	CodeUnknownNode     Code = "unknown_node"     // no node has this id, name or address
 	CodeUnknownKey      Code = "unknown_key"      // this devnet issued no such auth key
-	CodeUnknownLogin    Code = "unknown_login"    // nobody waits for this login URL
-	CodeAddressInUse    Code = "address_in_use"   // a port asked for by number is taken
+	CodeUnknownLogin    Code = "unknown_login"    // no node waits for this login URL
+	CodeAddressInUse    Code = "address_in_use"   // a port given by number is in use
 	CodeStateInUse      Code = "state_in_use"     // another devnet runs on the state directory
-	CodeStateUnreadable Code = "state_unreadable" // the state directory cannot be used as it is
+	CodeStateUnreadable Code = "state_unreadable" // the state directory cannot be used
 	CodeStateNotSaved   Code = "state_not_saved"  // done in memory, but the disk refused it
 	CodeClosed          Code = "closed"           // the devnet was stopped
 	CodeTimeout         Code = "timeout"          // the context ended first
-	CodeInternal        Code = "internal"         // a fault of the devnet itself
+	CodeInternal        Code = "internal"         // a bug in the devnet itself
 )
 
 // Error is every error that this package returns.

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// gate holds back the traffic of one listener and its connections: it makes an
-// outage without giving the port away, and ends it at once.
+// gate holds back the traffic of one listener and its connections: it simulates
+// an outage without giving up the port, and ends it at once.
 //
 // Giving up the port instead would make clients back off for up to 10 s.
 type gate struct {
@@ -68,7 +68,7 @@ func (g *gate) drop() int {
 	return len(conns)
 }
 
-// shut ends the gate: what waits at it fails, and no connection lives on.
+// shut closes the gate for good: waiting calls fail, and connections end.
 func (g *gate) shut() {
 	g.mu.Lock()
 	g.closed = true
@@ -80,7 +80,7 @@ func (g *gate) shut() {
 	g.drop()
 }
 
-// add takes c under the gate; false means that the gate was shut.
+// add puts c under the gate; false means that the gate is shut.
 func (g *gate) add(c *gatedConn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -98,7 +98,7 @@ func (g *gate) remove(c *gatedConn) {
 }
 
 // gatedListener wraps the connections of a listener. While the gate is paused
-// it accepts at most one more and hands none on: the kernel queues the rest.
+// it accepts at most one more and returns none: the kernel queues the rest.
 type gatedListener struct {
 	net.Listener
 	gate *gate
@@ -185,7 +185,7 @@ func (c *gatedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// extendWriteDeadline gives a write the time back that it spent at the gate.
+// extendWriteDeadline adds the time that a write spent at the gate to its deadline.
 // The DERP server allows 2 s per write: without this every pause longer than
 // that would break its TLS connections for good.
 func (c *gatedConn) extendWriteDeadline(by time.Duration) {

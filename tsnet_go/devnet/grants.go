@@ -14,7 +14,7 @@ import (
 
 // grant lets its sources reach its destinations: on the ports of IP, and with
 // the capabilities of App towards the application there. It has the form of a
-// grant in a real tailnet's policy file.
+// grant in a tailnet's policy file.
 type grant struct {
 	Src []string                                        `json:"src"`
 	Dst []string                                        `json:"dst"`
@@ -56,7 +56,7 @@ func checkGrants(gs []grant) error {
 
 func (g *grant) check() error {
 	if len(g.Src) == 0 || len(g.Dst) == 0 {
-		return fmt.Errorf("src and dst must each name somebody")
+		return fmt.Errorf("src and dst must each have at least one selector")
 	}
 	for _, s := range slices.Concat(g.Src, g.Dst) {
 		if err := checkSelector(s); err != nil {
@@ -64,7 +64,7 @@ func (g *grant) check() error {
 		}
 	}
 	if len(g.IP) == 0 && len(g.App) == 0 {
-		return fmt.Errorf("grants nothing: give ip, app or both")
+		return fmt.Errorf("grant has neither ip nor app: give at least one")
 	}
 	g.ports = nil
 	for _, s := range g.IP {
@@ -76,7 +76,7 @@ func (g *grant) check() error {
 	}
 	for name, values := range g.App {
 		if name == "" || len(name) > maxNameBytes {
-			return fmt.Errorf("app: %q is no capability name", name)
+			return fmt.Errorf("app: %q is not a capability name", name)
 		}
 		for _, v := range values {
 			if !json.Valid([]byte(v)) {
@@ -87,7 +87,7 @@ func (g *grant) check() error {
 	return nil
 }
 
-// checkSelector takes the selectors that matches knows.
+// checkSelector accepts the selectors that matches understands.
 func checkSelector(s string) error {
 	kind, _, hasColon := strings.Cut(s, ":")
 	_, addrErr := netip.ParseAddr(s)
@@ -96,9 +96,9 @@ func checkSelector(s string) error {
 	case s == "*" || addrErr == nil || prefixErr == nil:
 		return nil
 	case s == "" || hasColon && kind != "tag" || strings.ContainsAny(s, " /*,"):
-		return fmt.Errorf("%q selects nobody: allowed are *, a login, a tag, an address or prefix, and a node's name", s)
+		return fmt.Errorf("%q is not a selector: allowed are *, a login, a tag, an address or prefix, and a node's name", s)
 	case kind == "tag" && hasColon && !tagPattern.MatchString(s):
-		return fmt.Errorf("%q is no tag", s)
+		return fmt.Errorf("%q is not a tag", s)
 	}
 	return nil
 }
@@ -136,10 +136,10 @@ func parsePorts(s string) (portGrant, error) {
 }
 
 func badPorts(s string) error {
-	return fmt.Errorf("ip: %q is no port: allowed are *, 80, 80-90, tcp:80, udp:53", s)
+	return fmt.Errorf("ip: %q is not a port: allowed are *, 80, 80-90, tcp:80, udp:53", s)
 }
 
-// matches reports whether a selector of a grant means the node.
+// matches reports whether a grant's selector includes the node.
 func (r *registry) matches(selector string, n *node) bool {
 	if selector == "*" {
 		return true
@@ -164,7 +164,7 @@ func (r *registry) matchesAny(selectors []string, n *node) bool {
 }
 
 // connected reports whether a grant lets either of two nodes reach the other.
-// Those that none connects are not in each other's netmap.
+// Nodes that no grant connects are not in each other's netmap.
 func (r *registry) connected(a, b *node) bool {
 	return slices.ContainsFunc(r.grants, func(g grant) bool {
 		return r.matchesAny(g.Src, a) && r.matchesAny(g.Dst, b) ||
@@ -172,9 +172,9 @@ func (r *registry) connected(a, b *node) bool {
 	})
 }
 
-// filterFor is the packet filter of the node: who may reach it, on which ports,
-// and with which capabilities. Never nil: an empty filter lets nothing in, a nil
-// one would mean "as before".
+// filterFor returns the node's packet filter: who may reach it, on which ports,
+// and with which capabilities. Never nil: an empty filter admits nothing, a nil
+// one means "unchanged".
 func (r *registry) filterFor(n *node, peers []*node) []tailcfg.FilterRule {
 	rules := []tailcfg.FilterRule{}
 	for _, g := range r.grants {
@@ -205,8 +205,8 @@ func (r *registry) filterFor(n *node, peers []*node) []tailcfg.FilterRule {
 	return rules
 }
 
-// sourcesOf are the addresses of the grant's sources, the node itself among
-// them: whois of one's own address knows its capabilities too.
+// sourcesOf returns the addresses of the grant's sources, including the node
+// itself: whois of its own address knows its capabilities too.
 func (r *registry) sourcesOf(g grant, n *node, peers []*node) []string {
 	if slices.Contains(g.Src, "*") {
 		return []string{"*"}

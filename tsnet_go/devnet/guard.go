@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// inflight counts what is going on, so that Stop can wait for it. Unlike a
-// sync.WaitGroup it lets nothing begin once the wait has begun.
+// inflight counts calls in flight, so that Stop can wait for them. Unlike a
+// sync.WaitGroup it admits no new call once the wait has begun.
 type inflight struct {
 	mu     sync.Mutex
 	n      int
@@ -17,7 +17,7 @@ type inflight struct {
 
 func newInflight() *inflight { return &inflight{idle: make(chan struct{})} }
 
-// begin reports whether something may begin; if so, end must follow.
+// begin reports whether a call may begin; if so, end must follow.
 func (f *inflight) begin() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -37,7 +37,7 @@ func (f *inflight) end() {
 	}
 }
 
-// closeAndWait lets nothing begin any more and waits for what has. It is called
+// closeAndWait admits no further calls and waits for those in flight. It is called
 // once.
 func (f *inflight) closeAndWait() {
 	f.mu.Lock()
@@ -50,7 +50,7 @@ func (f *inflight) closeAndWait() {
 }
 
 // guarded answers 500 when a handler panics and keeps the process alive: the
-// devnet runs inside Python, and what a client sent must not end it.
+// devnet runs inside Python, and no client may end it.
 func (d *Devnet) guarded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !d.inflight.begin() {
@@ -81,7 +81,7 @@ func (d *Devnet) goGuarded(what string, f func()) {
 	}()
 }
 
-// logPanic is to be deferred.
+// logPanic logs a panic; it must be deferred.
 func (d *Devnet) logPanic(what string) {
 	if p := recover(); p != nil {
 		d.logf("devnet: panic in %s: %v\n%s", what, p, debug.Stack())

@@ -13,11 +13,11 @@ import (
 	"tailscale.com/tailcfg"
 )
 
-// identity is what an auth key or an interactive login makes of a node: a
-// user's node, or a tagged node that belongs to nobody. Exactly one is set.
+// identity is who a node becomes by an auth key or an interactive login: a
+// user's node, or a tagged node without a user. Exactly one is set.
 type identity struct {
 	Login       string   `json:"login,omitempty"`
-	DisplayName string   `json:"display_name,omitempty"` // "" leaves the user's as it is
+	DisplayName string   `json:"display_name,omitempty"` // "" leaves the user's unchanged
 	Tags        []string `json:"tags,omitempty"`
 }
 
@@ -45,7 +45,7 @@ func newIdentity(short, login, displayName string, tags []string) (identity, err
 	}
 	for _, t := range tags {
 		if !tagPattern.MatchString(t) || len(t) > maxNameBytes {
-			return id, fmt.Errorf("%q is no tag: allowed is tag: and a letter, then letters, digits and dashes", t)
+			return id, fmt.Errorf("%q is not a tag: a tag is tag: and a letter, then letters, digits and dashes", t)
 		}
 		if !slices.Contains(id.Tags, t) {
 			id.Tags = append(id.Tags, t)
@@ -59,7 +59,7 @@ func newIdentity(short, login, displayName string, tags []string) (identity, err
 		return id, nil
 	}
 	if !validLogin(login) {
-		return id, fmt.Errorf("%q is no identity: allowed is a login such as dev@example.com, or a tag such as tag:ci", login)
+		return id, fmt.Errorf("%q is not a valid identity: use a login such as dev@example.com, or a tag such as tag:ci", login)
 	}
 	id.Login = login
 	id.DisplayName = displayName
@@ -69,7 +69,7 @@ func newIdentity(short, login, displayName string, tags []string) (identity, err
 	return id, nil
 }
 
-// validLogin takes what the real service shows as login names: an e-mail
+// validLogin accepts what the real service shows as login names: an e-mail
 // address, or name@provider. Control characters are refused, so are the
 // separators of grant selectors.
 func validLogin(login string) bool {

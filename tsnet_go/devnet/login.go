@@ -8,7 +8,7 @@ import (
 	"tailscale.com/types/key"
 )
 
-// pendingLogin is a node without an auth key that waits for somebody to log in.
+// pendingLogin is a node without an auth key that waits for a login.
 type pendingLogin struct {
 	id      string
 	machine key.MachinePublic
@@ -18,13 +18,13 @@ type pendingLogin struct {
 	done    chan struct{} // closed by complete, after as is set
 }
 
-// Pending logins are bounded: anybody who reaches the control port makes one.
+// Pending logins are bounded: any client of the control port can create one.
 const (
 	maxPendingLogins = 1000
 	pendingLoginLife = time.Hour
 )
 
-// startLogin makes a pending login, or finds the one that this node key has.
+// startLogin creates a pending login, or returns the one that this node key has.
 func (r *registry) startLogin(m key.MachinePublic, nk key.NodePublic, now time.Time) *pendingLogin {
 	var oldest *pendingLogin
 	for id, p := range r.logins {
@@ -54,7 +54,7 @@ func (r *registry) loginOf(loginURL string) *pendingLogin {
 	return r.logins[path.Base(u.Path)]
 }
 
-// loginPath is the folder of the login URLs on the control server.
+// loginPath is the path prefix of login URLs on the control server.
 const loginPath = "/a"
 
 func (p *pendingLogin) completed() bool {

@@ -11,14 +11,14 @@ import (
 	"tailscale.com/util/zstdframe"
 )
 
-// mapStream is one open /machine/map request that is told of every change.
+// mapStream is one open /machine/map request that receives every change.
 type mapStream struct {
 	wake     chan struct{} // one buffered token: something changed
 	replaced chan struct{} // closed when the node opens another stream
 }
 
-// serveMap answers /machine/map: a node tells what it knows of itself, and is
-// told what it may know of the tailnet.
+// serveMap answers /machine/map: a node describes itself, and receives what it
+// may know of the tailnet.
 func (d *Devnet) serveMap(w http.ResponseWriter, r *http.Request) {
 	var req tailcfg.MapRequest
 	if !d.readJSON(w, r, &req) {
@@ -40,12 +40,12 @@ func (d *Devnet) serveMap(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if req.OmitPeers {
-		return // an empty 200: the node only wanted to tell something
+		return // an empty 200: the node only sent an update
 	}
 	d.sendChanges(n, newSent(), send)
 }
 
-// mapNode finds the node that asks. It must be the machine that registered it.
+// mapNode finds the node that asks. It must be on the machine that registered it.
 func (d *Devnet) mapNode(m key.MachinePublic, req *tailcfg.MapRequest) (n *node, why string, status int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -77,7 +77,7 @@ func (d *Devnet) takeUpdate(n *node, req *tailcfg.MapRequest) {
 	d.saveSoon()
 }
 
-// streamMap tells the node of every change until it hangs up, opens another
+// streamMap sends the node every change until it hangs up, opens another
 // stream, or the devnet stops.
 func (d *Devnet) streamMap(r *http.Request, n *node, send *mapSender) {
 	s := &mapStream{wake: make(chan struct{}, 1), replaced: make(chan struct{})}
@@ -134,7 +134,7 @@ func (d *Devnet) closeStream(n *node, s *mapStream) {
 	}
 }
 
-// wakeStreams has every stream look for what changed.
+// wakeStreams makes every stream look for changes.
 func (d *Devnet) wakeStreams() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -142,7 +142,7 @@ func (d *Devnet) wakeStreams() {
 		if n.stream != nil {
 			select {
 			case n.stream.wake <- struct{}{}:
-			default: // it has yet to look for an earlier change
+			default: // it has not looked for an earlier change yet
 			}
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"tailscale.com/types/dnstype"
 )
 
-// netmap is all that one node is told of the tailnet at one moment.
+// netmap is everything that one node is sent about the tailnet at one moment.
 type netmap struct {
 	self     *tailcfg.Node
 	peers    []*tailcfg.Node // by id
@@ -23,7 +23,7 @@ type netmap struct {
 }
 
 // netmapFor builds the netmap of n. A node that is expired, removed or waits for
-// approval sees itself and nobody else.
+// approval sees only itself.
 func (r *registry) netmapFor(n *node, derp *tailcfg.DERPMap, now time.Time) *netmap {
 	var peers []*node
 	if n.usable(now) {
@@ -61,7 +61,7 @@ func (r *registry) netmapFor(n *node, derp *tailcfg.DERPMap, now time.Time) *net
 
 func (r *registry) fqdn(n *node) string { return n.Name + "." + r.domain + "." }
 
-// baseNode is what a node and its peers see alike.
+// baseNode is what both a node and its peers see.
 func (r *registry) baseNode(n *node, now time.Time) *tailcfg.Node {
 	t := &tailcfg.Node{
 		ID:                n.ID,
@@ -90,8 +90,8 @@ func (r *registry) baseNode(n *node, now time.Time) *tailcfg.Node {
 	return t
 }
 
-// nodeCaps is what every node of a devnet is told not to do. Looking for a
-// captive portal asks hosts on the internet.
+// nodeCaps lists what nodes of a devnet must not do: captive portal detection
+// asks hosts on the internet.
 var nodeCaps = tailcfg.NodeCapMap{
 	tailcfg.NodeAttrDisableUPnP:                   nil,
 	tailcfg.NodeAttrDisableCaptivePortalDetection: nil,
@@ -106,8 +106,8 @@ func (r *registry) selfNode(n *node, now time.Time) *tailcfg.Node {
 	return t
 }
 
-// peerNode is the node as its peers see it: without what is nobody's business,
-// and without a way to reach it once it has expired, as in the real service.
+// peerNode is the node as its peers see it: without its private fields, and
+// without a way to reach it once it has expired, as in the real service.
 func (r *registry) peerNode(n *node, now time.Time) *tailcfg.Node {
 	t := r.baseNode(n, now)
 	hi := &tailcfg.Hostinfo{Hostname: n.Hostname, ShareeNode: n.Shared}
@@ -125,7 +125,7 @@ func (r *registry) peerNode(n *node, now time.Time) *tailcfg.Node {
 	return t
 }
 
-// sent remembers what a map stream has told its node, so that each message
+// sent remembers what a map stream has sent to its node, so that each message
 // holds only what is new.
 type sent struct {
 	first    bool
@@ -144,8 +144,8 @@ func newSent() *sent {
 	}
 }
 
-// delta is the message that brings a node from what it was told to nm, or nil
-// when there is nothing to tell.
+// delta returns the message that brings a node from what it was sent to nm, or
+// nil when nothing changed.
 func (s *sent) delta(nm *netmap, now time.Time) (*tailcfg.MapResponse, error) {
 	resp := &tailcfg.MapResponse{}
 	changed := s.first

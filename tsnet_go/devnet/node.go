@@ -14,7 +14,7 @@ import (
 	"tailscale.com/util/dnsname"
 )
 
-// userKeyLife is how long a user's node key holds, as in the real service.
+// userKeyLife is how long a user's node key is valid, as in the real service.
 // Tagged nodes do not expire.
 const userKeyLife = 180 * 24 * time.Hour
 
@@ -34,10 +34,10 @@ type node struct {
 	Ephemeral bool      `json:"ephemeral,omitempty"`
 	Approved  bool      `json:"approved"`
 	Shared    bool      `json:"shared,omitempty"`
-	// Removed nodes are remembered only to tell them so.
+	// Removed nodes are remembered only so that they can be notified.
 	Removed bool `json:"removed,omitempty"`
 
-	// What the node says about itself. Kept over restarts, because a node
+	// What the node says about itself. Kept across restarts, because a node
 	// sends it again only when it changes.
 	Hostname  string                    `json:"hostname"` // as asked for
 	Hostinfo  *tailcfg.Hostinfo         `json:"hostinfo,omitempty"`
@@ -54,7 +54,7 @@ func (n *node) expired(now time.Time) bool {
 	return !n.KeyExpiry.IsZero() && !now.Before(n.KeyExpiry)
 }
 
-// expire ends the node's key now: a second back, since others compare with their
+// expire ends the node's key now: a second ago, since others compare with their
 // own clocks.
 func (n *node) expire(now time.Time) {
 	n.KeyExpiry = now.Add(-time.Second).UTC()
@@ -77,13 +77,13 @@ func (n *node) userID() tailcfg.UserID {
 	return userIDOf(n.Owner.Login)
 }
 
-// maxEndpoints and maxServices bound what one node makes us tell all others.
+// maxEndpoints and maxServices bound what one node can make the devnet send to all others.
 const (
 	maxEndpoints = 64
 	maxServices  = 64
 )
 
-// bounded is what the devnet keeps of what a node says about itself.
+// bounded returns the part of a node's own description that the devnet keeps.
 func bounded(hi *tailcfg.Hostinfo) *tailcfg.Hostinfo {
 	kept := &tailcfg.Hostinfo{
 		Hostname:     firstBytes(hi.Hostname, maxNameBytes),
@@ -100,7 +100,7 @@ func bounded(hi *tailcfg.Hostinfo) *tailcfg.Hostinfo {
 	return kept
 }
 
-// firstBytes cuts s between characters.
+// firstBytes truncates s at a character boundary.
 func firstBytes(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -111,7 +111,7 @@ func firstBytes(s string, n int) string {
 	return s[:n]
 }
 
-// boundedEndpoints drops what no peer could send to. A zone names an interface
+// boundedEndpoints drops endpoints that no peer can reach. A zone names an interface
 // of the node's own machine.
 func boundedEndpoints(eps []netip.AddrPort) []netip.AddrPort {
 	var kept []netip.AddrPort
@@ -123,7 +123,7 @@ func boundedEndpoints(eps []netip.AddrPort) []netip.AddrPort {
 	return kept
 }
 
-// labelOf makes a DNS label of a host name. Every input gives a valid one.
+// labelOf makes a DNS label of a host name. Every input gives a valid label.
 func labelOf(hostname string) string {
 	label := dnsname.SanitizeHostname(hostname)
 	if dnsname.ValidLabel(label) != nil {

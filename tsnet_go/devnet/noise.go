@@ -18,7 +18,7 @@ func (d *Devnet) serveNoise(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "POST required", http.StatusMethodNotAllowed)
 		return
 	}
-	// Nodes in a browser speak WebSocket; there are none on this tailnet.
+	// Only nodes in a browser use WebSocket; this tailnet has none.
 	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		http.Error(w, "WebSocket is not served", http.StatusBadRequest)
 		return

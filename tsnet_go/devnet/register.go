@@ -12,7 +12,7 @@ import (
 	"tailscale.com/types/key"
 )
 
-// errForeignNodeKey: a node key stays with the machine that brought it.
+// errForeignNodeKey: a node key belongs to the machine that registered it first.
 var errForeignNodeKey = errors.New("the node key belongs to another machine")
 
 // serveRegister answers /machine/register: a node joins, comes back, changes its
@@ -52,7 +52,7 @@ func (d *Devnet) register(ctx context.Context, m key.MachinePublic, req *tailcfg
 	return resp, nil
 }
 
-// badRegister names what is wrong with the request itself, or "".
+// badRegister says what is wrong with the request itself, or "".
 func badRegister(m key.MachinePublic, req *tailcfg.RegisterRequest) string {
 	switch {
 	case m.IsZero():
@@ -86,7 +86,7 @@ func (d *Devnet) awaitLogin(ctx context.Context, req *tailcfg.RegisterRequest) e
 	}
 }
 
-// register is the decision itself. changed tells whether nodes must hear of it.
+// register decides. changed reports whether nodes must be notified.
 func (r *registry) register(m key.MachinePublic, req *tailcfg.RegisterRequest, controlURL string, now time.Time) (resp *tailcfg.RegisterResponse, changed bool) {
 	known := r.nodeByKey(req.NodeKey)
 	switch {
@@ -97,7 +97,7 @@ func (r *registry) register(m key.MachinePublic, req *tailcfg.RegisterRequest, c
 	case known != nil && (known.Removed || known.expired(now)):
 		return &tailcfg.RegisterResponse{NodeKeyExpired: true}, false
 	case known != nil:
-		// A node that is known needs no key: its state wins, as in the real service.
+		// A known node needs no auth key: its state wins, as in the real service.
 		shortenExpiry(known, req.Expiry, now)
 		r.describe(known, req.Hostinfo, req.Version)
 		return r.registered(known), true
@@ -118,8 +118,8 @@ func (r *registry) register(m key.MachinePublic, req *tailcfg.RegisterRequest, c
 	return r.registered(n), true
 }
 
-// authorize finds out as whom an unknown node key may join: by its auth key, or
-// by a completed login. Neither: as is nil and why is "".
+// authorize returns the identity as which an unknown node key may join: by its
+// auth key, or by a completed login. With neither, as is nil and why is "".
 func (r *registry) authorize(m key.MachinePublic, req *tailcfg.RegisterRequest, now time.Time) (k *authKey, as *identity, why string) {
 	if req.Followup != "" {
 		p := r.loginOf(req.Followup)
@@ -174,7 +174,7 @@ func (r *registry) admit(m key.MachinePublic, req *tailcfg.RegisterRequest, as i
 	return n, nil
 }
 
-// logout expires the node's key; an ephemeral node is gone with it.
+// logout expires the node's key, and removes an ephemeral node.
 func (r *registry) logout(n *node, now time.Time) *tailcfg.RegisterResponse {
 	if n != nil && !n.Removed {
 		n.expire(now)
@@ -185,8 +185,8 @@ func (r *registry) logout(n *node, now time.Time) *tailcfg.RegisterResponse {
 	return &tailcfg.RegisterResponse{NodeKeyExpired: true}
 }
 
-// shortenExpiry takes a node's wish for an earlier end of its key; later ones
-// are not a node's to ask for.
+// shortenExpiry applies a node's request for an earlier expiry of its key; a node
+// cannot ask for a later one.
 func shortenExpiry(n *node, at, now time.Time) {
 	latest := n.KeyExpiry
 	if latest.IsZero() {
@@ -197,7 +197,7 @@ func shortenExpiry(n *node, at, now time.Time) {
 	}
 }
 
-// describe takes in what a node says about itself, and names it by it.
+// describe stores what a node says about itself, and names the node accordingly.
 func (r *registry) describe(n *node, hi *tailcfg.Hostinfo, version tailcfg.CapabilityVersion) {
 	if version > 0 {
 		n.Cap = version

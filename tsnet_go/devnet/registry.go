@@ -12,8 +12,8 @@ import (
 	"tailscale.com/types/key"
 )
 
-// registry is the tailnet as control knows it: who is in it and who may talk to
-// whom. It does no I/O; Devnet.mu guards it.
+// registry is the state of the tailnet: its users, nodes and grants. It does no
+// I/O; Devnet.mu guards it.
 type registry struct {
 	domain string
 
@@ -65,8 +65,8 @@ func (r *registry) nodeByKey(k key.NodePublic) *node {
 	return nil
 }
 
-// nodeByMachine finds the node to which a machine returns when it logs in anew
-// as the same owner.
+// nodeByMachine finds the node that a machine had when it logs in again as the
+// same owner.
 func (r *registry) nodeByMachine(m key.MachinePublic, owner identity) *node {
 	for _, n := range r.nodes {
 		if n.Machine == m && !n.Removed && sameOwner(n.Owner, owner) {
@@ -76,7 +76,8 @@ func (r *registry) nodeByMachine(m key.MachinePublic, owner identity) *node {
 	return nil
 }
 
-// sameOwner: tags belong to nobody, so any two sets of tags are one owner.
+// sameOwner reports whether two identities own the same nodes. Tagged nodes have no
+// user, so any two sets of tags count as one owner.
 func sameOwner(a, b identity) bool {
 	if a.tagged() || b.tagged() {
 		return a.tagged() && b.tagged()
@@ -99,13 +100,13 @@ func (r *registry) find(selector string) *node {
 	return nil
 }
 
-// shortName takes the tailnet's domain off a name.
+// shortName removes the tailnet's domain from a name.
 func (r *registry) shortName(name string) string {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	return strings.TrimSuffix(name, "."+r.domain)
 }
 
-// freeName is the wanted name, numbered when another node has it.
+// freeName returns the wanted name, numbered when another node has it.
 func (r *registry) freeName(hostname string, self *node) string {
 	label := labelOf(hostname)
 	for i := 0; ; i++ {
@@ -119,7 +120,7 @@ func (r *registry) freeName(hostname string, self *node) string {
 	}
 }
 
-// addNode makes a node with an id and addresses that no node had before.
+// addNode creates a node with an id and addresses that no node has had before.
 func (r *registry) addNode(m key.MachinePublic, now time.Time) (*node, error) {
 	if r.made >= maxNodes {
 		return nil, fmt.Errorf("this devnet has given out all of its %d addresses", maxNodes)
@@ -141,8 +142,8 @@ func (r *registry) addNode(m key.MachinePublic, now time.Time) (*node, error) {
 // maxRemoved bounds how many removed nodes are remembered.
 const maxRemoved = 1000
 
-// remove takes the node out of the tailnet. Its key stays known as expired, for
-// otherwise its owner would ask for a map for ever and never be told.
+// remove takes the node out of the tailnet. Its key stays known as expired:
+// otherwise it would ask for a map for ever without an answer.
 func (r *registry) remove(n *node, now time.Time) {
 	n.Removed = true
 	n.expire(now)

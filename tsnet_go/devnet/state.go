@@ -13,8 +13,8 @@ import (
 	"tailscale.com/types/key"
 )
 
-// state is what a devnet keeps between runs, so that nodes with a state of
-// their own come back to the tailnet they know.
+// state is what a devnet keeps between runs, so that nodes with state of their
+// own return to the same tailnet.
 type state struct {
 	Version  int                   `json:"version"`
 	Domain   string                `json:"domain"`
@@ -42,7 +42,7 @@ const (
 	lockFile     = "devnet.lock"
 )
 
-// lockState takes the state directory for this devnet, until the file is closed.
+// lockState locks the state directory for this devnet, until the file is closed.
 func lockState(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fail(CodeStateUnreadable, "start", "making the state directory: %w", err)
@@ -73,7 +73,7 @@ func loadState(dir string) (*state, error) {
 	}
 	st, err := decodeState(data)
 	if err != nil {
-		return nil, fail(CodeStateUnreadable, "start", "%s is damaged (%w): remove it to begin anew", path, err)
+		return nil, fail(CodeStateUnreadable, "start", "%s is damaged (%w): remove it to start over", path, err)
 	}
 	return st, nil
 }
@@ -89,7 +89,7 @@ func decodeState(data []byte) (*state, error) {
 	return st, st.check()
 }
 
-// check finds what would break the devnet later, far from the cause.
+// check finds damage that would break the devnet later, far from its cause.
 func (st *state) check() error {
 	if st.NoiseKey.IsZero() || st.DERPKey.IsZero() {
 		return errors.New("a key is missing")
@@ -107,7 +107,8 @@ func (st *state) check() error {
 	return checkGrants(st.Grants)
 }
 
-// registry is the tailnet of an earlier run, its nodes offline until they call.
+// registry restores the tailnet of an earlier run; its nodes are offline until
+// they connect.
 func (st *state) registry(domain string) *registry {
 	r := newRegistry(domain)
 	for _, u := range st.Users {
@@ -124,7 +125,7 @@ func (st *state) registry(domain string) *registry {
 	return r
 }
 
-// snapshot encodes the state as it is now. Devnet.mu must be held.
+// snapshot encodes the current state. Devnet.mu must be held.
 func (d *Devnet) snapshotLocked() ([]byte, error) {
 	st := d.fixed // keys, certificate and ports
 	st.Version = stateVersion
@@ -158,7 +159,7 @@ func (d *Devnet) save() error {
 	return nil
 }
 
-// saveSoon has the saver write the state; many calls make one write.
+// saveSoon makes the saver write the state; many calls make one write.
 func (d *Devnet) saveSoon() {
 	select {
 	case d.dirty <- struct{}{}:
@@ -166,8 +167,7 @@ func (d *Devnet) saveSoon() {
 	}
 }
 
-// saveLoop writes what saveSoon asked for. What is still open when the devnet
-// stops, Stop writes.
+// saveLoop writes what saveSoon asked for. Stop writes what is still unsaved.
 func (d *Devnet) saveLoop() {
 	for {
 		select {

@@ -89,7 +89,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		"DERP port":     {Config{DERPPort: used}, CodeAddressInUse, "port " + port(used) + " for DERP is in use"},
 		"STUN port":     {Config{STUNPort: udp.LocalAddr().(*net.UDPAddr).Port}, CodeAddressInUse, "port " + port(udp.LocalAddr().(*net.UDPAddr).Port) + " for STUN is in use"},
 		"port range":    {Config{STUNPort: 65536}, CodeBadCommand, "stun_port 65536: allowed are 0 to 65535"},
-		"domain":        {Config{Domain: "no domain"}, CodeBadCommand, `domain "no domain" is no DNS name of at most 180 characters`},
+		"domain":        {Config{Domain: "no domain"}, CodeBadCommand, `domain "no domain" is not a DNS name of at most 180 characters`},
 		"grace":         {Config{EphemeralGraceS: -1}, CodeBadCommand, "ephemeral_grace_s -1: allowed are 0 to 86400"},
 		"state is file": {Config{StateDir: "/dev/null/x"}, CodeStateUnreadable, "making the state directory: mkdir /dev/null: not a directory"},
 	} {

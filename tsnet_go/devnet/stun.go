@@ -7,8 +7,8 @@ import (
 	"tailscale.com/net/stun"
 )
 
-// serveSTUN tells each asker from which address its question came (RFC 8489),
-// until the socket is closed. Anything that is no binding request is ignored.
+// serveSTUN answers each binding request with the address that it came from
+// (RFC 8489), until the socket is closed. Everything else is ignored.
 func serveSTUN(conn *net.UDPConn) error {
 	buf := make([]byte, 1500)
 	for {
@@ -21,7 +21,7 @@ func serveSTUN(conn *net.UDPConn) error {
 			continue
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		// A lost answer is as normal as a lost question: the asker repeats it.
+		// A lost answer is as normal as a lost request: the client repeats it.
 		_, _ = conn.WriteToUDPAddrPort(stun.Response(id, from), from)
 	}
 }
