@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
-_ASKING_S = 5.0
 _LOCK_PAUSE_S = 0.01
 
 
@@ -144,73 +143,3 @@ class ProcessLock:
             return False
         held = os.fstat(fd)
         return (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
-
-
-class Presence:
-    """Tells whether another process is at work on the same folder; a kill ends it.
-
-    Everybody at work holds a shared flock(2) on one file; who could have it alone, is alone. Whoever tries to
-    lets go of it for a moment, so that a second lock keeps askers apart.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """``path`` is a file of its own; it is made when first entered, and stays."""
-        self._path = path
-        self._asking = ProcessLock(path.with_name(f"{path.name}.lock"))
-        self._fd = -1
-
-    def enter(self) -> None:
-        """Be at work, until ``leave``; only without effect when already at work.
-
-        Raises:
-            OSError: the file cannot be locked; BlockingIOError: somebody has stopped in the middle of asking.
-        """
-        if self._fd >= 0:
-            return
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        end = time.monotonic() + _ASKING_S
-        while self._fd < 0:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                self._fd = fd
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    os.close(fd)
-                    raise
-                time.sleep(_LOCK_PAUSE_S)
-            except BaseException:
-                os.close(fd)
-                raise
-
-    def others(self) -> bool:
-        """Whether anybody else is at work; in a folder that is gone nobody is. It blocks."""
-        try:
-            if not self._asking.acquire(_ASKING_S):
-                # Somebody stopped in the middle of asking, and so is at work.
-                return True
-            try:
-                return self._could_not_be_alone()
-            finally:
-                self._asking.release()
-        except FileNotFoundError:
-            return False
-
-    def _could_not_be_alone(self) -> bool:
-        fd = self._fd if self._fd >= 0 else os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            if fd == self._fd:
-                # A change of the kind of lock that fails has lost the old one.
-                fcntl.flock(fd, fcntl.LOCK_SH)
-            else:
-                os.close(fd)
-        return False
-
-    def leave(self) -> None:
-        """Be at work no longer; idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

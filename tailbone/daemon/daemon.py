@@ -123,11 +123,8 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
     Raises:
         ConfigError: keys.bucket is none.
     """
-    from tailbone.keys.processor import fastest_signatures
-
-    with fastest_signatures():
-        from tailbone.keys.folder import KeyFolder
-        from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+    from tailbone.keys.folder import KeyFolder
+    from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
 
     activate_after_s = config.keys.activate_after_s
     settings = KeySettings(

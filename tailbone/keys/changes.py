@@ -66,7 +66,7 @@ class Changes:
         """See ``KeyLifecycle.generate``."""
         settler = self._settler
         async with settler.locked(LOCK_S) as deadline:
-            await self._refuse_to_follow()
+            self._refuse_to_follow()
             seen = await self._read(until=self._patience(deadline))
             key = await settler.make("asked", algorithm, size, seen.document)
             try:
@@ -87,10 +87,11 @@ class Changes:
         """See ``KeyLifecycle.remove``."""
         settler = self._settler
         async with settler.locked(LOCK_S) as deadline:
-            await self._refuse_to_follow()
+            self._refuse_to_follow()
             seen = await self._read(until=self._patience(deadline))
             before = self._known.snapshot.entries
             entry = before.get(kid)
+            signed = self._known.ring.signing
             if not (seen.document and seen.document.has_kid(kid)) and not (entry and entry.key):
                 raise _not_removable(entry)
             try:
@@ -102,7 +103,8 @@ class Changes:
                     await settler.settle(None, deadline=deadline)
                     if entry.key is not None:
                         await entry.key.signed(max(0.0, deadline - self._monotonic()))
-                    await settler.wait_for_others()
+                    if signed is not None and signed.kid == kid:
+                        await settler.wait_for_others()
                 seen = await settler.publish(Publish(drop=((kid, ""),)), deadline)
             except (StoreOutcomeUnknownError, asyncio.CancelledError):
                 # It may be gone: it signs no longer, and a later read ends it.
@@ -147,14 +149,12 @@ class Changes:
     def _patience(self, deadline: float) -> float:
         return min(self._monotonic() + _PATIENCE_S, deadline)
 
-    async def _refuse_to_follow(self) -> None:
+    def _refuse_to_follow(self) -> None:
         if not self._known.follows:
             return
-        if not await self._settler.has_publisher():
-            raise KeyStateError(self._known.nobody_publishes())
         raise KeyStateError(
-            f"the keys of this folder are published in {self._known.place} by another process: ask that "
-            "one, or set keys.bucket here, too"
+            f"the keys of this folder are published in {self._known.place}, and this process has no bucket: "
+            "ask a process that publishes there, or set keys.bucket here as well"
         )
 
 

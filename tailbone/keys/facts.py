@@ -34,7 +34,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         first_wanted: a first key is to be made if no key can ever sign.
         observed_s: for how many seconds this process has seen each key in its phase, on a clock that is never
             set.
-        follows: another process publishes the folder's keys, so that it makes them, too.
+        follows: this process has no store and the folder has records of one, so that it changes nothing.
     """
 
     now: float

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from tailbone.errors import KeyFileError, KeyStateError
-from tailbone.files import TEMPORARY_SUFFIX, Disk, Presence, ProcessLock
+from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock
 from tailbone.keys.record import KeyState
 from tailbone.keys.signing_key import SigningKey, parse_jwk, thumbprint_of
 
@@ -26,8 +26,6 @@ REMOVED: Final = "removed"
 """The subfolder that takes keys which must not be used and are not deleted."""
 
 _LOCK: Final = ".lock"
-_PRESENCE: Final = ".running"
-_PUBLISHING: Final = ".publishing"
 _LAST_PUBLISHED: Final = ".last-published.json"
 _LARGEST_FILE: Final = 64 * 1024
 
@@ -129,14 +127,6 @@ class KeyFolder:
     def lock(self) -> ProcessLock:
         """The lock that every change of the folder holds; each call gives one of its own."""
         return ProcessLock(self.path / _LOCK)
-
-    def presence(self) -> Presence:
-        """Tells whether other processes are at work on this folder."""
-        return Presence(self.path / _PRESENCE)
-
-    def publishing(self) -> Presence:
-        """Tells whether other processes publish this folder's keys in a store."""
-        return Presence(self.path / _PUBLISHING)
 
     def clear_temporaries(self) -> None:
         """Delete what a killed write left; only while holding the lock, since nobody else writes then."""

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tailbone.keys.signing_key import SigningKey
     from tailbone.process.log import Logger
 
-_UNKNOWN_PLACE: Final = "a bucket"
-
 REVOKED_AFTER_S: Final = 30.0
 """How far apart two good reads have to be that together show a key to be revoked."""
 
@@ -48,8 +46,6 @@ class Knowledge:
         ring: swapped as a whole by ``refresh``.
         copy: the last good read of a document that exists; None before one.
         first_wanted: a first key is to be made if no key can ever sign.
-        publisher_at_work: whether another process publishes this folder's keys; where this one has a store,
-            that does not matter.
     """
 
     def __init__(
@@ -69,7 +65,6 @@ class Knowledge:
         self.ring = KeyRing()
         self.copy: Document | None = None
         self.first_wanted = False
-        self.publisher_at_work = False
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
@@ -94,7 +89,7 @@ class Knowledge:
         self._snapshot = read
         self._followed = ""
         if self._own_place == OWN_PLACE:
-            self._followed = _published_by_others(read, publisher_at_work=self.publisher_at_work)
+            self._followed = _published_by_others(read)
 
     @property
     def place(self) -> str:
@@ -272,14 +267,6 @@ class Knowledge:
         foreign = describe_foreign(document, ours) if document else []
         return tuple(sorted([*own, *foreign], key=lambda info: (info.created_at, info.key_id)))
 
-    def nobody_publishes(self) -> str:
-        """What to say where this process follows others, and none of them is at work."""
-        # Without the bucket nobody knows which of these keys were revoked there: they cannot be taken over.
-        return (
-            f"the keys of this folder are published in {self.place}, and no process that publishes there is "
-            "at work: set keys.bucket, or, to do without it from now on, keys.dir to a new folder"
-        )
-
     def obstacles(self) -> list[str]:
         """Why no key signs, a reason a key."""
         if self.ring.signing is not None:
@@ -297,14 +284,10 @@ class Knowledge:
         return found or ["keys: there is no key that can sign: make one with  tailbone keys generate"]
 
 
-def _published_by_others(snapshot: Snapshot, *, publisher_at_work: bool) -> str:
+def _published_by_others(snapshot: Snapshot) -> str:
     """The place where a process with a store has published the folder's keys last, or will; "" for none."""
     states = [entry.state for entry in snapshot.entries.values() if entry.state]
     published = [state for state in states if state.place not in ("", OWN_PLACE)]
     if published:
         return max(published, key=lambda state: state.confirmed_at).place
-    meant_for = next((state.meant_for for state in states if state.meant_for and not state.place), "")
-    if publisher_at_work and not meant_for and not any(state.place for state in states):
-        # What is here, the other process has to look at first; and the next key is made there.
-        return _UNKNOWN_PLACE
-    return meant_for
+    return next((state.meant_for for state in states if state.meant_for and not state.place), "")

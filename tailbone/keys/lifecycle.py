@@ -120,7 +120,6 @@ class KeyLifecycle:
         self._under_way: set[asyncio.Task[object]] = set()
         self._sync_error: TailboneError | None = None
         self._folder_error: TailboneError | None = None
-        self._deserted = False
         self._read_at: float | None = None
         self._waiting: frozenset[tuple[str, Phase]] = frozenset()
         self._next_sync = monotonic()
@@ -191,12 +190,10 @@ class KeyLifecycle:
 
         Raises:
             KeyFileError: the folder cannot be used, or everybody can read a private key in it.
-            KeyStateError: another process publishes the folder's keys elsewhere.
         """
         self._known.first_wanted = True
         await in_thread(self._folder.prepare)
         await self._take_over()
-        await self._refuse_two_places()
         await self._settler.load_copy()
         if self._settings.activate_after_s < self._settings.max_age_s:
             self._log.warning(
@@ -204,27 +201,12 @@ class KeyLifecycle:
                 activate_after_s=self._settings.activate_after_s,
                 max_age_s=self._settings.max_age_s,
             )
-        await self._settler.enter()
         self._known.refresh()
         with contextlib.suppress(KeyStateError):
             # Another process is in the middle of a change: run will do the rest.
             async with self._settler.locked(_START_LOCK_S) as deadline:
                 await in_thread(self._folder.clear_temporaries)
                 await self._settler.settle(None, deadline=deadline)
-
-    async def _refuse_two_places(self) -> None:
-        """Two processes with two stores would take each other's confirmations away, without an end."""
-        if self._publisher is None:
-            return
-        states = [entry.state for entry in self._known.entries if entry.state]
-        places = {state.place for state in states} - {"", OWN_PLACE}
-        if not places or self._publisher.place in places:
-            return
-        if await self._settler.has_publisher():
-            raise KeyStateError(
-                f"another process publishes the keys of this folder in {', '.join(sorted(places))}, not in "
-                f"{self._publisher.place}: give both the same keys.bucket, or each a folder of its own"
-            )
 
     async def _take_over(self) -> None:
         await self._settler.rescan()
@@ -253,7 +235,6 @@ class KeyLifecycle:
             for change in late:
                 change.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        self._settler.leave()
         if self._publisher is not None:
             await self._publisher.close()
 
@@ -266,10 +247,6 @@ class KeyLifecycle:
             if plan(self._known.facts(None)) and not self._settler.busy:
                 async with self._settler.locked(0.0) as deadline:
                     await self._settler.settle(None, deadline=deadline)
-            deserted = self._known.follows and not await self._settler.has_publisher()
-            if deserted and not self._deserted:
-                self._log.warning(self._known.nobody_publishes())
-            self._deserted = deserted
             self._folder_error = None
         except KeyStateError as busy:
             # Another process is in the middle of a change: the next tick comes soon.
@@ -348,8 +325,6 @@ class KeyLifecycle:
             found.append(f"{about}: {self._sync_error.message}")
         if self._folder_error is not None:
             found.append(f"keys: {self._folder_error.message}")
-        if self._deserted:
-            found.append(f"keys: {self._known.nobody_publishes()}")
         return found
 
     # --- changes that somebody asks for

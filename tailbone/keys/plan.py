@@ -31,6 +31,8 @@ def plan(facts: Facts) -> list[Step]:
 
     Publishing comes last and alone: whatever is to stop signing has stopped by then.
     """
+    if facts.follows:
+        return []
     usable = [entry for entry in facts.entries.values() if entry.key is not None and not entry.fault]
     usable.sort(key=age)
     local: list[Step] = [*_mend(facts), *_settle(facts, usable)]
@@ -331,8 +333,6 @@ def _clear(facts: Facts) -> Iterator[Step]:
 
 def _make(facts: Facts, usable: list[Entry]) -> list[Step]:
     """The first key, or the next one in a rotation."""
-    if facts.follows:
-        return []
     hopeful = [
         entry
         for entry in usable

@@ -71,8 +71,6 @@ class Settler:
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
-        self._presence = folder.presence()
-        self._publishing = folder.publishing()
         self._busy = asyncio.Lock()
         self._scanning = asyncio.Lock()
         self._made: set[str] = set()
@@ -87,8 +85,6 @@ class Settler:
             KeyFileError: it cannot be used; what was known stays.
         """
         async with self._scanning:
-            if self._publisher is None:
-                self._known.publisher_at_work = await self.has_publisher()
             self._known.snapshot = await in_thread(self._folder.scan)
         if self._known.snapshot.warning:
             self.warn_once(self._known.snapshot.warning)
@@ -186,39 +182,9 @@ class Settler:
         finally:
             self._busy.release()
 
-    async def enter(self) -> None:
-        """Be at work on the folder, for others to know.
-
-        Raises:
-            KeyStateError: another process on the folder has stopped, and holds this one up.
-        """
-        try:
-            await in_thread(self._presence.enter)
-            if self._publisher is not None:
-                await in_thread(self._publishing.enter)
-        except BlockingIOError:
-            raise KeyStateError(
-                "another process on this key folder has stopped in the middle of something: let it go on, or "
-                "end it"
-            ) from None
-
-    def leave(self) -> None:
-        """Be at work on the folder no longer; idempotent."""
-        self._presence.leave()
-        self._publishing.leave()
-
-    async def has_company(self) -> bool:
-        """Whether another process is at work on this folder."""
-        return await in_thread(self._presence.others)
-
-    async def has_publisher(self) -> bool:
-        """Whether another process publishes this folder's keys."""
-        return await in_thread(self._publishing.others)
-
     async def wait_for_others(self) -> None:
         """Wait until every other process on this folder has seen what was written into it."""
-        if await self.has_company():
-            await self._sleep(2 * POLL_S)
+        await self._sleep(2 * POLL_S)
 
     # --- doing; each only while locked
 

@@ -10,21 +10,14 @@ import json
 import sys
 import time
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tailbone.keys.ring import KeyRing
+from tailbone.keys.signing_key import SigningKey
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 from tailbone.token.policy import Rules, TokenRequest
-
-try:
-    from tailbone.keys.processor import fastest_signatures
-except ImportError:  # a commit before it
-    from contextlib import nullcontext as fastest_signatures  # type: ignore[assignment]
-
-with fastest_signatures():
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
-    from tailbone.keys.ring import KeyRing
-    from tailbone.keys.signing_key import SigningKey
 
 _TOKENS = 300
 _BATCHES, _BATCH = 10, 20

@@ -107,16 +107,6 @@ async def test_a_remove_waits_until_the_other_process_has_stopped_signing(
     assert at_write == [new]
 
 
-async def test_alone_on_its_folder_a_remove_waits_for_nobody(server: Callable[..., Server]) -> None:
-    """The second process has left."""
-    one = await server().start()
-    other = await server().start()
-    await other.keys.close()
-    before = one.time.passed
-    await one.keys.remove(one.signing)
-    assert one.time.passed == before
-
-
 async def test_removed_by_one_process_the_last_key_is_not_replaced_by_the_other(
     server: Callable[..., Server],
 ) -> None:

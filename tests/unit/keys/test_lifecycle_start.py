@@ -174,21 +174,6 @@ async def test_a_key_confirmed_for_another_place_does_not_sign(
     assert moved.signing == one.signing
 
 
-async def test_two_processes_on_one_folder_with_two_stores_are_refused(
-    tmp_path: Path, time: FakeTime, server: Callable[..., Server]
-) -> None:
-    """They would take each other's confirmations away; the one that runs notices nothing."""
-    one = await server("one").start()
-    second = Server(tmp_path / "one", tmp_path / "elsewhere", time)
-    with pytest.raises(KeyStateError, match=r"not in file://.*/elsewhere/"):
-        await second.keys.start()
-    await one.pass_time(10)
-    assert one.signing == one.published[0]
-    await one.keys.close()
-    await second.start()
-    assert second.signing == one.signing
-
-
 async def test_a_process_without_a_store_signs_with_what_another_one_publishes(
     tmp_path: Path, time: FakeTime, server: Callable[..., Server]
 ) -> None:
@@ -213,54 +198,23 @@ async def test_a_process_without_a_store_signs_with_what_another_one_publishes(
     assert [key["kid"] for key in json.loads(issuer.keys.published_document())["keys"]] == [first]
 
 
-async def test_when_nobody_publishes_any_more_it_is_said_and_how_to_go_on(
+async def test_a_process_without_a_store_changes_nothing_in_a_folder_that_was_published_elsewhere(
     tmp_path: Path, time: FakeTime, server: Callable[..., Server]
 ) -> None:
-    """A folder that was used with a bucket, and is used without one by all the processes that there are."""
+    """It neither makes, retires nor removes keys, whatever its settings are; it signs with what it reads."""
     admin = await server("keys").start()
-    await admin.keys.close()
-    rotating = msgspec.structs.replace(EC, rotate_every_s=600.0)
-    issuer = await Server(tmp_path / "keys", None, time, settings=rotating).start()
-    second = await Server(tmp_path / "keys", None, time).start()
-    for _ in range(20):
-        await issuer.pass_time(100)
-        await second.pass_time(0)
-    assert issuer.signing == second.signing == admin.signing
-    assert issuer.private == [admin.signing]
-    mend = "keys.dir to a new folder"
-    with pytest.raises(KeyStateError, match=mend):
-        await issuer.keys.generate()
-    with pytest.raises(KeyStateError, match=mend):
-        await issuer.keys.remove(admin.signing)
-    (note,) = issuer.keys.notes()
-    assert note.endswith(mend)
-    assert second.keys.notes() == [note]
-    assert issuer.log.of("warning").count(f"{note.removeprefix('keys: ')} {{}}") == 1
-    again = server("keys")
-    await again.keys.start()
-    await issuer.keys.tick()
-    assert issuer.keys.notes() == []
-
-
-async def test_beside_a_publisher_an_empty_folder_gets_no_key_from_a_process_without_a_store(
-    tmp_path: Path, time: FakeTime, server: Callable[..., Server]
-) -> None:
-    """It would sign with a key that the bucket lacks; the next key is made where it can be published."""
-    admin = await server("keys").start()
-    running = await Server(tmp_path / "keys", None, time).start()
-    await admin.keys.remove(admin.signing)
-    started = await Server(tmp_path / "keys", None, time).start()
-    for issuer in (running, started):
-        await issuer.pass_time(1)
-        assert issuer.signing == ""
-        with pytest.raises(KeyStateError, match="are published in a bucket by another process"):
-            await issuer.keys.generate()
-    assert running.private == []
     made = await admin.keys.generate()
-    await admin.pass_time(301)
-    for issuer in (running, started):
-        await issuer.keys.tick()
-        assert issuer.signing == made.key_id
+    await admin.keys.close()
+    before = {path: path.read_bytes() for path in admin.folder.iterdir()}
+    rotating = msgspec.structs.replace(EC, rotate_every_s=600.0, expiry_s=7200.0)
+    issuer = await Server(tmp_path / "keys", None, time, settings=rotating).start()
+    for _ in range(20):
+        await issuer.pass_time(1000)
+    assert (issuer.signing, issuer.keys.ring.longest_s) == (admin.signing, 1200.0)
+    for change in (issuer.keys.generate(), issuer.keys.remove(made.key_id)):
+        with pytest.raises(KeyStateError, match=r"keys\.bucket"):
+            await change
+    assert {path: path.read_bytes() for path in admin.folder.iterdir()} == before
 
 
 async def test_a_process_without_a_store_leaves_a_pending_key_alone(
