@@ -164,7 +164,7 @@ class Knowledge:
             self.ring.signing,
             KeyRing(
                 signing=signing,
-                longest_s=entry.state.expiry_s if entry and entry.state else math.inf,
+                expiry_s=entry.state.expiry_s if entry and entry.state else math.inf,
                 published=tuple(key for key in published if key is not None),
             ),
         )

@@ -15,13 +15,13 @@ class KeyRing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         signing: the key that signs now; None while no key may.
-        longest_s: how long its tokens may live, in seconds: what is on disk, since its end is computed from
-            that, perhaps after a kill. It follows ``keys.expiry`` within a moment.
+        expiry_s: ``keys.expiry`` as the record of that key holds it, in seconds: the longest lifetime of its
+            tokens. The end of the key is computed from the record, perhaps by another process.
         published: own keys whose public half has been read back from the JWKS, newest first.
     """
 
     signing: SigningKey | None = None
-    longest_s: float = math.inf
+    expiry_s: float = math.inf
     published: tuple[SigningKey, ...] = ()
 
     def require(self) -> SigningKey:

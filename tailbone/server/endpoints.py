@@ -19,7 +19,7 @@ from tailbone.errors import (
 from tailbone.server.hosts import AllowedHosts
 from tailbone.server.query import parse_query
 from tailbone.server.statuses import status_of
-from tailbone.token.identity import address_of
+from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -200,8 +200,8 @@ class Endpoints:
             )
         identity = sources.identify(peername)
         try:
-            sources.issuer.admit(identity)
-            issued = await sources.issuer.issue(identity, parse_query(head.query))
+            caller = sources.issuer.admit(identity)
+            issued = await sources.issuer.issue(caller, parse_query(head.query))
         except TailboneError as error:
             return self.refuse(error, peername, path=head.path, sub=identity.subject, node=identity.node)
         # The line is written before the token leaves: no token without its line.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 from unicodedata import category
-from urllib.parse import unquote
 
 import msgspec
 
@@ -20,7 +19,6 @@ _REPLACEMENT: Final = "\ufffd"
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Zero-width (non-)joiners: letters of several scripts, and emoji, are written with them.
 _JOINERS: Final = frozenset("\u200c\u200d")
-_PARTS_OF_A_PEER: Final = 5
 _STABLE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -98,25 +96,6 @@ def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
         return text
     cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + _REPLACEMENT
     return "".join(_REPLACEMENT if category(c) in _UNSAFE_CATEGORIES and c not in allowed else c for c in cut)
-
-
-def address_of(peer: object) -> str:
-    """Give the tailnet address in the name of a bridged peer, as a log may show it.
-
-    The rest of the name is what no local process may know, or it could pass for a peer: it is never shown.
-
-    Args:
-        peer: the name: bytes from a socket, or text from gRPC, as ``tsnet.peername`` describes them.
-
-    Returns:
-        ``ip:port``; for any other peer the kind of its address, or nothing.
-    """
-    name = (
-        peer.decode("ascii", "replace") if isinstance(peer, bytes) else peer if isinstance(peer, str) else ""
-    )
-    parts = unquote(name.removeprefix("unix-abstract:")).removeprefix("\0").split("/")
-    bridged = parts[0] == "tailnet" and len(parts) == _PARTS_OF_A_PEER
-    return safe_text(parts[3] if bridged else name.partition(":")[0].partition("/")[0].lstrip("\0"))
 
 
 def _with_safe_text(identity: Identity) -> Identity:

@@ -22,10 +22,10 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token, and what may be told about it.
+    """A token, and what the log may say about it.
 
     Attributes:
-        token: the JWS in compact form (RFC 7515 section 3.1). Whoever holds it is the caller: never log it.
+        token: the JWS in compact form (RFC 7515 section 3.1). Its holder can act as the caller: never log it.
         expires_at: the claim ``exp``, Unix time in seconds.
     """
 
@@ -65,41 +65,41 @@ class Issuer:
         self._header = b""
         self._encode = msgspec.json.Encoder().encode
 
-    def admit(self, identity: Identity) -> None:
+    def admit(self, identity: Identity) -> policy.Admitted:
         """Check that ``identity`` may ask at all; raises what ``policy.admit`` raises."""
-        policy.admit(identity, self.rules)
+        return policy.admit(identity, self.rules)
 
-    async def issue(self, identity: Identity, request: policy.TokenRequest) -> IssuedToken:
-        """Sign a token for ``identity``.
+    async def issue(self, caller: policy.Admitted, request: policy.TokenRequest) -> IssuedToken:
+        """Sign a token for ``caller``.
 
         Raises:
-            AccessError: policy refuses.
-            BadParameterError: policy cannot grant what was asked.
+            AudienceNotAllowedError: the audience may not be asked for.
+            BadParameterError: the lifetime may not be asked for.
             NoSigningKeyError: no key may sign now.
         """
         rules = self.rules
-        grant = policy.decide(identity, request, rules)
+        grant = policy.decide(request, rules)
         ring = self._ring()
         key = ring.require()
-        said = claims.build(
-            identity,
+        content = claims.build(
+            caller.identity,
             issuer=rules.issuer,
             audience=grant.audience,
-            ttl_s=int(min(grant.ttl_s, ring.longest_s)),
+            ttl_s=int(min(grant.ttl_s, ring.expiry_s)),
             backdate_s=rules.backdate_s,
             now=self._clock(),
             jti=os.urandom(16).hex(),
         )
-        signing_input = self._header_of(key) + _base64url(self._encode(said))
+        signing_input = self._header_of(key) + _base64url(self._encode(content))
         signature = await key.sign(signing_input)
         return IssuedToken(
             token=(signing_input + b"." + _base64url(signature)).decode("ascii"),
-            expires_at=said.exp,
-            sub=said.sub,
+            expires_at=content.exp,
+            sub=content.sub,
             kid=key.kid,
-            jti=said.jti,
+            jti=content.jti,
             aud=grant.audience,
-            node=said.node,
+            node=content.node,
         )
 
     def _header_of(self, key: SigningKey) -> bytes:

@@ -1,8 +1,6 @@
-"""What a caller may have: decide(identity, request, rules) gives a grant or says why not. Pure."""
+"""What a caller may have: ``admit`` checks who calls, ``decide`` what is asked for. Pure."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,9 +11,7 @@ from tailbone.errors import (
     ExpiredCallerError,
     SharedCallerError,
 )
-
-if TYPE_CHECKING:
-    from tailbone.token.identity import Identity
+from tailbone.token.identity import Identity  # noqa: TC001 -- msgspec resolves it
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +19,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         issuer: the claim ``iss``.
-        expiry_s: lifetime in seconds where none is asked for, and the longest that may be.
+        expiry_s: the longest lifetime in seconds, and the one of a token for which none is asked.
         backdate_s: how far ``iat`` and ``nbf`` lie before now, in seconds.
         audiences: which audiences may be asked for.
         allow_shared: whether a node shared in from another tailnet gets a token.
@@ -40,12 +36,18 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks for.
 
     Attributes:
-        audience: the one audience the token shall be for; None asks for no ``aud``.
+        audience: the one audience of the token; None asks for no ``aud``.
         ttl_s: lifetime in seconds; None asks for the longest.
     """
 
     audience: str | None = None
     ttl_s: float | None = None
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A caller that ``admit`` has let in: the type checker finds one that was not checked."""
+
+    identity: Identity
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +62,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: int
 
 
-def admit(identity: Identity, rules: Rules) -> None:
+def admit(identity: Identity, rules: Rules) -> Admitted:
     """Check that this caller may ask for anything at all.
 
     Raises:
@@ -73,16 +75,16 @@ def admit(identity: Identity, rules: Rules) -> None:
         raise SharedCallerError(
             "your node is shared in from another tailnet; only nodes of this tailnet get tokens"
         )
+    return Admitted(identity)
 
 
-def decide(identity: Identity, request: TokenRequest, rules: Rules) -> Grant:
-    """Decide what ``identity`` gets for ``request``.
+def decide(request: TokenRequest, rules: Rules) -> Grant:
+    """Decide what an admitted caller gets for ``request``.
 
     Raises:
-        AccessError: the caller may have nothing (see ``admit``), or not this audience.
-        BadParameterError: the lifetime is not one that may be asked for.
+        AudienceNotAllowedError: the audience is not one of ``rules.audiences``.
+        BadParameterError: the lifetime is not whole seconds up to ``rules.expiry_s``.
     """
-    admit(identity, rules)
     ttl_s = _lifetime(request.ttl_s, rules.expiry_s)
     audience = request.audience
     if audience is not None and audience not in rules.audiences:

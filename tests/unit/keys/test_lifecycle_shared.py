@@ -161,11 +161,11 @@ async def test_a_longer_expiry_is_on_disk_before_a_token_has_it(server: Callable
     two = server(settings=msgspec.structs.replace(EC, expiry_s=3600.0))
     try:
         await two.keys.start()
-        assert (two.signing, two.keys.ring.longest_s) == (one.signing, 1200.0)
+        assert (two.signing, two.keys.ring.expiry_s) == (one.signing, 1200.0)
     finally:
         os.close(fd)
     await two.keys.tick()
-    assert (two.signing, two.keys.ring.longest_s) == (one.signing, 3600.0)
+    assert (two.signing, two.keys.ring.expiry_s) == (one.signing, 3600.0)
     state = msgspec.json.decode((one.folder / f"{one.signing}.state.json").read_bytes())
     assert state["expiry_s"] == 3600.0
 
@@ -184,7 +184,7 @@ async def test_another_process_shorter_expiry_takes_no_signing_key_away(
         done = await carry_out(*step)
         await issuer.keys._settler.rescan()
         issuer.keys._known.refresh()
-        seen.append((issuer.signing, issuer.keys.ring.longest_s))
+        seen.append((issuer.signing, issuer.keys.ring.expiry_s))
         return done
 
     admin.keys._settler._do = do  # type: ignore[method-assign]
@@ -193,7 +193,7 @@ async def test_another_process_shorter_expiry_takes_no_signing_key_away(
     assert set(seen) == {(made, 60.0)}
     await issuer.keys.tick()
     assert issuer.signing == admin.signing == made
-    assert issuer.keys.ring.longest_s == 3600.0
+    assert issuer.keys.ring.expiry_s == 3600.0
     state = msgspec.json.decode((issuer.folder / f"{made}.state.json").read_bytes())
     assert state["expiry_s"] == 3600.0
 

@@ -14,7 +14,7 @@ from tailbone.keys.ring import KeyRing
 from tailbone.keys.signing_key import Algorithm, SigningKey
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
-from tailbone.token.policy import Rules, TokenRequest
+from tailbone.token.policy import Rules, TokenRequest, admit
 
 NOW = 1795518230.5
 RULES = Rules(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
@@ -48,7 +48,7 @@ def parts(token: str) -> tuple[bytes, bytes, bytes]:
 async def test_another_library_verifies_the_token(algorithm: Algorithm) -> None:
     """PyJWT, which shares no code with this, verifies the signature and reads the claims."""
     key = new_key("tb-1795518000", algorithm)
-    issued = await new_issuer(key).issue(PERSON, TokenRequest(audience="sts.example", ttl_s=60))
+    issued = await new_issuer(key).issue(admit(PERSON, RULES), TokenRequest(audience="sts.example", ttl_s=60))
     claims: dict[str, Any] = jwt.decode(
         issued.token,
         jwt.PyJWK(key.public_jwk()),
@@ -73,19 +73,21 @@ async def test_another_library_verifies_the_token(algorithm: Algorithm) -> None:
 
 async def test_the_header_says_alg_kid_and_typ() -> None:
     """Three members, and nothing that a verifier might follow (no jku, no x5u)."""
-    issued = await new_issuer(new_key("tb-1795518000")).issue(PERSON, TokenRequest())
+    issued = await new_issuer(new_key("tb-1795518000")).issue(admit(PERSON, RULES), TokenRequest())
     assert parts(issued.token)[0] == b'{"alg":"ES256","kid":"tb-1795518000","typ":"JWT"}'
 
 
 async def test_the_parts_are_base64url_without_padding() -> None:
     """RFC 7515 section 2: other alphabets and padding are refused by verifiers."""
-    issued = await new_issuer(new_key("tb-1795518000")).issue(PERSON, TokenRequest())
+    issued = await new_issuer(new_key("tb-1795518000")).issue(admit(PERSON, RULES), TokenRequest())
     assert not set(issued.token) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 async def test_what_is_told_about_a_token_is_what_it_says() -> None:
     """The log line is made of these."""
-    issued = await new_issuer(new_key("tb-1795518000")).issue(PERSON, TokenRequest(audience="sts.example"))
+    issued = await new_issuer(new_key("tb-1795518000")).issue(
+        admit(PERSON, RULES), TokenRequest(audience="sts.example")
+    )
     claims = json.loads(parts(issued.token)[1])
     assert (issued.sub, issued.jti, issued.aud, issued.node, issued.expires_at, issued.kid) == (
         claims["sub"],
@@ -100,7 +102,7 @@ async def test_what_is_told_about_a_token_is_what_it_says() -> None:
 async def test_no_two_tokens_have_one_jti() -> None:
     """128 random bits, as 32 hexadecimal digits."""
     issuer = new_issuer(new_key("tb-1795518000"))
-    jtis = {(await issuer.issue(PERSON, TokenRequest())).jti for _ in range(50)}
+    jtis = {(await issuer.issue(admit(PERSON, RULES), TokenRequest())).jti for _ in range(50)}
     assert len(jtis) == 50
     assert {len(bytes.fromhex(jti)) for jti in jtis} == {16}
 
@@ -113,7 +115,7 @@ async def test_the_ring_is_asked_for_every_token() -> None:
     kids = []
     for key in (old, new, old):
         ring = KeyRing(signing=key)
-        issued = await issuer.issue(PERSON, TokenRequest())
+        issued = await issuer.issue(admit(PERSON, RULES), TokenRequest())
         kids.append(jwt.get_unverified_header(issued.token)["kid"])
         jwt.decode(issued.token, jwt.PyJWK(key.public_jwk()), issuer="https://issuer.example")
     assert kids == ["tb-1795518000", "tb-1795519000", "tb-1795518000"]
@@ -122,16 +124,16 @@ async def test_the_ring_is_asked_for_every_token() -> None:
 async def test_no_token_outlives_what_the_end_of_its_key_is_computed_from() -> None:
     """Until a longer expiry is on disk, tokens live as long as the one that is."""
     key = new_key("k")
-    issuer = Issuer(RULES, lambda: KeyRing(signing=key, longest_s=600.0), clock=lambda: NOW)
+    issuer = Issuer(RULES, lambda: KeyRing(signing=key, expiry_s=600.0), clock=lambda: NOW)
     for asked, given in ((None, 600), (900, 600), (60, 60)):
-        issued = await issuer.issue(PERSON, TokenRequest(ttl_s=asked))
+        issued = await issuer.issue(admit(PERSON, RULES), TokenRequest(ttl_s=asked))
         assert issued.expires_at == json.loads(parts(issued.token)[1])["exp"] == int(NOW) + given
 
 
 async def test_without_a_key_nothing_is_issued() -> None:
     """Start does not wait for a key; callers hear that there is none."""
     with pytest.raises(NoSigningKeyError):
-        await new_issuer(None).issue(PERSON, TokenRequest())
+        await new_issuer(None).issue(admit(PERSON, RULES), TokenRequest())
 
 
 async def test_policy_comes_before_keys() -> None:
@@ -139,14 +141,12 @@ async def test_policy_comes_before_keys() -> None:
     issuer = new_issuer(None)
     with pytest.raises(SharedCallerError):
         issuer.admit(SHARED)
-    with pytest.raises(SharedCallerError):
-        await issuer.issue(SHARED, TokenRequest())
     with pytest.raises(AudienceNotAllowedError):
-        await issuer.issue(PERSON, TokenRequest(audience="other"))
+        await issuer.issue(admit(PERSON, RULES), TokenRequest(audience="other"))
 
 
 async def test_a_token_shows_in_no_repr() -> None:
     """Whoever holds a token is the caller; reprs end up in logs and tracebacks."""
-    issued = await new_issuer(new_key("tb-1795518000")).issue(PERSON, TokenRequest())
+    issued = await new_issuer(new_key("tb-1795518000")).issue(admit(PERSON, RULES), TokenRequest())
     assert issued.token.split(".")[2] not in repr(issued)
     assert issued.token.split(".")[1] not in repr(issued)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tailbone.errors import UnknownCallerError
-from tailbone.token.identity import address_of
-from tailbone.tsnet.peername import source_of
+from tailbone.tsnet.peername import address_of, source_of
 
 PREFIX = "tailnet/0123456789abcdef/"
 
