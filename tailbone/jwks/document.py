@@ -12,6 +12,7 @@ from jwcrypto import jwk
 from jwcrypto.common import JWException
 
 from tailbone.errors import ForeignDocumentError, KeyStateError
+from tailbone.jwks.store import LARGEST
 
 MOST_KEYS: Final = 100
 MANY_KEYS: Final = 10
@@ -20,7 +21,6 @@ MANY_KEYS: Final = 10
 CONTENT_TYPE: Final = "application/json"
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
-_LARGEST: Final = 1024 * 1024
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _TAME_CURVES: Final = {"EC": {"P-256", "P-384", "P-521"}, "OKP": {"Ed25519"}}
 
@@ -83,8 +83,8 @@ class Document:
         Raises:
             ForeignDocumentError: these bytes are no JWKS, or not all of one; they must not be overwritten.
         """
-        if len(data) > _LARGEST:
-            raise _foreign(f"is longer than {_LARGEST} bytes")
+        if len(data) > LARGEST:
+            raise _foreign(f"is longer than {LARGEST} bytes")
         try:
             members = json.loads(
                 data.decode(),
@@ -110,7 +110,7 @@ class Document:
         """The document as JSON text; a long one without line breaks, for ``parse`` to take it again."""
         compact = _ENCODER.encode(self._members)
         data = msgspec.json.format(compact, indent=2) + b"\n"
-        return data if len(data) <= _LARGEST else compact
+        return data if len(data) <= LARGEST else compact
 
     def to_publish(self) -> bytes:
         """``render``, for a place where others read it.
@@ -119,9 +119,9 @@ class Document:
             KeyStateError: it is so long that ``parse`` would refuse it.
         """
         data = self.render()
-        if len(data) > _LARGEST:
+        if len(data) > LARGEST:
             raise KeyStateError(
-                f"the JWKS would be {len(data)} bytes long, at most {_LARGEST} are allowed: "
+                f"the JWKS would be {len(data)} bytes long, at most {LARGEST} are allowed: "
                 "remove what is not needed"
             )
         return data

@@ -39,7 +39,7 @@ _TORN_READS: Final = 3
 _LAST_READ_S: Final = 2.0
 _LAST_READ_SHARE: Final = 0.2
 
-_NOT_READ_BACK: Final = "the JWKS was written and could not be read back in time; a later read will tell"
+_NOT_READ_BACK: Final = "the JWKS was written and could not be read back in time; a later read will show"
 
 _T = TypeVar("_T")
 
@@ -91,7 +91,7 @@ class _SoFar:
         """
         self._lost = True
         self.unknown = StoreOutcomeUnknownError(
-            "others changed the JWKS at the same time, and it could not be read again; a later read will tell"
+            "others changed the JWKS at the same time, and it could not be read again; a later read will show"
         )
 
     def saw(self, stored: Stored | None) -> None:
@@ -317,7 +317,7 @@ class Publisher:
         return await self._in_time(self._store.read(self._path), deadline, timed_out)
 
     async def _write(self, data: bytes, etag: str | None, deadline: float) -> None:
-        timed_out = StoreOutcomeUnknownError("the store did not answer in time; a later read will tell")
+        timed_out = StoreOutcomeUnknownError("the store did not answer in time; a later read will show")
         write = self._store.write(
             self._path, data, etag=etag, content_type=CONTENT_TYPE, cache_control=self._cache_control
         )

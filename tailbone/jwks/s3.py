@@ -1,55 +1,61 @@
-"""S3Store: documents in an S3 bucket, by conditional writes."""
+"""S3Store: documents in an S3 bucket, changed by conditional writes."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-import socket
-import ssl
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 from tailbone.errors import (
+    ConfigError,
     ForeignDocumentError,
     StoreConflictError,
-    StoreDeniedError,
     StoreError,
     StoreMissingError,
-    StoreOutcomeUnknownError,
     UnconditionalStoreError,
 )
-from tailbone.jwks.s3_answers import redirect, refusal
-from tailbone.jwks.s3_place import place_of
-from tailbone.jwks.store import ANY_CONTENT, Stored
+from tailbone.jwks import s3_errors
+from tailbone.jwks.store import ANY_CONTENT, LARGEST, Stored
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from types import TracebackType
-
-    from botocore.exceptions import ConnectionError as BotoConnectionError
 
 _CONNECT_S: Final = 4.0
 _READ_S: Final = 8.0
-_LARGEST: Final = 1024 * 1024
-_SERVER_ERRORS: Final = 500
 _COMPRESSED: Final = ("gzip", "br", "deflate", "zstd")
-_ENDPOINT_MEMBERS: Final = ("endpoint_url", "services")
 _ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_CHECKSUMS: Final = ("request_checksum_calculation", "response_checksum_validation")
+_ANY_REGION: Final = "any-region-1"
+_HERE: Final = "127.0.0.1"
+_SPELLINGS_OF_HERE: Final = ("localhost", "::1")
+_PORTS: Final = {"http": 80, "https": 443}
 _MAY_BE_SENT: Final = ContextVar("_MAY_BE_SENT", default=False)
-"""Whether this task's call has come as far as the network: before that, no write can have been taken."""
+"""Whether this task's call has reached the network: before that, no write can have been taken."""
 
 
 class S3Store:
-    """A bucket, reached by the AWS default chain; the client is made when it is first needed.
+    """A bucket, reached through the AWS default chain.
 
-    Importing and making the client is most of half a second: it is done in a thread where that is possible.
+    Making the client for it takes most of half a second: it is made when first needed, in a thread as far as
+    possible.
     """
 
     def __init__(self, bucket: str) -> None:
-        """Take the bucket's name; nothing is asked of anybody yet."""
-        self.place = place_of(bucket, os.environ)
+        """Read the AWS settings; nothing is sent yet.
+
+        Raises:
+            ConfigError: the server's address names the bucket, too.
+        """
+        endpoint = _endpoint()
+        _check_endpoint(endpoint, bucket)
+        self.place = f"s3://{bucket}" + (f" at {normalised(endpoint)}" if endpoint else "")
         self._bucket = bucket
+        self._is_custom = bool(endpoint)
         self._stack = AsyncExitStack()
         self._making = asyncio.Lock()
         self._client: Any = None
@@ -66,12 +72,12 @@ class S3Store:
 
     async def read(self, path: str) -> Stored | None:
         """See ``Store.read``."""
+        where = f"s3://{self._bucket}/{path}"
         client = await self._connected()
         try:
             answer = await client.get_object(Bucket=self._bucket, Key=path)
             self._refuse_redirect(answer)
-            async with answer["Body"] as body:
-                data = await _read_whole(body)
+            data = await _read_whole(answer["Body"], where)
         except StoreError:
             raise
         except Exception as error:
@@ -79,20 +85,13 @@ class S3Store:
             if failure is None:
                 return None
             raise failure from error
-        if len(data) > _LARGEST:
-            raise ForeignDocumentError(
-                f"s3://{self._bucket}/{path} is longer than {_LARGEST} bytes: no JWKS is; it is left as it "
-                "is: delete it, or set keys.keyPath to another"
-            )
         if (coding := str(answer.get("ContentEncoding", "")).lower()) in _COMPRESSED:
             raise ForeignDocumentError(
-                f"s3://{self._bucket}/{path} is stored with the Content-Encoding {coding}: store it as it is"
+                f"{where} is stored with the Content-Encoding {coding}: store it without one"
             )
         etag = answer.get("ETag")
         if not etag:
-            raise StoreMissingError(
-                f"s3://{self._bucket}/{path} came without an ETag: is AWS_ENDPOINT_URL an S3 server?"
-            )
+            raise StoreMissingError(f"{where} came without an ETag: is AWS_ENDPOINT_URL an S3 server?")
         return Stored(data=data, etag=etag)
 
     async def write(
@@ -101,9 +100,9 @@ class S3Store:
         """See ``Store.write``."""
         if etag and etag.startswith("W/"):
             raise UnconditionalStoreError(
-                f"s3://{self._bucket}/{path} came with a weak ETag, under which nothing can be written: take "
-                "the proxy that makes it out of the way, or set keys.conditionalWrites = false if this is "
-                "the only writer"
+                f"s3://{self._bucket}/{path} came with a weak ETag, under which nothing can be written: "
+                "remove the proxy that makes it, or set keys.conditionalWrites = false if this is the only "
+                "writer"
             )
         condition = {} if etag == ANY_CONTENT else {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         client = await self._connected()
@@ -120,7 +119,7 @@ class S3Store:
         except StoreError:
             raise
         except Exception as error:
-            gone = StoreConflictError(f"s3://{self._bucket}/{path} was deleted by somebody else")
+            gone = StoreConflictError(f"s3://{self._bucket}/{path} was deleted by another writer")
             raise self._failure(error, path, writing=True) or gone from error
         return str(answer.get("ETag", ""))
 
@@ -131,7 +130,11 @@ class S3Store:
         await self._stack.aclose()
 
     async def _connected(self) -> Any:
-        """The client, with credentials that hold for the next call; all that fails here is a StoreError."""
+        """Return the client, with credentials that hold for the next call.
+
+        Raises:
+            StoreError: it cannot be made; nothing was sent to the bucket.
+        """
         _MAY_BE_SENT.set(False)
         async with self._making:
             if self._closed:
@@ -142,23 +145,31 @@ class S3Store:
                 except StoreError:
                     raise
                 except Exception as error:
-                    raise _unmade(error) from error
+                    raise s3_errors.not_made(error) from error
             client, credentials = self._client, self._credentials
-        # Here, and not when the call is signed: what fails then could be anything.
-        await _fresh(credentials)
+        # Renewed here and not when the call is signed: a failure there cannot be told from others.
+        try:
+            await credentials.get_frozen_credentials()
+        except Exception as error:
+            raise s3_errors.no_credentials(
+                error, by_process=credentials.method == "custom-process"
+            ) from error
         return client
 
     async def _connect(self) -> Any:
         session = await asyncio.to_thread(_session)
         self._credentials = await _credentials(session)
         async with AsyncExitStack() as made:
-            client = await made.enter_async_context(session.create_client("s3", config=_config(session)))
+            creating = session.create_client("s3", config=_config(session, is_custom=self._is_custom))
+            try:
+                client = await made.enter_async_context(creating)
+            except OSError as error:
+                raise s3_errors.no_certificates(error, session.get_config_variable("ca_bundle")) from error
             if "@" in urlsplit(client.meta.endpoint_url).netloc:
                 raise StoreMissingError(
-                    "AWS_ENDPOINT_URL holds a user name: credentials are AWS_ACCESS_KEY_ID and "
+                    "AWS_ENDPOINT_URL contains a user name: credentials belong in AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY"
                 )
-            # After botocore's own for these: of one event's, the last comes last.
             client.meta.events.register_last("before-call.s3", _stay)
             client.meta.events.register_last("before-call.s3", _send_at_once)
             self._stack = made.pop_all()
@@ -168,156 +179,93 @@ class S3Store:
         """What a failed call means; None when there certainly is no such object."""
         from botocore.exceptions import ClientError
 
+        sent = _MAY_BE_SENT.get()
         if not isinstance(error, ClientError):
-            return _unanswered(error, f"s3://{self._bucket}/{path}", writing=writing)
-        if not _MAY_BE_SENT.get():
-            return _no_credentials(error, by_process=False)
-        return refusal(error.response, self._bucket, path, writing=writing, detail=_detail(error))
+            return s3_errors.unanswered(error, f"s3://{self._bucket}/{path}", writing=writing, sent=sent)
+        if not sent:
+            return s3_errors.no_credentials(error, by_process=False)
+        detail = s3_errors.detail_of(error)
+        return s3_errors.refusal(error.response, self._bucket, path, writing=writing, detail=detail)
 
     def _refuse_redirect(self, answer: Any) -> None:
         """Raise for a redirect that botocore takes for a success, as it does 300."""
-        failure = redirect(answer, self._bucket, detail="no error, as botocore has it")
+        failure = s3_errors.redirect(answer, self._bucket, detail="not an error to botocore")
         if failure is not None:
             raise failure
 
 
-def _stay(context: dict[str, Any], **_: Any) -> None:
-    """Tell botocore that this call was redirected already, so that it does not look for another region.
+async def _read_whole(body: Any, where: str) -> bytes:
+    async with body:
+        try:
+            data: bytes = await body.read()
+        except _TooLongError as error:
+            raise ForeignDocumentError(
+                f"{where} is longer than {LARGEST} bytes, too long for a JWKS; it is left as it is: delete "
+                "it, or set keys.keyPath to another"
+            ) from error
+        return data
 
-    What it would send elsewhere is signed with our credentials, and without a region in the answer it asks
-    for one until the stack is full.
+
+def normalised(endpoint: str) -> str:
+    """Spell a server's URL in one way, without user and password; any other text stays as it is."""
+    try:
+        url = urlsplit(endpoint)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        return endpoint
+    if not url.scheme or not host:
+        return endpoint.rstrip("/")
+    host = _HERE if host in _SPELLINGS_OF_HERE else f"[{host}]" if ":" in host else host
+    shown = f":{port}" if port is not None and port != _PORTS.get(url.scheme) else ""
+    return f"{url.scheme}://{host}{shown}{url.path.rstrip('/')}"
+
+
+def _endpoint() -> str:
+    """The configured URL of the S3 server; "" for AWS's own.
+
+    A client that has no credentials and is never used says where it would go. Its region is not a real one:
+    a host that follows the region is AWS's own.
     """
-    context.setdefault("s3_redirect", {})["redirected"] = True
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
 
-
-def _send_at_once(params: dict[str, Any], **_: Any) -> None:
-    """Do not ask (Expect: 100-continue) before a few kilobytes are sent: some servers never answer that."""
-    params["headers"].pop("Expect", None)
-
-
-def _unmade(error: Exception) -> StoreError:
-    """No client could be made; nothing was sent to S3."""
-    from botocore import exceptions as boto
-
-    if isinstance(error, boto.ProfileNotFound):
-        return _no_credentials(error, by_process=False)
-    if isinstance(error, boto.InvalidRegionError):
-        return StoreMissingError("AWS_REGION is no region, such as eu-north-1", detail=_detail(error))
-    if isinstance(error, ValueError):
-        return StoreMissingError(
-            "the AWS settings are no addresses: AWS_ENDPOINT_URL is a URL, such as http://127.0.0.1:7070",
-            detail=_detail(error),
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
+    try:
+        client = session.create_client(
+            "s3",
+            region_name=_ANY_REGION,
+            # Given, so that none are looked for.
+            aws_access_key_id="none",
+            aws_secret_access_key="none",  # noqa: S106 -- not a secret
         )
-    return StoreMissingError(
-        "S3 cannot be asked with these AWS settings: look at the AWS variables and the AWS profile",
-        detail=_detail(error),
-    )
+    except (BotoCoreError, ValueError, OSError):
+        # The first call says what is wrong with these settings.
+        return next(filter(None, map(os.environ.get, _ENDPOINT_VARIABLES)), "")
+    url: str = client.meta.endpoint_url
+    client.close()
+    return "" if f".{_ANY_REGION}." in url else url
 
 
-def _no_credentials(error: Exception, *, by_process: bool) -> StoreError:
-    """There are no credentials to call S3 with; ``by_process``: the profile names a program for them."""
-    import aiohttp
-    from botocore import exceptions as boto
-
-    detail = _detail(error)
-    if isinstance(error, boto.ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if status >= _SERVER_ERRORS:
-            return StoreError(f"the service that gives the AWS credentials answered {status}", detail=detail)
-        return StoreDeniedError(
-            "AWS refuses to give credentials: look at the AWS profile, its role and who may take it",
-            detail=detail,
+def _check_endpoint(endpoint: str, bucket: str) -> None:
+    """Raise ConfigError for a URL that names the bucket: it would be named twice in each request."""
+    try:
+        url = urlsplit(endpoint)
+        named = (url.hostname or "").startswith(f"{bucket}.") or bucket in url.path.split("/")
+    except ValueError:
+        return
+    if named:
+        raise ConfigError(
+            f"AWS_ENDPOINT_URL names the bucket {bucket}, too: give the address of the S3 server without it"
         )
-    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | aiohttp.ClientError | TimeoutError):
-        return StoreError(
-            "the service that gives the AWS credentials cannot be reached: look at the network and the AWS "
-            "profile",
-            detail=detail,
-        )
-    if by_process:
-        return StoreDeniedError(
-            "the credential_process of the AWS profile gave no credentials: it names a program that exists "
-            "and prints them as JSON",
-            detail=detail,
-        )
-    if isinstance(error, boto.BotoCoreError):
-        return StoreDeniedError(
-            "no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or give the machine a role",
-            detail=detail,
-        )
-    return StoreDeniedError(
-        "the AWS credentials cannot be read: look at the AWS profile, and at the files and programs it names",
-        detail=detail,
-    )
 
 
-def _unanswered(error: Exception, where: str, *, writing: bool) -> StoreError:
-    """A call without an answer, or with one that cannot be understood."""
-    import aiohttp
-    from botocore import exceptions as boto
-    from botocore.parsers import ResponseParserError
+@functools.cache
+def _loader() -> Any:
+    """The reader of botocore's descriptions of services, which are megabytes, read once."""
+    from botocore.loaders import create_loader
 
-    broke = (
-        boto.ConnectionError,
-        boto.HTTPClientError,
-        boto.IncompleteReadError,
-        ResponseParserError,
-        aiohttp.ClientError,
-        OSError,
-        TimeoutError,
-    )
-    detail = _detail(error)
-    if isinstance(error, boto.SSLError):
-        return StoreError(
-            "S3 cannot be reached by TLS: is AWS_ENDPOINT_URL right, and its certificate one that this "
-            "machine or AWS_CA_BUNDLE knows?",
-            detail=detail,
-        )
-    if isinstance(error, boto.ProxyConnectionError):
-        return StoreError(
-            "the proxy before S3 cannot be reached or refuses: look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
-            detail=detail,
-        )
-    if isinstance(error, boto.ConnectionError) and not _was_sent(error):
-        return StoreError(
-            "S3 cannot be reached: look at the network, AWS_ENDPOINT_URL and the region", detail=detail
-        )
-    if not _MAY_BE_SENT.get():
-        return StoreMissingError(
-            f"S3 cannot be asked for {where}: look at keys.bucket and the AWS settings", detail=detail
-        )
-    what = "the connection to S3 broke during" if isinstance(error, broke) else "S3 gave no S3 answer to"
-    if writing:
-        return StoreOutcomeUnknownError(
-            f"{what} a write; a later read will tell whether it was taken", detail=detail
-        )
-    if isinstance(error, broke):
-        return StoreError(f"{what} a read", detail=detail)
-    return StoreError(f"{what} a read of {where}: is AWS_ENDPOINT_URL an S3 server?", detail=detail)
-
-
-def _detail(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _was_sent(error: BotoConnectionError) -> bool:
-    """Whether the request may have reached the server: a broken connection has the same class as none."""
-    import aiohttp
-    from botocore.exceptions import EndpointConnectionError
-
-    if not isinstance(error, EndpointConnectionError):
-        # Connecting took too long, the proxy refused, TLS failed.
-        return False
-    return not isinstance(error.kwargs.get("error"), (aiohttp.ClientConnectorError, socket.gaierror))
-
-
-async def _read_whole(body: Any) -> bytes:
-    """All of a body, but not much more than a JWKS can have."""
-    data = b""
-    while len(data) <= _LARGEST and (part := await body.read(_LARGEST)):
-        data += part
-    return data
+    return create_loader()
 
 
 async def _credentials(session: Any) -> Any:
@@ -332,75 +280,37 @@ async def _credentials(session: Any) -> Any:
     try:
         credentials = await session.get_credentials()
     except Exception as error:
-        raise _no_credentials(error, by_process=by_process) from error
+        raise s3_errors.no_credentials(error, by_process=by_process) from error
     if credentials is None:
-        raise _no_credentials(NoCredentialsError(), by_process=False)
+        raise s3_errors.no_credentials(NoCredentialsError(), by_process=False)
     return credentials
-
-
-async def _fresh(credentials: Any) -> None:
-    """Renew credentials that end soon.
-
-    Raises:
-        StoreError: that failed.
-    """
-    try:
-        await credentials.get_frozen_credentials()
-    except Exception as error:
-        raise _no_credentials(error, by_process=credentials.method == "custom-process") from error
 
 
 def _session() -> Any:
     from aiobotocore.session import get_session
 
     session = get_session()
+    session.register_component("data_loader", _loader())
     if region := os.environ.get("AWS_REGION"):
-        # botocore alone knows only AWS_DEFAULT_REGION.
+        # botocore alone reads only AWS_DEFAULT_REGION.
         session.set_config_variable("region", region)
-    # Reads the megabytes that describe the service here, in a thread, instead of on the event loop.
-    loader = session.get_component("data_loader")
-    loader.load_service_model("s3", "service-2")
-    loader.load_service_model("s3", "endpoint-rule-set-1")
-    loader.load_data("partitions")
-    loader.load_data("sdk-default-configuration")
-    asyncio.run(session.get_available_regions("s3"))
-    _check_certificates(session.get_config_variable("ca_bundle"))
     return session
 
 
-def _check_certificates(file: Any) -> None:
-    """Load the certificates of AWS_CA_BUNDLE as the first call would, which fails without a word of it.
-
-    Raises:
-        StoreMissingError: they cannot be loaded.
-    """
-    if not isinstance(file, str):
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
-    except OSError as error:
-        raise StoreMissingError(
-            "AWS_CA_BUNDLE, or ca_bundle of the AWS profile, is no readable file of certificates (PEM): "
-            "mend it, or unset it",
-            detail=f"{file}: {_detail(error)}",
-        ) from error
-
-
-def _config(session: Any) -> Any:
+def _config(session: Any, *, is_custom: bool) -> Any:
     from aiobotocore.config import AioConfig
 
+    # Older S3 servers refuse the checksums that AWS requires by now; what the user has set wins.
     profile = session.get_scoped_config()
-    custom = any(map(os.environ.get, _ENDPOINT_VARIABLES)) or not profile.keys().isdisjoint(_ENDPOINT_MEMBERS)
-    # Older S3 servers refuse the checksums that AWS's own have learnt since.
-    checksums = (
-        {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
-        if custom
-        else {}
-    )
+    checksums = {
+        name: "when_required"
+        for name in _CHECKSUMS
+        if is_custom and not (os.environ.get(f"AWS_{name.upper()}") or profile.get(name))
+    }
     return AioConfig(
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,
-        # Tries are the publisher's: it reads again before each.
+        # The publisher tries again itself: it reads before each write.
         retries={"total_max_attempts": 1},
         max_pool_connections=4,
         http_session_cls=_http_session_class(),
@@ -408,29 +318,56 @@ def _config(session: Any) -> Any:
     )
 
 
-def _http_session_class() -> Any:
-    from aiobotocore.httpsession import AIOHTTPSession
+def _stay(context: dict[str, Any], **_: Any) -> None:
+    """Mark the call as redirected already, so that botocore does not look for another region.
 
-    class Unredirected(AIOHTTPSession):  # type: ignore[misc]
-        """HTTP that notes when it begins to send, and goes to no other server than the one it is told."""
-
-        async def _get_session(self, proxy_url: str | None) -> Any:
-            return _NoRedirects(await super()._get_session(proxy_url))
-
-    return Unredirected
-
-
-class _NoRedirects:
-    """An aiohttp session as aiobotocore uses it; alone it would send our session token to any Location.
-
-    And it would send a write a second time when the connection breaks: what the first one did then comes
-    back as a lost race.
+    What it sends elsewhere is signed with our credentials, and without a region in the answer it asks for
+    one until the stack is full.
     """
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        session._retry_connection = False  # noqa: SLF001 -- aiohttp has no public way
 
-    async def request(self, method: str, **how: Any) -> Any:
-        _MAY_BE_SENT.set(True)
-        return await self._session.request(method, **how, allow_redirects=False)
+def _send_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Send a few kilobytes without asking first (Expect: 100-continue): some servers never answer that."""
+    params["headers"].pop("Expect", None)
+
+
+class _TooLongError(Exception):
+    """An answer is longer than any answer of interest."""
+
+
+@functools.cache
+def _http_session_class() -> Any:
+    """The HTTP client: httpx, which follows no redirect and sends no request twice."""
+    import httpx2
+    from aiobotocore.httpxsession import HttpxSession
+
+    class Cut(httpx2.AsyncByteStream):
+        """The bytes of an answer up to ``LARGEST``."""
+
+        def __init__(self, whole: httpx2.AsyncByteStream) -> None:
+            self._whole = whole
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            length = 0
+            async for part in self._whole:
+                length += len(part)
+                if length > LARGEST:
+                    raise _TooLongError(f"longer than {LARGEST} bytes")
+                yield part
+
+        async def aclose(self) -> None:
+            await self._whole.aclose()
+
+    class CutSession(HttpxSession):  # type: ignore[misc]
+        """Notes that a request may be sent, and cuts its answer."""
+
+        async def send(self, request: Any) -> Any:
+            _MAY_BE_SENT.set(True)
+            # Else the whole answer is read in there.
+            request.stream_output = True
+            answer = await super().send(request)
+            answer.raw.stream = Cut(answer.raw.stream)
+            return answer
+
+    return CutSession

@@ -9,6 +9,9 @@ import msgspec
 ANY_CONTENT: Final = "*"
 """In place of an etag: replace whatever is there, for a store that has this one writer only."""
 
+LARGEST: Final = 1024 * 1024
+"""The length in bytes above which nothing is read: no JWKS is that long."""
+
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """A document as it was read.

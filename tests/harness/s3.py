@@ -126,8 +126,9 @@ class Fault(NamedTuple):
 
     Attributes:
         method: GET or PUT.
-        kind: delay, status, html, cut, etag, fields, or reset before; those that come when the request has
-            been carried out are reset after, html after, and gone after: html from then on for everything.
+        kind: delay, status, html, endless, cut, etag, fields, or reset before; those that come when the
+            request has been carried out are reset after, html after, and gone after: html from then on for
+            everything.
         status: for ``status``.
         code: the S3 error's code, for ``status``; "" for an answer without a body.
         fields: further header fields, for ``status`` and ``fields``, each with its CRLF.
@@ -170,6 +171,7 @@ class FaultProxy:
         self.requests: list[str] = []
         self.heads: list[bytes] = []
         self.expected = 0
+        self.sent = 0
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -226,6 +228,8 @@ class FaultProxy:
             return
         if fault and kind == "status":
             writer.write(_error(fault.status, fault.code, fault.fields))
+        elif fault and kind == "endless":
+            await self._send_for_ever(fault.status, writer)
         elif fault and kind == "html":
             writer.write(_answer(fault.status, b"<html>", b"Content-Type: text/html\r\n"))
         else:
@@ -245,6 +249,14 @@ class FaultProxy:
                 answer = _Message(_with_etag(answer.head), answer.body)
             writer.write(answer.head + answer.body)
         await writer.drain()
+
+    async def _send_for_ever(self, status: int, writer: asyncio.StreamWriter) -> None:
+        """Send a body that has no end, until the client goes; ``sent`` counts its bytes."""
+        writer.write(f'HTTP/1.1 {status} As told\r\nETag: "e"\r\nConnection: close\r\n\r\n'.encode())
+        while True:
+            writer.write(b" " * 65536)
+            await writer.drain()
+            self.sent += 65536
 
     async def _forward(self, request: _Message) -> _Message:
         # moto compares and swaps in two steps, and fails readers whose object is replaced meanwhile.

@@ -173,3 +173,31 @@ async def test_a_server_that_starts_while_s3_fails_signs_with_what_was_confirmed
         server.proxy.clear()
         await again.keys.sync()
         assert again.keys.notes() == []
+
+
+OLD_RECORD = """{{
+  "thumbprint": "{thumbprint}",
+  "origin": "first",
+  "since": 1795518230.0,
+  "meant_for": "s3://{bucket} at {url}/.well-known/jwks.json",
+  "place": "s3://{bucket} at {url}/.well-known/jwks.json",
+  "confirmed_at": 1795518230.0,
+  "signs_from": 1795518230.0,
+  "signing_since": 1795518230.0,
+  "expiry_s": 3600.0
+}}
+"""
+"""As releases before wrote it, which found the place without the SDK."""
+
+
+async def test_a_record_of_an_earlier_release_still_names_this_place(server: Server) -> None:
+    """A restart after an upgrade, while S3 fails: the key that was confirmed signs on."""
+    signing = server.keys.ring.require()
+    record = OLD_RECORD.format(thumbprint=signing.thumbprint, bucket=server.bucket, url=server.proxy.url)
+    (server.folder / f"{signing.kid}.state.json").write_text(record)
+    server.proxy.add("GET", "status", status=500)
+    again = Server(server.folder, server.bucket, server.endpoint, server.proxy)
+    async with again.keys:
+        await again.keys.sync()
+        assert again.keys.ring.require().kid == signing.kid
+        assert again.keys.reasons() == []

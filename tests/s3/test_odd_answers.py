@@ -136,7 +136,7 @@ async def test_a_write_whose_answer_is_not_understood_may_have_been_taken(store:
     """Whatever the SDK raises over it."""
     await store.read(PATH)
     stumble_at(store, "response-received.s3", "over the answer")
-    with pytest.raises(StoreOutcomeUnknownError, match="a later read will tell") as caught:
+    with pytest.raises(StoreOutcomeUnknownError, match="a later read will show") as caught:
         await store.write(PATH, b"one", etag=None, **HOW)
     assert caught.value.detail == "RecursionError: over the answer"
 
@@ -217,7 +217,7 @@ async def test_a_bundle_of_certificates_that_cannot_be_loaded_is_named(
     [
         ("AWS_ENDPOINT_URL", "127.0.0.1:7070", "AWS_ENDPOINT_URL is a URL"),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999", "look at keys.bucket and the AWS settings"),
-        ("AWS_REGION", "not a region!", "AWS_REGION is no region"),
+        ("AWS_REGION", "not a region!", "AWS_REGION is not a region"),
     ],
 )
 async def test_a_setting_that_is_malformed_is_named(
@@ -234,7 +234,7 @@ async def test_a_setting_that_is_malformed_is_named(
 @pytest.mark.parametrize(
     ("variable", "value", "text"),
     [
-        ("AWS_ENDPOINT_URL", "http://me:hidden@127.0.0.1:7070", "credentials are AWS_ACCESS_KEY_ID"),
+        ("AWS_ENDPOINT_URL", "http://me:hidden@127.0.0.1:7070", "credentials belong in AWS_ACCESS_KEY_ID"),
         ("HTTP_PROXY", "http://127.0.0.1:1", "look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY"),
     ],
 )
@@ -331,3 +331,23 @@ async def test_a_body_too_long_says_what_to_do(store: S3Store, moto: str, behind
     s3.client(moto).put_object(Bucket=behind, Key=PATH, Body=b" " * 1_100_000)
     with pytest.raises(ForeignDocumentError, match=r"delete it, or set keys\.keyPath to another"):
         await store.read(PATH)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "error"),
+    [
+        ("GET", 200, ForeignDocumentError),
+        ("GET", 500, StoreError),
+        ("PUT", 200, StoreOutcomeUnknownError),
+        ("PUT", 500, StoreOutcomeUnknownError),
+    ],
+)
+async def test_an_answer_without_end_is_cut(
+    store: S3Store, proxy: s3.FaultProxy, method: str, status: int, error: type[StoreError]
+) -> None:
+    """At 1 MiB, whatever the answer is to; the rest was in the buffers of the connection."""
+    proxy.add(method, "endless", status=status)
+    with pytest.raises(StoreError) as caught:
+        await (store.read(PATH) if method == "GET" else store.write(PATH, b"one", etag=None, **HOW))
+    assert type(caught.value) is error
+    assert 1_000_000 < proxy.sent < 20_000_000

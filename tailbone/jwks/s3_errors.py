@@ -1,4 +1,4 @@
-"""What an S3 server's refusal means; pure, it knows nothing of the SDK."""
+"""What a failed call to S3 means, as a StoreError that says what to do."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ _REGION: Final = re.compile(r"[a-z]{2}[a-z0-9-]{1,30}")
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}")
 
 
+def detail_of(error: Exception) -> str:
+    """An exception's class and text, for the log."""
+    return f"{type(error).__name__}: {error}"
+
+
 def refusal(
     answer: dict[str, Any], bucket: str, path: str, *, writing: bool, detail: str
 ) -> StoreError | None:
@@ -95,7 +100,7 @@ def refusal(
     passing = status >= _SERVER_ERRORS or status in _BUSY or status in _GIVEN_UP
     if passing and writing:
         return StoreOutcomeUnknownError(
-            f"S3 answered a write with {status}; a later read will tell whether it was taken", detail=detail
+            f"S3 answered a write with {status}; a later read will show whether it was taken", detail=detail
         )
     if passing:
         return StoreError(f"S3 answered {status}", detail=detail)
@@ -153,3 +158,125 @@ def _forbidden(where: str, bucket: str, *, writing: bool) -> str:
         f"object yet, and S3 does not say so without s3:ListBucket on {bucket}: grant that, "
         'or upload a first object {"keys":[]}'
     )
+
+
+def not_made(error: Exception) -> StoreError:
+    """No client could be made; nothing was sent to S3."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ProfileNotFound):
+        return no_credentials(error, by_process=False)
+    if isinstance(error, boto.InvalidRegionError):
+        return StoreMissingError("AWS_REGION is not a region, such as eu-north-1", detail=detail_of(error))
+    if isinstance(error, ValueError):
+        return StoreMissingError(
+            "invalid AWS settings: AWS_ENDPOINT_URL is a URL, such as http://127.0.0.1:7070",
+            detail=detail_of(error),
+        )
+    return StoreMissingError(
+        "S3 cannot be asked with these AWS settings: look at the AWS variables and the AWS profile",
+        detail=detail_of(error),
+    )
+
+
+def no_certificates(error: OSError, file: object) -> StoreError:
+    """The certificates that are to be trusted cannot be loaded."""
+    return StoreMissingError(
+        "AWS_CA_BUNDLE, or ca_bundle of the AWS profile, is not a readable file of certificates (PEM): "
+        "correct it, or unset it",
+        detail=f"{file}: {detail_of(error)}",
+    )
+
+
+def no_credentials(error: Exception, *, by_process: bool) -> StoreError:
+    """There are no credentials to call S3 with; ``by_process``: the profile names a program for them."""
+    import aiohttp
+    from botocore import exceptions as boto
+
+    detail = detail_of(error)
+    if isinstance(error, boto.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if status >= _SERVER_ERRORS:
+            return StoreError(f"the service that gives the AWS credentials answered {status}", detail=detail)
+        return StoreDeniedError(
+            "AWS refuses to give credentials: look at the AWS profile, its role and who may assume it",
+            detail=detail,
+        )
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | aiohttp.ClientError | TimeoutError):
+        return StoreError(
+            "the service that gives the AWS credentials cannot be reached: look at the network and the AWS "
+            "profile",
+            detail=detail,
+        )
+    if by_process:
+        return StoreDeniedError(
+            "the credential_process of the AWS profile gave no credentials: it names a program that exists "
+            "and prints them as JSON",
+            detail=detail,
+        )
+    if isinstance(error, boto.BotoCoreError):
+        return StoreDeniedError(
+            "no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or give the machine a role",
+            detail=detail,
+        )
+    return StoreDeniedError(
+        "the AWS credentials cannot be read: look at the AWS profile, and at the files and programs it names",
+        detail=detail,
+    )
+
+
+def unanswered(error: Exception, where: str, *, writing: bool, sent: bool) -> StoreError:
+    """A call without an answer, or with one that cannot be understood.
+
+    Args:
+        error: what the SDK raised.
+        where: the object that was asked for.
+        writing: whether the call was a write.
+        sent: whether the call reached the HTTP client.
+    """
+    import httpx2
+    from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    broke = (
+        boto.ConnectionError,
+        boto.HTTPClientError,
+        boto.IncompleteReadError,
+        ResponseParserError,
+        httpx2.HTTPError,
+        OSError,
+        TimeoutError,
+    )
+    detail = detail_of(error)
+    if isinstance(error, boto.SSLError):
+        return StoreError(
+            "S3 cannot be reached by TLS: is AWS_ENDPOINT_URL right, and its certificate one that this "
+            "machine or AWS_CA_BUNDLE trusts?",
+            detail=detail,
+        )
+    if isinstance(error, boto.ProxyConnectionError):
+        return StoreError(
+            "the proxy before S3 cannot be reached or refuses: look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+            detail=detail,
+        )
+    # A write that takes too long has the class of a connection that does.
+    in_write = isinstance(error, boto.ConnectTimeoutError) and isinstance(
+        error.kwargs.get("error"), httpx2.WriteTimeout
+    )
+    if isinstance(error, boto.ConnectionError) and not in_write:
+        return StoreError(
+            "S3 cannot be reached: look at the network, AWS_ENDPOINT_URL and the region", detail=detail
+        )
+    if not sent:
+        return StoreMissingError(
+            f"S3 cannot be asked for {where}: look at keys.bucket and the AWS settings", detail=detail
+        )
+    what = "the connection to S3 broke during" if isinstance(error, broke) else "S3 gave no S3 answer to"
+    if writing:
+        return StoreOutcomeUnknownError(
+            f"{what} a write; a later read will show whether it was taken", detail=detail
+        )
+    if isinstance(error, broke):
+        return StoreError(f"{what} a read", detail=detail)
+    return StoreError(f"{what} a read of {where}: is AWS_ENDPOINT_URL an S3 server?", detail=detail)
