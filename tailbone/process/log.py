@@ -29,7 +29,17 @@ LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40}
 
 _NAMES = {"warning": "warn", "critical": "error", "fatal": "error", "exception": "error"}
 # Their debug lines hold the headers of signed requests.
-_TALKATIVE = ("botocore", "aiobotocore", "boto3", "urllib3", "aiohttp", "hpack", "asyncio")
+_TALKATIVE = (
+    "botocore",
+    "aiobotocore",
+    "boto3",
+    "urllib3",
+    "aiohttp",
+    "httpx2",
+    "httpcore2",
+    "hpack",
+    "asyncio",
+)
 _SHORTEST_SECRET = 8
 
 

@@ -356,7 +356,7 @@ def test_libraries_talk_less(stream: Stream, level: str, shown: list[str]) -> No
     assert shown == [record["level"] for record in stream.records]
 
 
-@pytest.mark.parametrize("name", ["botocore.endpoint", "aiobotocore", "urllib3.connectionpool"])
+@pytest.mark.parametrize("name", ["botocore.endpoint", "aiobotocore", "httpcore2.http11"])
 def test_signed_requests_are_never_logged(stream: Stream, name: str) -> None:
     """Not even at trace: their headers hold signatures and session tokens."""
     log.configure(Settings(level="trace"), stream=stream)
