@@ -68,7 +68,9 @@ def dev(
         click.echo(f"tailbone: note: dev has its own, and does not use {', '.join(unused)}", err=True)
     from tailbone import dev as dev_mode
     from tailbone.process import log
+    from tailbone.tsnet.environment import check_environment
 
+    check_environment()
     log.configure(config.log, stream=sys.stderr)
     first = dev_mode.parse_endpoint(listen, "--listen")
     free = first.port == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -30,9 +29,9 @@ def start(invocation: Invocation) -> None:
     The first login needs an auth key; without one, a login URL is printed. Logs go to standard output.
     """
     config = invocation.load(quiet=True)
-    from tailbone.config.knobs import check_tailscale_environment
+    from tailbone.tsnet.environment import check_environment
 
-    check_tailscale_environment(os.environ)
+    check_environment()
     from tailbone.process import log
 
     log.configure(config.log, stream=sys.stdout, secrets=[config.server.tailscale.authkey])

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from tailbone.config.knobs import check_tailscale_environment
 from tailbone.errors import (
     AddressInUseError,
     ApprovalNeededError,
@@ -127,7 +126,6 @@ class Library:
     """The loaded native library. There is one in a process: ``load()`` gives it."""
 
     def __init__(self) -> None:
-        check_tailscale_environment(os.environ)
         # Go chains the signal handlers that it finds: faulthandler's must be there before.
         if not faulthandler.is_enabled() and sys.__stderr__ is not None:
             # Where standard error is closed, there is nowhere to write a traceback to.
@@ -254,7 +252,6 @@ def load() -> Library:
     """The native library, loaded on first use (some milliseconds).
 
     Raises:
-        ConfigError: a TS_ variable holds what would end the process inside Go.
         ImportError: the package was installed without its native part.
     """
     global _library

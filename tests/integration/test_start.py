@@ -246,7 +246,7 @@ def test_one_port_for_both(server: Callable[..., Server], port: str) -> None:
 
 
 def test_bad_variable_of_tailscale(server: Callable[..., Server]) -> None:
-    """A TS_ variable that would end the process inside Go is named before that; exit code 2."""
+    """A TS_ variable that would end the process inside Go is named before it can; exit code 2."""
     program = server(ready=False, TS_DEBUG_DISCO="maybe").program
     assert program.wait() == 2
     assert "TS_DEBUG_DISCO" in one_line(program)

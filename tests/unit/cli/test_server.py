@@ -243,11 +243,6 @@ def test_a_failure_shows_no_auth_key(daemon: Daemon) -> None:
     [
         ('server.port (flag --port): "0" is not a port; allowed: 1 to 65535', ["start", "-p", "0"], {}),
         (
-            'variable TS_DEBUG_MTU: tailscale would end the process over "x"; allowed: 0 to 4294967295',
-            ["start"],
-            {"TS_DEBUG_MTU": "x"},
-        ),
-        (
             "/nonexistent.toml: the settings file cannot be read: No such file or directory",
             ["start", "--config", "/nonexistent.toml"],
             {},

@@ -1,0 +1,38 @@
+"""Finds variables of tailscale's that would end this process while the native library is loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tailbone.config.table import SETTINGS
+from tailbone.errors import ConfigError
+
+_LIBRARY: Final = Path(__file__).with_name("libtsnet.so")
+# Loading returns before Go has initialised its packages; a call waits for that.
+_LOAD: Final = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).tb_free(None)"
+_TEXTS: Final = frozenset(name for setting in SETTINGS for name in setting.fallbacks)
+
+
+def check_environment() -> None:
+    """Refuse variables that tailscale cannot parse.
+
+    tailscale's ``envknob`` parses its switches when the library is loaded, and ends the whole process over a
+    bad one. Which variables these are changes with each version, so a child process loads the library first.
+    It is started only where a variable of tailscale's is set that is not one of tailbone's own fallbacks.
+
+    Raises:
+        ConfigError: a variable cannot be parsed; tailscale's message names it.
+    """
+    switches = {name for name in os.environ if name.startswith(("TS_", "TSNET_"))} - _TEXTS
+    if not switches:
+        return
+    command = [sys.executable, "-I", "-c", _LOAD, str(_LIBRARY)]
+    child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
+    refusals = [line for line in child.stderr.splitlines() if " environment variable " in line]
+    if child.returncode and refusals:
+        # After the date and time of Go's log.
+        raise ConfigError(f"tailscale refuses a setting: {refusals[-1].split(' ', 2)[2]}")
