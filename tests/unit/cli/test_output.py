@@ -1,4 +1,4 @@
-"""Facts about results as JSON and YAML."""
+"""Tests of results as JSON and YAML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_json_is_one_line() -> None:
 
 
 def test_yaml_in_full() -> None:
-    """Blocks, as a person would write them; what could be read as another type is in quotes."""
+    """Blocks in the order given; text that could be read as another type is in quotes."""
     value = [
         {"key_id": "tb-1", "created_at": 1, "note": None, "own": True},
         {"tags": ["tag:ci", "yes", "1.0"], "none": [], "deep": {"a": {}}},
@@ -37,9 +37,9 @@ def test_yaml_in_full() -> None:
         "  note: null",
         "  own: true",
         "- tags:",
-        '    - "tag:ci"',
-        '    - "yes"',
-        '    - "1.0"',
+        "  - tag:ci",
+        "  - 'yes'",
+        "  - '1.0'",
         "  none: []",
         "  deep:",
         "    a: {}",
@@ -54,7 +54,7 @@ def test_json_is_read_back(value: Any) -> None:
 
 @given(VALUES)
 def test_yaml_is_read_back(value: Any) -> None:
-    """A reader that nobody here wrote finds the same value, whatever its text looks like."""
+    """Nothing is lost or changed, whatever the text looks like."""
     assert value == yaml.safe_load(render(value, "yaml"))
 
 
@@ -65,5 +65,5 @@ def test_yaml_is_read_back(value: Any) -> None:
      ">", "<<", "=", "---", "...", "\x85", "\u2028", "\x7f", "😀", "'", '"', "\\"],
 )  # fmt: skip
 def test_text_stays_text_in_yaml(text: str) -> None:
-    """What YAML could take for a number, a date, a word or a sign of its own comes back as it was."""
+    """Text that resembles a number, a date, a keyword or an indicator of YAML is quoted."""
     assert {text: [text]} == yaml.safe_load(render({text: [text]}, "yaml"))
