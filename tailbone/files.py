@@ -1,11 +1,13 @@
-"""Files that survive a kill: atomic, fsynced changes of a folder, and a lock between processes."""
+"""Files that survive a kill: atomic, fsynced changes of a folder, bounded reads, a lock between processes."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -14,17 +16,44 @@ if TYPE_CHECKING:
 
 TEMPORARY_SUFFIX = ".tmp"
 _LOCK_PAUSE_S = 0.01
+_CANNOT_FSYNC = (errno.EINVAL, errno.ENOTSUP)
+
+
+def read_regular(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
+    """Read a whole file, which must be a regular one; never wait for the writer of a pipe.
+
+    Args:
+        path: the file; symbolic links are followed.
+        limit: the largest size, in bytes.
+
+    Returns:
+        The content, and the status of the very file that was read.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not a regular file, or longer than ``limit``; the text continues a sentence that
+            begins with the path.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:  # noqa: PTH123 -- opened above, without blocking
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a regular file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"is longer than {limit} bytes")
+    return data, status
 
 
 class Disk:
     """Every change of the file system that keys and stores make, one method a system call.
 
-    A test passes a subclass that ends the process at the n-th call: what a reader then finds must be
-    the old content or the new, never a part of it.
+    A test passes a subclass that ends the process at the n-th call: a reader must then find the old content
+    or the new, never a part of it.
     """
 
     def replace(self, path: Path, data: bytes, *, mode: int) -> None:
-        """Give ``path`` this content as a whole, or leave it as it was.
+        """Replace the content of ``path`` as a whole, or leave it as it was.
 
         Args:
             path: the file; its folder must exist.
@@ -51,7 +80,7 @@ class Disk:
         self.fsync_folder(path.parent)
 
     def create(self, path: Path) -> int:
-        """Open a new file for writing; nobody but the owner can read it."""
+        """Open a new file for writing, which only its owner can read."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def write(self, fd: int, data: bytes) -> None:
@@ -65,7 +94,7 @@ class Disk:
         os.fsync(fd)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a file another name, replacing what bore it."""
+        """Rename a file, replacing an existing target."""
         source.rename(target)
 
     def unlink(self, path: Path) -> None:
@@ -73,26 +102,33 @@ class Disk:
         path.unlink()
 
     def mkdir(self, path: Path, *, mode: int) -> None:
-        """Make a folder, and those above it."""
+        """Make a folder and its parents."""
         path.mkdir(mode=mode, parents=True, exist_ok=True)
 
     def fsync_folder(self, path: Path) -> None:
-        """Wait until the folder's names are on the disk: without it a rename may be undone by a power cut."""
+        """Wait until the folder's entries are on the disk: a power cut could undo a rename otherwise.
+
+        Some file systems (CIFS, vboxsf, several of FUSE) cannot sync a folder, and say so: they are left to
+        do as they can.
+        """
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.fsync(fd)
+        except OSError as error:
+            if error.errno not in _CANNOT_FSYNC:
+                raise
         finally:
             os.close(fd)
 
 
 class ProcessLock:
-    """An exclusive lock between processes, and between the users of one process; freed by a kill.
+    """An exclusive lock between processes and within one; a kill releases it.
 
-    flock(2) belongs to the open file, so that two of these exclude each other even in one process.
+    flock(2) belongs to the open file, so two locks exclude each other even in one process.
     """
 
     def __init__(self, path: Path) -> None:
-        """``path`` is the lock's own file; it is made when first locked, and stays."""
+        """``path`` is the lock's own file; the first lock creates it, and it stays."""
         self._path = path
         self._fd = -1
 
@@ -103,12 +139,18 @@ class ProcessLock:
             Whether the lock is now held.
 
         Raises:
-            OSError: the lock's file cannot be opened.
+            OSError: the lock's file cannot be opened, or is a symbolic link: another user could have put it
+                there to have a file made elsewhere.
         """
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, "Its lock is a symbolic link", str(self._path)) from None
+            raise
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever deletes the file makes room for a second lock beside ours: then ours counts for nothing.
+            # If the file was deleted, another process may have locked a new one: this lock excludes nobody.
             if not self._is_current(fd):
                 os.close(fd)
                 return False
@@ -122,7 +164,7 @@ class ProcessLock:
         return True
 
     def acquire(self, timeout_s: float) -> bool:
-        """Lock, waiting up to ``timeout_s`` seconds; blocks, so call it in a thread."""
+        """Lock, waiting up to ``timeout_s`` seconds. Blocks: call it in a thread."""
         end = time.monotonic() + timeout_s
         while not self.try_acquire():
             if time.monotonic() >= end:
@@ -131,7 +173,7 @@ class ProcessLock:
         return True
 
     def release(self) -> None:
-        """Unlock; without effect when not held."""
+        """Unlock; does nothing when not held."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

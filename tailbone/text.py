@@ -1,26 +1,41 @@
-"""Masks auth keys and tokens in text that is about to be shown or logged.
+"""Foreign text made safe to show: secrets masked, deceptive characters replaced or escaped.
 
-A second line of defence: no code here shows a secret on purpose, but people put values into the
-wrong setting, and other libraries log what they like.
+- ``redact`` masks auth keys and tokens.
+- ``escape`` keeps every character and shows the invisible ones: for logs and error messages.
+- ``safe_text`` replaces deceptive characters: for names that go into a token.
+- ``quote`` puts a value into an error message: redacted, shortened, escaped, in quotes.
 """
 
 from __future__ import annotations
 
-MASK = "[redacted]"
-_LONGEST_QUOTED = 60
+from typing import Final
+
+MASK: Final = "[redacted]"
+TEXT_LIMIT: Final = 512
+"""The longest name, in characters. An e-mail address has at most 254 (RFC 5321 section 4.5.3.1)."""
 
 # tskey-: Tailscale's keys of every kind; hskey-: Headscale's; eyJ: base64url of '{"', how a JWT begins.
-MARKS = ("tskey-", "hskey-", "eyJ")
-"""What every such secret contains: a text without them needs no closer look."""
+MARKS: Final = ("tskey-", "hskey-", "eyJ")
+"""Every auth key and JWT contains one of these: text without them needs no closer look."""
 
-_SECRETS = (
+_SECRETS: Final = (
     r"(?:ts|hs)key-[A-Za-z0-9_-]+(?:\?[^\s\"'\\]*)?"
     r"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*"
 )
+_LONGEST_QUOTED: Final = 60
+_REPLACEMENT: Final = "\ufffd"
+# Cc controls, Cf invisible and direction-changing characters, Cs unpaired surrogates, Zl and Zp line ends:
+# they could make one name look like another, or break a log line or a header that a reader of the token
+# writes.
+_DECEPTIVE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def redact(text: str) -> str:
-    """Return *text* with auth keys and JWTs replaced by a mark."""
+    """Replace auth keys and JWTs by a mask.
+
+    A second line of defence: no code here shows a secret on purpose, but people put values into the wrong
+    setting, and other libraries log what they like.
+    """
     for mark in MARKS:
         if mark in text:
             # Rarely needed, and the compiled expression is in re's own cache from then on.
@@ -30,10 +45,36 @@ def redact(text: str) -> str:
     return text
 
 
+def escape(text: str) -> str:
+    """Write control and invisible characters as escapes: no value can forge a line or control a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
+def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
+    """Replace each deceptive character by U+FFFD, and cut to ``TEXT_LIMIT`` characters.
+
+    Args:
+        text: any text.
+        allowed: deceptive characters to keep.
+    """
+    if text.isprintable() and len(text) <= TEXT_LIMIT:
+        return text
+    # Nearly every text is printable: commands that print a few lines need not load this.
+    from unicodedata import category
+
+    cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + _REPLACEMENT
+    return "".join(
+        _REPLACEMENT if category(char) in _DECEPTIVE and char not in allowed else char for char in cut
+    )
+
+
 def quote(text: str) -> str:
-    """Return *text* in quotes, as an error may show it: without secrets, on one line, and not too long."""
+    """Return *text* in quotes for an error message: without secrets, on one line, and not too long."""
     text = redact(text)
     if len(text) > _LONGEST_QUOTED:
         text = f"{text[:_LONGEST_QUOTED]}…"
-    # Escapes of control characters: a value can neither break the line nor command the terminal.
-    return f'"{text}"' if text.isprintable() else ascii(text)
+    return f'"{escape(text)}"'

@@ -17,7 +17,7 @@ from tailbone.admin._proto import admin_pb2
 from tailbone.admin.access import admit
 from tailbone.admin.statuses import CODE_METADATA, status_of
 from tailbone.errors import MalformedRequestError, MethodNotAllowedError, RequestTimeoutError, TailboneError
-from tailbone.token.identity import safe_text
+from tailbone.text import safe_text
 from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 import msgspec
 
-from tailbone.text import MARKS, MASK, redact
+from tailbone.text import MARKS, MASK, escape, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -242,15 +242,6 @@ def _shown(value: object) -> str:
     if text and text.isprintable() and " " not in text and '"' not in text and "=" not in text:
         return text
     return '"' + escape(text).replace('"', '\\"') + '"'
-
-
-def escape(text: str) -> str:
-    """Write control and invisible characters as escapes: no value can forge a line or command a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
 
 
 def _wants_colors(stream: TextIO, *, no_color: bool) -> bool:

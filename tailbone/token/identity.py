@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
-from unicodedata import category
 
 import msgspec
 
 from tailbone.errors import UnknownCallerError
+from tailbone.text import TEXT_LIMIT, safe_text
 
-TEXT_LIMIT: Final = 512
-"""The longest name, in characters. An e-mail address has at most 254 (RFC 5321 section 4.5.3.1)."""
-
-_REPLACEMENT: Final = "\ufffd"
-# Cc controls, Cf invisible and direction-changing characters, Cs halves of pairs, Zl and Zp line ends: what
-# could make one name look like another, or break a log line or a header that a reader of the token writes.
-_UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Zero-width (non-)joiners: letters of several scripts, and emoji, are written with them.
 _JOINERS: Final = frozenset("\u200c\u200d")
 _STABLE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -83,19 +76,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         Names can be reused, ids cannot.
         """
         return f"node:{self.node_id}" if self.tags else f"user:{self.user_id}"
-
-
-def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
-    """Give ``text`` with every deceiving character replaced by U+FFFD, cut to ``TEXT_LIMIT`` characters.
-
-    Args:
-        text: any text.
-        allowed: characters to leave all the same.
-    """
-    if text.isprintable() and len(text) <= TEXT_LIMIT:
-        return text
-    cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + _REPLACEMENT
-    return "".join(_REPLACEMENT if category(c) in _UNSAFE_CATEGORIES and c not in allowed else c for c in cut)
 
 
 def _with_safe_text(identity: Identity) -> Identity:

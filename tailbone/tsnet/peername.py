@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from tailbone.errors import UnknownCallerError
-from tailbone.token.identity import safe_text
+from tailbone.text import safe_text
 
 
 def source_of(peer: object, prefix: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tailbone.files import Disk, ProcessLock
+from tailbone.files import Disk, ProcessLock, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +71,65 @@ def test_the_mode_is_what_was_asked_for_whatever_the_umask(tmp_path: Path, mode:
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+class Unsynced(Disk):
+    """A file system that refuses to sync folders."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def fsync(self, fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(self.number, os.strerror(self.number))
+        super().fsync(fd)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_synced_is_used_all_the_same(tmp_path: Path, number: int) -> None:
+    """CIFS, vboxsf and FUSE answer so."""
+    Unsynced(number).replace(tmp_path / "file", b"new", mode=0o600)
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_folder_whose_sync_fails_is_an_error(tmp_path: Path) -> None:
+    """EIO says that the disk lost something."""
+    with pytest.raises(OSError, match="Input/output error"):
+        Unsynced(errno.EIO).replace(tmp_path / "file", b"new", mode=0o600)
+
+
+def test_a_regular_file_is_read_with_its_status(tmp_path: Path) -> None:
+    """Up to the limit, and through a symbolic link."""
+    (tmp_path / "file").write_bytes(b"1234")
+    (tmp_path / "link").symlink_to("file")
+    data, status = read_regular(tmp_path / "link", 4)
+    assert (data, status.st_ino) == (b"1234", (tmp_path / "file").stat().st_ino)
+
+
+def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+    """One byte is enough."""
+    (tmp_path / "file").write_bytes(b"12345")
+    with pytest.raises(ValueError, match="is longer than 4 bytes"):
+        read_regular(tmp_path / "file", 4)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
+    """A pipe without a writer would block for ever."""
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "file")
+    else:
+        (tmp_path / "file").mkdir()
+    with pytest.raises((ValueError, IsADirectoryError), match=r"(?i)is (not a regular file|a directory)"):
+        read_regular(tmp_path / "file", 4)
+
+
+def test_a_lock_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    """No file appears where the link points."""
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic link"):
+        ProcessLock(tmp_path / "lock").try_acquire()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_two_locks_exclude_each_other_in_one_process(tmp_path: Path) -> None:

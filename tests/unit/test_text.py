@@ -1,12 +1,14 @@
-"""Facts about masking secrets in text."""
+"""Foreign text is made safe: masked, escaped, replaced, quoted."""
 
 from __future__ import annotations
+
+from unicodedata import category
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailbone.text import quote, redact
+from tailbone.text import TEXT_LIMIT, escape, quote, redact, safe_text
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6InRiLTEifQ.eyJzdWIiOiJ1c2VyOjEifQ.c2lnbmF0dXJl-_"
 
@@ -25,23 +27,99 @@ JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6InRiLTEifQ.eyJzdWIiOiJ1c2VyOjEifQ.c2lnbmF0dXJ
     ],
 )
 def test_keys_and_tokens_are_masked(masked: str, text: str) -> None:
-    """Auth keys of Tailscale and Headscale and JWTs go, the text around them stays."""
+    """Auth keys of Tailscale and Headscale and JWTs are masked; the text around them stays."""
     assert masked == redact(text)
 
 
 @given(st.text(), st.text())
 def test_a_token_never_survives(before: str, after: str) -> None:
-    """Whatever stands around it."""
+    """Whatever surrounds it."""
     assert JWT not in redact(f"{before}{JWT}{after}")
+
+
+# --- escape
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        ("", ""),
+        ("Zoë 王小明", "Zoë 王小明"),
+        (r"a\nb", "a\nb"),
+        (r"\x1b[2J", "\x1b[2J"),
+        (r"\x9b2J", "\x9b2J"),
+        (r"\u202etxt", "\u202etxt"),
+        (r"\ud800", "\ud800"),
+        (r"\U000e0041", "\U000e0041"),
+    ],
+)
+def test_invisible_characters_are_escaped(shown: str, text: str) -> None:
+    """Every character stays, the printable ones as they are."""
+    assert shown == escape(text)
+
+
+@given(st.text())
+def test_escaped_text_is_printable(text: str) -> None:
+    """A second pass changes nothing."""
+    assert escape(text).isprintable()
+    assert escape(escape(text)) == escape(text)
+
+
+# --- safe_text
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("Dev", "Dev"),
+        ("", ""),
+        ("Zoë Åström 王小明", "Zoë Åström 王小明"),
+        ("a\u00a0b", "a\u00a0b"),
+        ("a\nb", "a\ufffdb"),
+        ("a\x00b", "a\ufffdb"),
+        ("a\x1b[31mb", "a\ufffd[31mb"),
+        ("a\x7fb", "a\ufffdb"),
+        ("a\x85b", "a\ufffdb"),
+        ("adm\u200bin", "adm\ufffdin"),
+        ("\u202enimda", "\ufffdnimda"),
+        ("a\u2028b", "a\ufffdb"),
+        ("a\u2066b\u2069", "a\ufffdb\ufffd"),
+        ("a\U000e0041b", "a\ufffdb"),
+        ("x" * TEXT_LIMIT, "x" * TEXT_LIMIT),
+        ("x" * (TEXT_LIMIT + 1), "x" * (TEXT_LIMIT - 1) + "\ufffd"),
+    ],
+)
+def test_deceiving_characters_are_replaced(name: str, safe: str) -> None:
+    """Controls, invisible and direction-changing characters become U+FFFD; letters of any script stay."""
+    assert safe_text(name) == safe
+
+
+@given(st.text(max_size=TEXT_LIMIT + 20))
+def test_safe_text_is_safe_and_stable(text: str) -> None:
+    """Whatever comes in, nothing unsafe or overlong comes out, and a second pass changes nothing."""
+    safe = safe_text(text)
+    assert len(safe) <= TEXT_LIMIT
+    assert not [c for c in safe if category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+    assert safe_text(safe) == safe
+
+
+@given(st.text(max_size=TEXT_LIMIT), st.text(max_size=TEXT_LIMIT))
+def test_cleaning_never_makes_a_clean_name(text: str, other: str) -> None:
+    """A name that was changed equals no name that was clean to begin with."""
+    if safe_text(text) != text and safe_text(other) == other and "\ufffd" not in other:
+        assert safe_text(text) != other
+
+
+# --- quote
 
 
 def test_a_quoted_value_stays_on_its_line() -> None:
     """Control characters become escapes."""
-    assert quote("a\nb\x1b[2J") == r"'a\nb\x1b[2J'"
+    assert quote("a\nb\x1b[2J é") == r'"a\nb\x1b[2J é"'
 
 
 def test_a_quoted_value_is_cut() -> None:
-    """Sixty characters are enough to know a value again."""
+    """Sixty characters are enough to recognise a value."""
     assert quote("x" * 61) == f'"{"x" * 60}…"'
 
 

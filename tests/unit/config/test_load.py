@@ -172,7 +172,7 @@ def test_an_isolated_run_obeys_what_was_said_to_it(file: Path) -> None:
         ),
         (
             (
-                r"key.prefix (flag): 'a\nb\x1b[31m' has characters that cannot be printed; "
+                r'key.prefix (flag): "a\nb\x1b[31m" has characters that cannot be printed; '
                 "allowed: letters, digits, dot, hyphen and underscore"
             ),
             "key.prefix",
