@@ -162,7 +162,10 @@ func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
 	}
 	defer l.conns.remove(p)
 	defer p.kill() // does nothing to a pair that came to its end
-	local, err := dialUnix(l.life, l.config.UnixPath, peerName(l.config.Name, source))
+	caller := newCaller(l.node, source)
+	defer caller.release()
+	p.onArrival = caller.update
+	local, err := dialUnix(l.life, l.config.UnixPath, peerName(l.config.Name, source, caller.slot))
 	if err != nil {
 		l.complain(err)
 		return

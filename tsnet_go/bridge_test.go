@@ -22,6 +22,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"tailscale.com/wgengine/netstack"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/callers"
 )
 
 // stackOf is the gvisor stack inside tailscale's, to open connections from chosen ports.
@@ -74,17 +76,24 @@ func TestListenerTellsWhoCalls(t *testing.T) {
 
 // The longest peer name fits a Unix address (108 bytes), and none comes twice.
 func TestPeerNamesFitAndDiffer(t *testing.T) {
-	longest := peerName("twelve-chars", netip.MustParseAddrPort("[fd7a:115c:a1e0:1234:1234:1234:1234:1234]:65535"))
-	if n := len(longest) + len("zzzzzzzzzzzzz"); n > 108 {
-		t.Errorf("%s could have %d bytes", longest, n)
+	longest := netip.MustParseAddrPort("[fd7a:115c:a1e0:1234:1234:1234:1234:1234]:65535")
+	if n := len(peerName("twelve-chars", longest, nil)) + len("zzzzzzzzzzzzz"); n > 108 {
+		t.Errorf("a peer name could have %d bytes", n)
+	}
+	table, err := callers.NewTable()
+	if err != nil {
+		t.Fatal(err)
 	}
 	seen := map[string]bool{}
 	for range 1000 {
-		name := peerName("x", netip.MustParseAddrPort("100.64.0.1:1"))
-		if seen[name] {
-			t.Fatalf("%s came twice", name)
+		slot := table.Acquire()
+		for _, name := range []string{peerName("x", longest, slot), peerName("x", longest, nil)} {
+			if seen[name] {
+				t.Fatalf("%s came twice", name)
+			}
+			seen[name] = true
 		}
-		seen[name] = true
+		slot.Release()
 	}
 }
 

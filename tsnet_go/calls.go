@@ -9,6 +9,7 @@ import (
 	"tailscale.com/version"
 
 	"github.com/tailbone/tailbone/tsnet_go/devnet"
+	"github.com/tailbone/tailbone/tsnet_go/internal/callers"
 )
 
 // What each exported function does, on Go values: exports.go adds the C types,
@@ -39,6 +40,17 @@ func callVersion() ([]byte, error) {
 func callStats() ([]byte, error) { return json.Marshal(stats()) }
 
 func callMaxProcs(count int) ([]byte, error) { return json.Marshal(runtime.GOMAXPROCS(count)) }
+
+// callCallers describes the table of callers to its reader.
+func callCallers() ([]byte, error) {
+	table, err := callerTable()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]uint64{
+		"address": uint64(table.Address()), "count": callers.Count, "size": callers.Size,
+	})
+}
 
 func callNodeNew(config string, eventsFD int) (int64, []byte, error) {
 	settings, err := decode[NodeConfig]("node new", config)

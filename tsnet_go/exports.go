@@ -56,6 +56,9 @@ func tb_max_procs(count C.int32_t, out **C.char) C.int32_t {
 	return answer("max procs", out, func() ([]byte, error) { return callMaxProcs(int(count)) })
 }
 
+//export tb_callers
+func tb_callers(out **C.char) C.int32_t { return answer("callers", out, callCallers) }
+
 //export tb_node_new
 func tb_node_new(config *C.char, eventsFD C.int32_t, handle *C.int64_t, out **C.char) C.int32_t {
 	return opened("node new", handle, out, func() (int64, []byte, error) {

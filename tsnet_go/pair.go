@@ -39,7 +39,8 @@ type localConn interface {
 // taken for a regular end. But it does tell a close from the end of one direction,
 // and a pair whose local side is closed must not wait for a peer that goes on.
 type pair struct {
-	events *events
+	events    *events
+	onArrival func() // called for each piece from the tailnet before it is handed on; may be nil
 
 	mu      sync.Mutex // guards what follows until run, and against kill
 	tailnet tailnetConn
@@ -147,6 +148,9 @@ func (p *pair) inbound() {
 	for {
 		n, err := p.tailnet.Read(*buffer)
 		if n > 0 && !p.gone.Load() {
+			if p.onArrival != nil {
+				p.onArrival()
+			}
 			if _, err := p.local.Write((*buffer)[:n]); err != nil {
 				// The local side wants no more. What it said before that may still be
 				// on its way: outbound comes to its end, and then ends the pair.

@@ -42,19 +42,29 @@ func (n *Node) whois(source, destination string) ([]byte, error) {
 	if ext == nil || ext.backend == nil {
 		return n.whoisLocalAPI(src, dst)
 	}
-	node, user, ok := ext.backend.WhoIs("tcp", src)
+	answer, ok := ext.appendWhois(make([]byte, 0, 512), src, dst)
 	if !ok {
 		return nil, errorf(codeNotFound, "whois", "no node of this tailnet has the address %s", src.Addr())
+	}
+	return answer, nil
+}
+
+// appendWhois appends the answer for a source from the node's own state; not ok if no
+// node of the tailnet has that address. A destination that is not valid means any.
+func (e *extension) appendWhois(b []byte, src netip.AddrPort, dst netip.Addr) (_ []byte, ok bool) {
+	node, user, ok := e.backend.WhoIs("tcp", src)
+	if !ok {
+		return b, false
 	}
 	var caps tailcfg.PeerCapMap
 	if addrs := node.Addresses(); addrs.Len() > 0 {
 		if from := addrs.At(0).Addr(); dst.IsValid() {
-			caps = ext.backend.PeerCapsForIP(from, dst)
+			caps = e.backend.PeerCapsForIP(from, dst)
 		} else {
-			caps = ext.backend.PeerCaps(from)
+			caps = e.backend.PeerCaps(from)
 		}
 	}
-	return appendPeer(make([]byte, 0, 512), newPeer(node, user, caps)), nil
+	return appendPeer(b, newPeer(node, user, caps)), true
 }
 
 // whoisLocalAPI is the same answer through tailscale's public API, at 300 times

@@ -7,6 +7,9 @@ void tb_free(char *p);
 int32_t tb_version(char **out);
 int32_t tb_stats(char **out);
 int32_t tb_max_procs(int32_t count, char **out);
+int32_t tb_callers(char **out);
+/* Returns the length of the answer in out, or -1. It never enters Go: tsnet_go/callers.c. */
+int32_t tb_caller_read(char *slot, int32_t size, uint64_t version, char *out);
 
 int32_t tb_node_new(char *config, int32_t events_fd, int64_t *handle, char **out);
 int32_t tb_node_up(int64_t node, int64_t timeout_ms, char **out);

@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _PR_SET_TIMERSLACK: Final = 29
-_LEAST_PROCS: Final = 2
-_SLACK_NS: Final = 1_000_000
+_PROCS: Final = 1
+_SLACK_NS: Final = 5_000_000
 
 # Calls wait for the network, not for a processor: a node may join while others do.
 _THREADS: Final = 64
@@ -64,6 +64,12 @@ class _Failure(msgspec.Struct, frozen=True):
     code: str
     op: str
     message: str
+
+
+class _CallerTable(msgspec.Struct, frozen=True):
+    address: int
+    count: int
+    size: int
 
 
 class Opened(NamedTuple):
@@ -105,15 +111,14 @@ def _error(text: bytes) -> Exception:
 
 @contextlib.contextmanager
 def _coarse_timers() -> Iterator[None]:
-    """Let the kernel wake the threads that start in here up to 1 ms late.
+    """Let the kernel wake the threads that start in here up to 5 ms late.
 
     Go's monitor thread sleeps for 20 µs at a time while others run, and each of its awakenings takes a
-    processor from whoever is signing: half of all context switches of a token, and 4 to 10 % of its time.
-    With 5 ms it would be 2 % more, but one token in a hundred would be 2.5 ms late. A thread inherits the
-    slack of the one that starts it (prctl(2), PR_SET_TIMERSLACK).
+    processor from the thread that signs. A thread inherits the slack of the one that starts it (prctl(2),
+    PR_SET_TIMERSLACK).
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    # A kernel that refuses leaves all as it was.
+    # A kernel that refuses leaves everything as it was.
     libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_SLACK_NS), 0, 0, 0)
     try:
         yield
@@ -141,10 +146,14 @@ class Library:
         # whois is called on every request, always by the same thread: its out-parameter is made once.
         self._whois_out: Any = self._ffi.new("char **")
         self._whois_thread = 0
-        # A thread of ours keeps its share of Go for a while after each call: with one share alone, and late
-        # timers, everything else in Go would wait for that.
-        if msgspec.json.decode(self.call("tb_max_procs", 0), type=int) < _LEAST_PROCS:
-            self.call("tb_max_procs", _LEAST_PROCS)
+        # The bridge only copies, and requests do not call into Go: one thread at a time switches least.
+        if "GOMAXPROCS" not in os.environ:
+            self.call("tb_max_procs", _PROCS)
+        self._callers = msgspec.json.decode(self.call("tb_callers"), type=_CallerTable)
+        self._caller_slots = self._ffi.cast("char *", self._callers.address)
+        table = self._ffi.buffer(self._caller_slots, self._callers.count * self._callers.size)
+        self._caller_words = memoryview(table).cast("Q")
+        self._caller_text = self._ffi.new("char[]", self._callers.size)
         os.register_at_fork(after_in_child=self._mark_forked)
 
     def _mark_forked(self) -> None:
@@ -206,6 +215,22 @@ class Library:
             self._whois_thread = thread
         out = self._whois_out
         return self._take(self._lib.tb_whois(node, source, destination, out), out)
+
+    def caller_version(self, slot: int) -> int:
+        """The version of a slot in the bridge's table of callers; its upper 32 bits are the generation.
+
+        tsnet_go/internal/callers describes the table.
+        """
+        return self._caller_words[slot * self._callers.size // 8]
+
+    def caller_answer(self, slot: int, version: int) -> bytes | None:
+        """The whois answer in a slot at one version; None if the slot no longer has that version.
+
+        Empty where ``whois`` has to be asked: the caller is unknown, or the answer is too long for a slot.
+        """
+        start = self._caller_slots + slot * self._callers.size
+        length = self._lib.tb_caller_read(start, self._callers.size, version, self._caller_text)
+        return None if length < 0 else self._ffi.buffer(self._caller_text, length)[:]
 
     async def run(self, function: str, *args: int | str) -> bytes:
         """``call`` on a thread. A cancelled caller waits for the call's end: each is bounded in time."""

@@ -10,9 +10,10 @@ import msgspec
 
 from tailbone.errors import NodeClosedError
 from tailbone.token.identity import Identity
+from tailbone.tsnet.callers import Callers
 from tailbone.tsnet.events import Event, EventPipe
 from tailbone.tsnet.library import Library, load
-from tailbone.tsnet.peername import source_of
+from tailbone.tsnet.peername import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,6 +176,7 @@ class Node:
         self._settings = settings
         self._on_event = on_event
         self._library: Library | None = None
+        self._callers: Callers | None = None
         self._handle = 0
         self._events: EventPipe | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -194,6 +196,7 @@ class Node:
 
     async def __aenter__(self) -> Self:
         self._library = await asyncio.to_thread(load)
+        self._callers = Callers(self._library)
         self._events = EventPipe(self._event)
         try:
             opened = await self._library.run_open(
@@ -343,7 +346,7 @@ class Node:
         return Identity.decode(self._library.whois(self._handle, source.encode(), destination.encode()))
 
     def identify(self, peer: object) -> Identity:
-        """Who is behind a bridged connection, by its peer name.
+        """Who is behind a bridged connection, by its peer name, as of the last piece that arrived on it.
 
         Args:
             peer: what Sanic (``transport.get_extra_info("peername")``) or gRPC (``context.peer()``) gives.
@@ -351,7 +354,12 @@ class Node:
         Raises:
             UnknownCallerError: nobody that this tailnet knows.
         """
-        return self.whois(source_of(peer, self._peer_prefix))
+        name = parse(peer, self._peer_prefix)
+        if name.slot is not None and self._callers is not None and self._closing is None:
+            identity = self._callers.identity(name.slot)
+            if identity is not None:
+                return identity
+        return self.whois(name.source)
 
     async def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> None:
         """Close listeners and forwards, then the node; also during ``up``, and twice.

@@ -1,19 +1,45 @@
 """Peer names: how a bridged connection says which tailnet address is behind it.
 
-The bridge (tsnet_go) binds its end of each Unix connection to the abstract address
-``tailnet/<64 random bits>/<listener>/<ip:port>/<number>``. Sanic and gRPC give that as the peer's name.
+The bridge (tsnet_go/peername.go) binds its end of each Unix connection to the abstract address
+``tailnet/<64 random bits>/<listener>/<ip:port>/<slot>.<generation>``. The last part is the connection's place
+in the table of callers; it is ``<number>`` for a connection that has none. Sanic and gRPC give the address as
+the peer's name.
 """
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from tailbone.errors import UnknownCallerError
 from tailbone.text import safe_text
 
+_SLOT: Final = re.compile(r"([0-9a-z]{1,6})\.([0-9a-z]{1,7})")
 
-def source_of(peer: object, prefix: str) -> str:
-    """Return the tailnet address behind a connection.
+
+class Slot(NamedTuple):
+    """A connection's place in the table of callers."""
+
+    number: int
+    generation: int
+
+
+class PeerName(NamedTuple):
+    """What the peer's name of a bridged connection says.
+
+    Attributes:
+        source: the tailnet address behind the connection, ``ip:port``; IPv6 in brackets.
+        slot: the connection's place in the table of callers; None for one without.
+    """
+
+    source: str
+    slot: Slot | None
+
+
+def parse(peer: object, prefix: str) -> PeerName:
+    """Read the peer's name of a bridged connection.
 
     Args:
         peer: the peer's name: bytes from a socket (``b"\\0tailnet/…"``), or text from gRPC
@@ -22,19 +48,26 @@ def source_of(peer: object, prefix: str) -> str:
             no secret: ``/proc/net/unix`` shows the names of all sockets to every user of the machine. What
             keeps other users out is the directory of the listening sockets, which only this user can enter.
 
-    Returns:
-        ``ip:port``; IPv6 in brackets.
-
     Raises:
         UnknownCallerError: the connection did not come over the bridge.
     """
-    name = _name_of(peer)
-    parts = name.removeprefix(prefix).split("/")
-    if not name.startswith(prefix) or len(parts) != 3:
+    found = _parse(peer, prefix) if isinstance(peer, bytes | str) else None
+    if found is None:
         raise UnknownCallerError(
             "the caller did not come over the tailnet", detail=f"from {address_of(peer) or 'nowhere'}"
         )
-    return parts[1]
+    return found
+
+
+# A name is parsed for each request, and means the same each time.
+@lru_cache(maxsize=1024)
+def _parse(peer: bytes | str, prefix: str) -> PeerName | None:
+    name = _name_of(peer)
+    parts = name.removeprefix(prefix).split("/")
+    if not name.startswith(prefix) or len(parts) != 3:
+        return None
+    slot = _SLOT.fullmatch(parts[2])
+    return PeerName(parts[1], None if slot is None else Slot(int(slot[1], 36), int(slot[2], 36)))
 
 
 def address_of(peer: object) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from harness.leaks import NothingLeft
@@ -20,14 +20,17 @@ from tailbone.errors import (
     TailnetError,
     UnknownCallerError,
 )
+from tailbone.tsnet.callers import Callers
 from tailbone.tsnet.devnet import Devnet
-from tailbone.tsnet.library import stats
+from tailbone.tsnet.library import load, stats
 from tailbone.tsnet.node import Node, NodeSettings
+from tailbone.tsnet.peername import parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
+    from tailbone.token.identity import Identity
     from tailbone.tsnet.events import Event
 
     Settings = Callable[..., Coroutine[Any, Any, NodeSettings]]
@@ -221,6 +224,108 @@ async def test_identify_takes_only_bridged_connections(settings: Settings) -> No
         for peer in (b"", None, b"\0", b"/run/x", f"\0tailnet/0123456789abcdef/issuer/{source}/1".encode()):
             with pytest.raises(UnknownCallerError):
                 node.identify(peer)
+
+
+@pytest.fixture
+async def bridged(devnet: Devnet, settings: Settings, tmp_path: Path) -> AsyncIterator[Bridged]:
+    """A node with a listener whose server notes each connection's peer name, and a client of it."""
+    async with Node(await settings("serving")) as serving, Node(await settings("calling")) as calling:
+        await serving.up(20)
+        await calling.up(20)
+        peers: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while piece := await reader.read(100):
+                peers.put_nowait(writer.get_extra_info("peername"))
+                writer.write(piece)
+            writer.close()
+
+        path = tmp_path / "socket"
+        server = await asyncio.start_unix_server(serve, path)
+        async with (
+            server,
+            await serving.listen("echo", 7, path),
+            await calling.forward("127.0.0.1:0", "serving:7") as way,
+        ):
+            yield Bridged(serving, way.local, peers)
+
+
+class Bridged(NamedTuple):
+    node: Node
+    address: str
+    peers: asyncio.Queue[bytes]
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, _, port = self.address.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
+    async def caller(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
+        """Send a piece on the connection, and give the peer name that the server saw with it."""
+        reader, writer = connection
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        return await self.peers.get()
+
+
+def in_table(peer: bytes) -> Identity | None:
+    """What the table of callers shows for a connection."""
+    slot = parse(peer, f"tailnet/{peer.split(b'/')[1].decode()}/").slot
+    assert slot is not None
+    return Callers(load()).identity(slot)
+
+
+async def test_a_changed_grant_counts_at_once_on_a_kept_connection(devnet: Devnet, bridged: Bridged) -> None:
+    """The first piece after the node knows of the change brings it, without a call of whois."""
+    connection = await bridged.connect()
+    peer = await bridged.caller(connection)
+    before = bridged.node.identify(peer)
+    assert (before.node, before.capabilities) == ("calling.dev.tailnet.test", {})
+    assert in_table(peer) == before == bridged.node.whois(before.addresses[0])
+    for value in range(5):
+        grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": [value]}}
+        await devnet.set_grants([EVERYTHING, grant])
+        wanted = {"example.com/cap/x": [value]}
+        while bridged.node.whois(before.addresses[0]).capabilities != wanted:
+            await asyncio.sleep(0.001)
+        assert await bridged.caller(connection) == peer
+        assert bridged.node.identify(peer).capabilities == wanted
+        after = in_table(peer)
+        assert after is not None
+        assert after.capabilities == wanted
+    connection[1].close()
+
+
+@pytest.mark.parametrize(("length", "in_the_table"), [(15_000, True), (20_000, False)])
+async def test_an_answer_that_is_too_long_for_the_table_is_asked_for(
+    devnet: Devnet, bridged: Bridged, length: int, in_the_table: bool
+) -> None:
+    """An identity is whole, whether or not a slot has room for it."""
+    connection = await bridged.connect()
+    before = bridged.node.identify(await bridged.caller(connection))
+    grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": ["y" * length]}}
+    await devnet.set_grants([EVERYTHING, grant])
+    wanted = {"example.com/cap/x": ["y" * length]}
+    while bridged.node.whois(before.addresses[0]).capabilities != wanted:
+        await asyncio.sleep(0.001)
+    peer = await bridged.caller(connection)
+    assert bridged.node.identify(peer).capabilities == wanted
+    assert (in_table(peer) is not None) == in_the_table
+    connection[1].close()
+
+
+async def test_a_connection_that_has_ended_never_shows_the_next_caller(bridged: Bridged) -> None:
+    """Its slot is taken by the next connection; its own name then leads to whois."""
+    first = await bridged.connect()
+    ended = await bridged.caller(first)
+    first[1].close()
+    while stats().connections > 0:
+        await asyncio.sleep(0.001)
+    second = await bridged.connect()
+    peer = await bridged.caller(second)
+    assert peer.rpartition(b".")[0].rpartition(b"/")[2] == ended.rpartition(b".")[0].rpartition(b"/")[2]
+    assert in_table(ended) is None
+    assert in_table(peer) == bridged.node.identify(ended)
+    second[1].close()
 
 
 @pytest.mark.parametrize(

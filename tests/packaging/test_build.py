@@ -42,6 +42,7 @@ def test_uv_rebuilds_when_a_source_of_the_library_changes() -> None:
         "build.py",
         "tailbone/tsnet/_cdef.h",
         "tsnet_go/**/*.go",
+        "tsnet_go/**/*.c",
         "tsnet_go/go.mod",
         "tsnet_go/go.sum",
     } <= named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tailbone.errors import UnknownCallerError
-from tailbone.tsnet.peername import address_of, source_of
+from tailbone.tsnet.peername import PeerName, Slot, address_of, parse
 
 PREFIX = "tailnet/0123456789abcdef/"
 
@@ -20,10 +20,29 @@ PREFIX = "tailnet/0123456789abcdef/"
         ("unix-abstract:%00tailnet/0123456789abcdef/admin/100.64.0.2:1/1", "100.64.0.2:1"),
     ],
 )
-def test_source_of_a_bridged_connection(peer: object, source: str) -> None:
+def test_the_source_of_a_bridged_connection(peer: object, source: str) -> None:
     """It is between listener and number, as Sanic and as gRPC spell the name."""
-    assert source_of(peer, PREFIX) == source
+    assert parse(peer, PREFIX) == PeerName(source, None)
     assert address_of(peer) == source
+
+
+@pytest.mark.parametrize(
+    ("last", "slot"),
+    [
+        ("0.1", Slot(0, 1)),
+        ("34n.zz", Slot(4055, 1295)),
+        ("z", None),
+        (".1", None),
+        ("1.", None),
+        ("1.2.3", None),
+        ("-1.2", None),
+        ("1.zzzzzzzz", None),
+        ("١.1", None),
+    ],
+)
+def test_the_slot_of_a_bridged_connection(last: str, slot: Slot | None) -> None:
+    """It is number and generation in base 36; a connection without one has a single number."""
+    assert parse(f"tailnet/0123456789abcdef/issuer/100.64.0.2:4711/{last}", PREFIX).slot == slot
 
 
 @pytest.mark.parametrize(
@@ -43,13 +62,13 @@ def test_source_of_a_bridged_connection(peer: object, source: str) -> None:
     ],
 )
 def test_any_other_peer_is_unknown(peer: object) -> None:
-    """Without the secret prefix of this process, and in any other form."""
+    """It lacks the prefix of this process, or has another form."""
     with pytest.raises(UnknownCallerError) as unknown:
-        source_of(peer, PREFIX)
+        parse(peer, PREFIX)
     assert "0123456789abcdef" not in unknown.value.detail
 
 
 def test_a_node_that_was_not_entered_matches_nobody() -> None:
     """Its prefix begins with a NUL, which no name holds there."""
     with pytest.raises(UnknownCallerError):
-        source_of(b"\0\0", "\0")
+        parse(b"\0\0", "\0")
