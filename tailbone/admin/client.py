@@ -1,43 +1,43 @@
-"""The admin API's client: what ``tailbone keys`` asks of a server.
-
-Blocking, and light to import: half of grpc, no protobuf, nothing of the server.
-"""
+"""The admin API's client, for ``tailbone keys``: blocking, and without the server's imports."""
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
+# grpc reads both when it is imported. Its own resolver knows less about search domains and MagicDNS's split
+# DNS than the system's, and its connection errors would appear on standard error beside ours.
+os.environ.setdefault("GRPC_DNS_RESOLVER", "native")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from tailbone.admin import proto3
-from tailbone.admin.blocking_grpc import grpc
-from tailbone.admin.listing import SEE_THE_KEYS, Key
+import grpc
+
+from tailbone.admin._proto import admin_pb2 as pb
+from tailbone.admin._proto import admin_pb2_grpc
+from tailbone.admin.key import SEE_THE_KEYS
 from tailbone.errors import AdminError, OldServerError, ServerUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
 READ_TIME_S: Final = 15.0
-"""How long a question may take: the server waits 10 s for its bucket, two nodes seconds for first contact."""
+"""Time limit of a read: the server waits 10 s for its bucket; first contact of two nodes takes seconds."""
 
 CHANGE_TIME_S: Final = 45.0
-"""How long a change may take: the server ends one within 30 s, either way."""
+"""Time limit of a change: the server ends one within 30 s, either way."""
 
 _PROBE_TIME_S: Final = 3.0
 _HTTP1_REQUEST: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 # The client's part of the connection preface: its magic, and an empty SETTINGS frame (RFC 9113 section 3.4).
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
-# How grpc's texts begin where no connection came about, and so no request was sent.
+# How grpc's texts begin when no connection was made, and so no request was sent.
 _NEVER_SENT: Final = ("failed to connect", "DNS resolution failed", "errors resolving")
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 1024 * 1024),
-    # The tailnet is not behind a proxy.
-    ("grpc.enable_http_proxy", 0),
-    # A change is sent once: whether to repeat it is for the person to say.
+    # A change is sent once: whether to repeat it is the user's decision.
     ("grpc.enable_retries", 0),
     ("grpc.service_config_disable_resolution", 1),
 )
@@ -50,21 +50,6 @@ _HINTS: Final = {
     "store_conflict": f"{_UNCHANGED}try again",
     "store_outcome_unknown": "`tailbone keys list` in a minute shows whether it was made",
 }
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server says of itself; the fields of GetStatusResponse in admin.proto."""
-
-    version: str
-    commit: str
-    started_at: int
-    ready: bool
-    reasons: list[str]
-    signing_key_id: str
-    issuer: str
-    jwks: str
-    caller: str
-    roles: list[str]
 
 
 class AdminClient:
@@ -86,7 +71,11 @@ class AdminClient:
         self._host = host
         self._port = port
         self.address = _joined(host, port)
-        self._channel = grpc.insecure_channel(f"dns:///{self.address}", options=_OPTIONS)
+        self._proxy = proxy_for(host, port)
+        # Either the proxy that was chosen here, or none: grpc by itself would take http_proxy, too.
+        proxy = ("grpc.http_proxy", self._proxy) if self._proxy else ("grpc.enable_http_proxy", 0)
+        self._channel = grpc.insecure_channel(f"dns:///{self.address}", options=(*_OPTIONS, proxy))
+        self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> AdminClient:
         return self
@@ -100,56 +89,52 @@ class AdminClient:
         """End the connection; a second call does nothing."""
         self._channel.close()
 
-    def generate(self, *, size: int | None = None, algorithm: str | None = None) -> Key:
-        """Have a signing key made.
+    def generate(self, *, size: int | None = None, algorithm: str | None = None) -> pb.Key:
+        """Make a signing key on the server.
 
         Args:
-            size: bits; None leaves it to the server.
-            algorithm: "RS256" or "ES256"; None leaves it to the server.
+            size: bits; None for the server's own setting.
+            algorithm: "RS256" or "ES256"; None for the server's own setting.
 
         Raises:
             OldServerError: the key was made, but by a server that knows neither size nor algorithm.
         """
-        request = proto3.encode({"size": size, "algorithm": algorithm}, proto3.GENERATE_REQUEST)
-        answer = self._call("GenerateNewKeys", request, proto3.GENERATE_RESPONSE, CHANGE_TIME_S)
-        made = Key(**answer["key"])
+        request = pb.GenerateNewKeysRequest(size=size, algorithm=algorithm)
+        made: pb.Key = self._call("GenerateNewKeys", request, CHANGE_TIME_S).key
         if not made.state and (size is not None or algorithm is not None):
             raise OldServerError(
-                f"the server made {made.key_id} by its own settings: it is too old to be asked for a size "
+                f"the server made {made.key_id} with its own settings: it is too old to accept a size "
                 "or an algorithm; update the server"
             )
         return made
 
-    def list(self) -> tuple[Key, ...]:
-        """Give the keys that the server knows."""
-        return _keys(self._call("ListKeys", b"", proto3.KEYS_RESPONSE, READ_TIME_S))
+    def list(self) -> tuple[pb.Key, ...]:
+        """Return the keys that the server lists."""
+        return tuple(self._call("ListKeys", pb.ListKeysRequest(), READ_TIME_S).keys)
 
-    def remove(self, key_id: str) -> tuple[Key, ...]:
-        """Have a key taken out of the JWKS.
+    def remove(self, key_id: str) -> tuple[pb.Key, ...]:
+        """Remove a key from the JWKS.
 
         Returns:
             The keys that are left.
         """
-        request = proto3.encode({"key_id": key_id}, proto3.REMOVE_REQUEST)
-        return _keys(self._call("RemoveKey", request, proto3.KEYS_RESPONSE, CHANGE_TIME_S))
+        request = pb.RemoveKeyRequest(key_id=key_id)
+        return tuple(self._call("RemoveKey", request, CHANGE_TIME_S).keys)
 
-    def status(self) -> Status:
-        """Ask how the server is.
+    def status(self) -> pb.GetStatusResponse:
+        """Return the server's status.
 
         Raises:
-            OldServerError: the server cannot say.
+            OldServerError: the server does not have this method.
         """
-        answer = self._call("GetStatus", b"", proto3.STATUS_RESPONSE, READ_TIME_S)
-        return Status(**answer)
+        status: pb.GetStatusResponse = self._call("GetStatus", pb.GetStatusRequest(), READ_TIME_S)
+        return status
 
-    def _call(
-        self, method: str, request: bytes, fields: Mapping[int, proto3.Field], timeout_s: float
-    ) -> dict[str, Any]:
+    def _call(self, method: str, request: object, timeout_s: float) -> Any:
         try:
-            answer = self._channel.unary_unary(f"/proto.AdminService/{method}")(request, timeout=timeout_s)
+            return getattr(self._stub, method)(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise self._explained(error, method, timeout_s) from None
-        return proto3.decode(answer, fields)
 
     def _explained(self, error: Any, method: str, timeout_s: float) -> AdminError:
         status, text = error.code(), _one_line(error.details() or "")
@@ -167,8 +152,10 @@ class AdminClient:
 
     def _why_no_answer(self, status: Any, text: str, timeout_s: float) -> str:
         late = status is grpc.StatusCode.DEADLINE_EXCEEDED
-        why = why_unreachable(self._host, self._port)
-        # A connection that broke in the middle of a change may leave it made, whatever answers there now.
+        if self._proxy and not late and text.startswith(_NEVER_SENT):
+            return f"{self.address} cannot be reached through the proxy {_address_of(self._proxy)}"
+        why = "" if self._proxy else why_unreachable(self._host, self._port)
+        # A connection that broke during a change may leave the change made, whatever answers there now.
         if why and (late or text.startswith(_NEVER_SENT)):
             return why
         what = (
@@ -179,11 +166,32 @@ class AdminClient:
         return f"{what}; if this was a change, `tailbone keys list` shows whether it was made"
 
 
+def proxy_for(host: str, port: int) -> str:
+    """Return the proxy for a server, as grpc-go chooses it, as a URL; "" for none.
+
+    grpc_proxy and HTTPS_PROXY name it, NO_PROXY lists exceptions, each in lower or upper case.
+    """
+    if not any(name.lower() in ("grpc_proxy", "https_proxy") for name in os.environ):
+        return ""
+    # Costs a fifth of the command, and is needed only behind a proxy.
+    from urllib.request import getproxies, proxy_bypass
+
+    proxies = getproxies()
+    if proxy_bypass(f"{host}:{port}"):
+        return ""
+    return proxies.get("grpc") or proxies.get("https", "")
+
+
+def _address_of(proxy: str) -> str:
+    """Return a proxy's host and port: its URL may contain a password."""
+    return proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
+
+
 def why_unreachable(host: str, port: int) -> str:
-    """Try an address, and say in one line why no admin API answers there, and what to do.
+    """Probe an address, and return in one line why no admin API answers there, and what to do.
 
     Returns:
-        Nothing when something there speaks HTTP/2, as gRPC does.
+        "" when something there speaks HTTP/2, as gRPC does.
     """
     place = _joined(host, port)
     try:
@@ -207,7 +215,7 @@ def why_unreachable(host: str, port: int) -> str:
 
 
 def _first_bytes(host: str, port: int, greeting: bytes) -> bytes:
-    """Connect, greet, and give what comes back first: nothing where nothing comes."""
+    """Connect, send ``greeting``, and return the first bytes of the answer; empty for none."""
     with socket.create_connection((host, port), _PROBE_TIME_S) as connection:
         try:
             connection.sendall(greeting)
@@ -226,9 +234,5 @@ def _joined(host: str, port: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Give a foreign program's text as one printable line: it goes to a terminal."""
+    """Return a foreign program's text as one printable line, since it is shown on a terminal."""
     return "".join(c if c.isprintable() else " " for c in text).strip()
-
-
-def _keys(answer: Mapping[str, Any]) -> tuple[Key, ...]:
-    return tuple(Key(**key) for key in answer["keys"])

@@ -17,6 +17,7 @@ from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import ACCESS_MODES, Role, role_of
 from tailbone.admin.health import Health
 from tailbone.admin.interceptor import Entrance, Guard, the_caller
+from tailbone.admin.key import key_message
 from tailbone.errors import AddressInUseError, BadParameterError, ConfigError
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from tailbone.token.identity import Identity
 
 SERVICE: Final = "proto.AdminService"
-
-LAST_SECOND: Final = 253_402_300_799
-"""The end of the year 9999 in unix seconds: what a date can show."""
 
 _OPTIONS: Final = (
     # A request has a hundred bytes, and an answer holds at most a hundred keys.
@@ -140,7 +138,7 @@ class AdminServer:
         self._server = server
         if self._entrance.access == "acl":
             self._log.warning(
-                "whoever the tailnet lets reach the admin port may make and remove keys; "
+                "every tailnet user who can reach the admin port may make and remove keys; "
                 "admin.access = grant asks for a role"
             )
 
@@ -176,15 +174,15 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
             algorithm=request.algorithm if request.HasField("algorithm") else None,
             size=request.size if request.HasField("size") else None,
         )
-        return pb.GenerateNewKeysResponse(key=_key(made))
+        return pb.GenerateNewKeysResponse(key=key_message(made))
 
     async def ListKeys(self, _request: pb.ListKeysRequest, _: Any) -> pb.ListKeysResponse:
-        return pb.ListKeysResponse(keys=map(_key, await self._lifecycle.list()))
+        return pb.ListKeysResponse(keys=map(key_message, await self._lifecycle.list()))
 
     async def RemoveKey(self, request: pb.RemoveKeyRequest, _: Any) -> pb.RemoveKeyResponse:
         if not request.key_id:
             raise BadParameterError("a key_id is needed")
-        return pb.RemoveKeyResponse(keys=map(_key, await self._lifecycle.remove(request.key_id)))
+        return pb.RemoveKeyResponse(keys=map(key_message, await self._lifecycle.remove(request.key_id)))
 
     async def GetStatus(self, _request: pb.GetStatusRequest, _: Any) -> pb.GetStatusResponse:
         entrance, settings = self._entrance, self._settings
@@ -204,26 +202,3 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
             caller=caller.login or ",".join(caller.tags),
             roles=[held.word for held in Role if role is not None and held <= role],
         )
-
-
-def _key(info: KeyInfo) -> pb.Key:
-    what, when = info.next_change or ("", 0)
-    return pb.Key(
-        key_id=_text(info.key_id),
-        algorithm=_text(info.algorithm),
-        created_at=_second(info.created_at),
-        state=info.state,
-        foreign=info.foreign,
-        next_change=what,
-        next_change_at=_second(when),
-    )
-
-
-def _text(text: str) -> str:
-    """Give what protobuf can carry: a foreign kid may hold half a surrogate pair."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _second(at: float | None) -> int:
-    """Give a time in unix seconds; 0 where there is none, or (from an odd kid) one that no calendar has."""
-    return int(at) if at is not None and 0 < at <= LAST_SECOND else 0

@@ -12,8 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tailbone.admin.client import Status
-    from tailbone.admin.listing import Key
+    from tailbone.admin._proto.admin_pb2 import GetStatusResponse, Key
 
 _HEADERS = ("KEY ID", "ALGORITHM", "STATE", "CREATED", "NEXT")
 _STYLES = {"active": "green", "faulty": "red", "foreign": "dim"}
@@ -39,7 +38,7 @@ def show(keys: Sequence[Key]) -> None:
 
 
 def row(key: Key, now: float) -> tuple[str, ...]:
-    """Give the cells of a key's line.
+    """Return the cells of a key's line.
 
     Args:
         key: the key.
@@ -53,7 +52,7 @@ def row(key: Key, now: float) -> tuple[str, ...]:
 
 
 def _moment(at: float) -> str:
-    """Give unix seconds as date and time; a kid or a foreign server may name a time that there is not."""
+    """Return Unix seconds as date and time; a kid or a foreign server may name a time that does not exist."""
     try:
         return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z" if at else _UNKNOWN
     except (ValueError, OverflowError, OSError):
@@ -61,7 +60,7 @@ def _moment(at: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """Give a span of time by its two largest units, none below a second: ``4m10s``, ``22m``, ``12d``."""
+    """Return a span of time in its two largest units, none below a second: ``4m10s``, ``22m``, ``12d``."""
     left = max(0, round(seconds))
     for place, (unit, length) in enumerate(_UNITS):
         count, rest = divmod(left, length)
@@ -76,7 +75,7 @@ def about(seconds: float) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Give rows of cells as lines of aligned columns."""
+    """Return rows of cells as lines of aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
@@ -85,12 +84,12 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Give a text that came over the network without what could command the terminal."""
+    """Return text from the network without anything that could control the terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
-def status_lines(status: Status) -> list[str]:
-    """Give a server's status as lines."""
+def status_lines(status: GetStatusResponse) -> list[str]:
+    """Return a server's status as lines."""
     facts = [
         ("server", f"tailbone {status.version} (commit {status.commit})"),
         ("up since", _moment(status.started_at)),
@@ -114,7 +113,7 @@ def _next(key: Key, now: float) -> str:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    # Costs as much as all the rest of the command: only where somebody looks.
+    # Costs as much as the rest of the command: only on a terminal.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

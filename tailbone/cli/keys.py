@@ -12,8 +12,8 @@ from tailbone.cli.options import Command, Group, Invocation, pass_invocation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tailbone.admin._proto.admin_pb2 import Key
     from tailbone.admin.client import AdminClient
-    from tailbone.admin.listing import Key
     from tailbone.config.model import Config
 
 DEFAULT_HOST = "tailbone"
@@ -23,7 +23,7 @@ DEFAULT_HOST = "tailbone"
 def keys() -> None:
     """Make, list and remove the signing keys of a running server.
 
-    The flags of the commands may also stand before them: `tailbone keys --host tailbone-2 list`.
+    Flags may also stand before the command: `tailbone keys --host tailbone-2 list`.
     """
 
 
@@ -32,8 +32,8 @@ def keys() -> None:
 def generate(invocation: Invocation) -> None:
     """Make a signing key pair on the server.
 
-    It answers when the public half is published; the key signs when verifiers had time to see it.
-    Size and algorithm are the server's own, unless set here.
+    Returns once the public key is published. The key starts signing after verifiers' caches have expired.
+    Size and algorithm are the server's own settings, unless given here.
     """
     config = invocation.load()
     if config.keys.algorithm == "ES256" and config.origin("keys.size").startswith("flag"):
@@ -50,13 +50,13 @@ def generate(invocation: Invocation) -> None:
 
 
 @keys.command("list", cls=Command, settings="keys list", aliases=("ls",))
-@click.option("--local", is_flag=True, help="List the keys in this machine's keys.dir; no server is asked.")
+@click.option("--local", is_flag=True, help="List the keys in this machine's keys.dir; asks no server.")
 @pass_invocation
 def list_(invocation: Invocation, local: bool) -> None:
     """List the keys of the published JWKS."""
     config = invocation.load()
     if local:
-        from tailbone.admin.listing import folder_keys
+        from tailbone.admin.key import folder_keys
 
         found = folder_keys(config.keys.dir)
     else:
@@ -70,7 +70,7 @@ def list_(invocation: Invocation, local: bool) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
 def remove(invocation: Invocation, key_id: str, yes: bool) -> None:
-    """Remove a key: the tokens that it signed stop verifying."""
+    """Remove a key: tokens that it signed stop verifying."""
     config = invocation.load()
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("There is no terminal to ask on: --yes removes the key without asking.")
@@ -80,7 +80,9 @@ def remove(invocation: Invocation, key_id: str, yes: bool) -> None:
             return
         left = client.remove(key_id)
     _print_keys(left, config)
-    if not any(key.can_sign for key in left):
+    from tailbone.admin.key import can_sign
+
+    if not any(map(can_sign, left)):
         click.echo(
             "tailbone: warning: no key can sign now: no token is issued until `tailbone keys generate`",
             err=True,
@@ -90,7 +92,7 @@ def remove(invocation: Invocation, key_id: str, yes: bool) -> None:
 @keys.command(cls=Command, settings="keys status")
 @pass_invocation
 def status(invocation: Invocation) -> None:
-    """Say what the server is, whether it can issue tokens, and why not."""
+    """Show the server's version, whether it can issue tokens, and why not."""
     config = invocation.load()
     with _client(config) as client:
         found = client.status()
@@ -99,9 +101,11 @@ def status(invocation: Invocation) -> None:
 
         click.echo("\n".join(status_lines(found)))
         return
-    import msgspec
+    from google.protobuf.json_format import MessageToDict
 
-    _print(msgspec.to_builtins(found), config)
+    facts = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    # JSON of protobuf writes 64-bit integers as strings.
+    _print({**facts, "started_at": found.started_at}, config)
 
 
 def _client(config: Config) -> AdminClient:
@@ -111,7 +115,7 @@ def _client(config: Config) -> AdminClient:
 
 
 def _confirmed(client: AdminClient, key_id: str) -> bool:
-    from tailbone.admin.listing import removal_warning
+    from tailbone.admin.key import removal_warning
 
     warning = removal_warning(client.list(), key_id)
     return click.confirm(f"{warning} Remove it?", err=True)
@@ -137,7 +141,7 @@ def _print(value: object, config: Config) -> None:
 
 
 def _facts(key: Key) -> dict[str, object]:
-    """Give a key as scripts know it, and after that what else is known of it."""
+    """Return a key's fields: those that scripts rely on first, then what else is known."""
     facts: dict[str, object] = {
         "key_id": key.key_id,
         "algorithm": key.algorithm,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tailbone/admin/_proto/admin.proto\x12\x05proto\"\x8f\x01\n\x03Key\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0f\n\x07\x66oreign\x18\x06 \x01(\x08\x12\x13\n\x0bnext_change\x18\x07 \x01(\t\x12\x16\n\x0enext_change_at\x18\x08 \x01(\x03J\x04\x08\x03\x10\x04\"Z\n\x16GenerateNewKeysRequest\x12\x11\n\x04size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\talgorithm\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_sizeB\x0c\n\n_algorithm\"2\n\x17GenerateNewKeysResponse\x12\x17\n\x03key\x18\x01 \x01(\x0b\x32\n.proto.Key\"\x11\n\x0fListKeysRequest\",\n\x10ListKeysResponse\x12\x18\n\x04keys\x18\x01 \x03(\x0b\x32\n.proto.Key\"\"\n\x10RemoveKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"-\n\x11RemoveKeyResponse\x12\x18\n\x04keys\x18\x01 \x03(\x0b\x32\n.proto.Key\"\x12\n\x10GetStatusRequest\"\xbd\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x12\n\nstarted_at\x18\x03 \x01(\x03\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x0f\n\x07reasons\x18\x05 \x03(\t\x12\x16\n\x0esigning_key_id\x18\x06 \x01(\t\x12\x0e\n\x06issuer\x18\x07 \x01(\t\x12\x0c\n\x04jwks\x18\x08 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\t \x01(\t\x12\r\n\x05roles\x18\n \x03(\t2\x9d\x02\n\x0c\x41\x64minService\x12P\n\x0fGenerateNewKeys\x12\x1d.proto.GenerateNewKeysRequest\x1a\x1e.proto.GenerateNewKeysResponse\x12;\n\x08ListKeys\x12\x16.proto.ListKeysRequest\x1a\x17.proto.ListKeysResponse\x12>\n\tRemoveKey\x12\x17.proto.RemoveKeyRequest\x1a\x18.proto.RemoveKeyResponse\x12>\n\tGetStatus\x12\x17.proto.GetStatusRequest\x1a\x18.proto.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tailbone/admin/_proto/admin.proto\x12\x05proto\"\x9e\x01\n\x03Key\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0f\n\x07\x66oreign\x18\x06 \x01(\x08\x12\x13\n\x0bnext_change\x18\x07 \x01(\t\x12\x16\n\x0enext_change_at\x18\x08 \x01(\x03\x12\r\n\x05\x66\x61ult\x18\t \x01(\tJ\x04\x08\x03\x10\x04\"Z\n\x16GenerateNewKeysRequest\x12\x11\n\x04size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\talgorithm\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_sizeB\x0c\n\n_algorithm\"2\n\x17GenerateNewKeysResponse\x12\x17\n\x03key\x18\x01 \x01(\x0b\x32\n.proto.Key\"\x11\n\x0fListKeysRequest\",\n\x10ListKeysResponse\x12\x18\n\x04keys\x18\x01 \x03(\x0b\x32\n.proto.Key\"\"\n\x10RemoveKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"-\n\x11RemoveKeyResponse\x12\x18\n\x04keys\x18\x01 \x03(\x0b\x32\n.proto.Key\"\x12\n\x10GetStatusRequest\"\xbd\x01\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x12\n\nstarted_at\x18\x03 \x01(\x03\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x0f\n\x07reasons\x18\x05 \x03(\t\x12\x16\n\x0esigning_key_id\x18\x06 \x01(\t\x12\x0e\n\x06issuer\x18\x07 \x01(\t\x12\x0c\n\x04jwks\x18\x08 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\t \x01(\t\x12\r\n\x05roles\x18\n \x03(\t2\x9d\x02\n\x0c\x41\x64minService\x12P\n\x0fGenerateNewKeys\x12\x1d.proto.GenerateNewKeysRequest\x1a\x1e.proto.GenerateNewKeysResponse\x12;\n\x08ListKeys\x12\x16.proto.ListKeysRequest\x1a\x17.proto.ListKeysResponse\x12>\n\tRemoveKey\x12\x17.proto.RemoveKeyRequest\x1a\x18.proto.RemoveKeyResponse\x12>\n\tGetStatus\x12\x17.proto.GetStatusRequest\x1a\x18.proto.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,23 +33,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tailbone.admin._proto.admin
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_KEY']._serialized_start=45
-  _globals['_KEY']._serialized_end=188
-  _globals['_GENERATENEWKEYSREQUEST']._serialized_start=190
-  _globals['_GENERATENEWKEYSREQUEST']._serialized_end=280
-  _globals['_GENERATENEWKEYSRESPONSE']._serialized_start=282
-  _globals['_GENERATENEWKEYSRESPONSE']._serialized_end=332
-  _globals['_LISTKEYSREQUEST']._serialized_start=334
-  _globals['_LISTKEYSREQUEST']._serialized_end=351
-  _globals['_LISTKEYSRESPONSE']._serialized_start=353
-  _globals['_LISTKEYSRESPONSE']._serialized_end=397
-  _globals['_REMOVEKEYREQUEST']._serialized_start=399
-  _globals['_REMOVEKEYREQUEST']._serialized_end=433
-  _globals['_REMOVEKEYRESPONSE']._serialized_start=435
-  _globals['_REMOVEKEYRESPONSE']._serialized_end=480
-  _globals['_GETSTATUSREQUEST']._serialized_start=482
-  _globals['_GETSTATUSREQUEST']._serialized_end=500
-  _globals['_GETSTATUSRESPONSE']._serialized_start=503
-  _globals['_GETSTATUSRESPONSE']._serialized_end=692
-  _globals['_ADMINSERVICE']._serialized_start=695
-  _globals['_ADMINSERVICE']._serialized_end=980
+  _globals['_KEY']._serialized_end=203
+  _globals['_GENERATENEWKEYSREQUEST']._serialized_start=205
+  _globals['_GENERATENEWKEYSREQUEST']._serialized_end=295
+  _globals['_GENERATENEWKEYSRESPONSE']._serialized_start=297
+  _globals['_GENERATENEWKEYSRESPONSE']._serialized_end=347
+  _globals['_LISTKEYSREQUEST']._serialized_start=349
+  _globals['_LISTKEYSREQUEST']._serialized_end=366
+  _globals['_LISTKEYSRESPONSE']._serialized_start=368
+  _globals['_LISTKEYSRESPONSE']._serialized_end=412
+  _globals['_REMOVEKEYREQUEST']._serialized_start=414
+  _globals['_REMOVEKEYREQUEST']._serialized_end=448
+  _globals['_REMOVEKEYRESPONSE']._serialized_start=450
+  _globals['_REMOVEKEYRESPONSE']._serialized_end=495
+  _globals['_GETSTATUSREQUEST']._serialized_start=497
+  _globals['_GETSTATUSREQUEST']._serialized_end=515
+  _globals['_GETSTATUSRESPONSE']._serialized_start=518
+  _globals['_GETSTATUSRESPONSE']._serialized_end=707
+  _globals['_ADMINSERVICE']._serialized_start=710
+  _globals['_ADMINSERVICE']._serialized_end=995
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Key(_message.Message):
-    __slots__ = ("key_id", "algorithm", "created_at", "state", "foreign", "next_change", "next_change_at")
+    __slots__ = ("key_id", "algorithm", "created_at", "state", "foreign", "next_change", "next_change_at", "fault")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     ALGORITHM_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class Key(_message.Message):
     FOREIGN_FIELD_NUMBER: _ClassVar[int]
     NEXT_CHANGE_FIELD_NUMBER: _ClassVar[int]
     NEXT_CHANGE_AT_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     algorithm: str
     created_at: int
@@ -23,7 +24,8 @@ class Key(_message.Message):
     foreign: bool
     next_change: str
     next_change_at: int
-    def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., created_at: _Optional[int] = ..., state: _Optional[str] = ..., foreign: _Optional[bool] = ..., next_change: _Optional[str] = ..., next_change_at: _Optional[int] = ...) -> None: ...
+    fault: str
+    def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., created_at: _Optional[int] = ..., state: _Optional[str] = ..., foreign: _Optional[bool] = ..., next_change: _Optional[str] = ..., next_change_at: _Optional[int] = ..., fault: _Optional[str] = ...) -> None: ...
 
 class GenerateNewKeysRequest(_message.Message):
     __slots__ = ("size", "algorithm")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
-from tailbone.admin.service import AdminServer, AdminSettings, _key
+from tailbone.admin.key import key_message
+from tailbone.admin.service import AdminServer, AdminSettings
 from tailbone.errors import AddressInUseError, ConfigError
 from tailbone.keys.listing import KeyInfo
 
@@ -41,7 +42,7 @@ def server(run: Running, access: str = "acl") -> AdminServer:
     )
 
 
-async def test_list_tells_all_of_a_key(run: Running) -> None:
+async def test_list_tells_all_of_akey_message(run: Running) -> None:
     """A key is listed with its state, whether it is foreign, and what happens to it next."""
     run.lifecycle.keys = {
         "x": info(
@@ -122,7 +123,7 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
 def test_no_odd_key_breaks_the_list(kid: str, created: float | None, when: float | None) -> None:
     """Whatever kid and times a foreign key has, protobuf carries it; a time that no calendar has is 0."""
     change = None if when is None else ("signs", when)
-    sent = _key(info(kid, created_at=created, next_change=change))
+    sent = key_message(info(kid, created_at=created, next_change=change))
     read = pb.Key.FromString(sent.SerializeToString())
     assert 0 <= read.created_at <= 253_402_300_799
     assert 0 <= read.next_change_at <= 253_402_300_799
@@ -130,7 +131,7 @@ def test_no_odd_key_breaks_the_list(kid: str, created: float | None, when: float
 
 def test_half_a_surrogate_pair_is_spelt_out() -> None:
     """A kid that UTF-8 cannot carry is sent with an escape in the place."""
-    assert _key(info("a\ud800")).key_id == "a\\ud800"
+    assert key_message(info("a\ud800")).key_id == "a\\ud800"
 
 
 async def test_access_must_be_a_mode(run: Running) -> None:
