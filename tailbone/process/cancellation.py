@@ -1,34 +1,69 @@
-"""Calls that block, in threads: what was begun is over before its caller goes on, also when cancelled."""
+"""What cancellation may not cut short: work that must finish, and a close that happens once."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-async def in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Make a short call in a thread, as ``asyncio.to_thread``, and leave it only when the call is over.
+async def finish(work: Awaitable[_T]) -> _T:
+    """Await ``work`` to its end, even when cancelled: the cancellation is raised afterwards.
 
-    A thread cannot be cancelled. Without this wait, whoever cleans up after a cancellation would do so beside
-    the call: give back a lock that the thread is about to take, or that it still writes under.
+    Raises:
+        CancelledError: the caller was cancelled; an error of the work is its cause.
+        Exception: what the work raises.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = cancelled or error
+    if cancelled is not None:
+        raise cancelled from (None if task.cancelled() else task.exception())
+    return task.result()
+
+
+async def in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Make a short call in a thread, as ``asyncio.to_thread`` does, and return only when it is over.
+
+    A thread cannot be cancelled. Without this wait, the clean-up after a cancellation would run beside the
+    call: it could release a lock that the thread is about to take, or still writes under.
 
     Raises:
         CancelledError: the caller was cancelled; an error of the call is its cause.
-        Exception: whatever the call raises.
+        Exception: what the call raises.
     """
-    calling = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
-    try:
-        return await asyncio.shield(calling)
-    except asyncio.CancelledError as cancelled:
-        while not calling.done():
-            try:
-                await asyncio.wait([calling])
-            except asyncio.CancelledError:
-                continue  # one is enough, and raised below
-        raise cancelled from calling.exception()
+    return await finish(asyncio.to_thread(call, *args, **kwargs))
+
+
+class Closing:
+    """A close that happens once.
+
+    Every caller waits for the same close, and a cancelled caller does not interrupt it.
+    """
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the close was asked for."""
+        return self._task is not None
+
+    async def once(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``close`` on the first call; wait for its end on every call.
+
+        Raises:
+            Exception: what the close raises, for every caller.
+        """
+        if self._task is None:
+            self._task = asyncio.ensure_future(close())
+        await asyncio.shield(self._task)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from tailbone.errors import NodeClosedError
+from tailbone.process.cancellation import Closing
 from tailbone.tsnet.library import Library, load
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Devnet:
         self._library: Library | None = None
         self._handle = 0
         self._info: DevnetInfo | None = None
-        self._stopping: asyncio.Task[None] | None = None
+        self._stopping = Closing()
 
     @property
     def info(self) -> DevnetInfo:
@@ -67,7 +68,7 @@ class Devnet:
         Raises:
             TailnetError: the command, or what it names, is unknown.
         """
-        if self._library is None or self._stopping is not None:
+        if self._library is None or self._stopping.begun:
             raise NodeClosedError("the private tailnet is stopped")
         command = msgspec.json.encode({"op": op, **arguments}).decode()
         return msgspec.json.decode(await self._library.run("tb_devnet_do", self._handle, command))
@@ -99,11 +100,9 @@ class Devnet:
 
     async def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
         """Stop it within ``timeout_s`` seconds; idempotent."""
-        if self._library is None or self._handle == 0:
-            return
-        if self._stopping is None:
-            self._stopping = asyncio.ensure_future(self._stop(self._library, timeout_s))
-        await asyncio.shield(self._stopping)
+        library = self._library
+        if library is not None and self._handle != 0:
+            await self._stopping.once(lambda: self._stop(library, timeout_s))
 
     async def _stop(self, library: Library, timeout_s: float) -> None:
         await library.run("tb_devnet_stop", self._handle, int(timeout_s * 1000))

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,7 @@ from tailbone.errors import (
     TailnetError,
     UnknownCallerError,
 )
+from tailbone.process.cancellation import finish
 
 _ERRORS: Final[dict[str, type[TailnetError] | type[UnknownCallerError]]] = {
     "address_in_use": AddressInUseError,
@@ -49,8 +50,6 @@ _ERRORS: Final[dict[str, type[TailnetError] | type[UnknownCallerError]]] = {
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_T = TypeVar("_T")
 
 _PR_SET_TIMERSLACK: Final = 29
 _PROCS: Final = 1
@@ -235,7 +234,7 @@ class Library:
     async def run(self, function: str, *args: int | str) -> bytes:
         """``call`` on a thread. A cancelled caller waits for the call's end: each is bounded in time."""
         future = asyncio.get_running_loop().run_in_executor(self._threads, self.call, function, *args)
-        return await _finish(future)
+        return await finish(future)
 
     async def run_open(self, function: str, close: tuple[str, int], *args: int | str) -> Opened:
         """``open`` on a thread; what was opened for a cancelled caller is closed again.
@@ -247,26 +246,11 @@ class Library:
         """
         future = asyncio.get_running_loop().run_in_executor(self._threads, self.open, function, *args)
         try:
-            return await _finish(future)
+            return await finish(future)
         except asyncio.CancelledError:
             if not future.cancelled() and future.exception() is None:
                 await self.run(close[0], future.result().handle, close[1])
             raise
-
-
-async def _finish(future: asyncio.Future[_T]) -> _T:
-    """Wait for ``future`` to the end even when cancelled: a thread in Go cannot be abandoned."""
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        # Looked at, so that asyncio does not report it as lost: who cancelled wants no answer.
-        future.exception()
-        raise cancelled
-    return future.result()
 
 
 _loading = threading.Lock()

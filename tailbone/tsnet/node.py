@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from tailbone.errors import NodeClosedError
+from tailbone.process.cancellation import Closing
 from tailbone.token.identity import Identity
 from tailbone.tsnet.callers import Callers
 from tailbone.tsnet.events import Event, EventPipe
@@ -116,13 +117,11 @@ class _Part:
     def __init__(self, library: Library, handle: int) -> None:
         self._library = library
         self._handle = handle
-        self._closing: asyncio.Task[None] | None = None
+        self._closing = Closing()
 
     async def close(self, drain_s: float = 0.0) -> None:
         """Take no further connection, give those there are ``drain_s`` seconds, end the rest; idempotent."""
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close(drain_s))
-        await asyncio.shield(self._closing)
+        await self._closing.once(lambda: self._close(drain_s))
 
     async def end(self, after_s: float) -> None:
         """End a close that is under way ``after_s`` seconds from now, if it has not ended by then."""
@@ -179,7 +178,7 @@ class Node:
         self._callers: Callers | None = None
         self._handle = 0
         self._events: EventPipe | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._closing = Closing()
         self._peer_prefix = "\0"  # matches no peer name
         self._state = "NoState"
         self.switched_off: tuple[str, ...] = ()
@@ -217,7 +216,7 @@ class Node:
         await self.close()
 
     def _event(self, event: Event) -> None:
-        if event.type == "state" and self._closing is None:
+        if event.type == "state" and not self._closing.begun:
             self._state = event.state
         if self._on_event is not None:
             self._on_event(event)
@@ -225,7 +224,7 @@ class Node:
     def _open(self) -> Library:
         if self._library is None or self._handle == 0:
             raise NodeClosedError("the node was not entered: use it in `async with`")
-        if self._closing is not None:
+        if self._closing.begun:
             raise NodeClosedError("the node is closed")
         return self._library
 
@@ -269,7 +268,7 @@ class Node:
         """The node's state now."""
         answer = await self._open().run("tb_node_status", self._handle)
         status = msgspec.json.decode(answer, type=NodeStatus)
-        if self._closing is None:
+        if not self._closing.begun:
             # An event that found no room in the pipe was lost.
             self._state = status.state
         return status
@@ -341,7 +340,7 @@ class Node:
         Raises:
             UnknownCallerError: no node of this tailnet has that address.
         """
-        if self._library is None or self._closing is not None:
+        if self._library is None or self._closing.begun:
             raise NodeClosedError("the node is closed")
         return Identity.decode(self._library.whois(self._handle, source.encode(), destination.encode()))
 
@@ -367,11 +366,9 @@ class Node:
         Raises:
             TailnetError: tsnet did not close within ``timeout_s`` seconds; its remains are left behind.
         """
-        if self._library is None or self._handle == 0:
-            return
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close(self._library, timeout_s))
-        await asyncio.shield(self._closing)
+        library = self._library
+        if library is not None and self._handle != 0:
+            await self._closing.once(lambda: self._close(library, timeout_s))
 
     async def _close(self, library: Library, timeout_s: float) -> None:
         self._state = CLOSED

@@ -1,4 +1,4 @@
-"""Calls in threads, which are over before their caller goes on."""
+"""Work that finishes although its caller is cancelled, and a close that happens once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tailbone.process.cancellation import in_thread
+from tailbone.process.cancellation import Closing, finish, in_thread
 
 
 async def test_the_result_and_the_error_of_the_call_arrive() -> None:
@@ -24,7 +24,7 @@ async def test_the_loop_goes_on_meanwhile() -> None:
     assert await calling is True
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, 3])
 async def test_a_cancelled_caller_leaves_after_the_call(times: int) -> None:
     """However often it is cancelled."""
     begun, go, over = threading.Event(), threading.Event(), threading.Event()
@@ -61,3 +61,60 @@ async def test_what_fails_in_a_cancelled_call_is_the_cause() -> None:
     with pytest.raises(asyncio.CancelledError) as caught:
         await calling
     assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_finish_returns_what_the_work_returns() -> None:
+    assert await finish(asyncio.sleep(0, "done")) == "done"
+
+
+async def test_work_that_is_itself_cancelled_cancels_its_caller() -> None:
+    work = asyncio.get_running_loop().create_future()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finish(work)
+
+
+async def test_a_close_happens_once() -> None:
+    """The second caller waits for the close of the first."""
+    closing, go, closed = Closing(), asyncio.Event(), []
+
+    async def close() -> None:
+        await go.wait()
+        closed.append(1)
+
+    assert not closing.begun
+    callers = [asyncio.ensure_future(closing.once(close)) for _ in range(2)]
+    done, _ = await asyncio.wait(callers, timeout=0.01)
+    assert (done, closing.begun) == (set(), True)
+    go.set()
+    await asyncio.gather(*callers)
+    await closing.once(close)
+    assert closed == [1]
+
+
+async def test_a_cancelled_caller_does_not_interrupt_the_close() -> None:
+    closing, go, closed = Closing(), asyncio.Event(), []
+
+    async def close() -> None:
+        await go.wait()
+        closed.append(1)
+
+    caller = asyncio.ensure_future(closing.once(close))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go.set()
+    await closing.once(close)
+    assert closed == [1]
+
+
+async def test_a_close_that_fails_fails_for_every_caller() -> None:
+    closing = Closing()
+
+    async def close() -> None:
+        raise OSError("stuck")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="stuck"):
+            await closing.once(close)

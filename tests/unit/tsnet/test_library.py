@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 
 import pytest
 
 from tailbone import errors
-from tailbone.tsnet.library import _error, _finish
+from tailbone.tsnet.library import _error
 
 
 @pytest.mark.parametrize(
@@ -42,19 +40,3 @@ def test_a_close_that_takes_too_long_is_no_join_that_does() -> None:
     """The same code means another thing elsewhere."""
     error = _error(b'{"code":"timeout","op":"close","message":"too slow"}')
     assert type(error) is errors.TailnetError
-
-
-async def test_a_cancelled_caller_waits_for_the_thread() -> None:
-    """A thread inside of Go cannot be abandoned: the cancel is raised when it has returned."""
-    gate, loop = threading.Event(), asyncio.get_running_loop()
-    thread = loop.run_in_executor(None, gate.wait, 10)
-    waiting = asyncio.ensure_future(_finish(thread))
-    await asyncio.sleep(0)
-    for _ in range(3):
-        waiting.cancel()
-        await asyncio.sleep(0.001)
-    assert not waiting.done()
-    gate.set()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert thread.done()
