@@ -357,6 +357,11 @@ def object_path(text: str) -> str:
     """A path inside a bucket: never out of it, since a bucket may be a folder."""
     if text.endswith("/"):
         raise ValueError("is a folder's path")
-    if ".." in text.split("/"):
+    parts = text.split("/")
+    if ".." in parts:
         raise ValueError("leads out of the bucket")
+    plain = "/".join(part for part in parts if part not in ("", "."))
+    if text != plain:
+        # A directory takes both for one file, S3 for two objects.
+        raise ValueError(f"must be written {plain}" if plain else "does not name an object")
     return text

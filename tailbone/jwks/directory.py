@@ -7,14 +7,15 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
-from tailbone.errors import StoreConflictError, StoreDeniedError, StoreError
-from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock
-from tailbone.jwks.store import ANY_CONTENT, Stored
+from tailbone.errors import ForeignDocumentError, StoreConflictError, StoreDeniedError, StoreError
+from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, read_regular
+from tailbone.jwks.store import ANY_CONTENT, LARGEST, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Short beside the time that a write has: whoever held the lock has changed the file, and a try anew is due.
+# Short compared with the time that a write has: the holder of the lock has changed the file by then, and this
+# write has to start from its content.
 _LOCK_TIMEOUT_S = 2.0
 _READABLE_BY_ALL = 0o644
 
@@ -28,7 +29,7 @@ class DirectoryStore:
     """
 
     def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
-        """``root`` is an absolute path; the first write makes it when it does not exist."""
+        """Take the absolute path of the directory; the first write creates it if needed."""
         self.place = f"file://{root}"
         self._root = root
         self._disk = disk or Disk()
@@ -52,12 +53,12 @@ class DirectoryStore:
         return await self._in_thread(f"write {file}", lambda: self._swap(file, data, etag))
 
     async def close(self) -> None:
-        """See ``Store.close``; there is nothing to give back."""
+        """See ``Store.close``; there is nothing to close."""
 
     def _file(self, path: str) -> Path:
         parts = PurePosixPath(path).parts
         if not parts or ".." in parts or PurePosixPath(path).is_absolute():
-            raise StoreError(f"{path!r} is no path inside {self.place}")
+            raise StoreError(f"{path!r} is not a path inside {self.place}")
         return self._root.joinpath(*parts)
 
     async def _in_thread(self, what: str, call: Callable[[], _T]) -> _T:
@@ -65,7 +66,7 @@ class DirectoryStore:
             return await asyncio.to_thread(call)
         except PermissionError as error:
             raise StoreDeniedError(
-                f"may not {what}: give this user the right to", detail=str(error)
+                f"permission denied: cannot {what}; give this user the right to", detail=str(error)
             ) from error
         except OSError as error:
             raise StoreError(
@@ -80,8 +81,8 @@ class DirectoryStore:
         try:
             before = _read(file)
             if etag not in (ANY_CONTENT, before.etag if before else None):
-                raise StoreConflictError(f"{file} was changed by somebody else")
-            # What a killed write left: nobody else is writing now.
+                raise StoreConflictError(f"{file} was changed by another writer")
+            # Left by a killed write: no other one is going on.
             for left in list(file.parent.glob(f".{file.name}.*{TEMPORARY_SUFFIX}")):
                 self._disk.unlink(left)
             self._disk.replace(file, data, mode=_READABLE_BY_ALL)
@@ -92,9 +93,14 @@ class DirectoryStore:
 
 def _read(file: Path) -> Stored | None:
     try:
-        data = file.read_bytes()
+        data, _ = read_regular(file, LARGEST)
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise ForeignDocumentError(
+            f"{file} {error}, and so not a JWKS; it is left as it is: delete it, or set keys.keyPath to "
+            "another"
+        ) from None
     return Stored(data=data, etag=_etag(data))
 
 

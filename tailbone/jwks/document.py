@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from functools import cached_property
 from typing import Final
 
 import msgspec
 from jwcrypto import jwk
-from jwcrypto.common import JWException
+from jwcrypto.common import JWException, base64url_decode
 
 from tailbone.errors import ForeignDocumentError, KeyStateError
 from tailbone.jwks.store import LARGEST
 
 MOST_KEYS: Final = 100
+"""No key is added to a document that holds as many."""
+MOST_READ_KEYS: Final = 1000
+"""A document that holds more is not read."""
 MANY_KEYS: Final = 10
 """More than this, and some verifiers refuse the set."""
+
+MOST_WARNINGS: Final = 10
 
 CONTENT_TYPE: Final = "application/json"
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
-_TAME_CURVES: Final = {"EC": {"P-256", "P-384", "P-521"}, "OKP": {"Ed25519"}}
+# Per curve, how many bytes a coordinate has (RFC 7518 section 6.2.1.2, RFC 8037 section 2).
+_CURVES: Final = {"EC": {"P-256": 32, "P-384": 48, "P-521": 66}, "OKP": {"Ed25519": 32}}
+_KEY_MEMBERS: Final = {"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)}
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class PublishedKey:
@@ -94,16 +103,18 @@ class Document:
                 parse_int=_exact,
             )
         except (ValueError, RecursionError):
-            raise _foreign("is no JSON, or was cut short") from None
+            raise _foreign("is not JSON, or was cut short") from None
         try:
             _ENCODER.encode(members)
         except UnicodeEncodeError:
             # Half of a surrogate pair, escaped: a merge could not write it again as UTF-8.
-            raise _foreign("holds text that is no Unicode") from None
+            raise _foreign("holds text that is not Unicode") from None
         if not isinstance(members, dict) or not isinstance(members.get("keys"), list):
             raise _foreign('has no list "keys"')
+        if len(members["keys"]) > MOST_READ_KEYS:
+            raise _foreign(f"holds more than {MOST_READ_KEYS} keys")
         if not all(isinstance(key, dict) for key in members["keys"]):
-            raise _foreign("lists something that is no key")
+            raise _foreign("lists something that is not a key")
         return cls(members)
 
     def render(self) -> bytes:
@@ -176,19 +187,24 @@ class Document:
         )
 
     def warnings(self) -> list[str]:
-        """What verifiers may stumble over, a sentence each; the cause may be somebody else's key."""
+        """What verifiers may stumble over, a sentence each, ten at most; the cause may be a foreign key."""
         found: list[str] = []
         if len(self.keys) >= MANY_KEYS:
             found.append(
                 f"the JWKS holds {len(self.keys)} keys; from {MANY_KEYS} on some verifiers refuse all of them"
             )
+        seen: set[str] = set()
         for number, key in enumerate(self.keys, 1):
             name = key.kid or f"number {number}"
             found.extend(f"key {name} of the JWKS {problem}" for problem in _problems(key))
-            if key.kid and any(other.kid == key.kid for other in self.keys[: number - 1]):
+            if key.kid in seen:
                 found.append(
                     f"key {name} of the JWKS comes after another of that kid; verifiers look at the first"
                 )
+            if key.kid:
+                seen.add(key.kid)
+        if len(found) > MOST_WARNINGS:
+            found[MOST_WARNINGS:] = [f"and {len(found) - MOST_WARNINGS} more problems of keys of the JWKS"]
         return found
 
     def _with(self, keys: list[dict[str, object]]) -> Document:
@@ -200,15 +216,37 @@ def _problems(key: PublishedKey) -> list[str]:
     kty, crv = members.get("kty"), members.get("crv")
     problems: list[str] = []
     if _PRIVATE_MEMBERS & members.keys():
-        problems.append("shows its PRIVATE half to everybody: remove it, and let nobody trust it")
-    if kty != "RSA" and (not isinstance(kty, str) or crv not in _TAME_CURVES.get(kty, ())):
+        problems.append("shows its PRIVATE half to everybody: remove it, and trust it nowhere")
+    if not isinstance(kty, str) or (kty != "RSA" and crv not in _CURVES.get(kty, ())):
         problems.append("is of a kind that makes some verifiers refuse the whole set, our keys too")
-    elif not key.kid:
+        return problems
+    if not key.kid:
         problems.append("has no kid")
-    n = members.get("n")
-    if isinstance(n, str) and "=" in n:
+    if any("=" in str(members.get(name)) for name in _KEY_MEMBERS[kty]):
         problems.append("is written with padding, which some verifiers refuse")
+    elif reason := _unreadable(members, kty):
+        problems.append(f"cannot be read by some verifiers, which then refuse the whole set: {reason}")
     return problems
+
+
+def _unreadable(members: dict[str, object], kty: str) -> str:
+    """Why a common library cannot read a key; "" when all can."""
+    for name in ("use", "alg"):
+        if not isinstance(members.get(name, ""), str):
+            return f"its {name} is not text"
+    values = {name: members.get(name) for name in _KEY_MEMBERS[kty]}
+    size = _CURVES.get(kty, {}).get(str(members.get("crv")))
+    for name, value in values.items():
+        if not isinstance(value, str) or not _BASE64URL.fullmatch(value) or len(value) % 4 == 1:
+            return f"its {name} is not base64url"
+        if size is not None and len(base64url_decode(value)) != size:
+            return f"its {name} is not {size} bytes long"
+    try:
+        curve = {"crv": members["crv"]} if kty != "RSA" else {}
+        jwk.JWK(kty=kty, **curve, **values).get_op_key("verify")
+    except (JWException, ValueError, TypeError):
+        return "it is not a valid public key"
+    return ""
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -234,5 +272,5 @@ def _no_constant(_: str) -> object:
 
 def _foreign(why: str) -> ForeignDocumentError:
     return ForeignDocumentError(
-        f"the published JWKS {why}; it is left as it is: mend it, delete it, or set keys.keyPath to another"
+        f"the published JWKS {why}; it is left as it is: correct or delete it, or set keys.keyPath to another"
     )

@@ -14,6 +14,7 @@ from tailbone.errors import (
     StoreOutcomeUnknownError,
     UnconditionalStoreError,
 )
+from tailbone.text import redact
 
 _REDIRECTS: Final = frozenset(range(300, 400)) - {304}
 _FORBIDDEN: Final = 403
@@ -21,7 +22,7 @@ _NOT_FOUND: Final = 404
 _LOST_RACE: Final = (409, 412)
 _BAD_REQUEST: Final = 400
 _BUSY: Final = (429, 503)
-# The caller has gone, as a proxy sees it: what it passed on may go on without it.
+# A proxy gave up on its caller: what it passed on may still be carried out.
 _GIVEN_UP: Final = (408, 460, 499)
 _BUSY_CODES: Final = frozenset(
     {"RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "SlowDownRead", "Throttling"}
@@ -46,6 +47,9 @@ _REGION_CODES: Final = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 )
 _REGION: Final = re.compile(r"[a-z]{2}[a-z0-9-]{1,30}")
+_ACTION: Final = re.compile(r"not authorized to perform: ([a-z0-9-]{1,40}:[A-Za-z]{1,60})")
+_OBJECT_ACTIONS: Final = frozenset({"s3:GetObject", "s3:ListBucket", "s3:PutObject"})
+_LONGEST_WORDS: Final = 200
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}")
 
 
@@ -57,7 +61,7 @@ def detail_of(error: Exception) -> str:
 def refusal(
     answer: dict[str, Any], bucket: str, path: str, *, writing: bool, detail: str
 ) -> StoreError | None:
-    """Say what an answer that is no success means.
+    """Say what an answer that is not a success means.
 
     Args:
         answer: as botocore parses it: ``Error`` and ``ResponseMetadata``.
@@ -77,20 +81,25 @@ def refusal(
     if (elsewhere := redirect(answer, bucket, detail=detail)) is not None:
         return elsewhere
     if writing and (status in _LOST_RACE or code in {"PreconditionFailed", "ConditionalRequestConflict"}):
-        return StoreConflictError(f"{where} was changed by somebody else", detail=detail)
+        return StoreConflictError(f"{where} was changed by another writer", detail=detail)
     # Only S3 itself can vouch that it took nothing; a proxy before it may say the same of what it passed on.
     if code in _BUSY_CODES or (status in _BUSY and not writing):
         return StoreError("S3 is busy and asks to slow down", detail=detail)
     if status == _BAD_REQUEST and code in _NOT_WHOLE_CODES:
         return StoreError("S3 did not get the request whole, or in time: look at the network", detail=detail)
     if code == "NoSuchBucket":
-        return StoreMissingError(f"there is no bucket {bucket}: make it, or mend keys.bucket", detail=detail)
+        return StoreMissingError(
+            f"there is no bucket {bucket}: create it, or correct keys.bucket", detail=detail
+        )
     if code in _CREDENTIAL_CODES:
         return StoreDeniedError("S3 refuses the AWS credentials: wrong, or expired", detail=detail)
     if code == "RequestTimeTooSkewed":
         return StoreDeniedError("S3 refuses the request: this machine's clock is wrong", detail=detail)
     if status == _FORBIDDEN:
-        return StoreDeniedError(_forbidden(where, bucket, writing=writing), detail=detail)
+        action = _ACTION.search(str(answer.get("Error", {}).get("Message", "")))
+        return StoreDeniedError(
+            _forbidden(where, bucket, action[1] if action else "", writing=writing), detail=detail
+        )
     if writing and (status == _NOT_IMPLEMENTED or code == "NotImplemented"):
         return UnconditionalStoreError(
             "the store knows no conditional writes: use one that does, "
@@ -104,6 +113,15 @@ def refusal(
         )
     if passing:
         return StoreError(f"S3 answered {status}", detail=detail)
+    if status == _NOT_FOUND and not writing:
+        return StoreMissingError(
+            f"S3 answered 404 for {where} and does not say whether the object or something else is missing"
+            f"{_words(answer)}: is AWS_ENDPOINT_URL an S3 server, and keys.bucket right? If both are, upload "
+            'a first object {"keys":[]}',
+            detail=detail,
+        )
+    if code:
+        return StoreMissingError(f"S3 answered {status} for {where}{_words(answer)}", detail=detail)
     return StoreMissingError(
         f"S3 answered {status} for {where}: is AWS_ENDPOINT_URL an S3 server, and keys.bucket right?",
         detail=detail,
@@ -124,7 +142,7 @@ def redirect(answer: dict[str, Any], bucket: str, *, detail: str) -> StoreMissin
     if status not in _REDIRECTS and not in_region:
         return None
     fields = metadata.get("HTTPHeaders", {})
-    # Shown only if they look like what they should be: anybody may have written them.
+    # Shown only if they look like a region and a URL: they may come from anyone.
     region = str(fields.get("x-amz-bucket-region") or error.get("Region") or "")
     target = _origin(str(fields.get("location", "")))
     if _REGION.fullmatch(region):
@@ -149,7 +167,20 @@ def _origin(location: str) -> str:
     return origin if _ORIGIN.fullmatch(origin) else ""
 
 
-def _forbidden(where: str, bucket: str, *, writing: bool) -> str:
+def _words(answer: dict[str, Any]) -> str:
+    """What the server itself says, made safe to show; "" when it says nothing."""
+    error = answer.get("Error", {})
+    message = redact(str(error.get("Message") or ""))[:_LONGEST_WORDS]
+    if not message:
+        return ""
+    return f" ({message})" if message.isprintable() else f" ({message!a})"
+
+
+def _forbidden(where: str, bucket: str, action: str, *, writing: bool) -> str:
+    """What to grant; ``action`` is the one that the server says is missing, "" when it names none."""
+    what = "writing" if writing else "reading"
+    if action and action not in _OBJECT_ACTIONS:
+        return f"S3 forbids {what} {where}: grant {action} to the AWS credentials in use"
     if writing:
         return f"S3 forbids writing {where}: grant s3:PutObject on it"
     # AWS hides whether an object exists from those who may not list the bucket.

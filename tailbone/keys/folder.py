@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from tailbone.errors import KeyFileError, KeyStateError
-from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock
+from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, read_regular
 from tailbone.keys.record import KeyState
 from tailbone.keys.signing_key import SigningKey, parse_jwk, thumbprint_of
 
@@ -28,6 +28,8 @@ REMOVED: Final = "removed"
 _LOCK: Final = ".lock"
 _LAST_PUBLISHED: Final = ".last-published.json"
 _LARGEST_FILE: Final = 64 * 1024
+# A document as text in JSON: each of its quotes and line ends takes two bytes there.
+_LARGEST_COPY: Final = 4 * 1024 * 1024
 
 _Stamp = tuple[int, int, int, int, int]
 _T = TypeVar("_T")
@@ -208,9 +210,12 @@ class KeyFolder:
     def read_last_published(self) -> bytes | None:
         """What ``write_last_published`` kept, None when there is nothing."""
         try:
-            return (self.path / _LAST_PUBLISHED).read_bytes()
+            return read_regular(self.path / _LAST_PUBLISHED, _LARGEST_COPY)[0]
         except FileNotFoundError:
             return None
+        except ValueError:
+            # As useless as a damaged one.
+            return b""
         except OSError as error:
             raise _unusable(self.path, "read", error) from error
 
@@ -364,16 +369,10 @@ def _read_state(path: Path) -> _Half:
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
-    """The content of a regular file of sane size; never waits for the writer of a pipe."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:  # noqa: PTH123 -- opened above, without blocking
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFileError("is no regular file")
-        data = file.read(_LARGEST_FILE + 1)
-    if len(data) > _LARGEST_FILE:
-        raise KeyFileError(f"is longer than {_LARGEST_FILE} bytes")
-    return data, status
+    try:
+        return read_regular(path, _LARGEST_FILE)
+    except ValueError as error:
+        raise KeyFileError(str(error)) from None
 
 
 def _unusable(path: Path, what: str, error: OSError) -> KeyFileError:

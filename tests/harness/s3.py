@@ -131,6 +131,7 @@ class Fault(NamedTuple):
             everything.
         status: for ``status``.
         code: the S3 error's code, for ``status``; "" for an answer without a body.
+        message: the S3 error's message, for ``status``.
         fields: further header fields, for ``status`` and ``fields``, each with its CRLF.
         seconds: for ``delay``.
         times: how many requests; -1 for all of them.
@@ -141,6 +142,7 @@ class Fault(NamedTuple):
     kind: str
     status: int = 500
     code: str = "InternalError"
+    message: str = "as told"
     fields: bytes = b""
     seconds: float = 0.0
     times: int = -1
@@ -227,7 +229,7 @@ class FaultProxy:
             _reset(writer)
             return
         if fault and kind == "status":
-            writer.write(_error(fault.status, fault.code, fault.fields))
+            writer.write(_error(fault.status, fault.code, fault.message, fault.fields))
         elif fault and kind == "endless":
             await self._send_for_ever(fault.status, writer)
         elif fault and kind == "html":
@@ -294,10 +296,10 @@ def _answer(status: int, body: bytes, fields: bytes = b"") -> bytes:
     return f"HTTP/1.1 {status} As told\r\n".encode() + fields + length + body
 
 
-def _error(status: int, code: str, fields: bytes) -> bytes:
+def _error(status: int, code: str, message: str, fields: bytes) -> bytes:
     if not code:
         return _answer(status, b"", fields)
-    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>as told</Message></Error>'
+    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
     return _answer(status, body.encode(), b"Content-Type: application/xml\r\n" + fields)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from harness import s3
 
+from tailbone.errors import ConfigError
 from tailbone.jwks.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -117,3 +118,15 @@ def test_a_file_that_cannot_be_understood_names_no_endpoint(tmp_path: Path, cont
     """The first call tells of it."""
     (tmp_path / "config").write_bytes(content)
     assert S3Store("b").place == "s3://b"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://b.s3.example.com", "http://127.0.0.1:1/b", "http://127.0.0.1:1/x/b/"]
+)
+def test_a_server_whose_address_names_the_bucket_is_refused(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    """The JWKS would be published at bucket/bucket/…, where no verifier looks."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(ConfigError, match="address of the S3 server without it"):
+        S3Store("b")

@@ -125,6 +125,36 @@ async def test_403_on_a_write_names_the_right_that_is_missing(broken: S3Store, p
         await broken.write(PATH, b"one", etag=None, **HOW)
 
 
+@pytest.mark.parametrize(("method", "action"), [("PUT", "kms:GenerateDataKey"), ("GET", "kms:Decrypt")])
+async def test_403_names_the_action_that_the_server_names(
+    broken: S3Store, proxy: s3.FaultProxy, method: str, action: str
+) -> None:
+    """An encrypted bucket needs rights on its key, too."""
+    message = f"User: arn:aws:iam::1:user/t is not authorized to perform: {action} on resource: arn:aws:kms:x"
+    proxy.add(method, "status", status=403, code="AccessDenied", message=message)
+    with pytest.raises(StoreDeniedError, match=f"grant {action}") as caught:
+        await (broken.read(PATH) if method == "GET" else broken.write(PATH, b"one", etag=None, **HOW))
+    assert "s3:" not in caught.value.message.replace("s3://", "")
+
+
+async def test_404_that_names_no_object_says_how_to_go_on(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """Some servers name another code for an object that is missing; nothing is known then."""
+    proxy.add("GET", "status", status=404, code="NotFound", message="no such thing")
+    with pytest.raises(StoreMissingError, match=r'upload a first object \{"keys":\[\]\}') as caught:
+        await broken.read(PATH)
+    assert "(no such thing)" in caught.value.message
+
+
+async def test_a_refusal_carries_the_servers_own_words(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """Object Lock, for one, needs checksums, and says so; on one line, without secrets."""
+    words = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
+    proxy.add("PUT", "status", status=400, code="InvalidRequest", message=f"{words}\n tskey-auth-k1-x")
+    with pytest.raises(StoreMissingError, match=words) as caught:
+        await broken.write(PATH, b"one", etag=None, **HOW)
+    assert "\n" not in caught.value.message
+    assert "tskey" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -246,6 +276,16 @@ async def test_a_custom_endpoint_gets_no_checksums_that_old_servers_refuse(
     await broken.read(PATH)
     assert b"x-amz-checksum" not in b"".join(proxy.heads).lower()
     assert b"aws-chunked" not in b"".join(proxy.heads).lower()
+
+
+async def test_checksums_that_the_user_asks_for_are_sent(
+    behind: str, proxy: s3.FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buckets with Object Lock need them on any server."""
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
+    async with S3Store(behind) as store:
+        await store.write(PATH, b"one", etag=None, **HOW)
+    assert b"x-amz-checksum-crc32" in proxy.heads[-1].lower()
 
 
 async def test_closing_twice_is_fine_and_ends_all_calls(behind: str) -> None:

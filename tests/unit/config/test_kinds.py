@@ -172,6 +172,15 @@ def test_a_value_of_another_type_is_refused(reason: str, path: str, written: obj
     assert reason == str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["/.well-known/jwks.json", "./.well-known/jwks.json", ".well-known//jwks.json"]
+)
+def test_a_key_path_has_one_spelling(text: str) -> None:
+    """A directory takes all of them for one file, S3 for different objects."""
+    with pytest.raises(ValueError, match=r"must be written \.well-known/jwks\.json$"):
+        kind("keys.keyPath").parse(text)
+
+
 def test_a_refused_word_of_a_list_is_known() -> None:
     """An error about a list can name the word at fault alone."""
     with pytest.raises(kinds.BadItemError) as refused:

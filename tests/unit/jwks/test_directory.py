@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from harness.store_contract import HOW, PATH, StoreContract
 
-from tailbone.errors import StoreDeniedError, StoreError
+from tailbone.errors import ForeignDocumentError, StoreDeniedError, StoreError
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.jwks.store import ANY_CONTENT
 
@@ -46,7 +46,7 @@ async def test_reading_makes_nothing(store: DirectoryStore, tmp_path: Path) -> N
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../out", "a/../../out"])
 async def test_no_path_leads_out_of_the_directory(store: DirectoryStore, path: str) -> None:
     """The path is a setting, and may be a mistake."""
-    with pytest.raises(StoreError, match="is no path inside"):
+    with pytest.raises(StoreError, match="is not a path inside"):
         await store.read(path)
 
 
@@ -59,7 +59,30 @@ async def test_everybody_may_read_the_document(store: DirectoryStore, tmp_path: 
 async def test_something_else_in_its_place_is_an_error(store: DirectoryStore, tmp_path: Path) -> None:
     """A directory is no missing document."""
     (tmp_path / "bucket" / PATH).mkdir(parents=True)
-    with pytest.raises(StoreError, match="cannot read"):
+    with pytest.raises(ForeignDocumentError, match="is not a regular file"):
+        await store.read(PATH)
+
+
+async def test_a_pipe_or_a_device_is_not_waited_for(store: DirectoryStore, tmp_path: Path) -> None:
+    """Nothing is read of it, and nothing hangs."""
+    (tmp_path / "bucket" / PATH).parent.mkdir(parents=True)
+    for target in ("pipe", "/dev/zero"):
+        if target == "pipe":
+            os.mkfifo(tmp_path / target)
+        (tmp_path / "bucket" / PATH).unlink(missing_ok=True)
+        (tmp_path / "bucket" / PATH).symlink_to(tmp_path / target)
+        with pytest.raises(
+            ForeignDocumentError, match=r"is not a regular file, and so not a JWKS.*delete it"
+        ):
+            await store.read(PATH)
+
+
+async def test_a_file_too_long_for_a_jwks_is_not_read(store: DirectoryStore, tmp_path: Path) -> None:
+    """3 GB that take no room on the disk would take it in memory."""
+    (tmp_path / "bucket" / PATH).parent.mkdir(parents=True)
+    (tmp_path / "bucket" / PATH).touch()
+    os.truncate(tmp_path / "bucket" / PATH, 3_000_000_000)
+    with pytest.raises(ForeignDocumentError, match="is longer than 1048576 bytes"):
         await store.read(PATH)
 
 

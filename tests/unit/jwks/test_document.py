@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from tailbone.keys.signing_key import SigningKey
 EC = SigningKey.generate("tb-1795518230", algorithm="ES256", size=0, created_at=1795518230)
 OTHER = SigningKey.generate("tb-1795518231", algorithm="ES256", size=0, created_at=1795518231)
 RSA: dict[str, Any] = json.loads(jwk.JWK.generate(kty="RSA", size=2048, kid="rsa").export_public())
+
+ED25519: dict[str, Any] = json.loads(jwk.JWK.generate(kty="OKP", crv="Ed25519", kid="k").export_public())
 
 
 def of(*keys: dict[str, Any], **members: Any) -> Document:
@@ -131,6 +134,15 @@ def test_an_entry_that_says_too_little_is_completed_and_keeps_what_else_it_says(
         ({"kid": "k"}, "makes some verifiers refuse the whole set"),
         ({**RSA, "kid": 7}, "has no kid"),
         ({**RSA, "n": RSA["n"] + "=="}, "is written with padding"),
+        ({**RSA, "n": "!!!"}, "refuse the whole set: its n is not base64url"),
+        ({**RSA, "n": RSA["n"].replace(RSA["n"][5], "+", 1)}, "its n is not base64url"),
+        ({**RSA, "e": None}, "its e is not base64url"),
+        ({"kty": "RSA", "kid": "k", "n": "AQAB"}, "its e is not base64url"),
+        ({**RSA, "n": "AQ"}, "it is not a valid public key"),
+        ({**RSA, "use": 7}, "its use is not text"),
+        ({**EC.public_jwk(), "x": "AQ"}, "its x is not 32 bytes long"),
+        ({**EC.public_jwk(), "x": EC.public_jwk()["y"]}, "it is not a valid public key"),
+        ({**EC.public_jwk(), "y": EC.public_jwk()["y"] + "="}, "is written with padding"),
         ({**RSA, "d": "AQ"}, "shows its PRIVATE half to everybody"),
     ],
 )
@@ -140,15 +152,40 @@ def test_keys_that_verifiers_stumble_over_are_warned_about(key: dict[str, Any], 
     assert says in warning
 
 
+def test_ten_warnings_are_given_and_the_rest_is_counted() -> None:
+    """One log line each: a document of somebody else's cannot fill the disk."""
+    warnings = of(*({} for _ in range(1000))).warnings()
+    assert len(warnings) == 11
+    assert warnings[0].startswith("the JWKS holds 1000 keys")
+    assert warnings[-1] == "and 991 more problems of keys of the JWKS"
+
+
+def test_a_thousand_keys_are_read_and_no_more() -> None:
+    """Each costs a thumbprint."""
+    assert len(of(*({} for _ in range(1000))).keys) == 1000
+    with pytest.raises(ForeignDocumentError, match="holds more than 1000 keys; it is left as it is"):
+        of(*({} for _ in range(1001)))
+
+
+def test_the_time_for_a_document_grows_with_its_length() -> None:
+    """Eight times the keys take nowhere near 64 times as long; compared, since machines differ."""
+
+    def cost(count: int) -> float:
+        document = Document({"keys": [{**ED25519, "kid": f"k{number}"} for number in range(count)]})
+        began = time.process_time()
+        document.warnings()
+        return time.process_time() - began
+
+    assert min(cost(8000) for _ in range(2)) < 24 * min(cost(1000) for _ in range(3))
+
+
 def test_two_keys_under_one_kid_are_warned_about() -> None:
     """Six of eleven libraries look at the first only."""
     (warning,) = of(RSA, {**OTHER.public_jwk(), "kid": "rsa"}).warnings()
     assert "comes after another of that kid" in warning
 
 
-@pytest.mark.parametrize(
-    "key", [RSA, EC.public_jwk(), {"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "k"}]
-)
+@pytest.mark.parametrize("key", [RSA, EC.public_jwk(), ED25519])
 def test_keys_that_all_verifiers_can_live_with_are_not_warned_about(key: dict[str, Any]) -> None:
     """RSA, the NIST curves, Ed25519."""
     assert of(key).warnings() == []

@@ -134,7 +134,7 @@ def test_a_pipe_or_a_folder_under_a_keys_name_makes_nobody_wait(folder: KeyFolde
     """Only regular files are read."""
     os.mkfifo(folder.path / "pipe.private.jwk")
     (folder.path / "dir.private.jwk").mkdir()
-    assert fault(folder, "pipe") == "the private half is no regular file"
+    assert fault(folder, "pipe") == "the private half is not a regular file"
     assert fault(folder, "dir").startswith("the private half")
 
 
@@ -235,3 +235,12 @@ async def test_the_last_good_copy_of_another_place_or_a_damaged_one_is_left_out(
     again = one.again()
     await again.keys.start()
     assert [key["kid"] for key in json.loads(again.keys.published_document())["keys"]] == [one.signing]
+
+
+def test_a_kept_copy_that_is_no_regular_file_counts_as_damaged(folder: KeyFolder) -> None:
+    """A start must not wait for a pipe, nor read a device until the memory is full."""
+    (folder.path / ".last-published.json").symlink_to("/dev/zero")
+    assert folder.read_last_published() == b""
+    (folder.path / ".last-published.json").unlink()
+    os.mkfifo(folder.path / ".last-published.json")
+    assert folder.read_last_published() == b""
