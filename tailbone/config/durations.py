@@ -1,7 +1,7 @@
 """Go's durations, as text and as numbers: ``1h30m``, ``500ms``, ``1.5h``.
 
-The grammar is that of ``time.ParseDuration`` and ``Duration.String`` in Go's standard library, so that settings
-files and requests written for Go keep working. Pure functions.
+The grammar is that of ``time.ParseDuration`` and ``Duration.String`` in Go's standard library, so that
+settings files and requests written for Go keep working. Pure functions.
 """
 
 from __future__ import annotations

@@ -454,15 +454,15 @@ def test_signal_reaches_the_command(start: Callable[..., Program], number: signa
 # --- its end
 
 
-def session_of(program: Program) -> list[int]:
-    """The processes of a program's session that are alive."""
+def alive_in(session: int) -> list[int]:
+    """The processes of a session that have not ended."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if fields and int(fields[3]) == program.pid and fields[0] != "Z":
+        if fields and int(fields[3]) == session and fields[0] != "Z":
             found.append(int(entry.name))
     return found
 
@@ -483,7 +483,7 @@ def test_nothing_is_left(start: Callable[..., Program], temporary: Path, number:
     idle.close()
     half.close()
     assert list(temporary.iterdir()) == []
-    assert session_of(running.program) == []
+    assert alive_in(running.program.pid) == []
     addresses = [url.rpartition("/")[2] for url in running.facts["callers"].values()]
     for address in (*addresses, running.jwks.address, running.facts["admin"]):
         with pytest.raises(ConnectionRefusedError):
@@ -495,57 +495,49 @@ def test_nothing_is_left(start: Callable[..., Program], temporary: Path, number:
 def test_stubborn_command_ends_too(start: Callable[..., Program], temporary: Path) -> None:
     """A command that ignores signals is killed: dev is gone within 2 s, and so is the command."""
     deaf = "for n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)"
-    script = f"import signal, time\n{deaf}\nprint('deaf', flush=True)\ntime.sleep(60)"
+    script = f"import os, signal, time\n{deaf}\nprint('deaf', os.getpid(), flush=True)\ntime.sleep(60)"
     command = ("--", sys.executable, "-c", script)
     program = start("dev", "--listen", "127.0.0.1:0", *command, new_session=True, TMPDIR=str(temporary))
-    program.wait_for("deaf")
+    session = int(program.wait_for("deaf").split()[1])
     began = time.monotonic()
     assert program.stop(signal.SIGINT) == 137
     assert time.monotonic() - began < 2
-    assert session_of(program) == []
+    assert alive_in(program.pid) == alive_in(session) == []
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("setsid", ["", "setsid "], ids=["its group", "its own session"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None])
 def test_what_the_command_left_behind_ends_too(
-    start: Callable[..., Program], tmp_path: Path, number: signal.Signals, setsid: str
+    start: Callable[..., Program], number: signal.Signals | None
 ) -> None:
-    """A signal that ends only the command itself leaves none of the processes that it had started."""
-    pid = tmp_path / "pid"
-    inner = f"trap '' HUP; echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 60"
-    program = start("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", f'{setsid}sh -c "{inner}" & wait')
-    until(pid.exists, "the process behind the command started")
-    began = time.monotonic()
-    assert program.stop(number) == 128 + number
-    assert time.monotonic() - began < 2
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
-
-
-def test_orphans_that_have_ended_are_no_zombies(start: Callable[..., Program]) -> None:
-    """What a long command left behind is taken in when it ends, while the command goes on."""
-    script = "(sleep 0 & echo orphan $!); echo running; exec sleep 60"
+    """No process of the command's group outlives dev, whether a signal or the command itself ended it."""
+    rest = "exit 0" if number is None else "wait"
+    script = f"echo leader $$; sh -c \"trap '' INT HUP; echo behind; exec sleep 60\" & {rest}"
     program = start("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", script)
-    program.wait_for("running")
-    pid = program.wait_for("orphan").split()[1]
-    until(lambda: not Path("/proc", pid).exists(), "the orphan gone")
-    assert program.stop() == 143
+    session = int(program.wait_for("leader").split()[1])
+    if number is None:
+        assert program.wait() == 0
+    else:
+        program.wait_for("behind")
+        began = time.monotonic()
+        assert program.stop(number) == 128 + number
+        assert time.monotonic() - began < 2
+    assert alive_in(session) == []
 
 
 def test_second_signal_ends_it_at_once(start: Callable[..., Program], temporary: Path) -> None:
     """Exit status 128 and the signal's number; neither the command nor a key is left behind."""
-    script = "trap '' INT TERM; echo deaf; while :; do sleep 0.05; done"
+    script = "trap '' INT TERM; echo deaf $$; while :; do sleep 0.05; done"
     program = start(
         "dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", script, new_session=True, TMPDIR=str(temporary)
     )
-    program.wait_for("deaf")
+    session = int(program.wait_for("deaf").split()[1])
     program.send(signal.SIGTERM)
     began = time.monotonic()
     until(lambda: _caught(program.pid), "the first signal handled")
     assert program.stop(signal.SIGTERM) == 143
     assert time.monotonic() - began < 0.8
-    until(lambda: session_of(program) == [], "no process left")
+    until(lambda: alive_in(program.pid) == alive_in(session) == [], "no process left")
     assert [path for path in temporary.rglob("*") if path.is_file() or path.is_socket()] == []
 
 
@@ -570,7 +562,7 @@ def test_signal_at_every_moment(
         # Before the handlers are there, the signal itself ends it.
         assert program.stop(number) in (0, 128 + number), program.output()
         assert time.monotonic() - began < 6
-        assert session_of(program) == []
+        assert alive_in(program.pid) == []
         assert list(temporary.iterdir()) == []
 
 

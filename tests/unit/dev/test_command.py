@@ -98,6 +98,28 @@ async def test_a_failure_ends_the_command(tmp_path: Path) -> None:
     assert (tmp_path / "asked").exists()
 
 
+async def test_what_is_left_of_the_group_ends(tmp_path: Path) -> None:
+    """A process that the command left in the background gets SIGTERM, then SIGKILL."""
+    asks = f"trap 'touch {tmp_path}/asked' TERM; touch {tmp_path}/ready; while :; do sleep 0.01; done"
+    assert (
+        await run(["sh", "-c", f'sh -c "{asks}" & until test -e {tmp_path}/ready; do sleep 0.01; done']) == 0
+    )
+    assert (tmp_path / "asked").exists()
+
+
+async def test_ctrl_c_reaches_the_whole_group(tmp_path: Path) -> None:
+    """As it does in a terminal: also what the command started in the foreground."""
+    inner = f"trap 'touch {tmp_path}/heard; exit 0' INT; touch {tmp_path}/ready; while :; do sleep 0.01; done"
+    stop = Stop()
+    running = asyncio.ensure_future(
+        run(["sh", "-c", f'trap "" INT; (trap - INT; sh -c "{inner}"); exit 5'], stop)
+    )
+    await _appears(tmp_path / "ready")
+    stop.received(signal.SIGINT)
+    await running
+    assert (tmp_path / "heard").exists()
+
+
 async def _appears(path: Path) -> None:
     async with asyncio.timeout(10):
         while not path.exists():
