@@ -59,7 +59,7 @@ async def test_everybody_may_read_the_document(store: DirectoryStore, tmp_path: 
 async def test_something_else_in_its_place_is_an_error(store: DirectoryStore, tmp_path: Path) -> None:
     """A directory is no missing document."""
     (tmp_path / "bucket" / PATH).mkdir(parents=True)
-    with pytest.raises(ForeignDocumentError, match="is not a regular file"):
+    with pytest.raises(StoreError, match="cannot read"):
         await store.read(PATH)
 
 
