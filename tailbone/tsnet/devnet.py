@@ -52,9 +52,7 @@ class Devnet:
 
     async def __aenter__(self) -> Self:
         self._library = await asyncio.to_thread(load)
-        opened = await self._library.run_open(
-            "tb_devnet_start", ("tb_devnet_stop", 1000), msgspec.json.encode(self._config).decode()
-        )
+        opened = await self._library.devnet_start(msgspec.json.encode(self._config))
         self._handle = opened.handle
         self._info = msgspec.json.decode(opened.answer, type=DevnetInfo)
         return self
@@ -70,8 +68,8 @@ class Devnet:
         """
         if self._library is None or self._stopping.begun:
             raise NodeClosedError("the private tailnet is stopped")
-        command = msgspec.json.encode({"op": op, **arguments}).decode()
-        return msgspec.json.decode(await self._library.run("tb_devnet_do", self._handle, command))
+        command = msgspec.json.encode({"op": op, **arguments})
+        return msgspec.json.decode(await self._library.devnet_do(self._handle, command))
 
     async def add_key(self, identity: str, **options: Any) -> str:
         """A reusable auth key for an identity, a login (``dev@example.com``) or a tag (``tag:ci``).
@@ -105,4 +103,4 @@ class Devnet:
             await self._stopping.once(lambda: self._stop(library, timeout_s))
 
     async def _stop(self, library: Library, timeout_s: float) -> None:
-        await library.run("tb_devnet_stop", self._handle, int(timeout_s * 1000))
+        await library.devnet_stop(self._handle, timeout_s)

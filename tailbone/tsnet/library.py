@@ -1,8 +1,8 @@
 """Calls into libtsnet, and the only module that touches it.
 
-Each call is one C function: its strings go in as UTF-8, its answer comes back as JSON bytes, and a failure
-becomes the typed exception of its code, here and nowhere else. A call that may wait runs on a thread
-of its own, so that the event loop and its signals go on.
+One method for each C function of ``_cdef.h``: strings go in as UTF-8, answers come back as JSON bytes, and
+a failure becomes the typed exception of its code, here and nowhere else. A call that may wait is a coroutine
+and runs on a thread, so that the event loop and its signals go on.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ _SLACK_NS: Final = 5_000_000
 
 # Calls wait for the network, not for a processor: a node may join while others do.
 _THREADS: Final = 64
+
+_CLOSE_AGAIN_S: Final = 1.0
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -142,13 +144,10 @@ class Library:
         self._lib: Any = _ffi.lib
         self._forked = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tsnet")
-        # whois is called on every request, always by the same thread: its out-parameter is made once.
-        self._whois_out: Any = self._ffi.new("char **")
-        self._whois_thread = 0
         # The bridge only copies, and requests do not call into Go: one thread at a time switches least.
         if "GOMAXPROCS" not in os.environ:
-            self.call("tb_max_procs", _PROCS)
-        self._callers = msgspec.json.decode(self.call("tb_callers"), type=_CallerTable)
+            self._call(self._lib.tb_max_procs, _PROCS)
+        self._callers = msgspec.json.decode(self._call(self._lib.tb_callers), type=_CallerTable)
         self._caller_slots = self._ffi.cast("char *", self._callers.address)
         table = self._ffi.buffer(self._caller_slots, self._callers.count * self._callers.size)
         self._caller_words = memoryview(table).cast("Q")
@@ -172,58 +171,74 @@ class Library:
             raise _error(text)
         return text
 
-    def call(self, function: str, *args: int | str) -> bytes:
-        """Call a function that opens nothing.
+    # --- the process
+
+    def version(self) -> bytes:
+        """Return the versions of Go, tailscale and tailbone."""
+        return self._call(self._lib.tb_version)
+
+    def stats(self) -> Stats:
+        """Return what is alive in the native library now."""
+        return msgspec.json.decode(self._call(self._lib.tb_stats), type=Stats)
+
+    # --- nodes
+
+    async def node_new(self, config: bytes, events_fd: int) -> Opened:
+        """Create a node that writes its events to ``events_fd``, of which Go makes its own copy."""
+        return await self._run_open(self._lib.tb_node_new, self._lib.tb_node_close, config, events_fd)
+
+    async def node_up(self, node: int, timeout_s: float) -> bytes:
+        """Join the tailnet, and return the node's status."""
+        return await self._run(self._lib.tb_node_up, node, _ms(timeout_s))
+
+    def node_cancel(self, node: int) -> None:
+        """End a join that is under way."""
+        self._call(self._lib.tb_node_cancel, node)
+
+    async def node_status(self, node: int) -> bytes:
+        """Return the node's status."""
+        return await self._run(self._lib.tb_node_status, node)
+
+    async def node_close(self, node: int, timeout_s: float) -> None:
+        """Close a node with its listeners and forwards."""
+        await self._run(self._lib.tb_node_close, node, _ms(timeout_s))
+
+    async def listen(self, node: int, config: bytes) -> Opened:
+        """Bridge a port of the node to a Unix socket."""
+        return await self._run_open(self._lib.tb_listen, self._lib.tb_listener_close, node, config)
+
+    async def forward(self, node: int, config: bytes) -> Opened:
+        """Open a local socket that leads to a peer of the node."""
+        return await self._run_open(self._lib.tb_forward, self._lib.tb_listener_close, node, config)
+
+    async def listener_close(self, listener: int, drain_s: float) -> None:
+        """Close a listener or a forward; its connections have ``drain_s`` seconds to end."""
+        await self._run(self._lib.tb_listener_close, listener, _ms(drain_s))
+
+    def whois(self, node: int, source: bytes, destination: bytes = b"") -> bytes:
+        """Return the peer behind an address, from the node's own state.
 
         Args:
-            function: its C name, such as ``tb_node_status``.
-            args: integers and strings, in the order of ``_cdef.h``, without the out-parameter.
-
-        Returns:
-            The answer, JSON.
+            node: a node's handle.
+            source: ``ip`` or ``ip:port``.
+            destination: the address of the node that was called; empty for any.
 
         Raises:
-            TailnetError: or the subclass for the code of the failure.
-            UnknownCallerError: whois knows nobody there.
-            ForkedError: this process is a fork of the one that loaded the library.
+            UnknownCallerError: the tailnet has no such peer.
         """
         self._check_fork()
         out = self._ffi.new("char **")
-        native = [arg.encode() if isinstance(arg, str) else arg for arg in args]
-        return self._take(getattr(self._lib, function)(*self._strings(native), out), out)
-
-    def open(self, function: str, *args: int | str) -> Opened:
-        """Call a function that opens a native object; arguments and errors are those of ``call``."""
-        self._check_fork()
-        out = self._ffi.new("char **")
-        handle = self._ffi.new("int64_t *")
-        native = [arg.encode() if isinstance(arg, str) else arg for arg in args]
-        answer = self._take(getattr(self._lib, function)(*self._strings(native), handle, out), out)
-        return Opened(int(handle[0]), answer)
-
-    def _strings(self, args: list[int | bytes]) -> list[Any]:
-        return [self._ffi.new("char[]", arg) if isinstance(arg, bytes) else arg for arg in args]
-
-    def whois(self, node: int, source: bytes, destination: bytes = b"") -> bytes:
-        """``call("tb_whois", …)`` without its overhead, for the one thread that serves requests."""
-        self._check_fork()
-        thread = threading.get_ident()
-        if self._whois_thread != thread:
-            if self._whois_thread:
-                return self.call("tb_whois", node, source.decode(), destination.decode())
-            self._whois_thread = thread
-        out = self._whois_out
         return self._take(self._lib.tb_whois(node, source, destination, out), out)
 
     def caller_version(self, slot: int) -> int:
-        """The version of a slot in the bridge's table of callers; its upper 32 bits are the generation.
+        """Return the version of a slot in the table of callers; its upper 32 bits are the generation.
 
         tsnet_go/internal/callers describes the table.
         """
         return self._caller_words[slot * self._callers.size // 8]
 
     def caller_answer(self, slot: int, version: int) -> bytes | None:
-        """The whois answer in a slot at one version; None if the slot no longer has that version.
+        """Return the whois answer in a slot at one version; None if the slot no longer has that version.
 
         Empty where ``whois`` has to be asked: the caller is unknown, or the answer is too long for a slot.
         """
@@ -231,26 +246,63 @@ class Library:
         length = self._lib.tb_caller_read(start, self._callers.size, version, self._caller_text)
         return None if length < 0 else self._ffi.buffer(self._caller_text, length)[:]
 
-    async def run(self, function: str, *args: int | str) -> bytes:
-        """``call`` on a thread. A cancelled caller waits for the call's end: each is bounded in time."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, self.call, function, *args)
-        return await finish(future)
+    # --- the private tailnet
 
-    async def run_open(self, function: str, close: tuple[str, int], *args: int | str) -> Opened:
-        """``open`` on a thread; what was opened for a cancelled caller is closed again.
+    async def devnet_start(self, config: bytes) -> Opened:
+        """Start a private tailnet on loopback."""
+        return await self._run_open(self._lib.tb_devnet_start, self._lib.tb_devnet_stop, config)
 
-        Args:
-            function: C name of what opens.
-            close: C name of what closes the object, and its time limit in milliseconds.
-            args: as for ``open``.
+    async def devnet_do(self, devnet: int, command: bytes) -> bytes:
+        """Carry out one command of tsnet_go/devnet/commands.go."""
+        return await self._run(self._lib.tb_devnet_do, devnet, command)
+
+    async def devnet_stop(self, devnet: int, timeout_s: float) -> None:
+        """Stop a private tailnet."""
+        await self._run(self._lib.tb_devnet_stop, devnet, _ms(timeout_s))
+
+    # --- how
+
+    def _call(self, function: Any, *args: int | bytes) -> bytes:
+        """Call a function with the arguments of ``_cdef.h``, without the out-parameter.
+
+        Raises:
+            TailnetError: or the subclass for the code of the failure.
+            ForkedError: this process is a fork of the one that loaded the library.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._threads, self.open, function, *args)
+        self._check_fork()
+        out = self._ffi.new("char **")
+        return self._take(function(*self._native(args), out), out)
+
+    def _open(self, function: Any, *args: int | bytes) -> Opened:
+        """Call a function that opens a native object; arguments and errors are those of ``_call``."""
+        self._check_fork()
+        out = self._ffi.new("char **")
+        handle = self._ffi.new("int64_t *")
+        answer = self._take(function(*self._native(args), handle, out), out)
+        return Opened(int(handle[0]), answer)
+
+    def _native(self, args: tuple[int | bytes, ...]) -> list[Any]:
+        return [self._ffi.new("char[]", arg) if isinstance(arg, bytes) else arg for arg in args]
+
+    async def _run(self, function: Any, *args: int | bytes) -> bytes:
+        """``_call`` on a thread. A cancelled caller waits for the call's end, which is bounded in time."""
+        loop = asyncio.get_running_loop()
+        return await finish(loop.run_in_executor(self._threads, self._call, function, *args))
+
+    async def _run_open(self, function: Any, close: Any, *args: int | bytes) -> Opened:
+        """``_open`` on a thread; what was opened for a cancelled caller is closed again by ``close``."""
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(self._threads, self._open, function, *args)
         try:
-            return await finish(future)
+            return await finish(opening)
         except asyncio.CancelledError:
-            if not future.cancelled() and future.exception() is None:
-                await self.run(close[0], future.result().handle, close[1])
+            if not opening.cancelled() and opening.exception() is None:
+                await self._run(close, opening.result().handle, _ms(_CLOSE_AGAIN_S))
             raise
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 _loading = threading.Lock()
@@ -258,7 +310,7 @@ _library: Library | None = None
 
 
 def load() -> Library:
-    """The native library, loaded on first use (some milliseconds).
+    """Return the native library, loaded on first use (some milliseconds).
 
     Raises:
         ImportError: the package was installed without its native part.
@@ -271,5 +323,5 @@ def load() -> Library:
 
 
 def stats() -> Stats:
-    """What is alive in the native library now."""
-    return msgspec.json.decode(load().call("tb_stats"), type=Stats)
+    """Return what is alive in the native library now."""
+    return load().stats()

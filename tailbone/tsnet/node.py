@@ -88,7 +88,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
         shown = (self.hostname, str(self.dir), self.control_url)
         return "NodeSettings(hostname={!r}, dir={!r}, control_url={!r})".format(*shown)
 
-    def encode(self) -> str:
+    def encode(self) -> bytes:
         """The JSON that ``tb_node_new`` reads."""
         return msgspec.json.encode(
             {
@@ -103,7 +103,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
                 "ignore_env": self.ignore_environment,
                 "join_retry_ms": int(self.join_retry_s * 1000),
             }
-        ).decode()
+        )
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -133,7 +133,7 @@ class _Part:
 
     async def _close(self, drain_s: float) -> None:
         try:
-            await self._library.run("tb_listener_close", self._handle, int(drain_s * 1000))
+            await self._library.listener_close(self._handle, drain_s)
         except NodeClosedError:
             return  # the node closed it
 
@@ -198,9 +198,7 @@ class Node:
         self._callers = Callers(self._library)
         self._events = EventPipe(self._event)
         try:
-            opened = await self._library.run_open(
-                "tb_node_new", ("tb_node_close", 1000), self._settings.encode(), self._events.writing_end
-            )
+            opened = await self._library.node_new(self._settings.encode(), self._events.writing_end)
         except BaseException:
             await self._events.close(0)
             raise
@@ -243,7 +241,7 @@ class Node:
             NodeClosedError: the node was closed meanwhile.
         """
         library = self._open()
-        joining = asyncio.ensure_future(library.run("tb_node_up", self._handle, int(timeout_s * 1000)))
+        joining = asyncio.ensure_future(library.node_up(self._handle, timeout_s))
         try:
             answer = await asyncio.shield(joining)
         except asyncio.CancelledError:
@@ -258,7 +256,7 @@ class Node:
         """Cancel a join until it has ended: a cancel that comes before its thread has begun does nothing."""
         while not joining.done():
             with suppress(NodeClosedError):
-                library.call("tb_node_cancel", self._handle)
+                library.node_cancel(self._handle)
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([joining], timeout=_CANCEL_AGAIN_S)
         if not joining.cancelled():
@@ -266,7 +264,7 @@ class Node:
 
     async def status(self) -> NodeStatus:
         """The node's state now."""
-        answer = await self._open().run("tb_node_status", self._handle)
+        answer = await self._open().node_status(self._handle)
         status = msgspec.json.decode(answer, type=NodeStatus)
         if not self._closing.begun:
             # An event that found no room in the pipe was lost.
@@ -304,9 +302,7 @@ class Node:
             "unix_path": str(unix_path),
             "max_connections": max_connections,
         }
-        opened = await library.run_open(
-            "tb_listen", ("tb_listener_close", 0), self._handle, msgspec.json.encode(config).decode()
-        )
+        opened = await library.listen(self._handle, msgspec.json.encode(config))
         return Listener(library, opened.handle)
 
     async def forward(self, local: str, remote: str, *, wait_s: float = 10.0) -> Forward:
@@ -323,9 +319,7 @@ class Node:
         """
         library = self._open()
         config = {"local": local, "remote": remote, "wait_ms": int(wait_s * 1000)}
-        opened = await library.run_open(
-            "tb_forward", ("tb_listener_close", 0), self._handle, msgspec.json.encode(config).decode()
-        )
+        opened = await library.forward(self._handle, msgspec.json.encode(config))
         return Forward(
             library, opened.handle, msgspec.json.decode(opened.answer, type=dict[str, str])["local"]
         )
@@ -373,7 +367,7 @@ class Node:
     async def _close(self, library: Library, timeout_s: float) -> None:
         self._state = CLOSED
         try:
-            await library.run("tb_node_close", self._handle, int(timeout_s * 1000))
+            await library.node_close(self._handle, timeout_s)
         finally:
             if self._events is not None:
                 await self._events.close(1.0)

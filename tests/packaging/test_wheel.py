@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install ."
-PROGRAM = "import sys, tailbone.tsnet.library as l; print(l.load().call('tb_version').decode())"
+PROGRAM = "import sys, tailbone.tsnet.library as l; print(l.load().version().decode())"
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
