@@ -1,4 +1,4 @@
-"""Bindings: which of the node's own addresses each component listens on. Pure."""
+"""Which of the node's own addresses each component listens on. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 _EVERY_ADDRESS = frozenset({"", "auto", "0.0.0.0", "::"})  # noqa: S104  the node's own, never the host's
 
 
-def bindings(config: Config, own: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """Find the addresses of each component that is to run.
+def listen_addresses(config: Config, own: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return the addresses on which each component listens.
 
     Args:
         config: all settings.
         own: the node's tailnet addresses.
 
     Returns:
-        By component, addresses as the node spells them; none means all of them.
+        Addresses by component, as the node spells them; none means all of them.
 
     Raises:
-        ConfigError: a binding is none of the node's addresses; the message lists them.
+        ConfigError: a binding is not one of the node's addresses; the message lists them.
     """
     settings = {
         "issuer": ("server.binding", config.server.binding),
@@ -36,10 +36,10 @@ def bindings(config: Config, own: Sequence[str]) -> Mapping[str, tuple[str, ...]
 
 
 def check_ports(config: Config) -> None:
-    """Find out before anything starts that two components would listen in one place.
+    """Check that two components do not listen on the same address and port.
 
     Raises:
-        ConfigError: they would; the message names the setting that makes them.
+        ConfigError: they do; the message names the setting.
     """
     server, admin = config.server, config.admin
     if len(config.components) < 2 or server.port != admin.port:
@@ -62,7 +62,7 @@ def _addresses(config: Config, path: str, binding: str, own: Sequence[str]) -> t
         if wanted is not None and _address(address) == wanted:
             return (address,)
     raise ConfigError(
-        f"{path} ({config.origin(path)}): {binding!r} is no address of this node; "
+        f"{path} ({config.origin(path)}): {binding!r} is not an address of this node; "
         f"allowed: auto, {', '.join(own)}"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import shutil
 import socket
 import tempfile
@@ -11,8 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from tailbone.daemon.addresses import bindings, check_ports
-from tailbone.daemon.footprint import settle
+from tailbone.daemon.addresses import check_ports, listen_addresses
 from tailbone.daemon.stores import store_of
 from tailbone.errors import ConfigError, TailboneError
 from tailbone.process.log import get_logger
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tailbone.admin.service import AdminServer
     from tailbone.config.model import Config
-    from tailbone.daemon.node import Membership
+    from tailbone.daemon.node import TailnetNode
     from tailbone.keys.housekeeping import Housekeeping
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
@@ -185,7 +185,7 @@ class Daemon:
         self._stop = stop
         self._grace_s = grace_s
         self._stack = AsyncExitStack()
-        self._member: Membership | None = None
+        self._node: TailnetNode | None = None
         self._keys: KeyLifecycle | None = None
         self._issuer: IssuerServer | None = None
         self._servers: list[IssuerServer | AdminServer] = []
@@ -207,11 +207,11 @@ class Daemon:
             TailnetError: the node could not join.
             KeyFileError: the key folder cannot be used.
         """
-        from tailbone.daemon.node import Membership
+        from tailbone.daemon.node import TailnetNode
 
         check_ports(self._config)
-        self._member = member = await self._stack.enter_async_context(
-            Membership(
+        self._node = node = await self._stack.enter_async_context(
+            TailnetNode(
                 self._config,
                 log=self._log,
                 isolated=self._isolated,
@@ -220,20 +220,22 @@ class Daemon:
             )
         )
         # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
-        status, (keys, classes) = await together(member.join(), self._prepare())
+        status, (keys, classes) = await together(node.join(), self._prepare())
         # Not before: a server that is not let in would leave a public key behind with each try.
         self._background.append(asyncio.ensure_future(keys.run()))
-        addresses = bindings(self._config, status.addresses)
+        addresses = listen_addresses(self._config, status.addresses)
         sockets = self._socket_directory()
         self._stack.push_async_callback(self._stop_serving)
         if classes.issuer is not None:
-            await self._start_issuer(self._make_issuer(classes.issuer, member, keys, status), sockets)
-            await self._listen(member, "issuer", self._config.server.port, sockets, addresses)
+            await self._start_issuer(self._make_issuer(classes.issuer, node, keys, status), sockets)
+            await self._listen(node, "issuer", self._config.server.port, sockets, addresses)
         if classes.admin is not None:
-            await self._start_admin(self._make_admin(classes.admin, member, keys), sockets)
-            await self._listen(member, "admin", self._config.admin.port, sockets, addresses)
-        self._background.append(asyncio.ensure_future(member.watch()))
-        settle()
+            await self._start_admin(self._make_admin(classes.admin, node, keys), sockets)
+            await self._listen(node, "admin", self._config.admin.port, sockets, addresses)
+        self._background.append(asyncio.ensure_future(node.watch()))
+        # What exists now lives as long as the process: no collection has to look at it again.
+        gc.collect()
+        gc.freeze()
         self._log.info(
             "started",
             node=status.dns_name,
@@ -252,9 +254,9 @@ class Daemon:
 
     def reasons(self) -> list[str]:
         """Why no token can be issued now; empty when one can."""
-        if self._member is None or self._keys is None:
+        if self._node is None or self._keys is None:
             return ["server: starting"]
-        return [*self._member.reasons, *self._keys.reasons()]
+        return [*self._node.reasons, *self._keys.reasons()]
 
     # --- before the node is there
 
@@ -298,7 +300,7 @@ class Daemon:
     # --- the servers
 
     def _make_issuer(
-        self, server_class: type[IssuerServer], member: Membership, keys: KeyLifecycle, status: NodeStatus
+        self, server_class: type[IssuerServer], node: TailnetNode, keys: KeyLifecycle, status: NodeStatus
     ) -> IssuerServer:
         from tailbone.token.issuer import Issuer
         from tailbone.token.policy import Rules
@@ -313,7 +315,7 @@ class Daemon:
         )
         return server_class(
             issuer=Issuer(rules, lambda: keys.ring),
-            identify=member.node.identify,
+            identify=node.node.identify,
             hosts=self._hosts(status.dns_name, status.addresses),
             readiness=self.reasons,
             notes=keys.notes,
@@ -348,14 +350,14 @@ class Daemon:
         self._servers.append(issuer)
 
     def _make_admin(
-        self, server_class: type[AdminServer], member: Membership, keys: KeyLifecycle
+        self, server_class: type[AdminServer], node: TailnetNode, keys: KeyLifecycle
     ) -> AdminServer:
         from tailbone.admin.service import AdminSettings
 
         config = self._config
         return server_class(
             lifecycle=keys,
-            identify=member.node.identify,
+            identify=node.node.identify,
             access=config.admin.access,
             capability=config.admin.capability,
             settings=AdminSettings(
@@ -375,9 +377,9 @@ class Daemon:
         self._servers.append(admin)
 
     async def _listen(
-        self, member: Membership, name: str, port: int, sockets: Path, addresses: Mapping[str, Sequence[str]]
+        self, node: TailnetNode, name: str, port: int, sockets: Path, addresses: Mapping[str, Sequence[str]]
     ) -> None:
-        listener = await member.node.listen(
+        listener = await node.node.listen(
             name,
             port,
             sockets / name,

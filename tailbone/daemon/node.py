@@ -1,4 +1,4 @@
-"""Membership: the node in its tailnet, as the settings want it, and what people hear about it."""
+"""TailnetNode: the server's node, from joining the tailnet to watching it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _LOOK_S = 60.0
 _EXPIRES_SOON_S = 7 * 86400.0
 
 
-class Membership:
-    """One node, from its making to its end: ``async with Membership(…) as member: await member.join()``."""
+class TailnetNode:
+    """One node, from its making to its end: ``async with TailnetNode(…) as node: await node.join()``."""
 
     def __init__(
         self,

@@ -155,8 +155,8 @@ async def test_callers_that_get_nothing(devnet: Devnet, tmp_path: Path, sockets:
     )
     async with Daemon(config_for(devnet, key, tmp_path)) as server, Node(peer_settings) as peer:
         await server.start()
-        assert server._member is not None
-        node = server._member.node
+        assert server._node is not None
+        node = server._node.node
         status = await peer.up(20)
         forward = await node.forward("127.0.0.1:0", "peer:1")  # waits until the peer is known
         await forward.close()

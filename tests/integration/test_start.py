@@ -201,7 +201,7 @@ def test_binding_to_a_wrong_address(server: Callable[..., Server], tailnet: Tail
     assert started.program.wait() == 2
     node = tailnet.known(started.name)
     assert one_line(started.program) == (
-        "tailbone: server.binding (flag --binding): '127.0.0.1' is no address of this node; "
+        "tailbone: server.binding (flag --binding): '127.0.0.1' is not an address of this node; "
         f"allowed: auto, {', '.join(node['addresses'])}"
     )
 

@@ -1,4 +1,4 @@
-"""Facts about bindings."""
+"""Which addresses the components listen on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tailbone.config.load import load
-from tailbone.daemon.addresses import bindings, check_ports
+from tailbone.daemon.addresses import check_ports, listen_addresses
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def config(**variables: str) -> Config:
 @pytest.mark.parametrize("binding", ["", "auto", "0.0.0.0", "::"])
 def test_every_address(binding: str) -> None:
     """They all mean the node's own addresses, never the host's."""
-    assert bindings(config(TB_SERVER_BINDING=binding), OWN) == {"issuer": (), "admin": ()}
+    assert listen_addresses(config(TB_SERVER_BINDING=binding), OWN) == {"issuer": (), "admin": ()}
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,17 @@ def test_every_address(binding: str) -> None:
 )
 def test_one_address(binding: str, address: str) -> None:
     """It is compared as an address, and given in the node's own spelling."""
-    assert bindings(config(TB_SERVER_BINDING=binding), OWN)["issuer"] == (address,)
-    assert bindings(config(TB_ADMIN_BINDING=binding), OWN)["admin"] == (address,)
+    assert listen_addresses(config(TB_SERVER_BINDING=binding), OWN)["issuer"] == (address,)
+    assert listen_addresses(config(TB_ADMIN_BINDING=binding), OWN)["admin"] == (address,)
 
 
 @pytest.mark.parametrize("binding", ["127.0.0.1", "192.0.2.1", "100.64.0.3", "::1"])
 def test_any_other_address(binding: str) -> None:
     """An error that names the setting, where it was set, and what is allowed."""
     with pytest.raises(ConfigError) as failure:
-        bindings(config(TB_ADMIN_BINDING=binding), OWN)
+        listen_addresses(config(TB_ADMIN_BINDING=binding), OWN)
     assert failure.value.message == (
-        f"admin.binding (variable TB_ADMIN_BINDING): {binding!r} is no address of this node; "
+        f"admin.binding (variable TB_ADMIN_BINDING): {binding!r} is not an address of this node; "
         "allowed: auto, 100.64.0.2, fd7a:115c:a1e0:ab12::2"
     )
 
@@ -81,4 +81,4 @@ def test_one_port_on_two_addresses_or_for_one_component() -> None:
 def test_only_components_that_run_count() -> None:
     """A binding of the other one may be anything."""
     wanted = config(TB_COMPONENTS="issuer", TB_ADMIN_BINDING="192.0.2.1")
-    assert bindings(wanted, OWN) == {"issuer": ()}
+    assert listen_addresses(wanted, OWN) == {"issuer": ()}

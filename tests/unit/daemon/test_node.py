@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tailbone.config.load import load
-from tailbone.daemon.node import Membership, is_loopback
+from tailbone.daemon.node import TailnetNode, is_loopback
 from tailbone.tsnet.events import Event
 from tailbone.tsnet.node import NodeStatus
 
@@ -40,7 +40,7 @@ class Heard:
         self.lines = log.lines
         self.urls: list[str] = []
         config = load({name.replace("_", "."): text for name, text in flags.items()}, environ={})
-        self.member = Membership(config, log=cast("Logger", log), on_login_url=self.urls.append)
+        self.member = TailnetNode(config, log=cast("Logger", log), on_login_url=self.urls.append)
 
     def hear(self, kind: str, **facts: Any) -> None:
         """Let the node tell something."""
