@@ -348,7 +348,7 @@ class Node:
             UnknownCallerError: nobody that this tailnet knows.
         """
         name = parse(peer, self._peer_prefix)
-        if name.slot is not None and self._callers is not None and self._closing is None:
+        if name.slot is not None and self._callers is not None and not self._closing.begun:
             identity = self._callers.identity(name.slot)
             if identity is not None:
                 return identity

@@ -22,7 +22,7 @@ from tailbone.errors import (
 )
 from tailbone.tsnet.callers import Callers
 from tailbone.tsnet.devnet import Devnet
-from tailbone.tsnet.library import load, stats
+from tailbone.tsnet.library import Library, load, stats
 from tailbone.tsnet.node import Node, NodeSettings
 from tailbone.tsnet.peername import parse
 
@@ -292,6 +292,20 @@ async def test_a_changed_grant_counts_at_once_on_a_kept_connection(devnet: Devne
         after = in_table(peer)
         assert after is not None
         assert after.capabilities == wanted
+    connection[1].close()
+
+
+async def test_a_request_does_not_call_into_go(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that enters Go keeps its only share of a processor for milliseconds, and the bridge waits."""
+    connection = await bridged.connect()
+    peer = await bridged.caller(connection)
+
+    def no_call(*arguments: object) -> bytes:
+        raise AssertionError(f"whois was called with {arguments}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Library, "whois", no_call)
+        assert bridged.node.identify(peer).node == "calling.dev.tailnet.test"
     connection[1].close()
 
 
