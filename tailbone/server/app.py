@@ -8,16 +8,16 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sanic import Sanic
+from sanic import Request, Sanic
+from sanic.exceptions import BadURL
+from sanic.server.protocols.http_protocol import HttpProtocol
 
-from tailbone.server.connection import Connection
 from tailbone.server.endpoints import Endpoints, Sources
+from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable, Sequence
-
-    from sanic.server import AsyncioServer
 
     from tailbone.process.log import Logger
     from tailbone.token.identity import Identity
@@ -26,20 +26,43 @@ if TYPE_CHECKING:
 BACKLOG: Final = 4096
 """How many connections may wait to be accepted: connect on a full Unix backlog fails at once."""
 
+REQUEST_TIME_S: Final = 10.0
+"""How long a client may be silent in the middle of a request, or before its first one, in seconds."""
+
 DRAIN_START_S: Final = 0.1
 """How long new requests are answered after the close has begun, in seconds."""
 
-_SWEEP_S: Final = 1.0
+_POLL_S: Final = 0.01
 
 _numbers = itertools.count(1)
+
+
+class _Request(Request):
+    """Sanic's request, which also exists where the target is no URL, so that it can be refused."""
+
+    def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(url_bytes, *args, **kwargs)
+        except BadURL:
+            super().__init__(b"*", *args, **kwargs)
+
+
+class _Connection(HttpProtocol):
+    """Sanic's connection, which also answers a client that has ended its side (``printf … | nc``)."""
+
+    def eof_received(self) -> bool:
+        """Stay open for the answer to a request that has arrived."""
+        if not self.recv_buffer and self.close_if_idle():
+            return False
+        self.http.keep_alive = False
+        return True
 
 
 class IssuerServer:
     """Answers ``POST /issue``, ``GET /_healthz``, ``GET /_readyz`` and ``GET /.well-known/jwks.json``.
 
     Attributes:
-        endpoints: what each path answers.
-        draining: whether it takes no further requests.
+        endpoints: the routes, and what they answer.
     """
 
     def __init__(
@@ -88,40 +111,56 @@ class IssuerServer:
                 audit=log if audit is None else audit,
             )
         )
-        self.draining = False
-        self._server: AsyncioServer | None = None
+        self._server: Any = None
         self._app: Any = None
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._left = asyncio.Event()
         self._closed = asyncio.Event()
 
     def set_hosts(self, hosts: Iterable[str]) -> None:
-        """Let other Host fields mean this server than before: its node was given another name."""
+        """Replace the Host fields that mean this server: its node has another name."""
         self.endpoints.set_hosts(hosts)
 
     @property
-    def connections(self) -> set[Connection]:
+    def draining(self) -> bool:
+        """Whether it has begun to close."""
+        return self.endpoints.draining
+
+    @property
+    def connections(self) -> set[Any]:
         """The connections of this moment."""
         return set() if self._server is None else self._server.connections
 
     async def start(self, listening: socket.socket) -> None:
         """Serve ``listening``, a bound stream socket; it accepts when this returns."""
+        number = next(_numbers)
         # Sanic refuses two apps of one name in a process.
-        app: Any = Sanic(
-            f"tailbone-issuer-{next(_numbers)}",
+        self._app = app = Sanic(
+            f"tailbone-issuer-{number}",
+            request_class=_Request,
             configure_logging=False,
             dumps=msgspec.json.encode,
             loads=msgspec.json.decode,
         )
-        app.config.update(ACCESS_LOG=False, AUTO_EXTEND=False, MOTD=False)
-        app.ctx.owner = self
-        self._app = app
-        # No app.startup(): it rewrites Sanic's methods from their source, which works once per process, and
-        # it wants routes. A Connection needs neither.
+        app.config.update(
+            ACCESS_LOG=False,
+            AUTO_EXTEND=False,
+            MOTD=False,
+            REQUEST_TIMEOUT=REQUEST_TIME_S,
+            # Until its first request; then Endpoints sets IDLE_TIME_S.
+            KEEP_ALIVE_TIMEOUT=REQUEST_TIME_S,
+            RESPONSE_TIMEOUT=REQUEST_TIME_S,
+            REQUEST_MAX_SIZE=BODY_LIMIT,
+            REQUEST_MAX_HEADER_SIZE=HEAD_LIMIT,
+            # It rewrites the methods of Sanic's classes from their source, which works once in a process.
+            TOUCHUP=number == 1,
+        )
+        self.endpoints.add_to(app)
         # Sanic's advice about --debug, which no command here has.
         os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
-        self._server = await app.create_server(sock=listening, protocol=Connection, backlog=BACKLOG)
-        self._sweep()
+        server: Any = await app.create_server(sock=listening, protocol=_Connection, backlog=BACKLOG)
+        await server.startup()
+        await server.before_start()
+        await server.after_start()
+        self._server = server
 
     async def close(self, grace_s: float) -> None:
         """Stop, without losing an answer; idempotent, and a second call waits for the first.
@@ -138,49 +177,35 @@ class IssuerServer:
         if self.draining:
             await self._closed.wait()
             return
-        self.draining = True
+        self.endpoints.draining = True
         loop = asyncio.get_running_loop()
         end = loop.time() + grace_s
         try:
-            # Clients have not heard of it yet: who has connected but is not accepted, and whose next request
-            # is on its way on an idle connection, is still answered, and told that the connection ends.
+            for connection in connections:
+                if connection.http is not None:
+                    connection.http.keep_alive = False
+            # Clients do not know of the close yet: one that has connected but is not accepted, or whose next
+            # request is on its way on an idle connection, is still answered.
             try:
                 await asyncio.sleep(min(DRAIN_START_S, grace_s))
             finally:
-                server.close()  # type: ignore[no-untyped-call]
+                stopped = server.close()
             for connection in list(connections):
-                connection.finish()
-            await self._until_empty(connections, end - loop.time())
+                if not connection.recv_buffer:
+                    connection.close_if_idle()
+            await self._until_empty(connections, end)
         finally:
             for connection in list(connections):
-                connection.abort()  # type: ignore[no-untyped-call]
-            if self._sweeper is not None:
-                self._sweeper.cancel()
+                # Not connection.abort(), after which Sanic logs an error for half a request.
+                connection.transport.abort()
+            self.endpoints.close()
             Sanic.unregister_app(self._app)
             self._closed.set()
-        # What was aborted hears of it in the loop's next turn.
-        await self._until_empty(connections, 1.0)
+        # An aborted connection is lost in the loop's next turn.
+        await self._until_empty(connections, loop.time() + 1.0)
+        await stopped
 
-    def left(self) -> None:
-        """Hear that a connection has ended (called by it)."""
-        self._left.set()
-
-    def expire(self, now: float) -> None:
-        """End every connection whose time is over at ``now``, in the loop's time (called once a second)."""
-        for connection in list(self.connections):
-            if now >= connection.deadline:
-                connection.expire()
-
-    def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.expire(loop.time())
-        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
-
-    async def _until_empty(self, connections: set[Connection], timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, timeout_s)):
-                while connections:
-                    self._left.clear()
-                    await self._left.wait()
-        except TimeoutError:
-            return
+    async def _until_empty(self, connections: set[Any], end: float) -> None:
+        """Wait until all connections have ended; Python 3.11's ``Server.wait_closed`` does not."""
+        while connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 -- Sanic has no event
+            await asyncio.sleep(_POLL_S)

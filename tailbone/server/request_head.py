@@ -1,7 +1,8 @@
 """HTTP/1 requests, read strictly: whatever two readers could understand differently is refused. No I/O.
 
 Sanic's own parser trims and guesses (a space before a colon, two Host fields, a bare LF): a proxy in front
-that guesses otherwise would see other requests than the ones answered here.
+that guesses otherwise would see other requests than the ones answered here. So this reads the
+bytes of the head again, before anything is answered.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from tailbone.errors import BodyTooLargeError, MalformedRequestError
+from tailbone.errors import MalformedRequestError
 
 HEAD_LIMIT: Final = 8192
 """The longest request line and header section together, in bytes."""
@@ -45,14 +46,6 @@ _READ_FIELDS: Final = frozenset(
 _AUTHORITY: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE: Final = re.compile(rb"http://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 _LENGTH: Final = re.compile(rb"[0-9]+")
-# A line that an incomplete head can no longer make good: LF without CR, CR without LF, NUL.
-_BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
-_BEGINNING: Final = re.compile(rb"%b|\r?\Z" % _TOKEN)
-_QUOTED: Final = rb"\"(?:[\t !#-\[\]-~]|\\[\t -~])*\""
-# Size and extensions (RFC 9112 section 7.1.1); the limit on digits keeps the sum small.
-_CHUNK_LINE: Final = re.compile(
-    rb"(?P<size>[0-9A-Fa-f]{1,16})(?:[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
-)
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,9 +57,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         query: what follows the first ``?``; empty when there is none.
         host: the Host field, or the host of an absolute-form target; empty for HTTP/1.0 without.
         keep_alive: whether the connection may serve another request.
-        persist_by_field: HTTP/1.0 asked to keep the connection, and has to be told that it is kept.
         length: bytes of the body, ``BODY_LIMIT + 1`` for any number above the limit; None for a chunked one.
-        expects_continue: the client waits for ``100 Continue`` before it sends the body.
         origin: whether there is an Origin field.
         fetch_site: the Sec-Fetch-Site field, lower case; "none" also when there is no such field.
         if_none_match: the If-None-Match field; empty when there is none.
@@ -77,40 +68,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     host: str
     keep_alive: bool
-    persist_by_field: bool
     length: int | None
-    expects_continue: bool
     origin: bool
     fetch_site: str
     if_none_match: str
-
-    @property
-    def has_body(self) -> bool:
-        """Whether body bytes follow the head."""
-        return self.length != 0
-
-
-def head_end(buffer: bytearray, start: int) -> int:
-    """Find where the head ends.
-
-    Args:
-        buffer: what has arrived.
-        start: how much of it was searched before, in bytes.
-
-    Returns:
-        The position of the empty line's ``CR LF CR LF``; -1 when more has to arrive.
-
-    Raises:
-        MalformedRequestError: it can become no head any more: to wait would only waste the time limit.
-    """
-    end = buffer.find(b"\r\n\r\n", max(0, start - 3))
-    if end > HEAD_LIMIT or (end < 0 and len(buffer) > HEAD_LIMIT + 3):
-        raise MalformedRequestError(f"request line and headers are longer than {HEAD_LIMIT} bytes")
-    if end < 0 and _BARE.search(buffer, max(0, start - 1)) is not None:
-        raise MalformedRequestError("a line ends in CR LF, and neither CR, LF nor NUL stands elsewhere")
-    if end < 0 and _BEGINNING.match(buffer) is None:
-        raise MalformedRequestError("a request begins with its method")
-    return end
 
 
 def parse_head(head: bytes) -> Head:
@@ -141,10 +102,7 @@ def parse_head(head: bytes) -> Head:
         query=query.decode("ascii"),
         host=host.decode("ascii"),
         keep_alive=(http_1_1 or keep) and b"close" not in _list(options),
-        persist_by_field=keep and not http_1_1,
         length=length,
-        # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored.
-        expects_continue=http_1_1 and bool(expect) and length != 0,
         origin=b"origin" in fields,
         fetch_site=fields.get(b"sec-fetch-site", b"none").lower().decode("latin-1"),
         if_none_match=fields.get(b"if-none-match", b"").decode("latin-1"),
@@ -216,12 +174,6 @@ def _body_length(fields: dict[bytes, bytes], *, http_1_1: bool) -> int | None:
     return min(int(significant or b"0"), BODY_LIMIT + 1)
 
 
-def _body_too_large() -> BodyTooLargeError:
-    return BodyTooLargeError(
-        f"at most {BODY_LIMIT} bytes of body are read, and ignored, and as many of its chunks' framing"
-    )
-
-
 def _what_is_wrong(head: bytes) -> str:
     """Say which line of a head that does not match is at fault."""
     request_line, *fields = head.split(b"\r\n")
@@ -233,85 +185,3 @@ def _what_is_wrong(head: bytes) -> str:
         if _FIELD_LINE.fullmatch(line) is None:
             return f"header line {number} is not NAME: VALUE"
     return "the request target holds characters that a URL does not"
-
-
-class Body:
-    """Skips the body of one request, checking its framing; nobody looks at what it says.
-
-    A chunked body may have as many bytes of framing (sizes, extensions, trailers) as of content.
-    """
-
-    def __init__(self, length: int | None) -> None:
-        """Begin a body of ``length`` bytes; None for a chunked one.
-
-        Raises:
-            BodyTooLargeError: more than ``BODY_LIMIT`` bytes.
-        """
-        if length is not None and length > BODY_LIMIT:
-            raise _body_too_large()
-        self._left = length or 0
-        self._chunked = length is None
-        self._content = 0
-        self._framing = 0
-        self._line = self._size_line
-
-    def skip(self, buffer: bytearray) -> bool:
-        """Take what belongs to the body off the front of ``buffer``.
-
-        Returns:
-            Whether the body is complete.
-
-        Raises:
-            MalformedRequestError: bad chunk framing.
-            BodyTooLargeError: more than ``BODY_LIMIT`` bytes.
-        """
-        while True:
-            if self._left:
-                taken = min(self._left, len(buffer))
-                del buffer[:taken]
-                self._left -= taken
-                if self._left:
-                    return False
-            if not self._chunked:
-                return True
-            line = self._take_line(buffer)
-            if line is None:
-                return False
-            self._line(line)
-
-    def _take_line(self, buffer: bytearray) -> bytes | None:
-        end = buffer.find(b"\r\n")
-        if self._framing + (len(buffer) if end < 0 else end) > BODY_LIMIT:
-            raise _body_too_large()
-        if end < 0:
-            if _BARE.search(buffer) is not None or (
-                self._line == self._chunk_end and buffer[:1] not in b"\r"
-            ):
-                raise MalformedRequestError("bad chunk: CR LF is missing")
-            return None
-        line = bytes(buffer[:end])
-        del buffer[: end + 2]
-        self._framing += end + 2
-        return line
-
-    def _size_line(self, line: bytes) -> None:
-        match = _CHUNK_LINE.fullmatch(line)
-        if match is None:
-            raise MalformedRequestError("bad chunk: a size in hexadecimal digits is expected")
-        size = int(match["size"], 16)
-        self._content += size
-        if self._content > BODY_LIMIT:
-            raise _body_too_large()
-        self._left = size
-        self._line = self._chunk_end if size else self._trailer_line
-
-    def _chunk_end(self, line: bytes) -> None:
-        if line:
-            raise MalformedRequestError("bad chunk: longer than its size says")
-        self._line = self._size_line
-
-    def _trailer_line(self, line: bytes) -> None:
-        if not line:
-            self._chunked = False
-        elif _FIELD_LINE.fullmatch(line) is None:
-            raise MalformedRequestError("bad chunk: a trailer line is not NAME: VALUE")

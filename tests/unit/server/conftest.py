@@ -181,7 +181,7 @@ class Client:
     async def response(self, *, head_only: bool = False) -> Response:
         """Read one answer."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("ascii").split("\r\n")
-        fields = dict(line.split(": ", 1) for line in head[1:-2])
+        fields = {name.title(): value for name, value in (line.split(": ", 1) for line in head[1:-2])}
         assert len(fields) == len(head) - 3, "a field is repeated"
         body = b""
         if not head_only and "Content-Length" in fields:

@@ -185,13 +185,3 @@ async def test_under_load_no_answer_is_lost(running: Running, world: World) -> N
     rests = await asyncio.gather(*asking)
     assert rests == [b""] * 16
     assert received == [200] * len(world.audit.lines)
-
-
-async def test_the_server_looks_at_deadlines_by_itself(running: Running) -> None:
-    """Once a second, without being asked."""
-    client = await running.connect()
-    client.send(b"G")
-    await running.until(lambda: any(len(c.recv_buffer) == 1 for c in running.server.connections))
-    (connection,) = running.server.connections
-    connection.deadline = asyncio.get_running_loop().time()
-    assert (await client.response()).status == 408

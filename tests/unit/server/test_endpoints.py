@@ -115,7 +115,7 @@ async def test_without_its_line_no_token_leaves(running: Running, world: World) 
     answer = await running.ask(ISSUE)
     assert (answer.status, answer.json) == (
         500,
-        {"error": "internal", "message": "internal error; the server's log has it"},
+        {"error": "internal", "message": "internal error; the server's log has the cause"},
     )
     assert [line.event for line in world.log.lines] == ["request failed"]
 
@@ -343,10 +343,10 @@ async def test_a_known_jwks_is_not_sent_again(running: Running, world: World) ->
     client = await running.connect()
     get = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: %b\r\n\r\n"
     first = await client.ask(get % b'"other"')
-    etag = first.fields["ETag"].encode()
+    etag = first.fields["Etag"].encode()
     for known in (etag, b"W/" + etag, b'"a", ' + etag, b"*"):
         again = await client.ask(get % known)
-        assert (again.status, again.body, again.fields["ETag"].encode()) == (304, b"", etag)
+        assert (again.status, again.body, again.fields["Etag"].encode()) == (304, b"", etag)
     world.jwks = b'{"keys":[{}]}'
     assert (await client.ask(get % etag)).status == 200
 
@@ -361,7 +361,7 @@ async def test_an_unexpected_error_is_told_to_nobody(running: Running, world: Wo
     answer = await client.ask(ISSUE)
     assert (answer.status, answer.json) == (
         500,
-        {"error": "internal", "message": "internal error; the server's log has it"},
+        {"error": "internal", "message": "internal error; the server's log has the cause"},
     )
     (line,) = world.log.lines
     assert (line.level, line.fields["exc_info"]) == ("error", world.caller)
