@@ -52,7 +52,7 @@ class _Connection(HttpProtocol):
 
     def eof_received(self) -> bool:
         """Stay open for the answer to a request that has arrived."""
-        if not self.recv_buffer and self.close_if_idle():
+        if self.http is None or (not self.recv_buffer and self.close_if_idle()):
             return False
         self.http.keep_alive = False
         return True

@@ -368,7 +368,7 @@ def _own_error(request: Request, error: Exception) -> Exception:
     if isinstance(error, PayloadTooLarge):
         return MalformedRequestError(f"request line and headers are longer than {HEAD_LIMIT} bytes")
     if isinstance(error, RequestTimeout):
-        return RequestTimeoutError("the request did not arrive in time")
+        return RequestTimeoutError("the request was not complete in time")
     if isinstance(error, SanicException) and error.status_code < 500:
         return MalformedRequestError("the request is not well-formed HTTP/1.1")
     return error

@@ -148,7 +148,7 @@ def test_request_under_way_is_answered(server: Callable[..., Server], caller: Ca
         connection.sendall(b"cd")
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"\r\nConnection: close\r\n" in answer
+    assert b"\r\nconnection: close\r\n" in answer
     assert started.program.wait() == 0
 
 
