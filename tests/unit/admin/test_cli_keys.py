@@ -324,5 +324,5 @@ async def test_what_list_imports(tailbone: Run, run: Running) -> None:
     ended = await tailbone("keys", "list", *there(run), PYTHONPROFILEIMPORTTIME="1")
     imported = {line.rpartition("|")[2].strip() for line in ended.err.splitlines()}
     assert "tailbone.admin.client" in imported
-    heavy = "sanic aiobotocore botocore jwcrypto tailbone.tsnet _cffi_backend structlog rich"
+    heavy = "sanic aiobotocore botocore jwcrypto tailbone.tsnet _cffi_backend rich"
     assert imported & set(heavy.split()) == set()

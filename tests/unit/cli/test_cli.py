@@ -17,7 +17,7 @@ from tailbone.config.table import SETTINGS
 if TYPE_CHECKING:
     from pathlib import Path
 
-SLOW = ("aiobotocore", "asyncio", "cryptography", "grpc", "jwcrypto", "msgspec", "rich", "sanic", "structlog")
+SLOW = ("aiobotocore", "asyncio", "cryptography", "grpc", "jwcrypto", "msgspec", "rich", "sanic")
 
 
 def invoke(*arguments: str, **environ: str) -> Result:

@@ -1,0 +1,113 @@
+"""The sink of the log: writes whole lines, masks secrets, counts the lines that are lost."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+import threading
+from typing import TYPE_CHECKING, Final, TextIO
+
+from tailbone.text import MARKS, MASK, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SHORTEST_SECRET: Final = 8
+_PATIENCE_MS: Final = 250
+"""How long a line waits for its reader. The event loop waits with it, so it happens once a stall."""
+
+
+class Sink:
+    """Where lines end. Nothing is kept for later: a line is written when ``write`` returns, or never.
+
+    Attributes:
+        lost: lines that could not be written since the last one that could.
+    """
+
+    def __init__(self, stream: TextIO | None = None, secrets: Sequence[str] = ()) -> None:
+        """Write to ``stream``; by default to what is standard error at each write.
+
+        Args:
+            stream: where lines go: its descriptor, where it has one.
+            secrets: values to mask; those under 8 characters are left, since masking them would tear up
+                other words.
+        """
+        self._stream = stream
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+        self._marks = tuple(mark.encode() for mark in (*MARKS, *self._secrets))
+        self._lock = threading.Lock()
+        self._torn = False
+        self._stalled = False
+        self.lost = 0
+
+    def write(self, line: bytes) -> None:
+        """Write one line, which ends with a newline.
+
+        Raises:
+            OSError: the stream does not take it; TimeoutError where nobody reads it.
+        """
+        # Plain searches: 0.2 µs for a line without a mark, where one regular expression takes 3.
+        for mark in self._marks:
+            if mark in line:
+                line = self._masked(line)
+                break
+        stream = self._stream or sys.stderr
+        try:
+            fd = stream.fileno()
+        except (io.UnsupportedOperation, AttributeError):
+            # A stream in memory, as tests and embedding programs put in place of a standard stream.
+            stream.write(line.decode("utf-8", "replace"))
+            stream.flush()
+            return
+        with self._lock:
+            self._write(fd, line)
+
+    def _write(self, fd: int, line: bytes) -> None:
+        # Python's own buffer would keep the rest of a line that failed, and write it with a later one.
+        data = b"\n" + line if self._torn else line
+        done = 0
+        try:
+            while done < len(data):
+                self._wait(fd)
+                # A pipe that has room takes this much without blocking (pipe(7), PIPE_BUF).
+                done += os.write(fd, data[done : done + select.PIPE_BUF])
+        except OSError:
+            if done:
+                self._torn = data[done - 1] != ord("\n")
+            # With its newline alone missing the line is there; the next one ends it.
+            if done < len(data) - 1:
+                raise
+        else:
+            self._torn = False
+
+    def _wait(self, fd: int) -> None:
+        """Wait until the descriptor takes something; a reader that has stopped is waited for once."""
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        if not poll.poll(0) and (self._stalled or not poll.poll(_PATIENCE_MS)):
+            self._stalled = True
+            raise TimeoutError("nobody reads the log")
+        self._stalled = False
+
+    def write_or_count(self, line: bytes, gap: bytes) -> None:
+        """Write one line, or count it as lost: a full disk must not end the process.
+
+        Args:
+            line: the line.
+            gap: written before it where lines were lost: says how many.
+        """
+        try:
+            if self.lost:
+                self.write(gap)
+                self.lost = 0
+            self.write(line)
+        except OSError:
+            self.lost += 1
+
+    def _masked(self, line: bytes) -> bytes:
+        text = redact(line.decode("utf-8", "replace"))
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text.encode()
