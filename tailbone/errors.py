@@ -244,6 +244,12 @@ class KeyStateError(SigningError):
     code = "key_state"
 
 
+class GenerationUnderWayError(KeyStateError):
+    """Another key is being generated for somebody; one at a time."""
+
+    code = "generation_under_way"
+
+
 class KeyFileError(SigningError):
     """A key file is unreadable, malformed or has unsafe permissions."""
 

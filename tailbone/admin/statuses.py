@@ -33,6 +33,7 @@ STATUS_OF: Final[Mapping[str, StatusCode]] = {
     "no_signing_key": StatusCode.FAILED_PRECONDITION,
     "unknown_key": StatusCode.NOT_FOUND,
     "key_state": StatusCode.FAILED_PRECONDITION,
+    "generation_under_way": StatusCode.RESOURCE_EXHAUSTED,
     "key_file": StatusCode.FAILED_PRECONDITION,
     "store_unavailable": StatusCode.UNAVAILABLE,
     "store_outcome_unknown": StatusCode.UNAVAILABLE,

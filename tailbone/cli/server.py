@@ -10,7 +10,7 @@ import click
 from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
 
 if TYPE_CHECKING:
-    from tailbone.keys.housekeeping import Housekeeping
+    from tailbone.keys.plan import Housekeeping
 
 
 @click.group(cls=Group, only_own=True)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tailbone.admin.service import AdminServer
     from tailbone.config.model import Config
     from tailbone.daemon.node import TailnetNode
-    from tailbone.keys.housekeeping import Housekeeping
     from tailbone.keys.lifecycle import KeyLifecycle
+    from tailbone.keys.plan import Housekeeping
     from tailbone.process.log import Logger
     from tailbone.process.signals import Stop
     from tailbone.server import IssuerServer

@@ -12,8 +12,8 @@ import msgspec
 
 from tailbone.errors import KeyFileError, KeyStateError
 from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, read_regular
-from tailbone.keys.record import KeyState
-from tailbone.keys.signing_key import SigningKey, parse_jwk, thumbprint_of
+from tailbone.keys.record import KeyRecord
+from tailbone.keys.signing_key import SigningKey, created_at_of, parse_jwk, thumbprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         kid: the files' common name; made printable.
         files: the files of this kid that exist, private half first; the only paths ever used for it.
         key: the private key, where it can be used.
-        state: what is kept about the key, where it belongs to it.
+        record: what is kept about the key, where it belongs to it.
         fault: why the key cannot be used, with the mend where there is one; "" when it can.
         unsafe: the fault is that everybody can read or change the private half.
         public_missing: the public half has to be written anew.
@@ -52,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     kid: str
     files: tuple[Path, ...]
     key: SigningKey | None = None
-    state: KeyState | None = None
+    record: KeyRecord | None = None
     fault: str = ""
     unsafe: bool = False
     public_missing: bool = False
@@ -61,12 +61,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def thumbprint(self) -> str:
         """The key's, as far as it is known."""
-        return self.key.thumbprint if self.key else self.state.thumbprint if self.state else ""
+        return self.key.thumbprint if self.key else self.record.thumbprint if self.record else ""
 
     @property
     def is_leftover(self) -> bool:
         """Whether a state is all there is: a kill came before the private half was there, or after."""
-        return self.key is None and self.state is not None and len(self.files) == 1
+        return self.key is None and self.record is not None and len(self.files) == 1
+
+
+def age(entry: Entry) -> tuple[float, float, str]:
+    """Sort keys, the oldest first."""
+    created_at = entry.key.created_at if entry.key else created_at_of(entry.kid) or 0
+    return (created_at, entry.record.made_at if entry.record else 0.0, entry.kid)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +93,7 @@ class _Half(msgspec.Struct, frozen=True, kw_only=True):
     key: SigningKey | None = None
     kid: str = ""
     thumbprint: str = ""
-    state: KeyState | None = None
+    record: KeyRecord | None = None
     fault: str = ""
     unsafe: bool = False
     warning: str = ""
@@ -157,7 +163,7 @@ class KeyFolder:
 
     # --- changes: each only while holding the lock
 
-    def add(self, key: SigningKey, state: KeyState) -> None:
+    def add(self, key: SigningKey, record: KeyRecord) -> None:
         """Write a new key: its state first, so that whoever finds a half-written pair knows whose it is.
 
         Raises:
@@ -167,7 +173,7 @@ class KeyFolder:
         path = self.path / f"{key.kid}{PRIVATE_SUFFIX}"
         if os.path.lexists(path):
             raise KeyStateError(f"there is a key {key.kid} already")
-        self.write_state(key.kid, state)
+        self.write_record(key.kid, record)
         self._replace(path, key.private_jwk(), mode=0o600)
         self.write_public(key)
 
@@ -176,9 +182,9 @@ class KeyFolder:
         data = msgspec.json.format(msgspec.json.encode(key.public_jwk()), indent=2) + b"\n"
         self._replace(self.path / f"{key.kid}{PUBLIC_SUFFIX}", data, mode=0o644)
 
-    def write_state(self, kid: str, state: KeyState) -> None:
+    def write_record(self, kid: str, record: KeyRecord) -> None:
         """Write what is kept about a key. ``kid`` was made here or found in the folder, never on a wire."""
-        self._replace(self.path / f"{kid}{STATE_SUFFIX}", state.to_json(), mode=0o600)
+        self._replace(self.path / f"{kid}{STATE_SUFFIX}", record.to_json(), mode=0o600)
 
     def delete(self, entry: Entry) -> None:
         """Delete a key's files, the private half first and the state, which says that this goes on, last."""
@@ -272,10 +278,10 @@ class KeyFolder:
             halves.get(suffix) for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
         )
         key = private.key if private else None
-        state = kept.state if kept else None
-        if state and key and state.thumbprint != key.thumbprint:
-            state = None
-        fault = _fault(stem, private, public, kept, state)
+        record = kept.record if kept else None
+        if record and key and record.thumbprint != key.thumbprint:
+            record = None
+        fault = _fault(stem, private, public, kept, record)
         return Entry(
             kid=kid,
             files=tuple(
@@ -284,7 +290,7 @@ class KeyFolder:
                 if suffix in names
             ),
             key=None if fault else key,
-            state=state,
+            record=record,
             fault=fault,
             unsafe=bool(private and private.unsafe),
             public_missing=public is None,
@@ -297,9 +303,8 @@ class KeyFolder:
         if cached and cached[0] == stamp:
             return cached[1]
         path = self.path / name
-        read = {PRIVATE_SUFFIX: _read_private, PUBLIC_SUFFIX: _read_public, STATE_SUFFIX: _read_state}[suffix]
         try:
-            half = read(path)
+            half = _READERS[suffix](path)
         except OSError as error:
             # It may pass by itself: the next look tries again.
             return _Half(fault=f"cannot be read: {error.strerror or 'input/output error'}")
@@ -319,7 +324,7 @@ def _stamp(found: os.DirEntry[str]) -> _Stamp:
 
 
 def _fault(
-    stem: str, private: _Half | None, public: _Half | None, kept: _Half | None, state: KeyState | None
+    stem: str, private: _Half | None, public: _Half | None, kept: _Half | None, record: KeyRecord | None
 ) -> str:
     """Why the key cannot be used; "" when it can."""
     if private is None:
@@ -331,7 +336,7 @@ def _fault(
     if kept and kept.fault:
         return f"the state file {kept.fault}"
     if public is None:
-        return "" if state else "the public half is missing"
+        return "" if record else "the public half is missing"
     if public.fault:
         return f"the public half {public.fault}"
     if (public.kid, public.thumbprint) != (private.kid, private.thumbprint):
@@ -363,9 +368,12 @@ def _read_public(path: Path) -> _Half:
     return _Half(kid=str(members.get("kid", "")), thumbprint=thumbprint_of(members))
 
 
-def _read_state(path: Path) -> _Half:
+def _read_record(path: Path) -> _Half:
     data, _ = _read(path)
-    return _Half(state=KeyState.from_json(data))
+    return _Half(record=KeyRecord.from_json(data))
+
+
+_READERS: Final = {PRIVATE_SUFFIX: _read_private, PUBLIC_SUFFIX: _read_public, STATE_SUFFIX: _read_record}
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:

@@ -1,4 +1,4 @@
-"""KeyLifecycle: a folder's keys from start to close; with its parts the only writer of folder and JWKS."""
+"""KeyLifecycle: a folder's keys from start to close, and the changes that people ask for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,34 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+import msgspec
+
 from tailbone.errors import (
     BadParameterError,
+    GenerationUnderWayError,
     KeyFileError,
     KeyStateError,
     StoreError,
+    StoreOutcomeUnknownError,
     TailboneError,
+    UnknownKeyError,
 )
+from tailbone.jwks.document import Document
 from tailbone.jwks.publisher import Publisher
-from tailbone.keys.changes import Changes
-from tailbone.keys.knowledge import REVOKED_AFTER_S, Knowledge, Read
 from tailbone.keys.listing import KeyInfo
-from tailbone.keys.plan import plan
-from tailbone.keys.record import OWN_PLACE, UNSETTLED_S, Phase
+from tailbone.keys.plan import (
+    Housekeeping,
+    Publish,
+    housekeeping_of,
+    plan,
+    plan_removal,
+    plan_tidying,
+)
+from tailbone.keys.reconciler import POLL_S, Reconciler, generate
+from tailbone.keys.record import UNSETTLED_S, Phase
 from tailbone.keys.settings import KeySettings
-from tailbone.keys.settler import LOCK_S, POLL_S, Settler
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
+from tailbone.keys.view import TWO_LOOKS_S, KeyRing, Read
 from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
@@ -30,15 +42,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tailbone.jwks.store import Store
-    from tailbone.keys.folder import KeyFolder
-    from tailbone.keys.housekeeping import Housekeeping
-    from tailbone.keys.ring import KeyRing
+    from tailbone.keys.folder import Entry, KeyFolder
+    from tailbone.keys.signing_key import Algorithm, SigningKey
     from tailbone.process.log import Logger
 
 __all__ = ["KeyInfo", "KeyLifecycle", "KeySettings"]
 
 _START_LOCK_S: Final = 2.0
 _CLOSE_S: Final = 10.0
+_HOUSEKEEPING_READ_S: Final = 5.0
 _LIST_S: Final = 3.0
 """How long a listing waits for the JWKS when there is a copy of it to show instead."""
 
@@ -84,7 +96,6 @@ class KeyLifecycle:
         self._folder = folder
         self._settings = settings
         self._log = log
-        self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
         self._publisher: Publisher | None = None
@@ -97,31 +108,23 @@ class KeyLifecycle:
                 monotonic=monotonic,
                 sleep=sleep,
             )
-        place = self._publisher.place if self._publisher else OWN_PLACE
-        self._known = Knowledge(place=place, settings=settings, clock=clock, monotonic=monotonic, log=log)
-        self._settler = Settler(
+        self._reconciler = Reconciler(
             folder=folder,
             publisher=self._publisher,
-            knowledge=self._known,
             settings=settings,
             log=log,
             clock=clock,
             monotonic=monotonic,
             sleep=sleep,
         )
-        self._changes = Changes(
-            folder=folder,
-            settler=self._settler,
-            knowledge=self._known,
-            read=self._read,
-            look_soon=self._look_soon,
-            monotonic=monotonic,
-        )
+        self._observer = self._reconciler.observer
+        self._generating = False
         self._under_way: set[asyncio.Task[object]] = set()
         self._sync_error: TailboneError | None = None
         self._folder_error: TailboneError | None = None
         self._read_at: float | None = None
         self._waiting: frozenset[tuple[str, Phase]] = frozenset()
+        self._published: frozenset[str] = frozenset()
         self._next_sync = monotonic()
         self._retry_s = _RETRY_S[0]
 
@@ -130,20 +133,20 @@ class KeyLifecycle:
     @property
     def ring(self) -> KeyRing:
         """Which key signs now, and which are published: a value that is swapped as a whole."""
-        return self._known.ring
+        return self._observer.ring
 
     def published_document(self) -> bytes | None:
         """The last good copy of the published JWKS; without a bucket or a copy, the folder's published keys.
 
         None before there is either: nobody may keep that there were no keys.
         """
-        own = self._known.own_document()
-        document = self._known.copy or (own if own.keys or self._known.is_own else None)
+        own = self._observer.own_document()
+        document = self._observer.copy or (own if own.keys or self._observer.is_own else None)
         return document.render() if document else None
 
     def reasons(self) -> _Lines:
         """Why no token can be signed now; empty when one can."""
-        obstacles = self._known.obstacles()
+        obstacles = self._observer.view(None).obstacles()
         return [*obstacles, *self._troubles()] if obstacles else []
 
     def notes(self) -> _Lines:
@@ -162,15 +165,15 @@ class KeyLifecycle:
         Raises:
             StoreError: the JWKS cannot be read now, and there is no copy of it.
         """
-        copy = self._known.copy
+        copy = self._observer.copy
         try:
             async with asyncio.timeout(_LIST_S if copy else None):
                 seen = await self._read()
         except (StoreError, TimeoutError):
             if copy is None:
                 raise
-            return self._known.listing(copy)
-        return self._known.listing(seen.document)
+            return self._observer.view(Read(copy)).listing()
+        return self._observer.view(seen).listing()
 
     # --- its life
 
@@ -191,26 +194,26 @@ class KeyLifecycle:
         Raises:
             KeyFileError: the folder cannot be used, or everybody can read a private key in it.
         """
-        self._known.first_wanted = True
+        self._observer.first_wanted = True
         await in_thread(self._folder.prepare)
         await self._take_over()
-        await self._settler.load_copy()
+        await self._reconciler.load_copy()
         if self._settings.activate_after_s < self._settings.max_age_s:
             self._log.warning(
                 "keys.activateAfter is less than keys.maxAge: caches may lack a key that signs already",
                 activate_after_s=self._settings.activate_after_s,
                 max_age_s=self._settings.max_age_s,
             )
-        self._known.refresh()
+        self._observer.refresh()
         with contextlib.suppress(KeyStateError):
             # Another process is in the middle of a change: run will do the rest.
-            async with self._settler.locked(_START_LOCK_S) as deadline:
-                await in_thread(self._folder.clear_temporaries)
-                await self._settler.settle(None, deadline=deadline)
+            async with self._reconciler.writing(_START_LOCK_S) as writer:
+                await writer.clear_temporaries()
+                await writer.reconcile(None)
 
     async def _take_over(self) -> None:
-        await self._settler.rescan()
-        for entry in self._known.entries:
+        await self._reconciler.rescan()
+        for entry in self._observer.snapshot.entries.values():
             if entry.unsafe:
                 raise KeyFileError(f"{entry.kid}: {entry.fault}")
 
@@ -242,36 +245,38 @@ class KeyLifecycle:
         """Notice changes of the folder, and do what the time asks for; never waits for the store."""
         try:
             if await in_thread(self._folder.changed):
-                await self._settler.rescan()
-            self._known.refresh()
-            if plan(self._known.facts(None)) and not self._settler.busy:
-                async with self._settler.locked(0.0) as deadline:
-                    await self._settler.settle(None, deadline=deadline)
+                await self._reconciler.rescan()
+            self._observer.refresh()
+            if plan(self._observer.view(None)) and not self._reconciler.busy:
+                async with self._reconciler.writing(0.0) as writer:
+                    await writer.reconcile(None)
             self._folder_error = None
         except KeyStateError as busy:
             # Another process is in the middle of a change: the next tick comes soon.
             self._log.debug(busy.message)
-        except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and told by reasons and notes
-            error = self._told(unexpected)
-            self._warn_anew(self._folder_error, error)
+        except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and shown by reasons and notes
+            error = self._as_known(unexpected)
+            self._warn_of_change(self._folder_error, error)
             self._folder_error = error
         waiting = self._waiting_for_read()
-        if waiting - self._waiting:
+        published = frozenset(key.kid for key in self.ring.published)
+        if waiting - self._waiting or published != self._published:
+            # Perhaps another process on the folder has changed the document.
             self._next_sync = self._monotonic()
-        self._waiting = waiting
+        self._waiting, self._published = waiting, published
 
     async def sync(self) -> None:
         """Read the document, and do what it asks for; a failure is kept for ``reasons`` and tried again."""
         try:
             # The folder's changes are another process's to publish, where that one has the store.
-            seen = None if self._known.follows else await self._read()
-            self._known.refresh()
-            if plan(self._known.facts(seen)):
-                async with self._settler.locked(LOCK_S) as deadline:
-                    await self._settler.settle(seen and await self._read(), deadline=deadline)
-        except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and told by reasons and notes
-            error = self._told(unexpected)
-            self._warn_anew(self._sync_error, error)
+            seen = None if self._observer.follows else await self._read()
+            self._observer.refresh()
+            if plan(self._observer.view(seen)):
+                async with self._reconciler.writing() as writer:
+                    await writer.reconcile(seen and await self._read())
+        except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and shown by reasons and notes
+            error = self._as_known(unexpected)
+            self._warn_of_change(self._sync_error, error)
             self._sync_error = error
             self._next_sync = self._monotonic() + self._retry_s
             self._retry_s = min(2 * self._retry_s, _RETRY_S[1])
@@ -284,7 +289,7 @@ class KeyLifecycle:
 
     async def _read(self, *, until: float | None = None) -> Read:
         started = self._monotonic()
-        seen = await self._settler.read(until=until)
+        seen = await self._reconciler.read(until=until)
         self._read_at = started
         return seen
 
@@ -292,28 +297,29 @@ class KeyLifecycle:
         self._next_sync = self._monotonic()
 
     def _sync_pause_s(self) -> float:
-        if self._known.missed:
-            return REVOKED_AFTER_S
+        if self._observer.missed:
+            return TWO_LOOKS_S
         if self._waiting_for_read():
             return min(UNSETTLED_S, self._settings.max_age_s)
         return self._settings.max_age_s
 
     def _waiting_for_read(self) -> frozenset[tuple[str, Phase]]:
         """Keys that only a read of the document brings further."""
+        view = self._observer.view(None)
         return frozenset(
             (entry.kid, phase)
-            for entry in self._known.entries
-            if not entry.fault and (phase := self._known.phase(entry)) in (Phase.PENDING, Phase.REMOVED)
+            for entry in view.entries.values()
+            if not entry.fault and (phase := view.phase(entry)) in (Phase.PENDING, Phase.REMOVING)
         )
 
-    def _told(self, error: Exception) -> TailboneError:
-        """Make an error that people can be told: no fault of one try may end all that goes on without it."""
+    def _as_known(self, error: Exception) -> TailboneError:
+        """Make an error that people may see: no fault of one try may end all that goes on without it."""
         if isinstance(error, TailboneError):
             return error
         self._log.error("unexpected failure of the keys' background work", exc_info=error)
         return KeyStateError(f"unexpected failure ({type(error).__name__}); the log has more")
 
-    def _warn_anew(self, before: TailboneError | None, error: TailboneError) -> None:
+    def _warn_of_change(self, before: TailboneError | None, error: TailboneError) -> None:
         """Say what has just begun to be wrong, not at each try."""
         if before is None or before.message != error.message:
             self._log.warning(error.message, code=error.code, detail=error.detail)
@@ -338,6 +344,7 @@ class KeyLifecycle:
 
         Raises:
             BadParameterError: no such algorithm or size.
+            GenerationUnderWayError: another key is being generated.
             KeyStateError: another change is under way, or the JWKS is full.
             KeyFileError: the folder cannot be written.
             StoreError: the key could not be published; its pair is gone again.
@@ -350,7 +357,40 @@ class KeyLifecycle:
         bits = self._settings.size if size is None else size
         if kind == "RS256" and bits not in RSA_SIZES:
             raise BadParameterError(f"no such size; allowed are {', '.join(map(str, RSA_SIZES))}")
-        return await self._finishing(self._changes.generate(kind, bits))
+        if self._generating:
+            raise GenerationUnderWayError("another key is being generated: try again when it is published")
+        self._generating = True
+        return await self._finishing(self._generate(kind, bits))
+
+    async def _generate(self, algorithm: Algorithm, size: int) -> KeyInfo:
+        try:
+            self._refuse_to_follow()
+            # Before the lock is taken: a large RSA key takes seconds, and other changes need not wait.
+            key = await generate(algorithm, size)
+            kid = await self._publish_new(key)
+        finally:
+            self._generating = False
+        infos = self._observer.view(Read(self._observer.copy)).listing()
+        return next(info for info in infos if info.key_id == kid and not info.foreign)
+
+    async def _publish_new(self, key: SigningKey) -> str:
+        async with self._reconciler.writing() as writer:
+            self._refuse_to_follow()
+            while True:
+                seen = await self._read(until=writer.patience)
+                kid = await writer.add(key, "asked", seen)
+                try:
+                    await writer.reconcile(seen, asked=kid)
+                except (StoreOutcomeUnknownError, asyncio.CancelledError):
+                    # It may be published: a later read decides.
+                    self._look_soon()
+                    raise
+                except (StoreError, KeyStateError):
+                    await writer.discard(kid)
+                    raise
+                if kid in self._observer.snapshot.entries:
+                    return kid
+                # Another server was first with this kid: the key gets another one.
 
     async def remove(self, kid: str) -> tuple[KeyInfo, ...]:
         """Take a key out of the JWKS, and delete its private half if it is an own one.
@@ -367,7 +407,39 @@ class KeyLifecycle:
             StoreError: nothing was changed.
             StoreOutcomeUnknownError: the key no longer signs; its removal ends when the store answers again.
         """
-        return await self._finishing(self._changes.remove(kid))
+        return await self._finishing(self._remove(kid))
+
+    async def _remove(self, kid: str) -> tuple[KeyInfo, ...]:
+        async with self._reconciler.writing() as writer:
+            self._refuse_to_follow()
+            seen = await self._read(until=writer.patience)
+            view = self._observer.view(seen)
+            entry = view.entries.get(kid)
+            if not (seen.document and seen.document.has_kid(kid)) and not (entry and entry.key):
+                raise _not_removable(entry)
+            signs = view.signing is not None and view.signing.kid == kid
+            try:
+                if signs:
+                    await writer.rehearse()
+                if entry is not None:
+                    # What cannot be read may be all that is left of a key: it is not deleted.
+                    await writer.do(plan_removal(view, [kid], "delete" if entry.key else "set aside"))
+                    await writer.reconcile(None)
+                    if entry.key is not None:
+                        await entry.key.signed(max(0.0, writer.deadline - self._monotonic()))
+                    if signs:
+                        await writer.wait_for_other_processes()
+                seen = await writer.publish(Publish(drop=((kid, ""),)))
+            except (StoreOutcomeUnknownError, asyncio.CancelledError):
+                # It may be gone: it signs no longer, and a later read ends it.
+                self._look_soon()
+                raise
+            except BaseException:
+                await writer.restore(view.entries)
+                raise
+            await writer.reconcile(seen)
+        self._observer.first_wanted = False
+        return self._observer.view(seen).listing()
 
     async def housekeeping(self, *, force: bool = False) -> Housekeeping:
         """Move keys that are no longer published to ``removed/``, and finish what was left half done.
@@ -383,7 +455,21 @@ class KeyLifecycle:
             StoreError: the JWKS could not be read and ``force`` is not given.
         """
         await self._take_over()
-        return await self._finishing(self._changes.housekeep(force=force))
+        return await self._finishing(self._housekeep(force=force))
+
+    async def _housekeep(self, *, force: bool) -> Housekeeping:
+        async with self._reconciler.writing() as writer:
+            seen, unreadable = await self._read_for_housekeeping(writer.patience, force=force)
+            view = self._observer.view(seen)
+            todo = housekeeping_of(view, force=force)
+            await writer.clear_temporaries()
+            await writer.do(plan_removal(view, todo.moved, "set aside"))
+            try:
+                await writer.reconcile(seen, planned=plan_tidying)
+            except StoreError:
+                if unreadable is None:
+                    raise
+        return todo
 
     async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
         """Say what ``housekeeping`` would do, and change nothing; the lifecycle need not be started.
@@ -394,7 +480,25 @@ class KeyLifecycle:
             StoreError: as ``housekeeping``.
         """
         await self._take_over()
-        return await self._changes.housekeeping_to_do(force=force)
+        until = self._monotonic() + _HOUSEKEEPING_READ_S
+        seen, _ = await self._read_for_housekeeping(until, force=force)
+        todo = housekeeping_of(self._observer.view(seen), force=force)
+        return msgspec.structs.replace(todo, dry_run=True)
+
+    async def _read_for_housekeeping(self, until: float, *, force: bool) -> tuple[Read, StoreError | None]:
+        try:
+            return await self._reconciler.look(until=until), None
+        except StoreError as error:
+            if not force:
+                raise
+            return Read(Document.empty()), error
+
+    def _refuse_to_follow(self) -> None:
+        if self._observer.follows:
+            raise KeyStateError(
+                f"the keys of this folder are published in {self._observer.place}, and this process has no "
+                "bucket: ask a process that publishes there, or set keys.bucket here as well"
+            )
 
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
         """Let a change come to its end also when whoever asked for it has gone."""
@@ -402,3 +506,11 @@ class KeyLifecycle:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
+
+
+def _not_removable(entry: Entry | None) -> TailboneError:
+    if entry is None:
+        return UnknownKeyError("there is no key of that id")
+    return KeyStateError(
+        f"the files of this key cannot be used ({entry.fault}); repair or delete them by hand"
+    )

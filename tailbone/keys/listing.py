@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tailbone.keys.facts import age
-from tailbone.keys.folder import KeyFolder, no_such_folder
+from tailbone.keys.folder import KeyFolder, age, no_such_folder
 from tailbone.keys.record import UNSETTLED_S, Phase
 from tailbone.keys.signing_key import created_at_of
 
@@ -62,8 +61,10 @@ def describe(
         return KeyInfo(
             key_id=entry.kid, algorithm=algorithm, created_at=created_at, state="faulty", fault=entry.fault
         )
-    state = entry.state
-    phase = state.phase(place or state.place or state.refused, now) if state else Phase.PENDING
+    record = entry.record
+    phase = Phase.PENDING
+    if record is not None:
+        phase = record.phase_at(place) if place else record.phase
     if phase is Phase.ACTIVE and signing and signing != entry.kid:
         phase = Phase.RETIRING
     return KeyInfo(
@@ -105,23 +106,23 @@ def list_local(path: Path) -> list[KeyInfo]:
 def _next_change(
     entry: Entry, phase: Phase, settings: KeySettings | None, now: float
 ) -> tuple[str, float] | None:
-    state = entry.state
-    if state is None:
+    record = entry.record
+    if record is None:
         # Nobody has compared it with the JWKS yet.
         return None
     if phase is Phase.PENDING:
-        asked = state.origin == "asked" and not state.place
-        if asked and now - state.since > UNSETTLED_S / 2:
+        asked = record.origin == "asked" and not record.published_at
+        if asked and now - record.since > UNSETTLED_S / 2:
             # Nobody waits for it any more; only a write that was under way could still publish it.
-            return ("given up", state.since + UNSETTLED_S)
+            return ("given up", record.since + UNSETTLED_S)
         return ("published", 0.0)
     if phase is Phase.PUBLISHED:
-        return ("signs", state.signs_from)
+        return ("signs", record.signs_from)
     if settings is None:
         return None
     rotates = bool(settings.rotate_every_s)
-    if phase is Phase.ACTIVE and state.signing_since and rotates:
-        return ("retires", state.signing_since + settings.rotate_every_s)
-    if phase is Phase.RETIRING and state.ends_at:
-        return ("removed" if rotates else "removable", state.ends_at)
+    if phase is Phase.ACTIVE and rotates:
+        return ("retires", record.since + settings.rotate_every_s)
+    if phase is Phase.RETIRING and record.ends_at:
+        return ("removed" if rotates else "removable", record.ends_at)
     return None

@@ -1,7 +1,7 @@
-"""What has to be done next for the keys of a folder: pure, from the folder, the document and the time.
+"""What has to be done next for the keys of a folder: pure, from a view.
 
-Every step follows from what is on disk and in the document alone, so that whoever comes after a kill does
-what the killed process would have done.
+Every step follows from what is on disk and in the document alone, so that the process that comes after a kill
+does what the killed process would have done.
 """
 
 from __future__ import annotations
@@ -10,379 +10,471 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tailbone.keys.facts import age, signing_entry
-from tailbone.keys.record import OWN_PLACE, SKEW_S, UNSETTLED_S, KeyState, Phase
-from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
+from tailbone.errors import KeyStateError
+from tailbone.jwks.document import Document
+from tailbone.keys.folder import Entry, age
+from tailbone.keys.record import CONFIRMED, OWN_PLACE, UNSETTLED_S, KeyRecord, Origin, Phase, Removal
+from tailbone.keys.signing_key import SigningKey  # noqa: TC001 -- msgspec resolves it
+from tailbone.keys.view import TWO_LOOKS_S, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
-    from tailbone.keys.facts import Facts
-    from tailbone.keys.folder import Entry
-    from tailbone.keys.settings import KeySettings
-    from tailbone.keys.signing_key import SigningKey
-
+_EMPTY: Final = Document.empty()
 _ROTATION_LEAD_S: Final = 60.0
 _REVOKED: Final = "key was found in the folder and is not in the JWKS: it was revoked, so it never signs"
 
 
-def plan(facts: Facts) -> list[Step]:
+# --- steps: each is one change of folder or document
+
+
+class WriteRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Keep a key's new record; ``event`` says for the log what it means."""
+
+    kid: str
+    record: KeyRecord
+    event: str
+    warn: bool = False
+
+
+class WritePublic(msgspec.Struct, frozen=True, kw_only=True):
+    """Write a public half that a kill kept from being written."""
+
+    key: SigningKey
+
+
+class Clear(msgspec.Struct, frozen=True, kw_only=True):
+    """Delete a key's files, or move them to ``removed/``."""
+
+    entry: Entry
+    how: Removal
+
+
+class Publish(msgspec.Struct, frozen=True, kw_only=True):
+    """Change the document.
+
+    Attributes:
+        put: keys to put in.
+        amend: keys whose entries say too little; one that is gone by now is not put back.
+        drop: kid and thumbprint of those to take out; without a thumbprint every key of that kid.
+    """
+
+    put: tuple[SigningKey, ...] = ()
+    amend: tuple[SigningKey, ...] = ()
+    drop: tuple[tuple[str, str], ...] = ()
+
+    def edit(self, document: Document | None) -> Document | None:
+        """The document as it should be; a key whose kid another server has taken since stays out.
+
+        Raises:
+            KeyStateError: the document would hold too many keys.
+        """
+        # First of all, to make room.
+        for kid, thumbprint in self.drop:
+            if document:
+                document = document.without(kid, thumbprint)
+        for key in self.put:
+            document = document or _EMPTY
+            if document.has(key.kid, key.thumbprint) or not document.has_kid(key.kid):
+                document = document.with_key(key.public_jwk(), key.thumbprint)
+        for key in self.amend:
+            if document and document.has(key.kid, key.thumbprint):
+                document = document.with_key(key.public_jwk(), key.thumbprint)
+        return document
+
+
+class Make(msgspec.Struct, frozen=True, kw_only=True):
+    """Make a key and write its pair."""
+
+    origin: Origin
+
+
+Step = WriteRecord | WritePublic | Clear | Publish | Make
+
+
+# --- plans
+
+
+def plan(view: View) -> list[Step]:
     """The next steps, in order; after them look again, until there are none.
 
     Publishing comes last and alone: whatever is to stop signing has stopped by then.
     """
-    if facts.follows:
+    if view.follows:
         return []
-    usable = [entry for entry in facts.entries.values() if entry.key is not None and not entry.fault]
-    usable.sort(key=age)
-    local: list[Step] = [*_mend(facts), *_settle(facts, usable)]
+    first: list[Step] = [*_repair(view), *_compare(view)]
+    if first:
+        return first
+    local: list[Step] = [*_choose(view)]
     if local:
         return local
-    local = [*_choose(facts, usable)]
-    if local:
+    if view.read:
+        local += _clear(view)
+    local += _make(view)
+    if local or not view.read:
         return local
-    if facts.read:
-        local = [*_clear(facts)]
-    local += _make(facts, usable)
-    if local or not facts.read:
-        return local
-    return [*_publish(facts, usable)]
+    return [*_publish(view)]
 
 
-def plan_tidying(facts: Facts) -> list[Step]:
-    """As ``plan``, but only what is half done: whoever tidies up may have other settings than the server.
+def plan_tidying(view: View) -> list[Step]:
+    """As ``plan``, but only what is half done: housekeeping may have other settings than the server.
 
     No key is confirmed, chosen, retired or made.
     """
-    local: list[Step] = [*_mend(facts), *_clear(facts)]
-    if local or facts.document is None:
+    local: list[Step] = [*_repair(view), *_clear(view)]
+    if local or view.document is None:
         return local
     put = [
         entry.key
-        for entry in facts.entries.values()
+        for entry in view.usable
         if entry.key is not None
-        and entry.state is not None
-        and entry.state.origin in ("first", "next")
-        and not entry.state.place
-        and facts.phase(entry) is Phase.PENDING
-        and not facts.document.has_kid(entry.kid)
+        and entry.record is not None
+        and entry.record.origin in ("first", "next")
+        and not entry.record.published_at
+        and view.phase(entry) is Phase.PENDING
+        and not view.document.has_kid(entry.kid)
     ]
-    drop = _dropped(facts)
+    drop = _dropped(view)
     return [Publish(put=tuple(put), drop=drop)] if put or drop else []
 
 
-def _mend(facts: Facts) -> Iterator[Step]:
+def plan_removal(view: View, kids: Collection[str], removal: Removal) -> list[Step]:
+    """Write that keys are on their way out; if one of them signs, another key signs first.
+
+    Where the folder no longer knows which key it was, the document says it.
+    """
+    steps: list[Step] = []
+    signing = view.signing
+    if signing is not None and signing.kid in kids:
+        steps += _successor(view, leaving=kids)
+    for kid in kids:
+        entry = view.entries[kid]
+        record = entry.record
+        if record is None:
+            keys = view.document.keys if view.document else ()
+            published = next((key.thumbprint for key in keys if key.kid == kid), "")
+            record = KeyRecord.new(entry.thumbprint or published, "adopted", now=view.now)
+        steps.append(
+            WriteRecord(kid=kid, record=record.removing(removal, now=view.now), event="key is being removed")
+        )
+    return steps
+
+
+class Housekeeping(msgspec.Struct, frozen=True, kw_only=True):
+    """What housekeeping did, or would do.
+
+    Attributes:
+        moved: kids whose files go to ``removed/``.
+        kept: kids that stay.
+        finished: kids whose removal had begun and is finished.
+        faulty: files that cannot be used and are left alone: kid and why.
+        dry_run: nothing was changed.
+    """
+
+    moved: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    finished: tuple[str, ...] = ()
+    faulty: tuple[tuple[str, str], ...] = ()
+    dry_run: bool = False
+
+
+def housekeeping_of(view: View, *, force: bool) -> Housekeeping:
+    """Find what housekeeping has to do; ``force`` does it whatever the JWKS looks like.
+
+    Raises:
+        KeyStateError: the JWKS looks wrong and ``force`` is not given.
+    """
+    entries = sorted(view.entries.values(), key=age)
+    going = [entry for entry in entries if _is_removing(entry)]
+    usable = [entry for entry in entries if entry.key and entry not in going]
+    gone = [entry for entry in usable if not view.in_document(entry) and not _is_new(entry)]
+    if gone and not force:
+        _refuse_odd(view, usable, len(gone))
+    return Housekeeping(
+        moved=tuple(entry.kid for entry in gone),
+        kept=tuple(entry.kid for entry in usable if entry not in gone),
+        finished=tuple(entry.kid for entry in going),
+        faulty=tuple((entry.kid, entry.fault) for entry in entries if entry.fault and entry not in going),
+    )
+
+
+def next_created_at(entries: Iterable[Entry], now: float) -> int:
+    """The creation time of the next key, in unix seconds.
+
+    That is ``now``, except after a clock was set back: a key must not look older than the one it follows.
+    """
+    created_at = int(now)
+    newest_at, newest_made_at, _ = max(map(age, entries), default=(0.0, 0.0, ""))
+    return int(newest_at) + 1 if (created_at, now) < (newest_at, newest_made_at) else created_at
+
+
+# --- what a plan consists of
+
+
+def _repair(view: View) -> Iterator[Step]:
     """Files that a kill left half written or half removed."""
-    for entry in facts.entries.values():
+    for entry in view.entries.values():
         if entry.key is not None and entry.public_missing:
             yield WritePublic(key=entry.key)
         elif entry.is_leftover:
             yield Clear(entry=entry, how="delete")
 
 
-def _settle(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
+def _compare(view: View) -> Iterator[Step]:
     """What the document says about each key."""
-    if not facts.read:
+    if not view.read:
         return
-    for entry in usable:
-        phase = facts.phase(entry)
-        if phase is Phase.REMOVED:
+    for entry in view.usable:
+        phase = view.phase(entry)
+        if phase is Phase.REMOVING:
             continue
-        if facts.in_document(entry):
+        if view.in_document(entry):
             if phase in (Phase.PENDING, Phase.UNPUBLISHED):
-                yield _confirm(facts, entry, usable)
-        elif entry.state is None:
-            yield _adopt(facts, entry)
+                yield _confirm(view, entry)
+        elif entry.record is None:
+            yield _adopt(view, entry)
         elif phase is Phase.PENDING:
-            yield from _unpublished(facts, entry, entry.state)
-        elif phase is not Phase.UNPUBLISHED and entry.kid in facts.revoked:
-            yield from succession(facts, entry.kid)
-            yield WriteState(
+            yield from _absent(view, entry, entry.record)
+        elif phase is not Phase.UNPUBLISHED and entry.kid in view.revoked:
+            if view.signing is entry:
+                yield from _successor(view, leaving={entry.kid})
+            yield WriteRecord(
                 kid=entry.kid,
-                state=msgspec.structs.replace(entry.state, removing="set aside"),
+                record=entry.record.removing("set aside", now=view.now),
                 event="key was revoked elsewhere: it stops signing and moves to removed/",
                 warn=True,
             )
 
 
-def _confirm(facts: Facts, entry: Entry, usable: list[Entry]) -> Step:
+def _confirm(view: View, entry: Entry) -> Step:
     """The key was read back from the document."""
-    assert facts.document is not None  # noqa: S101 -- in_document was true
+    assert view.document is not None  # noqa: S101 -- in_document was true
     assert entry.key is not None  # noqa: S101 -- usable entries have one
-    state = entry.state or _adopted(facts, entry.key)
-    signs_from = _waits_until(facts, state, facts.now + facts.settings.activate_after_s)
-    waiting = {other.kid for other in usable if facts.phase(other) is Phase.PENDING and other.state}
-    alone = all(key.kid in waiting for key in facts.document.keys)
-    if entry.kid in facts.unread or (alone and state.origin != "adopted"):
-        signs_from = facts.now
-    elif entry.state is None and not facts.prior:
+    record = entry.record or KeyRecord.new(entry.key.thumbprint, "adopted", now=view.now)
+    signs_from = view.now + _wait_s(view, record)
+    waiting = {other.kid for other in view.usable if other.record and view.phase(other) is Phase.PENDING}
+    alone = all(key.kid in waiting for key in view.document.keys)
+    if entry.kid in view.unread or (alone and record.origin != "adopted"):
+        signs_from = view.now
+    elif entry.record is None and not view.prior:
         # Taken over from a program that signed with it from its first second on.
-        signs_from = min(facts.now, entry.key.created_at)
-    state = msgspec.structs.replace(
-        state,
-        place=facts.place,
-        confirmed_at=facts.now,
-        signs_from=signs_from,
-        signing_since=0.0,
-        refused="",
-    )
-    if signs_from <= facts.now and not any(facts.phase(other) is Phase.ACTIVE for other in usable):
-        # In one write: nobody may see the key that signed before without one that signs now.
-        state = _signing(facts, state)
-    return WriteState(kid=entry.kid, state=state, event="key is published")
+        signs_from = min(view.now, entry.key.created_at)
+    record = record.published(view.place, now=view.now, signs_from=signs_from)
+    if record.phase is Phase.PUBLISHED and signs_from <= view.now and _signs_at_once(view, entry):
+        # In one write: no process may see the key that signed before without one that signs now.
+        record = record.active(now=view.now, expiry_s=view.settings.expiry_s)
+    return WriteRecord(kid=entry.kid, record=record, event="key is published")
 
 
-def _waits_until(facts: Facts, state: KeyState, caches_know_at: float) -> float:
-    """When a published key may sign: once every cache knows it, and the next one when it is its turn."""
-    signing = signing_entry(facts)
-    rotate_s = facts.settings.rotate_every_s
-    if state.origin != "next" or not rotate_s or signing is None or signing.state is None:
-        return caches_know_at
-    return max(caches_know_at, min(signing.state.signing_since, facts.now) + rotate_s)
+def _signs_at_once(view: View, entry: Entry) -> bool:
+    """Whether no key signs, and this one is the newest of those that could begin in the same moment."""
+    if view.signing is not None:
+        return False
+    return entry is max((other for other in view.usable if view.in_document(other)), key=age)
 
 
-def _signing(facts: Facts, state: KeyState) -> KeyState:
-    """The state of a key that signs from now on, all of it in one write."""
-    return msgspec.structs.replace(
-        state,
-        signs_from=min(state.signs_from, facts.now),
-        signing_since=facts.now,
-        expiry_s=max(state.expiry_s, facts.settings.expiry_s),
-        ends_at=0.0,
-    )
+def _wait_s(view: View, record: KeyRecord) -> float:
+    """How long a published key waits: until every cache has it, and the next one until it is its turn."""
+    settings, signing = view.settings, view.signing
+    wait_s = settings.activate_after_s
+    if record.origin == "next" and settings.rotate_every_s and signing and signing.record:
+        turn_at = signing.record.since + settings.rotate_every_s
+        wait_s = max(wait_s, view.remaining_s(signing, turn_at, settings.rotate_every_s))
+    return wait_s
 
 
-def _adopt(facts: Facts, entry: Entry) -> Step:
-    """A key without a state, not in the document."""
-    assert entry.key is not None  # noqa: S101 -- usable entries have one
-    state = _adopted(facts, entry.key)
-    if facts.document is None or facts.own_document:
-        return WriteState(
-            kid=entry.kid, state=state, event="key was found in the folder: it will be published"
-        )
-    return WriteState(
-        kid=entry.kid,
-        state=msgspec.structs.replace(state, refused=facts.place),
-        event=_REVOKED,
-        warn=True,
-    )
+def _adopt(view: View, entry: Entry) -> Step:
+    """A key without a record, not in the document."""
+    record = KeyRecord.new(entry.thumbprint, "adopted", now=view.now, place=view.place)
+    if view.document is None or view.own_document:
+        event = "key was found in the folder: it will be published"
+        return WriteRecord(kid=entry.kid, record=record, event=event)
+    refused = record.unpublished(view.place, now=view.now)
+    return WriteRecord(kid=entry.kid, record=refused, event=_REVOKED, warn=True)
 
 
-def _unpublished(facts: Facts, entry: Entry, state: KeyState) -> Iterator[Step]:
-    """A key made here that is not in the document yet."""
-    taken = facts.document is not None and facts.document.has_kid(entry.kid)
-    if state.origin == "adopted" or state.place:
+def _absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
+    """A pending key that is not in the document."""
+    taken = view.document is not None and view.document.has_kid(entry.kid)
+    if record.origin == "adopted" or record.published_at:
         # Perhaps it signed elsewhere: such a key is never deleted.
-        refused = msgspec.structs.replace(state, refused=facts.place)
+        refused = record.unpublished(view.place, now=view.now)
         if taken:
             event = "another key of that kid is in the JWKS: this one never signs"
-            yield WriteState(kid=entry.kid, state=refused, event=event, warn=True)
-        elif state.origin == "adopted" and state.place == OWN_PLACE and facts.document is not None:
+            yield WriteRecord(kid=entry.kid, record=refused, event=event, warn=True)
+        elif record.origin == "adopted" and record.place == OWN_PLACE != view.place and view.document:
             # A process without a bucket took it over, and could not know.
-            yield WriteState(kid=entry.kid, state=refused, event=_REVOKED, warn=True)
+            yield WriteRecord(kid=entry.kid, record=refused, event=_REVOKED, warn=True)
     elif taken:
-        yield WriteState(
+        yield WriteRecord(
             kid=entry.kid,
-            state=msgspec.structs.replace(state, removing="delete"),
+            record=record.removing("delete", now=view.now),
             event="another server was first with this kid: the key is given up",
         )
     elif (
-        state.origin == "asked"
-        and entry.kid != facts.asked
+        record.origin == "asked"
+        and entry.kid != view.asked
         # Not sooner: a write that was under way when its process was killed may still land.
-        and abs(facts.now - state.since) >= UNSETTLED_S
+        and view.remaining_s(entry, record.since + UNSETTLED_S, UNSETTLED_S, at_least_s=TWO_LOOKS_S) <= 0
     ):
-        yield WriteState(
+        yield WriteRecord(
             kid=entry.kid,
-            state=msgspec.structs.replace(state, removing="delete"),
+            record=record.removing("delete", now=view.now),
             event="key was asked for and never published: it is given up",
             warn=True,
         )
 
 
-def _choose(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
-    """Which key signs, which stop, and what the clock asks for."""
-    settings = facts.settings
-    phases = {entry.kid: facts.phase(entry) for entry in usable}
-    overdue = [*_overdue(facts, usable)]
-    if overdue:
-        yield from overdue
+def _choose(view: View) -> Iterator[Step]:
+    """Which key signs, which stop, and what the clocks ask for."""
+    settings = view.settings
+    phases = {entry.kid: view.phase(entry) for entry in view.usable}
+    signing = view.signing
+    due = [entry for entry in view.usable if phases[entry.kid] is Phase.PUBLISHED and view.wait_s(entry) <= 0]
+    if due and (signing is None or age(due[-1]) > age(signing)):
+        yield _sign(view, due[-1], "key signs")
         return
-    active = [entry for entry in usable if phases[entry.kid] is Phase.ACTIVE]
-    if not active:
-        yield from _promote(facts, usable, phases)
+    if signing is None or signing.record is None:
+        yield from _promote(view)
         return
-    *others, signing = active
-    assert signing.state is not None  # noqa: S101 -- active keys have one
-    if signing.state.expiry_s < settings.expiry_s or not signing.state.signing_since:
-        state = msgspec.structs.replace(
-            signing.state,
-            expiry_s=max(signing.state.expiry_s, settings.expiry_s),
-            signing_since=signing.state.signing_since or facts.now,
-        )
-        yield WriteState(
-            kid=signing.kid,
-            state=state,
-            event="key signs" if not signing.state.signing_since else "expiry is longer",
-        )
+    if signing.record.expiry_s < settings.expiry_s:
+        longer = signing.record.with_expiry(settings.expiry_s)
+        yield WriteRecord(kid=signing.kid, record=longer, event="expiry is longer")
         return
-    for entry in others:
-        yield _retire(facts, entry)
-    for entry in usable:
-        retiring = entry.state if phases[entry.kid] is Phase.RETIRING else None
-        if retiring and settings.rotate_every_s and _has_ended(facts, entry.kid, retiring):
-            state = msgspec.structs.replace(retiring, removing="delete")
-            yield WriteState(kid=entry.kid, state=state, event="key's last token has expired: it is removed")
-
-
-def _overdue(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
-    """What the clock would keep waiting after it was set back.
-
-    A wait ends when it was long enough by a clock that is never set. On disk nothing is cut: the time may be
-    right again in a moment, as on a machine that starts with a wrong one.
-    """
-    settings = facts.settings
-    for entry in usable:
-        state, phase = entry.state, facts.phase(entry)
-        if state is None:
+    for entry in view.usable:
+        record = entry.record
+        if record is None or entry is signing:
             continue
-        if phase is Phase.PUBLISHED:
-            wait_s = settings.activate_after_s
-            if state.origin == "next":
-                wait_s = max(wait_s, settings.rotate_every_s)
-            if facts.observed_s.get(entry.kid, 0.0) >= wait_s:
-                state = msgspec.structs.replace(state, signs_from=facts.now)
-                yield WriteState(kid=entry.kid, state=state, event="key has waited long enough")
-        elif phase is Phase.ACTIVE and state.signing_since > facts.now + 1:
-            state = msgspec.structs.replace(state, signing_since=facts.now)
-            yield WriteState(kid=entry.kid, state=state, event="the clock was set back: key signs since now")
+        if phases[entry.kid] is Phase.ACTIVE or entry in due:
+            # One that another program signed with is known to have signed by its age alone.
+            record = record.with_expiry(settings.expiry_s)
+            record = record.retiring(now=view.now, max_age_s=settings.max_age_s)
+            yield WriteRecord(kid=entry.kid, record=record, event="key no longer signs")
+        elif phases[entry.kid] is Phase.RETIRING and settings.rotate_every_s and _has_ended(view, entry):
+            yield WriteRecord(
+                kid=entry.kid,
+                record=record.removing("delete", now=view.now),
+                event="key's last token has expired: it is removed",
+            )
 
 
-def _retire(facts: Facts, entry: Entry) -> Step:
-    assert entry.state is not None  # noqa: S101 -- active keys have one
-    longest_s = max(entry.state.expiry_s, facts.settings.expiry_s)
-    state = retired(msgspec.structs.replace(entry.state, expiry_s=longest_s), facts.now, facts.settings)
-    return WriteState(kid=entry.kid, state=state, event="key no longer signs")
+def _sign(view: View, entry: Entry, event: str, *, warn: bool = False) -> WriteRecord:
+    assert entry.record is not None  # noqa: S101 -- published keys have one
+    record = entry.record.active(now=view.now, expiry_s=view.settings.expiry_s)
+    return WriteRecord(kid=entry.kid, record=record, event=event, warn=warn)
 
 
-def retired(state: KeyState, now: float, settings: KeySettings) -> KeyState:
-    """The state of a key that has signed until now: it stays published until its last token has expired."""
-    return msgspec.structs.replace(state, ends_at=now + _lasts_s(state, settings))
-
-
-def _lasts_s(state: KeyState, settings: KeySettings) -> float:
-    return state.expiry_s + settings.max_age_s + SKEW_S
-
-
-def _has_ended(facts: Facts, kid: str, state: KeyState) -> bool:
-    """Whether a key's last token has expired; if the clock was set back, that it has been long enough."""
-    seen_s = facts.observed_s.get(kid, 0.0)
-    return state.ends_at <= facts.now or seen_s >= _lasts_s(state, facts.settings)
-
-
-def _promote(facts: Facts, usable: list[Entry], phases: dict[str, Phase]) -> Iterator[Step]:
-    """No key signs: if one did before, another one takes over."""
-    signed_before = (
-        facts.prior
-        or any(phase is Phase.RETIRING for phase in phases.values())
-        or any(
-            entry.state and entry.state.removing and entry.state.signing_since
-            for entry in facts.entries.values()
-        )
+def _has_ended(view: View, entry: Entry) -> bool:
+    """Whether a retiring key's last token has expired."""
+    record = entry.record
+    return (
+        record is not None
+        and view.remaining_s(entry, record.ends_at, record.ends_at - record.since, at_least_s=TWO_LOOKS_S)
+        <= 0
     )
-    if signed_before:
-        yield from _successor(facts, usable)
 
 
-def succession(facts: Facts, kid: str) -> Iterator[WriteState]:
-    """What has to be written before a key stops signing, for no moment to be without one that signs."""
-    signing = signing_entry(facts)
-    if signing is not None and signing.kid == kid:
-        others = [entry for entry in facts.entries.values() if entry.key is not None and entry.kid != kid]
-        yield from _successor(facts, sorted(others, key=age))
+def _promote(view: View) -> Iterator[WriteRecord]:
+    """No key signs: if one did before, another one takes over."""
+    if view.prior or any(
+        entry.record and entry.record.expiry_s and view.phase(entry) in (Phase.RETIRING, Phase.REMOVING)
+        for entry in view.entries.values()
+    ):
+        yield from _successor(view, leaving=())
 
 
-def _successor(facts: Facts, usable: list[Entry]) -> Iterator[WriteState]:
-    """The newest published key signs at once, its wait over or not."""
+def _successor(view: View, *, leaving: Collection[str]) -> Iterator[WriteRecord]:
+    """The newest published key signs at once, its wait over or not; before another one stops."""
     published = [
         entry
-        for entry in usable
-        if facts.phase(entry) in (Phase.PUBLISHED, Phase.RETIRING, Phase.ACTIVE)
-        and entry.kid not in facts.revoked
-        and (not facts.read or facts.in_document(entry))
+        for entry in view.usable
+        if view.phase(entry) in CONFIRMED
+        and entry.kid not in leaving
+        and entry.kid not in view.revoked
+        and (not view.read or view.in_document(entry))
     ]
     if published:
         entry = published[-1]
-        assert entry.state is not None  # noqa: S101 -- published keys have one
-        waits = facts.phase(entry) is Phase.PUBLISHED
-        yield WriteState(
-            kid=entry.kid,
-            state=_signing(facts, entry.state),
-            event="the signing key is gone: this one signs at once"
-            + (", though some caches may not have it yet" if waits else ""),
-            warn=waits,
-        )
+        waits = view.phase(entry) is Phase.PUBLISHED
+        event = "the signing key is gone: this one signs at once"
+        event += ", though some caches may not have it yet" if waits else ""
+        yield _sign(view, entry, event, warn=waits)
 
 
-def _clear(facts: Facts) -> Iterator[Step]:
+def _is_removing(entry: Entry) -> bool:
+    return entry.record is not None and entry.record.phase is Phase.REMOVING
+
+
+def _clear(view: View) -> Iterator[Step]:
     """Keys on their way out that the document no longer holds."""
-    for entry in facts.entries.values():
-        if entry.state and entry.state.removing and not facts.in_document(entry):
-            yield Clear(entry=entry, how=entry.state.removing)
+    for entry in view.entries.values():
+        if entry.record and _is_removing(entry) and not view.in_document(entry):
+            yield Clear(entry=entry, how=entry.record.removal)
 
 
-def _make(facts: Facts, usable: list[Entry]) -> list[Step]:
+def _make(view: View) -> Iterator[Step]:
     """The first key, or the next one in a rotation."""
-    hopeful = [
-        entry
-        for entry in usable
-        if facts.phase(entry) in (Phase.PENDING, Phase.PUBLISHED, Phase.ACTIVE, Phase.RETIRING)
-    ]
-    if not hopeful:
-        return [Make(origin="first")] if facts.first_wanted else []
-    signing = signing_entry(facts)
-    settings = facts.settings
-    if not settings.rotate_every_s or signing is None or signing.state is None:
-        return []
+    hopeful = [entry for entry in view.usable if view.phase(entry) not in (Phase.REMOVING, Phase.UNPUBLISHED)]
+    if not hopeful and view.first_wanted:
+        yield Make(origin="first")
+    signing, rotate_s = view.signing, view.settings.rotate_every_s
+    if not rotate_s or signing is None or signing.record is None:
+        return
+    lead_s = view.settings.activate_after_s + _ROTATION_LEAD_S
     waiting = any(age(entry) > age(signing) for entry in hopeful)
-    due_at = (
-        signing.state.signing_since + settings.rotate_every_s - settings.activate_after_s - _ROTATION_LEAD_S
-    )
-    return [Make(origin="next")] if not waiting and facts.now >= due_at else []
+    if not waiting and view.remaining_s(signing, signing.record.since + rotate_s, rotate_s) <= lead_s:
+        yield Make(origin="next")
 
 
-def _publish(facts: Facts, usable: list[Entry]) -> Iterator[Step]:
+def _publish(view: View) -> Iterator[Step]:
     """What the document lacks, says wrongly, or holds too much."""
     put: list[SigningKey] = []
     amend: list[SigningKey] = []
-    for entry in usable:
+    for entry in view.usable:
         assert entry.key is not None  # noqa: S101 -- usable entries have one
-        phase = facts.phase(entry)
-        if phase in (Phase.REMOVED, Phase.UNPUBLISHED) or entry.state is None:
+        phase = view.phase(entry)
+        if phase in (Phase.REMOVING, Phase.UNPUBLISHED) or entry.record is None:
             continue
-        if facts.in_document(entry):
+        if view.in_document(entry):
             members = entry.key.public_jwk()
-            if facts.document and facts.document.lacks_members(entry.kid, entry.key.thumbprint, members):
+            if view.document and view.document.lacks_members(entry.kid, entry.key.thumbprint, members):
                 amend.append(entry.key)
         elif phase is not Phase.PENDING:
             # Confirmed keys come back only into a document that is gone.
-            if facts.document is None or facts.own_document:
+            if view.document is None or view.own_document:
                 put.append(entry.key)
-        elif entry.state.origin != "asked" or entry.kid == facts.asked or entry.state.place:
+        elif entry.record.origin != "asked" or entry.kid == view.asked or entry.record.published_at:
             put.append(entry.key)
-    drop = _dropped(facts)
+    drop = _dropped(view)
     if put or amend or drop:
         yield Publish(put=tuple(put), amend=tuple(amend), drop=drop)
 
 
-def _dropped(facts: Facts) -> tuple[tuple[str, str], ...]:
+def _dropped(view: View) -> tuple[tuple[str, str], ...]:
     """Kid and thumbprint of keys on their way out that the document still holds."""
     return tuple(
         (entry.kid, entry.thumbprint)
-        for entry in facts.entries.values()
-        if entry.state and entry.state.removing and facts.in_document(entry)
+        for entry in view.entries.values()
+        if _is_removing(entry) and view.in_document(entry)
     )
 
 
-def _adopted(facts: Facts, key: SigningKey) -> KeyState:
-    return KeyState(thumbprint=key.thumbprint, origin="adopted", since=facts.now)
+def _is_new(entry: Entry) -> bool:
+    """Whether the key was made here and never published: it is on its way in, not out."""
+    record = entry.record
+    return record is not None and record.origin != "adopted" and not record.published_at
+
+
+def _refuse_odd(view: View, usable: Collection[Entry], gone: int) -> None:
+    """A document that looks wrong must not cost the folder its keys."""
+    if view.document is None:
+        why = "is missing"
+    elif not view.document.keys:
+        why = "is empty"
+    elif not any(view.in_document(entry) for entry in usable):
+        why = "holds none of this folder's keys"
+    else:
+        return
+    raise KeyStateError(
+        f"the published JWKS {why}: nothing was moved; --force would move {gone} of {len(usable)} keys"
+    )

@@ -126,9 +126,9 @@ class SigningKey:
         key._try_out()
         return key
 
-    def renamed(self, kid: str) -> Self:
-        """The same key under another kid."""
-        return type(self)(kid=kid, private=self._private, created_at=self.created_at)
+    def renamed(self, kid: str, *, created_at: float) -> Self:
+        """The same key under another kid, made at ``created_at`` (unix seconds)."""
+        return type(self)(kid=kid, private=self._private, created_at=created_at)
 
     def private_jwk(self) -> bytes:
         """The private JWK as JSON text, in the form of the Go program's files."""

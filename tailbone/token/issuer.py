@@ -14,8 +14,8 @@ from tailbone.token import claims, policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tailbone.keys.ring import KeyRing
     from tailbone.keys.signing_key import SigningKey
+    from tailbone.keys.view import KeyRing
     from tailbone.token.identity import Identity
 
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")

@@ -13,8 +13,8 @@ import time
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from tailbone.keys.ring import KeyRing
 from tailbone.keys.signing_key import SigningKey
+from tailbone.keys.view import KeyRing
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 from tailbone.token.policy import Rules, TokenRequest

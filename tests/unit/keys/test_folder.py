@@ -11,7 +11,7 @@ from harness.keys import START, Server
 
 from tailbone.errors import KeyFileError, KeyStateError
 from tailbone.keys.folder import KeyFolder, Snapshot
-from tailbone.keys.record import KeyState
+from tailbone.keys.record import KeyRecord
 from tailbone.keys.signing_key import SigningKey
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, key: SigningKey) -> KeyFolder:
     """A folder with one good pair."""
     made = KeyFolder(tmp_path / "keys")
     made.prepare()
-    made.add(key, KeyState(thumbprint=key.thumbprint, origin="first", since=START))
+    made.add(key, KeyRecord.new(key.thumbprint, "first", now=START))
     return made
 
 
@@ -46,7 +46,7 @@ def test_what_was_added_is_found(folder: KeyFolder, key: SigningKey) -> None:
     entry = folder.scan().entries[KID]
     assert entry.key is not None
     assert (entry.key.kid, entry.key.thumbprint, entry.fault) == (KID, key.thumbprint, "")
-    assert entry.state == KeyState(thumbprint=key.thumbprint, origin="first", since=START)
+    assert entry.record == KeyRecord.new(key.thumbprint, "first", now=START)
 
 
 def test_a_folder_that_does_not_exist_is_empty(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_a_fault_of_its_key_only(
 ) -> None:
     """Empty, cut short, no text, no object: named, and left as it is."""
     other = SigningKey.generate("tb-1795518231", algorithm="ES256", size=0, created_at=START)
-    folder.add(other, KeyState(thumbprint=other.thumbprint, origin="next", since=START))
+    folder.add(other, KeyRecord.new(other.thumbprint, "next", now=START))
     path = folder.path / f"{KID}.{suffix}"
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
@@ -95,7 +95,7 @@ def test_a_state_for_another_key_counts_for_nothing(folder: KeyFolder) -> None:
     (folder.path / f"{KID}.public.jwk").write_text(json.dumps(other.public_jwk()))
     entry = folder.scan().entries[KID]
     assert entry.key is not None
-    assert entry.state is None
+    assert entry.record is None
 
 
 def test_a_public_half_that_a_kill_kept_from_being_written_is_no_fault(folder: KeyFolder) -> None:
@@ -175,7 +175,7 @@ def test_no_kid_ever_replaces_anothers_files(folder: KeyFolder, key: SigningKey)
     """Not even when somebody put it there since the last look."""
     before = (folder.path / f"{KID}.private.jwk").read_bytes()
     with pytest.raises(KeyStateError):
-        folder.add(key, KeyState(thumbprint=key.thumbprint, origin="asked", since=START))
+        folder.add(key, KeyRecord.new(key.thumbprint, "asked", now=START))
     assert (folder.path / f"{KID}.private.jwk").read_bytes() == before
 
 
@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_what_to_do(tmp_pa
 def test_a_kid_moved_twice_to_removed_keeps_both(folder: KeyFolder, key: SigningKey) -> None:
     """Nothing there is ever replaced."""
     folder.set_aside(folder.scan().entries[KID])
-    folder.add(key, KeyState(thumbprint=key.thumbprint, origin="asked", since=START))
+    folder.add(key, KeyRecord.new(key.thumbprint, "asked", now=START))
     folder.set_aside(folder.scan().entries[KID])
     assert len(list((folder.path / "removed").iterdir())) == 6
 

@@ -13,6 +13,7 @@ from harness.keys import EC, START, FakeTime, Server, document, drop, rings_of, 
 
 from tailbone.errors import (
     BadParameterError,
+    GenerationUnderWayError,
     KeyStateError,
     StoreDeniedError,
     StoreError,
@@ -23,8 +24,10 @@ from tailbone.files import ProcessLock
 from tailbone.jwks import publisher as publisher_module
 from tailbone.jwks.document import Document
 from tailbone.keys import lifecycle as lifecycle_module
+from tailbone.keys.listing import KeyInfo
+from tailbone.keys.plan import Publish
+from tailbone.keys.reconciler import Writer
 from tailbone.keys.signing_key import SigningKey
-from tailbone.keys.steps import Publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -442,12 +445,39 @@ async def test_the_kid_that_another_server_takes_meanwhile_is_given_up(
     assert len(one.private) == 2
 
 
-async def test_two_changes_at_once_both_come_about(server: Callable[..., Server]) -> None:
-    """One waits for the other."""
+async def test_one_key_is_generated_at_a_time(server: Callable[..., Server]) -> None:
+    """A second one is refused, and nothing of it is left; the next one works."""
     one = await server().start()
-    made = await asyncio.gather(*(one.keys.generate() for _ in range(4)))
-    assert len({info.key_id for info in made}) == 4
-    assert len(one.published) == 5
+    first, *others = await asyncio.gather(*(one.keys.generate() for _ in range(4)), return_exceptions=True)
+    assert isinstance(first, KeyInfo)
+    assert [type(other) for other in others] == [GenerationUnderWayError] * 3
+    assert one.published == [one.signing, first.key_id]
+    await one.keys.generate()
+    assert len(one.published) == len(one.private) == 3
+
+
+async def test_a_removal_does_not_wait_for_a_generation(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is made before the folder is locked."""
+    one = await server().start()
+    old = (await one.keys.generate()).key_id
+    begun, go = threading.Event(), threading.Event()
+    make = SigningKey.generate
+
+    def slow(*what: Any, **how: Any) -> SigningKey:
+        begun.set()
+        assert go.wait(10)
+        return make(*what, **how)
+
+    monkeypatch.setattr(SigningKey, "generate", slow)
+    generating = asyncio.ensure_future(one.keys.generate())
+    assert await asyncio.to_thread(begun.wait, 10)
+    await one.keys.remove(old)
+    assert not generating.done()
+    go.set()
+    made = await generating
+    assert one.published == [one.signing, made.key_id]
 
 
 async def test_a_store_that_ignores_conditions_is_found_before_the_first_change(
@@ -514,7 +544,9 @@ async def test_a_key_gone_from_the_document_is_not_put_back_by_a_change(
     assert one.published == [made.key_id]
 
 
-async def test_at_no_moment_of_a_removal_nobody_signs(server: Callable[..., Server]) -> None:
+async def test_at_no_moment_of_a_removal_nobody_signs(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither here nor in another process on the folder, which looks whenever a file has changed."""
     one = await server().start()
     other = await one.again().start()
@@ -522,18 +554,18 @@ async def test_at_no_moment_of_a_removal_nobody_signs(server: Callable[..., Serv
     seen: list[str] = []
 
     async def look() -> None:
-        await other.keys._settler.rescan()
-        other.keys._known.refresh()
+        await other.keys._reconciler.rescan()
+        other.keys._observer.refresh()
         seen.append(other.signing)
 
-    disk = one.keys._settler._do
+    carry_out = Writer._do
 
     async def do(*step: Any) -> Any:
-        done = await disk(*step)
+        done = await carry_out(*step)
         await look()
         return done
 
-    one.keys._settler._do = do  # type: ignore[method-assign]
+    monkeypatch.setattr(Writer, "_do", do)
     made = await one.keys.generate()
     await one.keys.remove(old)
     await look()
@@ -681,7 +713,7 @@ async def test_a_change_that_waited_for_another_is_over_in_time_too(
     one.store.before = away
 
     monkeypatch.setattr(publisher_module, "_LONGEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(one.keys._settler, "_sleep", until_late)
+    monkeypatch.setattr(one.keys._reconciler, "sleep", until_late)
     with pytest.raises(StoreError, match="away"):
         await one.keys.remove(one.signing)
     assert 24 <= one.time.passed - before <= 25

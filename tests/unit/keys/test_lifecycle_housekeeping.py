@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from harness.keys import EC, JWKS, Server, drop, rings_of, write_document
+from harness.keys import EC, JWKS, START, Server, drop, rings_of, write_document
 
 from tailbone.errors import KeyStateError, StoreError
-from tailbone.keys.housekeeping import Housekeeping
+from tailbone.keys.plan import Housekeeping
+from tailbone.keys.record import KeyRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,8 @@ async def test_a_removal_that_was_cut_short(server: Callable[..., Server], bucke
     old, new = one.signing, (await one.keys.generate()).key_id
     await one.keys.close()
     path = one.folder / f"{old}.state.json"
-    path.write_text(path.read_text().replace("{", '{"removing": "delete",', 1))
+    record = KeyRecord.from_json(path.read_bytes())
+    path.write_bytes(record.removing("delete", now=START).to_json())
     assert await would_tidy(one) == Housekeeping(kept=(new,), finished=(old,), dry_run=True)
     assert await tidy(one) == Housekeeping(kept=(new,), finished=(old,))
     assert (one.private, one.published) == ([new], [new])

@@ -8,7 +8,7 @@ import msgspec
 from harness.keys import EC, START, Server
 
 from tailbone.errors import StoreError
-from tailbone.keys.record import KeyState
+from tailbone.keys.record import KeyRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ async def test_the_table_says_when_an_old_key_can_go(server: Callable[..., Serve
     await one.keys.generate()
     await one.pass_time(301)
     before, after = await one.keys.list()
-    state = KeyState.from_json((one.folder / f"{first}.state.json").read_bytes())
+    state = KeyRecord.from_json((one.folder / f"{first}.state.json").read_bytes())
     assert (before.key_id, before.state, before.next_change) == (
         first,
         "retiring",

@@ -14,6 +14,7 @@ from harness.keys import EC
 
 from tailbone.errors import KeyStateError
 from tailbone.files import ProcessLock
+from tailbone.keys.reconciler import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,9 +103,22 @@ async def test_a_remove_waits_until_the_other_process_has_stopped_signing(
         await sleep(seconds)
         await issuer.keys.tick()
 
-    admin.keys._settler._sleep = watched
+    admin.keys._reconciler.sleep = watched
     await admin.keys.remove(old)
     assert at_write == [new]
+
+
+async def test_what_one_process_removes_the_other_soon_no_longer_serves(
+    server: Callable[..., Server],
+) -> None:
+    """A published key that is gone from the folder makes it read the document."""
+    issuer = await server().start()
+    admin = await server().start()
+    made = (await admin.keys.generate()).key_id
+    await issuer.pass_time(1)
+    await admin.keys.remove(made)
+    await issuer.keys.tick()
+    assert issuer.keys._next_sync <= issuer.time.passed
 
 
 async def test_removed_by_one_process_the_last_key_is_not_replaced_by_the_other(
@@ -171,24 +185,25 @@ async def test_a_longer_expiry_is_on_disk_before_a_token_has_it(server: Callable
 
 
 async def test_another_process_shorter_expiry_takes_no_signing_key_away(
-    server: Callable[..., Server],
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the admin activates signs at once, for shorter tokens until the longer expiry is on disk."""
     issuer = await server(settings=msgspec.structs.replace(EC, expiry_s=3600.0)).start()
     admin = await server(settings=msgspec.structs.replace(EC, expiry_s=60.0)).start()
     made = (await admin.keys.generate()).key_id
     seen: list[tuple[str, float]] = []
-    carry_out = admin.keys._settler._do
+    carry_out = Writer._do
 
     async def do(*step: Any) -> Any:
         done = await carry_out(*step)
-        await issuer.keys._settler.rescan()
-        issuer.keys._known.refresh()
+        await issuer.keys._reconciler.rescan()
+        issuer.keys._observer.refresh()
         seen.append((issuer.signing, issuer.keys.ring.expiry_s))
         return done
 
-    admin.keys._settler._do = do  # type: ignore[method-assign]
-    await admin.pass_time(301)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "_do", do)
+        await admin.pass_time(301)
     assert seen
     assert set(seen) == {(made, 60.0)}
     await issuer.keys.tick()

@@ -210,7 +210,7 @@ async def test_a_process_without_a_store_changes_nothing_in_a_folder_that_was_pu
     issuer = await Server(tmp_path / "keys", None, time, settings=rotating).start()
     for _ in range(20):
         await issuer.pass_time(1000)
-    assert (issuer.signing, issuer.keys.ring.longest_s) == (admin.signing, 1200.0)
+    assert (issuer.signing, issuer.keys.ring.expiry_s) == (admin.signing, 1200.0)
     for change in (issuer.keys.generate(), issuer.keys.remove(made.key_id)):
         with pytest.raises(KeyStateError, match=r"keys\.bucket"):
             await change

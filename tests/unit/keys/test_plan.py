@@ -11,19 +11,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tailbone.jwks.document import Document
-from tailbone.keys.facts import Facts, next_created_at, signing_entry
-from tailbone.keys.folder import Entry
-from tailbone.keys.plan import plan
-from tailbone.keys.record import KeyState, Phase
+from tailbone.keys.folder import Entry, Snapshot
+from tailbone.keys.plan import (
+    Clear,
+    Make,
+    Publish,
+    Step,
+    WritePublic,
+    WriteRecord,
+    next_created_at,
+    plan,
+    plan_removal,
+)
+from tailbone.keys.record import CONFIRMED, KeyRecord, Phase
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import SigningKey
-from tailbone.keys.steps import Clear, Make, Publish, Step, WritePublic, WriteState
+from tailbone.keys.view import View, Watch, watch
 
 PLACE = "s3://bucket/jwks.json"
 KEYS = [
     SigningKey.generate("key", algorithm="ES256", size=0, created_at=START + number) for number in range(60)
 ]
-CONFIRMED = (Phase.PUBLISHED, Phase.ACTIVE, Phase.RETIRING)
 kills = st.none() | st.integers(0, 6)
 
 
@@ -57,13 +65,18 @@ class Life(RuleBasedStateMachine):
         self.first_wanted = True
         self.unread: set[str] = set()
         self.absent: dict[str, float] = {}
-        self.observed: dict[str, tuple[Phase, float]] = {}
+        self.watched: dict[str, Watch] = {}
 
     # --- carrying out
 
-    def facts(self, *, read: bool, asked: str = "") -> Facts:
-        return Facts(
+    def view(self, *, read: bool, asked: str = "") -> View:
+        self.watched = watch(
+            self.watched, Snapshot(entries=self.entries), PLACE, now=self.now, monotonic=self.passed
+        )
+        return View(
             now=self.now,
+            monotonic=self.passed,
+            watched=self.watched,
             place=PLACE,
             settings=self.settings,
             entries=self.entries,
@@ -74,29 +87,24 @@ class Life(RuleBasedStateMachine):
             asked=asked,
             prior=self.prior,
             first_wanted=self.first_wanted,
-            observed_s=self.observe(),
         )
 
-    def observe(self) -> dict[str, float]:
-        before, self.observed = self.observed, {}
-        for kid, entry in self.entries.items():
-            phase = entry.state.phase(PLACE, self.now) if entry.state else Phase.PENDING
-            known = before.get(kid)
-            self.observed[kid] = known if known and known[0] is phase else (phase, self.passed)
-        return {kid: self.passed - since for kid, (_, since) in self.observed.items()}
+    @property
+    def signing(self) -> Entry | None:
+        return self.view(read=False).signing
 
     def step(self) -> None:
         if self.left == 0:
             raise Killed
         self.left -= 1
 
-    def put(self, kid: str, key: SigningKey, state: KeyState, *, public: bool = True) -> None:
+    def put(self, kid: str, key: SigningKey, record: KeyRecord, *, public: bool = True) -> None:
         halves = ["private.jwk", *(["public.jwk"] if public else []), "state.json"]
         self.entries[kid] = Entry(
             kid=kid,
             files=tuple(Path(f"{kid}.{half}") for half in halves),
             key=key,
-            state=state,
+            record=record,
             public_missing=not public,
         )
 
@@ -105,28 +113,29 @@ class Life(RuleBasedStateMachine):
         created_at = next_created_at(self.entries.values(), self.now)
         kid = f"tb-{created_at}-{len(KEYS) - len(self.spare):04x}"
         key = SigningKey(kid=kid, private=key._private, created_at=created_at)
-        state = KeyState(thumbprint=key.thumbprint, origin=origin, since=self.now)  # type: ignore[arg-type]
+        record = KeyRecord.new(key.thumbprint, origin, now=self.now, place=PLACE)  # type: ignore[arg-type]
         self.step()
-        self.put(kid, key, state, public=False)
+        self.put(kid, key, record, public=False)
         self.step()
-        self.put(kid, key, state)
+        self.put(kid, key, record)
         return kid
 
     def do(self, step: Step) -> None:
         self.step()
         match step:
-            case WriteState():
-                if step.state.removing == "set aside":
+            case WriteRecord():
+                record = step.record
+                if record.phase is Phase.REMOVING and record.removal == "set aside":
                     self.first_wanted = True
-                self.entries[step.kid] = msgspec.structs.replace(self.entries[step.kid], state=step.state)
+                self.entries[step.kid] = msgspec.structs.replace(self.entries[step.kid], record=record)
             case WritePublic():
                 self.entries[step.key.kid] = msgspec.structs.replace(
                     self.entries[step.key.kid], public_missing=False
                 )
             case Clear():
-                state = step.entry.state
+                record = step.entry.record
                 pruned = step.how == "delete" and step.entry.kid not in self.asked_to_go
-                if pruned and state and state.signing_since:
+                if pruned and record and record.expiry_s:
                     assert self.passed >= self.good_until.get(step.entry.kid, 0.0)
                 del self.entries[step.entry.kid]
                 if step.how == "set aside":
@@ -147,19 +156,17 @@ class Life(RuleBasedStateMachine):
             self.note()
         for _ in range(50):
             self.look()
-            steps = plan(self.facts(read=read, asked=asked))
+            steps = plan(self.view(read=read, asked=asked))
             if not steps:
                 break
             for step in steps:
                 self.do(step)
         else:
             raise AssertionError(f"the plan does not end: {steps}")
-        signing = signing_entry(self.facts(read=False))
+        signing = self.signing
         self.prior = signing.kid if signing else ""
         self.unread.clear()
-        if any(
-            entry.state and entry.state.phase(PLACE, self.now) in CONFIRMED for entry in self.entries.values()
-        ):
+        if any(entry.record and entry.record.phase_at(PLACE) in CONFIRMED for entry in self.entries.values()):
             self.first_wanted = False
         if read:
             self.sound()
@@ -169,19 +176,19 @@ class Life(RuleBasedStateMachine):
         missing = {
             entry.kid
             for entry in self.entries.values()
-            if entry.state
-            and entry.state.phase(PLACE, self.now) in CONFIRMED
+            if entry.record
+            and entry.record.phase_at(PLACE) in CONFIRMED
             and document is not None
-            and not document.has(entry.kid, entry.state.thumbprint)
+            and not document.has(entry.kid, entry.record.thumbprint)
         }
         self.absent = {kid: self.absent.get(kid, self.now) for kid in missing}
 
     def look(self) -> None:
-        signing = signing_entry(self.facts(read=False))
+        signing = self.signing
         if signing:
             self.prior = signing.kid
-            assert signing.state is not None
-            until = self.passed + min(self.settings.expiry_s, signing.state.expiry_s)
+            assert signing.record is not None
+            until = self.passed + min(self.settings.expiry_s, signing.record.expiry_s)
             self.good_until[signing.kid] = max(self.good_until.get(signing.kid, 0.0), until)
 
     def killed(self, kill: int | None, change: object) -> None:
@@ -198,34 +205,30 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def nothing_signs_that_is_not_published(self) -> None:
         """Unless somebody else has taken it away just now, or the document is gone."""
-        signing = signing_entry(self.facts(read=False))
+        signing = self.signing
         if signing and signing.kid not in self.taken and self.document is not None:
             assert signing.key is not None
             assert self.document.has(signing.kid, signing.key.thumbprint)
 
     def sound(self) -> None:
         """When all is done that could be done with a good read."""
-        phases = {
-            kid: entry.state and entry.state.phase(PLACE, self.now) for kid, entry in self.entries.items()
-        }
-        assert Phase.REMOVED not in phases.values()
+        phases = {kid: entry.record and entry.record.phase_at(PLACE) for kid, entry in self.entries.items()}
+        assert Phase.REMOVING not in phases.values()
         assert list(phases.values()).count(Phase.ACTIVE) <= 1
         waits_s = max(self.settings.activate_after_s, self.settings.rotate_every_s)
         for kid, entry in self.entries.items():
             assert not entry.public_missing
-            assert entry.state is not None
-            if phases[kid] is Phase.ACTIVE:
-                assert entry.state.signing_since <= self.now + 1
+            assert entry.record is not None
             if phases[kid] is Phase.PUBLISHED:
-                assert self.passed - self.observed[kid][1] <= waits_s
+                assert self.passed - self.watched[kid].monotonic <= waits_s
             if phases[kid] is Phase.RETIRING and self.settings.rotate_every_s:
-                assert self.passed - self.observed[kid][1] <= entry.state.expiry_s + 600
+                assert self.passed - self.watched[kid].monotonic <= entry.record.expiry_s + 600
             if phases[kid] in CONFIRMED and kid not in self.absent:
                 assert self.document is not None
                 assert entry.key is not None
                 assert self.document.has(kid, entry.key.thumbprint)
         if any(phase is Phase.ACTIVE for phase in phases.values()):
-            assert signing_entry(self.facts(read=False)) is not None
+            assert self.signing is not None
 
     # --- what can happen
 
@@ -260,15 +263,11 @@ class Life(RuleBasedStateMachine):
             kid = self.make("asked")
             entry = self.entries[kid]
             assert entry.key is not None
+            assert entry.record is not None
             if refused:
-                self.do(
-                    WriteState(
-                        kid=kid, state=msgspec.structs.replace(entry.state, removing="delete"), event=""
-                    )
-                )
+                self.do(WriteRecord(kid=kid, record=entry.record.removing("delete", now=self.now), event=""))
                 self.do(Clear(entry=entry, how="delete"))
                 return
-            self.publish(Publish(put=(entry.key,)))
             self.settle(read=True, asked=kid)
 
         self.killed(kill, change)
@@ -279,11 +278,9 @@ class Life(RuleBasedStateMachine):
         kid = data.draw(st.sampled_from(sorted(self.entries)))
 
         def change() -> None:
-            state = self.entries[kid].state
-            if state is None:
-                return
             self.asked_to_go.add(kid)
-            self.do(WriteState(kid=kid, state=msgspec.structs.replace(state, removing="delete"), event=""))
+            for step in plan_removal(self.view(read=True), [kid], "delete"):
+                self.do(step)
             self.settle(read=False)
             self.publish(Publish(drop=((kid, ""),)))
             self.settle(read=True)
@@ -318,14 +315,13 @@ class Life(RuleBasedStateMachine):
         for seconds in (0.0, 1.0, 31.0, 61.0, 301.0, 31.0, 301.0):
             self.pass_time(seconds)
             self.settle(read=True)
-        phases = {entry.state.phase(PLACE, self.now) for entry in self.entries.values() if entry.state}
+        phases = {entry.record.phase_at(PLACE) for entry in self.entries.values() if entry.record}
         assert Phase.PENDING not in phases
         assert Phase.PUBLISHED not in phases or self.settings.rotate_every_s
-        signing = signing_entry(self.facts(read=False))
+        signing = self.signing
         assert signing is not None
         assert signing.key is not None
-        assert signing.state is not None
-        assert signing.state.signing_since <= self.now
+        assert signing.record is not None
         assert self.document is not None
         assert self.document.has(signing.kid, signing.key.thumbprint)
 

@@ -14,8 +14,8 @@ import pytest
 import uvloop
 
 from tailbone.errors import UnknownCallerError
-from tailbone.keys.ring import KeyRing
 from tailbone.keys.signing_key import SigningKey
+from tailbone.keys.view import KeyRing
 from tailbone.server import IssuerServer
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer

@@ -10,8 +10,8 @@ import jwt
 import pytest
 
 from tailbone.errors import AudienceNotAllowedError, NoSigningKeyError, SharedCallerError
-from tailbone.keys.ring import KeyRing
 from tailbone.keys.signing_key import Algorithm, SigningKey
+from tailbone.keys.view import KeyRing
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 from tailbone.token.policy import Rules, TokenRequest, admit
