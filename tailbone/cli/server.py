@@ -29,8 +29,10 @@ def start(invocation: Invocation) -> None:
     The first login needs an auth key; without one, a login URL is printed. Logs go to standard output.
     """
     config = invocation.load(quiet=True)
+    from tailbone.config.load import read_authkey
     from tailbone.tsnet.environment import check_environment
 
+    config = read_authkey(config)
     check_environment()
     from tailbone.process import log
 

@@ -278,90 +278,18 @@ class BadItemError(ValueError):
         self.item = item
 
 
-class SecretInValueError(ValueError):
-    """A value was refused that may hold a secret: it is not to be shown."""
+def refuse_wrapping(text: str, *, is_list: bool) -> None:
+    """Refuse *text* with what a shell, an env file or JSON leaves around a value.
 
+    ``docker run --env-file`` keeps quotes, and secrets made from files keep their line end.
 
-# --- checks for Text
-
-
-def binding(text: str) -> str:
-    """``auto``, for each spelling of "the node's own addresses"; else an IP address in its usual form."""
-    if text in ("auto", "0.0.0.0", "::"):  # noqa: S104 - understood, never bound to
-        return "auto"
-    return ip_address(text)
-
-
-def ip_address(text: str) -> str:
-    """An IP address in its usual form."""
-    import ipaddress
-
-    try:
-        return str(ipaddress.ip_address(text.strip("[]")))
-    except ValueError:
-        raise ValueError("is not an IP address") from None
-
-
-def host_name(text: str) -> str:
-    """A host name in lower case without its final dot, or an IP address.
-
-    Names follow RFC 1123 section 2.1, and may hold underscores, since containers' names do.
+    Raises:
+        ValueError: it stands in quotes, is a JSON list, or begins or ends with white space.
     """
-    if ":" in text or text.startswith("["):
-        if "/" in text or text.count(":") == 1:
-            raise ValueError("is not a bare name: leave out scheme, port and path")
-        return ip_address(text)
-    name = text.lower().removesuffix(".")
-    if len(name) > 253 or not re.fullmatch(
-        r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", name
-    ):
-        raise ValueError("is not a host name")
-    return name
-
-
-def web_url(text: str) -> str:
-    """An http or https URL, without user and password: it is logged, and shown in errors."""
-    from urllib.parse import urlsplit
-
-    if "@" in text:
-        raise SecretInValueError("has a user or a password in it (an @)")
-    try:
-        parts = urlsplit(text)
-        _ = parts.port  # raises for a bad one
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or " " in text:
-        raise ValueError("is not an http or https URL")
-    if parts.query or parts.fragment:
-        raise ValueError("has a query or a fragment")
-    return text
-
-
-def bucket(text: str) -> str:
-    """An S3 bucket's name or access point ARN, or ``file://`` and an absolute path."""
-    if text.startswith("file://"):
-        if not text.startswith("file:///") or text == "file:///":
-            raise ValueError("names no absolute folder: three slashes follow file:")
-        return text
-    if "://" in text:
-        raise ValueError("is a URL: give the bucket's name alone")
-    if text.startswith("arn:"):
-        return text
-    # AWS's rules of today, and the laxer ones of old buckets and of other servers.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", text):
-        raise ValueError("is not a bucket's name")
-    return text
-
-
-def object_path(text: str) -> str:
-    """A path inside a bucket: never out of it, since a bucket may be a folder."""
-    if text.endswith("/"):
-        raise ValueError("is a folder's path")
-    parts = text.split("/")
-    if ".." in parts:
-        raise ValueError("leads out of the bucket")
-    plain = "/".join(part for part in parts if part not in ("", "."))
-    if text != plain:
-        # A directory takes both for one file, S3 for two objects.
-        raise ValueError(f"must be written {plain}" if plain else "does not name an object")
-    return text
+    if not is_list and text.strip() != text:
+        raise ValueError("begins or ends with a blank or a line end: remove it")
+    words = text.strip()
+    if is_list and re.match(r"\[(?![0-9a-fA-F:.%]*:[0-9a-fA-F:.%]*\])", words):
+        raise ValueError("is JSON: write the words between commas")
+    if len(words) > 1 and words[0] == words[-1] and words[0] in "\"'":
+        raise ValueError("stands in quotes: remove them")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailbone.config import sources
-from tailbone.config.kinds import BadItemError, SecretInValueError
+from tailbone.config.checks import SecretInValueError, check_together
+from tailbone.config.kinds import BadItemError, refuse_wrapping
 from tailbone.config.table import BY_PATH, SETTINGS, Setting
 from tailbone.errors import ConfigError
 from tailbone.text import quote
@@ -63,8 +64,13 @@ def load(
         else:
             continue
         values[setting.path], origins[setting.path] = value, origin
-    _check_together(values, origins)
-    return _build(values, origins, notes)
+    key = "server.tailscale.authkey"
+    if f"{key}File" in values and origins.get(key, "").removeprefix("variable ") in BY_PATH[key].fallbacks:
+        # Tailscale's own variables count least, so this is no contradiction.
+        del values[key], origins[key]
+    config = _build(values, origins, notes)
+    check_together(config)
+    return config
 
 
 def _read_settings_file(
@@ -92,6 +98,7 @@ def _from_flag(setting: Setting, given: str | Sequence[str]) -> tuple[Any, str]:
     origin = f"flag {setting.flag}" if setting.flag else "flag"
     text = given if isinstance(given, str) else ",".join(given)
     try:
+        refuse_wrapping(text, is_list=setting.kind.is_list)
         return setting.kind.parse(text), origin
     except ValueError as error:
         raise _bad_value(setting, origin, text, error) from None
@@ -100,6 +107,7 @@ def _from_flag(setting: Setting, given: str | Sequence[str]) -> tuple[Any, str]:
 def _from_variable(setting: Setting, text: str, variable: str) -> tuple[Any, str]:
     origin = f"variable {variable}"
     try:
+        refuse_wrapping(text, is_list=setting.kind.is_list)
         return setting.kind.parse(text), origin
     except ValueError as error:
         raise _bad_value(setting, origin, text, error) from None
@@ -108,6 +116,8 @@ def _from_variable(setting: Setting, text: str, variable: str) -> tuple[Any, str
 def _from_file(setting: Setting, value: object, file: Path) -> tuple[Any, str]:
     origin = str(file)
     try:
+        if isinstance(value, str):
+            refuse_wrapping(value, is_list=setting.kind.is_list)
         return setting.kind.from_toml(value), origin
     except ValueError as error:
         raise _bad_value(setting, origin, value, error) from None
@@ -138,21 +148,6 @@ def _nearest_choice(word: str, choices: Sequence[str]) -> str:
     return f"; did you mean {by_lower[near[0]]}?" if near else ""
 
 
-def _check_together(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
-    """Refuse settings that are right alone and wrong together."""
-    rotate_s = values.get("keys.rotateEvery", 0.0)
-    if not rotate_s:
-        return
-    path = "keys.activateAfter" if values.get("keys.activateAfter") is not None else "keys.maxAge"
-    wait_s = values.get(path, BY_PATH[path].default)
-    if rotate_s < wait_s:
-        duration = BY_PATH[path].kind.show
-        raise ConfigError(
-            f"keys.rotateEvery ({origins['keys.rotateEvery']}): {duration(rotate_s)} is shorter than the "
-            f"wait before a key signs ({path}, {duration(wait_s)}): no key would ever sign"
-        )
-
-
 def _build(values: Mapping[str, Any], origins: dict[str, str], notes: list[str]) -> Config:
     import msgspec
 
@@ -166,3 +161,40 @@ def _build(values: Mapping[str, Any], origins: dict[str, str], notes: list[str])
             branch = branch.setdefault(table, {})
         branch[name] = value
     return msgspec.convert(tree, Config)
+
+
+def read_authkey(config: Config) -> Config:
+    """Return *config* with the auth key out of its file, where one is named.
+
+    Only what joins the tailnet needs it, so :func:`load` does not read it.
+
+    Raises:
+        ConfigError: the file cannot be read or holds no auth key, or the key is an OAuth client secret and
+            there are no tags for it.
+    """
+    import msgspec
+
+    path = "server.tailscale.authkey"
+    node = config.server.tailscale
+    authkey = node.authkey
+    file = node.authkey_file or (authkey.removeprefix("file:") if authkey.startswith("file:") else "")
+    if file:
+        origin = config.origin(f"{path}File" if node.authkey_file else path)
+        try:
+            text = Path(file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not text"
+            raise ConfigError(f"{path} ({origin}): {file} cannot be read: {why}") from None
+        try:
+            authkey = str(BY_PATH[path].kind.parse(text))
+        except ValueError as error:
+            raise ConfigError(f"{path} ({origin}): the content of {file} {error}") from None
+        if not authkey:
+            raise ConfigError(f"{path} ({origin}): {file} is empty")
+    if authkey.startswith("tskey-client-") and not node.tags:
+        raise ConfigError(
+            f"{path} ({config.origin(path)}): an OAuth client secret needs tags for the node: "
+            "set --ts-tags, TB_SERVER_TAILSCALE_TAGS or server.tailscale.tags"
+        )
+    node = msgspec.structs.replace(node, authkey=authkey, authkey_file="")
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, tailscale=node))

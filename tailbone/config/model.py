@@ -55,6 +55,8 @@ class Tailscale(msgspec.Struct, frozen=True, kw_only=True):
     """The node."""
 
     authkey: str = default("server.tailscale.authkey")
+    authkey_file: str = default("server.tailscale.authkeyFile")
+    tags: tuple[str, ...] = default("server.tailscale.tags")
     join_timeout_s: float = default("server.tailscale.joinTimeout")
     join_retry_s: float = default("server.tailscale.joinRetry")
     dir: str = default("server.tailscale.dir")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tailbone.config import kinds
-from tailbone.config.kinds import Choice, Duration, Number, OneOfNumbers, Switch, Text, Words
+from tailbone.config import checks
+from tailbone.config.kinds import Choice, Duration, Kind, Number, OneOfNumbers, Switch, Text, Words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Setting(NamedTuple):
     """
 
     path: str
-    kind: kinds.Kind
+    kind: Kind
     default: Any
     help: str
     group: str
@@ -84,7 +84,7 @@ class Setting(NamedTuple):
 _PORT = Number(1, 65535, name="a port", metavar="PORT")
 _BINDING = Text(
     "auto, or one of the node's own tailnet addresses",
-    check=kinds.binding,
+    check=checks.binding,
     if_empty="auto",
     metavar="ADDRESS",
 )
@@ -124,7 +124,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         path="server.allowedHosts",
         kind=Words(
-            Text("names or addresses, without scheme and port", check=kinds.host_name, metavar="HOST")
+            Text("names or addresses, without scheme and port", check=checks.host_name, metavar="HOST")
         ),
         default=(),
         help="Further names by which callers may address the issuer, besides the node's own.",
@@ -187,7 +187,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         path="keys.bucket",
         kind=Text(
-            "an S3 bucket's name, or file:///some/dir", check=kinds.bucket, if_empty="", metavar="BUCKET"
+            "an S3 bucket's name, or file:///some/dir", check=checks.bucket, if_empty="", metavar="BUCKET"
         ),
         default="",
         help="Where the public keys (JWKS) are published. Without it only this server shows them.",
@@ -198,7 +198,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="keys.keyPath",
-        kind=Text("the path of an object in the bucket", check=kinds.object_path, metavar="PATH"),
+        kind=Text("the path of an object in the bucket", check=checks.object_path, metavar="PATH"),
         default=".well-known/jwks.json",
         help="Path of the JWKS in the bucket.",
         group=KEYS,
@@ -281,7 +281,13 @@ SETTINGS: tuple[Setting, ...] = (
     # --- the node
     Setting(
         path="server.tailscale.authkey",
-        kind=Text("an auth key", pattern=r"\S+", name="one word", if_empty="", metavar="KEY"),
+        kind=Text(
+            "an auth key, or file:/PATH of a file that holds one",
+            pattern=r"\S+",
+            name="one word",
+            if_empty="",
+            metavar="KEY",
+        ),
         default="",
         help="Auth key for the first login; later the state folder is enough. Better given as a variable: "
         "other users can read flags in the list of processes.",
@@ -293,8 +299,29 @@ SETTINGS: tuple[Setting, ...] = (
         production=True,
     ),
     Setting(
+        path="server.tailscale.authkeyFile",
+        kind=Text("a file's path", if_empty="", metavar="FILE"),
+        default="",
+        help="File that holds the auth key, such as a mounted secret.",
+        group=TAILNET,
+        flags=("--ts-authkey-file",),
+        commands=("server",),
+        production=True,
+    ),
+    Setting(
+        path="server.tailscale.tags",
+        kind=Words(Text("tags such as tag:tailbone", check=checks.tag, metavar="TAG")),
+        default=(),
+        help="Tags that this node asks for. An OAuth client secret instead of an auth key needs them.",
+        group=TAILNET,
+        flags=("--ts-tags",),
+        commands=("server",),
+        fallbacks=("TS_ADVERTISE_TAGS",),
+        production=True,
+    ),
+    Setting(
         path="server.tailscale.controlUrl",
-        kind=Text("an http or https URL", check=kinds.web_url, if_empty="", metavar="URL"),
+        kind=Text("an http or https URL", check=checks.web_url, if_empty="", metavar="URL"),
         default="",
         default_text="Tailscale's",
         help="Control server, for Headscale or a private tailnet.",
@@ -407,7 +434,7 @@ SETTINGS: tuple[Setting, ...] = (
     # --- the admin API's client
     Setting(
         path="admin.client.host",
-        kind=Text("a host name or address", check=kinds.host_name, if_empty="", metavar="HOST"),
+        kind=Text("a host name or address", check=checks.host_name, if_empty="", metavar="HOST"),
         default="",
         default_text="tailbone",
         help="The server to ask: its name or address on the tailnet.",

@@ -65,6 +65,7 @@ class TailnetNode:
             hostname=tailscale.hostname,
             dir=Path(tailscale.dir),
             authkey=tailscale.authkey,
+            tags=tailscale.tags,
             control_url=tailscale.control_url,
             ephemeral=tailscale.ephemeral,
             join_retry_s=tailscale.join_retry_s,

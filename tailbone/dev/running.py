@@ -203,6 +203,8 @@ class Dev:
         tailscale = replace(
             config.server.tailscale,
             authkey=await devnet.add_key(_SERVER_IDENTITY),
+            authkey_file="",
+            tags=(),
             control_url=devnet.info.control_url,
             dir=str(folder / "server"),
             hostname="tailbone",

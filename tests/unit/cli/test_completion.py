@@ -53,7 +53,7 @@ def test_another_shell_is_an_error() -> None:
         ("tailbone server start --log-level t", {"trace"}),
         ("tailbone server start --size ", {"2048", "3072", "4096"}),
         ("tailbone server start --components ", {"issuer", "admin"}),
-        ("tailbone server start --ts-auth", {"--ts-authkey"}),
+        ("tailbone server start --ts-auth", {"--ts-authkey", "--ts-authkey-file"}),
         ("tailbone -o j", {"json"}),
     ],
 )
