@@ -1,8 +1,8 @@
 """The tree of errors: each class has a stable code, and a message that may be shown to the caller.
 
-A message names what was wrong and what is allowed; it never holds a secret or an inner exception's text.
-Whatever helps only the operator goes into ``detail``, which is logged and never sent.
-The tables from code to HTTP status and to gRPC status stand with the servers that need them.
+A message says what was wrong and what is allowed; it never contains a secret or an inner exception's text.
+What helps only the operator goes into ``detail``, which is logged and never sent. The servers map codes to
+HTTP and gRPC statuses, each in its ``statuses`` module.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import ClassVar
 
 
 class TailboneError(Exception):
-    """Any failure that tailbone foresees.
+    """Base class of the failures that tailbone foresees.
 
     Attributes:
-        code: stable, lower-case name of the failure; scripts may rely on it.
-        message: short text for whoever asked.
+        code: stable, lower-case name of the failure, for scripts.
+        message: short text for the caller.
         detail: more for the log, never for the caller.
     """
 
@@ -40,13 +40,13 @@ class ConfigError(TailboneError):
 
 
 class TailnetError(TailboneError):
-    """The embedded node, or the private tailnet, could not do what was asked."""
+    """The embedded node or the private tailnet failed to do what was asked."""
 
     code = "tailnet_error"
 
 
 class LoginRefusedError(TailnetError):
-    """The control server refused the auth key: unknown, used up, revoked or expired."""
+    """The control server refused the auth key: unknown, already used, revoked or expired."""
 
     code = "login_refused"
 
@@ -76,31 +76,31 @@ class LoginNeededError(JoinTimeoutError):
 
 
 class CancelledUpError(TailnetError):
-    """Joining was ended early, by a cancel or a close."""
+    """Joining was interrupted by a cancel or a close."""
 
     code = "cancelled"
 
 
 class NodeClosedError(TailnetError):
-    """The node, listener or tailnet was closed already."""
+    """The node, listener or tailnet is already closed."""
 
     code = "closed"
 
 
 class PeerNotFoundError(TailnetError):
-    """The name or address is no peer of the current netmap."""
+    """The name or address is not a peer in the current netmap."""
 
     code = "peer_not_found"
 
 
 class AddressInUseError(TailnetError):
-    """A port or socket path is taken."""
+    """A port or socket path is already in use."""
 
     code = "address_in_use"
 
 
 class ForkedError(TailnetError):
-    """The native library was called in a forked child, where its threads do not exist."""
+    """The native library was called in a forked child process, where its threads do not exist."""
 
     code = "forked"
 
@@ -112,7 +112,7 @@ class CommandError(TailboneError):
     """The user's command could not be run.
 
     Attributes:
-        status: what a shell would give for it: 127 for not found, 126 for not executable.
+        status: the exit status that a shell would report: 127 for not found, 126 for not executable.
     """
 
     code = "command_failed"
@@ -126,28 +126,28 @@ class CommandError(TailboneError):
 
 
 class RequestError(TailboneError):
-    """The request itself is at fault."""
+    """The request itself is wrong."""
 
     code = "bad_request"
 
 
 class MalformedRequestError(RequestError):
-    """Not HTTP, or HTTP that two readers could understand differently (RFC 9112 section 6.3)."""
+    """The request is not HTTP, or HTTP that two parsers could read differently (RFC 9112 section 6.3)."""
 
     code = "malformed_request"
 
 
 class UnknownPathError(RequestError):
-    """No such path."""
+    """The path does not exist."""
 
     code = "not_found"
 
 
 class MethodNotAllowedError(RequestError):
-    """The path exists, the method does not.
+    """The path does not support the method.
 
     Attributes:
-        allow: the methods that do, as the Allow field lists them (RFC 9110 section 10.2.1).
+        allow: the supported methods, as the Allow field lists them (RFC 9110 section 10.2.1).
     """
 
     code = "method_not_allowed"
@@ -164,13 +164,13 @@ class RequestTimeoutError(RequestError):
 
 
 class BodyTooLargeError(RequestError):
-    """The body is longer than what is read of it."""
+    """The body exceeds the size limit."""
 
     code = "body_too_large"
 
 
 class WrongHostError(RequestError):
-    """The Host header names no address or name of this node (RFC 9110 section 15.5.20)."""
+    """The Host header is not an address or name of this node (RFC 9110 section 15.5.20)."""
 
     code = "wrong_host"
 
@@ -182,19 +182,19 @@ class BadParameterError(RequestError):
 
 
 class AccessError(TailboneError):
-    """The caller may not have what it asked for."""
+    """The caller is not allowed to have what it asked for."""
 
     code = "forbidden"
 
 
 class BrowserRequestError(AccessError):
-    """A web page sent this, not its visitor."""
+    """A web page sent the request, not its visitor."""
 
     code = "browser_request"
 
 
 class UnknownCallerError(AccessError):
-    """whois knows nobody behind the caller's address."""
+    """whois does not know the caller's address."""
 
     code = "unknown_caller"
 
@@ -206,13 +206,13 @@ class ExpiredCallerError(AccessError):
 
 
 class SharedCallerError(AccessError):
-    """The caller's node is shared in from another tailnet."""
+    """The caller's node is shared from another tailnet."""
 
     code = "shared_caller"
 
 
 class AudienceNotAllowedError(AccessError):
-    """The audience asked for is not on the list."""
+    """The requested audience is not on the list of allowed audiences."""
 
     code = "audience_not_allowed"
 
@@ -227,19 +227,19 @@ class SigningError(TailboneError):
 
 
 class NoSigningKeyError(SigningError):
-    """No key may sign now."""
+    """No key can sign now."""
 
     code = "no_signing_key"
 
 
 class UnknownKeyError(SigningError):
-    """No key with that kid."""
+    """No key has that kid."""
 
     code = "unknown_key"
 
 
 class KeyStateError(SigningError):
-    """The key, or the folder, is in no state for this change."""
+    """The state of the key or the folder does not allow this change."""
 
     code = "key_state"
 
@@ -257,43 +257,43 @@ class KeyFileError(SigningError):
 
 
 class StoreError(TailboneError):
-    """The store of the published documents could not be read or changed; nothing was changed."""
+    """The store of the published documents could not be read or written; nothing was changed."""
 
     code = "store_unavailable"
 
 
 class StoreConflictError(StoreError):
-    """Somebody else changed the document first; read again and retry."""
+    """Another writer changed the document first: read it again and retry."""
 
     code = "store_conflict"
 
 
 class StoreDeniedError(StoreError):
-    """The store refused the credentials or the permission."""
+    """The store rejected the credentials, or they lack the permission."""
 
     code = "store_denied"
 
 
 class StoreMissingError(StoreError):
-    """There is no such bucket; a missing document in a bucket is no error."""
+    """The bucket does not exist; a missing document in a bucket is not an error."""
 
     code = "store_missing"
 
 
 class StoreOutcomeUnknownError(StoreError):
-    """A write was sent, and whether it was taken only a later read can tell."""
+    """A write was sent; only a later read can show whether it was applied."""
 
     code = "store_outcome_unknown"
 
 
 class ForeignDocumentError(StoreError):
-    """What lies at the JWKS's path is no JWKS; it is left untouched."""
+    """The document at the path of the JWKS is not a JWKS; it is left untouched."""
 
     code = "foreign_document"
 
 
 class UnconditionalStoreError(StoreError):
-    """The store ignores If-Match, so that two writers could lose each other's keys."""
+    """The store ignores If-Match, so two writers could overwrite each other's keys."""
 
     code = "store_unconditional"
 
@@ -302,7 +302,7 @@ class UnconditionalStoreError(StoreError):
 
 
 class AdminError(TailboneError):
-    """The server refused a call of the admin API, or could not do what it asks."""
+    """The server refused a call of the admin API, or could not carry it out."""
 
     code = "admin_error"
 
@@ -314,6 +314,6 @@ class ServerUnreachableError(AdminError):
 
 
 class OldServerError(AdminError):
-    """The server is too old for what was asked of it."""
+    """The server is too old to support the request."""
 
     code = "old_server"

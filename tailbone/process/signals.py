@@ -1,4 +1,4 @@
-"""Signals: the first one asks for an orderly end, the second one ends the process at once."""
+"""Signals: the first asks for an orderly shutdown, the second ends the process immediately."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether the process was asked to end.
+    """Records whether the process was asked to stop.
 
     Attributes:
         asked: set by the first signal.
-        signal: which one that was; None before.
-        before_exit: called, the last one first, when a second one ends the process at once; they must not
-            wait for anything, and not raise.
+        signal: which signal that was; None before.
+        before_exit: functions to call, the last one first, before a second signal ends the process; they must
+            neither wait nor raise.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Stop:
         self.before_exit: list[Callable[[], object]] = []
 
     def received(self, number: int) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         if self.signal is not None:
             for call in reversed(self.before_exit):
                 call()
@@ -40,10 +40,10 @@ class Stop:
         self.asked.set()
 
     async def unless(self, work: Coroutine[object, object, _T]) -> _T | None:
-        """Await ``work``, or cancel it when the process is asked to end.
+        """Await ``work``, or cancel it when the process is asked to stop.
 
         Returns:
-            The result of ``work``; None where it was cancelled.
+            The result of ``work``; None if it was cancelled.
         """
         task = asyncio.ensure_future(work)
         asked = asyncio.ensure_future(self.asked.wait())
@@ -59,12 +59,12 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Handle SIGINT, SIGTERM and SIGHUP on the running loop; at the end, restore what did before."""
+    """Handle SIGINT, SIGTERM and SIGHUP on the running loop; restore the previous handlers at the end."""
     loop = asyncio.get_running_loop()
     stop = Stop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     if before[signal.SIGHUP] == signal.SIG_IGN:
-        # As nohup leaves it: to go on when the terminal closes is its purpose.
+        # nohup ignores it, so that the process outlives its terminal.
         del before[signal.SIGHUP]
     for number in before:
         loop.add_signal_handler(number, stop.received, number)
