@@ -217,6 +217,12 @@ class AudienceNotAllowedError(AccessError):
     code = "audience_not_allowed"
 
 
+class LogUnavailableError(TailboneError):
+    """The line of a token cannot be logged: no token leaves without it."""
+
+    code = "log_unavailable"
+
+
 # --- keys and their publication
 
 

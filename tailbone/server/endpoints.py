@@ -27,6 +27,7 @@ from sanic.response import HTTPResponse
 from tailbone.errors import (
     BodyTooLargeError,
     BrowserRequestError,
+    LogUnavailableError,
     MalformedRequestError,
     MethodNotAllowedError,
     RequestTimeoutError,
@@ -278,10 +279,15 @@ class Endpoints:
         """Write a line that must not be lost.
 
         Raises:
-            OSError: it cannot be written.
+            LogUnavailableError: it cannot be written.
         """
         self._audit_fails = True
-        self._sources.audit.info(event, **facts)
+        try:
+            self._sources.audit.info(event, **facts)
+        except OSError as error:
+            raise LogUnavailableError(
+                "the server cannot log the token; /_readyz says when it can", detail=str(error)
+            ) from error
         self._audit_fails = False
 
     def _audit_reasons(self) -> Sequence[str]:
@@ -289,7 +295,7 @@ class Endpoints:
         if self._audit_fails:
             try:
                 self._audit("the lines of tokens can be written again")
-            except OSError:
+            except LogUnavailableError:
                 return ("log: the line of a token cannot be written",)
         return ()
 

@@ -26,6 +26,7 @@ STATUS_OF: Final[Mapping[str, int]] = {
     "body_too_large": 413,
     "wrong_host": 421,
     "internal": 500,
+    "log_unavailable": 503,
     "no_signing_key": 503,
     "tailnet_error": 503,
 }

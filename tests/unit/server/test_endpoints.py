@@ -114,10 +114,13 @@ async def test_without_its_line_no_token_leaves(running: Running, world: World) 
     world.audit.fails = OSError(28, "No space left on device")
     answer = await running.ask(ISSUE)
     assert (answer.status, answer.json) == (
-        500,
-        {"error": "internal", "message": "internal error; the server's log has the cause"},
+        503,
+        {
+            "error": "log_unavailable",
+            "message": "the server cannot log the token; /_readyz says when it can",
+        },
     )
-    assert [line.event for line in world.log.lines] == ["request failed"]
+    assert [line.event for line in world.log.lines] == ["request refused"]
 
 
 @pytest.mark.parametrize("field", [b"Sec-Fetch-Site: none", b"Sec-Fetch-Mode: cors", b"sec-fetch-site: NONE"])
@@ -400,7 +403,7 @@ async def test_not_ready_while_no_line_can_be_written(running: Running, world: W
     ready = b"GET /_readyz HTTP/1.1\r\nHost: tailbone\r\n\r\n"
     world.audit.fails = OSError(28, "No space left on device")
     assert (await running.ask(ready)).status == 200
-    assert (await running.ask(ISSUE)).status == 500
+    assert (await running.ask(ISSUE)).status == 503
     answer = await running.ask(ready)
     reasons = ["log: the line of a token cannot be written"]
     assert (answer.status, answer.json["reasons"]) == (503, reasons)
