@@ -346,7 +346,7 @@ def _choose(view: View) -> Iterator[Step]:
         if record is None or entry is signing:
             continue
         if phases[entry.kid] is Phase.ACTIVE or entry in due:
-            # One that another program signed with is known to have signed by its age alone.
+            # A key taken over from another program may have signed without a record of it.
             record = record.with_expiry(settings.expiry_s)
             record = record.retiring(now=view.now, max_age_s=settings.max_age_s)
             yield WriteRecord(kid=entry.kid, record=record, event="key no longer signs")

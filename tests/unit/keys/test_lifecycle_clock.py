@@ -119,3 +119,38 @@ async def test_a_clock_set_back_by_a_moment_makes_no_key_that_looks_older(
     assert (await one.keys.list())[-1].key_id == made.key_id
     await one.pass_time(303)
     assert one.signing == made.key_id
+
+
+async def test_a_clock_that_is_ahead_for_a_moment_ends_no_wait(server: Callable[..., Server]) -> None:
+    """Two hours ahead for two seconds: a waiting key goes on waiting, and no retiring key is deleted."""
+    one = await server(settings=HOURLY).start()
+    first = one.signing
+    await one.pass_time(3600 - 359)
+    await one.pass_time(359)
+    second, made = one.signing, (await one.keys.generate()).key_id
+    one.time.now += 7200
+    await one.pass_time(2)
+    one.time.now -= 7200
+    await one.pass_time(1)
+    assert (one.signing, first in one.published, first in one.private) == (second, True, True)
+    await one.pass_time(296)
+    assert one.signing == second
+    await one.pass_time(2)
+    assert one.signing == made
+    await one.pass_time(1200 + 300 + 300)
+    assert first not in one.published
+
+
+async def test_no_key_is_deleted_on_one_look(server: Callable[..., Server]) -> None:
+    """A process that starts with a clock that is ahead looks again, half a minute later."""
+    one = await server(settings=HOURLY).start()
+    first = one.signing
+    await one.pass_time(3600 - 359)
+    await one.pass_time(359)
+    one.time.now += 7200
+    again = await one.again(settings=HOURLY).start()
+    await again.pass_time(2)
+    one.time.now -= 7200
+    await again.pass_time(60)
+    assert first in again.published
+    assert first in again.private
