@@ -287,8 +287,12 @@ def _check_free(endpoint: Endpoint) -> None:
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, Node]]) -> list[Node]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one) for one in work]
+    """Await all of *work*; the first failure cancels the rest and is raised by itself, not in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
