@@ -258,6 +258,12 @@ class Daemon:
             return ["server: starting"]
         return [*self._node.reasons, *self._keys.reasons()]
 
+    def notes(self) -> list[str]:
+        """Problems that do not stop token issuance (shown by ``/_readyz``)."""
+        if self._node is None or self._keys is None:
+            return []
+        return [*self._node.notes, *self._keys.notes()]
+
     # --- before the node is there
 
     async def _prepare(self) -> tuple[KeyLifecycle, _Classes]:
@@ -318,7 +324,7 @@ class Daemon:
             identify=node.node.identify,
             hosts=self._hosts(status.dns_name, status.addresses),
             readiness=self.reasons,
-            notes=keys.notes,
+            notes=self.notes,
             jwks=keys.published_document,
             max_age_s=config.keys.max_age_s,
             version=version(),
@@ -367,7 +373,7 @@ class Daemon:
                 jwks=_published_at(config),
                 signing_key_id=lambda: keys.ring.signing.kid if keys.ring.signing else "",
                 readiness=self.reasons,
-                notes=keys.notes,
+                notes=self.notes,
             ),
             log=self._log,
         )

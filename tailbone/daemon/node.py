@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from ipaddress import ip_address
@@ -26,7 +27,12 @@ _LOGIN_S = 300.0
 """A person needs some minutes for a login URL, whatever joinTimeout says."""
 
 _LOOK_S = 60.0
-_EXPIRES_SOON_S = 7 * 86400.0
+_DAY_S = 86400.0
+_EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0)
+"""How long before the node's key expires there is a warning; from the first one on, also a note."""
+
+_UNREACHABLE_S = 120.0
+"""How long the control server may be away before there is a warning and a note."""
 
 
 class TailnetNode:
@@ -40,6 +46,8 @@ class TailnetNode:
         isolated: bool = False,
         on_login_url: Callable[[str], None] | None = None,
         on_renamed: Callable[[str, Sequence[str]], None] | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make a node that has not joined.
 
@@ -48,7 +56,9 @@ class TailnetNode:
             log: for what happens to the node.
             isolated: take nothing from tsnet's own TS_ variables, and find the loopback settings normal.
             on_login_url: shows a person where to log in; by default a line on standard error.
-            on_renamed: hears the node's new DNS name and addresses when the tailnet gives it others.
+            on_renamed: called with the node's new DNS name and addresses when they change.
+            clock: Unix seconds.
+            monotonic: seconds of a clock that is never set.
         """
         tailscale = config.server.tailscale
         self._config = config
@@ -60,6 +70,12 @@ class TailnetNode:
         self._unreachable = False
         self._was_running = False
         self._reached_by: tuple[str, tuple[str, ...]] | None = None
+        self._clock = clock
+        self._monotonic = monotonic
+        self._expiry_step = 0
+        self._key_expiry: float | None = None
+        self._away_since: float | None = None
+        self._away_warned = False
         self._loopback = _wants_loopback(config)
         self._settings = NodeSettings(
             hostname=tailscale.hostname,
@@ -95,8 +111,19 @@ class TailnetNode:
 
     @property
     def reasons(self) -> list[str]:
-        """Why nobody can be served now; empty when everybody can."""
+        """Why no caller can be served now; empty when callers can."""
         return [] if self.node.running else [f"node: {self.node.state}"]
+
+    @property
+    def notes(self) -> list[str]:
+        """Problems that do not stop token issuance (shown by ``/_readyz``)."""
+        notes = []
+        if self._expiry_step and self._key_expiry is not None:
+            left_h = max(0.0, self._key_expiry - self._clock()) / 3600
+            notes.append(f"node: its key expires in {left_h:.0f} h")
+        if self._away_warned:
+            notes.append("node: the control server does not answer")
+        return notes
 
     async def join(self) -> NodeStatus:
         """Join the tailnet.
@@ -113,7 +140,7 @@ class TailnetNode:
                 given=status.dns_name,
             )
         self._reached_by = status.dns_name, status.addresses
-        self._warn_of_expiry(status)
+        self._check(status)
         return status
 
     async def _up(self) -> NodeStatus:
@@ -130,27 +157,45 @@ class TailnetNode:
             return await self.node.up(left_s)
 
     async def watch(self) -> None:
-        """Look at the node once a minute, until cancelled: at what no event tells, and its key's end."""
-        warned_day = 0
+        """Check the node once a minute, until cancelled: what no event reports, and what an event lost."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
                 status = await self.node.status()
             except TailnetError as error:
-                self._log.warn("the node does not tell its state", error=error.message, detail=error.detail)
+                self._log.warn("the node does not report its state", error=error.message, detail=error.detail)
                 continue
             self._is_reached_by(status.dns_name, status.addresses)
-            today = int(time.time() // 86400)
-            if today != warned_day:
-                warned_day = today
-                self._warn_of_expiry(status)
+            self._check(status)
 
-    def _warn_of_expiry(self, status: NodeStatus) -> None:
-        if status.key_expiry is not None and status.key_expiry - time.time() < _EXPIRES_SOON_S:
+    def _check(self, status: NodeStatus) -> None:
+        self._check_expiry(status)
+        self._check_control(status)
+
+    def _check_expiry(self, status: NodeStatus) -> None:
+        self._key_expiry = status.key_expiry
+        left_s = math.inf if status.key_expiry is None else status.key_expiry - self._clock()
+        before, self._expiry_step = self._expiry_step, sum(left_s < step_s for step_s in _EXPIRY_STEPS_S)
+        if self._expiry_step > before:
             self._log.warn(
-                "the node's key expires soon, which cuts it off: log in anew, or disable its key's expiry",
+                "the node's key expires soon, which cuts it off: log in again, or disable key expiry for it",
                 node=status.dns_name,
-                expires_in_h=round((status.key_expiry - time.time()) / 3600, 1),
+                expires_in_h=round(left_s / 3600, 1),
+            )
+
+    def _check_control(self, status: NodeStatus) -> None:
+        if status.control_reachable:
+            if self._away_warned:
+                self._log.info("the control server answers again")
+            self._away_since, self._away_warned = None, False
+            return
+        now = self._monotonic()
+        self._away_since = now if self._away_since is None else self._away_since
+        if now - self._away_since >= _UNREACHABLE_S and not self._away_warned:
+            self._away_warned = True
+            self._log.warn(
+                "the control server does not answer: changes of the tailnet are not seen until it does",
+                since_s=round(now - self._away_since),
             )
 
     def _heard(self, event: Event) -> None:
