@@ -53,7 +53,7 @@ def run(config: Config) -> int:
     Raises:
         TailboneError: it could not start.
     """
-    return run_on_uvloop(_serve(config))
+    return asyncio.run(_serve(config))
 
 
 def housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
@@ -63,15 +63,7 @@ def housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
         ConfigError: no bucket is set.
         TailboneError: nothing was moved.
     """
-    return run_on_uvloop(_housekeeping(config, force=force, dry_run=dry_run))
-
-
-def run_on_uvloop(work: Coroutine[Any, Any, _A]) -> _A:
-    """Run a coroutine on a fresh uvloop event loop."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+    return asyncio.run(_housekeeping(config, force=force, dry_run=dry_run))
 
 
 async def together(first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B]) -> tuple[_A, _B]:

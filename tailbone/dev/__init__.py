@@ -6,10 +6,10 @@ nodes in a folder of its own, and no variable tells it where production keeps it
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from tailbone.daemon.daemon import run_on_uvloop
 from tailbone.dev.command import check_command, run_command
 from tailbone.dev.flags import IGNORE_ENDPOINTS, DevSettings, check_bucket, check_identities, parse_endpoint
 from tailbone.dev.running import Dev, DevFacts
@@ -48,7 +48,7 @@ def run(
     os.environ[IGNORE_ENDPOINTS] = "false"
     # What dev sends stays on this machine: a proxy would get its requests, and the AWS credentials in them.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"
-    return run_on_uvloop(_run(config, settings, on_ready, command, environment))
+    return asyncio.run(_run(config, settings, on_ready, command, environment))
 
 
 async def _run(

@@ -56,8 +56,7 @@ async def run_command(
 
     When it has ended, so does every process that is left in its process group.
 
-    ``subprocess`` starts it, not asyncio: it uses vfork, while uvloop forks, which neither gRPC nor Go's
-    runtime supports.
+    ``subprocess`` starts it: it uses vfork, since neither gRPC nor Go's runtime supports a fork.
 
     Args:
         command: the program and its arguments.

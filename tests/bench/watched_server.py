@@ -6,16 +6,13 @@ something held the loop, the GIL or the processor. The time that the loop's thre
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
-import uvloop
-
-if TYPE_CHECKING:
-    import asyncio
 
 VARIABLE: Final = "BENCH_BLOCKS"
 _EVERY_S: Final = 0.001
@@ -65,14 +62,14 @@ def read_blocks(path: Path, began: float, ended: float) -> list[Block]:
 
 def main() -> None:
     """Be ``tailbone``, with every new event loop watched."""
-    make = uvloop.new_event_loop
+    make = asyncio.events.new_event_loop
 
-    def make_watched() -> uvloop.Loop:
+    def make_watched() -> asyncio.AbstractEventLoop:
         loop = make()
         loop.call_soon(Watch(loop, Path(os.environ[VARIABLE])).beat)
         return loop
 
-    uvloop.new_event_loop = make_watched
+    asyncio.events.new_event_loop = make_watched
 
     from tailbone.__main__ import main as tailbone
 

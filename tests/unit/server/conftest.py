@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
-import uvloop
 
 from tailbone.errors import UnknownCallerError
 from tailbone.keys.signing_key import SigningKey
@@ -22,7 +21,7 @@ from tailbone.token.issuer import Issuer
 from tailbone.token.policy import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
 HOSTS = frozenset(
@@ -39,11 +38,6 @@ PERSON = Identity(
 JWKS = b'{"keys":[]}'
 
 _numbers = itertools.count()
-
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run each test here on both event loops: the server's own, and the one without a C extension."""
-    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
 class Line(NamedTuple):
