@@ -32,7 +32,7 @@ class _Mounted(NamedTuple):
 
 _COMMANDS = {
     "dev": _Mounted(
-        "tailbone.cli.dev:dev", "Run it all on this machine, with a private tailnet: to try, and for tests."
+        "tailbone.cli.dev:dev", "Run everything locally on a private tailnet, for evaluation and tests."
     ),
     "server": _Mounted("tailbone.cli.server:server", "Join the tailnet and give out tokens."),
     "keys": _Mounted("tailbone.cli.keys:keys", "Make, list and remove signing keys.", ("key",)),
@@ -44,13 +44,13 @@ _COMMANDS = {
 _OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
 
 
-def _told(error: OSError) -> TailboneError:
+def _described(error: OSError) -> TailboneError:
     """An error of the system, in one line: a full disk behind standard output names no file."""
     writing = error.filename is None and error.errno in _OF_WRITING
     place = "output cannot be written" if writing else error.filename or "the system refuses"
-    told = TailboneError(f"{place}: {error.strerror or error}")
-    told.__cause__ = error
-    return told
+    described = TailboneError(f"{place}: {error.strerror or error}")
+    described.__cause__ = error
+    return described
 
 
 class Root(Group):
@@ -70,7 +70,7 @@ class Root(Group):
             invocation.report(error)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
         except OSError as error:
-            invocation.report(_told(error))
+            invocation.report(_described(error))
             sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's

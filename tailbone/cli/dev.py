@@ -56,7 +56,7 @@ def dev(
     state_dir: Path | None,
     command: tuple[str, ...],
 ) -> None:
-    """Run it all on this machine, with a private tailnet: to try, and for tests.
+    """Run everything locally on a private tailnet, for evaluation and tests.
 
     No account, no root, no internet. With `-- COMMAND`, runs COMMAND with TAILBONE_ISSUE_URL,
     TAILBONE_JWKS_URL, TAILBONE_ADMIN, TB_ADMIN_CLIENT_HOST and TB_ADMIN_CLIENT_PORT set, and exits with its

@@ -73,7 +73,7 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
         raise ConfigError(f"flag {flag}: {text!r} is not HOST:PORT; allowed: 127.0.0.1:0 to 127.0.0.1:65535")
     if not is_loopback(host):
         raise ConfigError(
-            f"flag {flag}: {host!r} is no loopback address; allowed: {', '.join(LOOPBACK_NAMES)}"
+            f"flag {flag}: {host!r} is not a loopback address; allowed: {', '.join(LOOPBACK_NAMES)}"
         )
     return Endpoint(host, int(port))
 
@@ -87,7 +87,8 @@ def check_identities(texts: Sequence[str]) -> tuple[str, ...]:
     for number, text in enumerate(texts):
         if not text.isprintable() or not (_LOGIN.fullmatch(text) or _TAG.fullmatch(text)):
             raise ConfigError(
-                f"flag --as: {text!r} is no identity; allowed: a login (dev@example.com) or a tag (tag:ci)"
+                f"flag --as: {text!r} is not a valid identity; "
+                "allowed: a login (dev@example.com) or a tag (tag:ci)"
             )
         if text in texts[:number]:
             raise ConfigError(f"flag --as: {text!r} is given twice; allowed: each identity once")
@@ -112,7 +113,7 @@ def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str
         return ""
     if "://" in bucket:
         raise ConfigError(
-            f"keys.bucket ({origin}): {bucket!r} is no bucket's name; without one, a folder is used"
+            f"keys.bucket ({origin}): {bucket!r} is not a bucket's name; without one, a folder is used"
         )
     endpoints = {name: environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")}
     for name, url in endpoints.items():
@@ -122,9 +123,7 @@ def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str
                 f"{name} must lead to a loopback address, such as http://127.0.0.1:7070"
             )
     if environ.get(IGNORE_ENDPOINTS, "").lower() not in ("", "false"):
-        raise ConfigError(
-            f"variable {IGNORE_ENDPOINTS}: it makes AWS_ENDPOINT_URL count for nothing; unset it"
-        )
+        raise ConfigError(f"variable {IGNORE_ENDPOINTS}: it disables AWS_ENDPOINT_URL; unset it")
     return bucket
 
 

@@ -141,5 +141,5 @@ def test_bucket_that_may_be_a_real_one(environ: dict[str, str]) -> None:
 
 def test_folder_as_bucket() -> None:
     """It could be production's, too."""
-    with pytest.raises(ConfigError, match="is no bucket's name"):
+    with pytest.raises(ConfigError, match="is not a bucket's name"):
         check_bucket(bucket("file:///srv/jwks"), {"AWS_ENDPOINT_URL": "http://127.0.0.1:7070"})
