@@ -1,4 +1,4 @@
-"""The key folder: what lies in it, and each change of it."""
+"""The key folder: its contents, and every change of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRIVATE_SUFFIX: Final = ".private.jwk"
 PUBLIC_SUFFIX: Final = ".public.jwk"
 STATE_SUFFIX: Final = ".state.json"
 REMOVED: Final = "removed"
-"""The subfolder that takes keys which must not be used and are not deleted."""
+"""The subfolder for keys that must not be used and are not deleted."""
 
 _LOCK: Final = ".lock"
 _LAST_PUBLISHED: Final = ".last-published.json"
@@ -42,11 +42,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         kid: the files' common name; made printable.
         files: the files of this kid that exist, private half first; the only paths ever used for it.
         key: the private key, where it can be used.
-        record: what is kept about the key, where it belongs to it.
-        fault: why the key cannot be used, with the mend where there is one; "" when it can.
-        unsafe: the fault is that everybody can read or change the private half.
-        public_missing: the public half has to be written anew.
-        warning: something that somebody should look at although the key is used.
+        record: the key's record, if it belongs to this key.
+        fault: why the key cannot be used, with the fix if there is one; "" when it can.
+        unsafe: everybody can read or change the private half.
+        public_missing: the public half has to be written again.
+        warning: a problem that does not stop the key from being used.
     """
 
     kid: str
@@ -60,12 +60,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def thumbprint(self) -> str:
-        """The key's, as far as it is known."""
+        """The key's thumbprint, or \"\" if unknown."""
         return self.key.thumbprint if self.key else self.record.thumbprint if self.record else ""
 
     @property
     def is_leftover(self) -> bool:
-        """Whether a state is all there is: a kill came before the private half was there, or after."""
+        """Whether only the record is left, as after a kill between the files of one change."""
         return self.key is None and self.record is not None and len(self.files) == 1
 
 
@@ -88,7 +88,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Half(msgspec.Struct, frozen=True, kw_only=True):
-    """What one file gave: the thing read from it, or why not."""
+    """What was read from one file, or why nothing was."""
 
     key: SigningKey | None = None
     kid: str = ""
@@ -100,7 +100,7 @@ class _Half(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def no_such_folder(path: Path) -> KeyFileError:
-    """What to say where a folder has to be there already."""
+    """Return the error for a folder that must exist and does not."""
     return KeyFileError(f"there is no key folder {path.absolute()}: keys.dir (--dir) names it")
 
 
@@ -111,17 +111,17 @@ class KeyFolder:
     """
 
     def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
-        """Take a folder that need not exist yet; ``disk`` makes every change of it."""
+        """Use a folder, which need not exist yet; ``disk`` makes every change of it."""
         self.path = path
         self._disk = disk or Disk()
         self._parsed: dict[str, tuple[_Stamp, _Half]] = {}
         self._seen: dict[str, _Stamp] = {}
 
     def prepare(self) -> None:
-        """Make the folder when there is none (0700).
+        """Create the folder (0700) if it does not exist.
 
         Raises:
-            KeyFileError: it cannot be made, or not be written to.
+            KeyFileError: it cannot be created or written to.
         """
         try:
             if not self.path.exists():
@@ -133,11 +133,11 @@ class KeyFolder:
             raise _unusable(self.path, "write to", error) from error
 
     def lock(self) -> ProcessLock:
-        """The lock that every change of the folder holds; each call gives one of its own."""
+        """Return a new handle on the lock that every change of the folder holds."""
         return ProcessLock(self.path / _LOCK)
 
     def clear_temporaries(self) -> None:
-        """Delete what a killed write left; only while holding the lock, since nobody else writes then."""
+        """Delete what a killed write left; only while holding the lock, so that no process is writing."""
         for path in list(self.path.glob(f".*{TEMPORARY_SUFFIX}")):
             self._disk.unlink(path)
 
@@ -146,7 +146,7 @@ class KeyFolder:
         return self._look() != self._seen
 
     def scan(self) -> Snapshot:
-        """Read what lies in the folder; what does not exist is empty.
+        """Read the folder; one that does not exist is empty.
 
         Raises:
             KeyFileError: everybody can write to the folder, or it cannot be read.
@@ -164,7 +164,7 @@ class KeyFolder:
     # --- changes: each only while holding the lock
 
     def add(self, key: SigningKey, record: KeyRecord) -> None:
-        """Write a new key: its state first, so that whoever finds a half-written pair knows whose it is.
+        """Write a new key, its record first: a half-written pair then has an owner.
 
         Raises:
             KeyStateError: the kid is taken.
@@ -183,15 +183,15 @@ class KeyFolder:
         self._replace(self.path / f"{key.kid}{PUBLIC_SUFFIX}", data, mode=0o644)
 
     def write_record(self, kid: str, record: KeyRecord) -> None:
-        """Write what is kept about a key. ``kid`` was made here or found in the folder, never on a wire."""
+        """Write a key's record. ``kid`` was made here or found in the folder, never sent by a client."""
         self._replace(self.path / f"{kid}{STATE_SUFFIX}", record.to_json(), mode=0o600)
 
     def delete(self, entry: Entry) -> None:
-        """Delete a key's files, the private half first and the state, which says that this goes on, last."""
+        """Delete a key's files, the private half first; the record, which says that this goes on, last."""
         self._change(lambda: self._unlink(entry))
 
     def set_aside(self, entry: Entry) -> None:
-        """Move a key's files to ``removed/``, the private half first and the state last."""
+        """Move a key's files to ``removed/``, the private half first and the record last."""
         self._change(lambda: self._move(entry))
 
     def _unlink(self, entry: Entry) -> None:
@@ -214,7 +214,7 @@ class KeyFolder:
     # --- the last good copy of the published document
 
     def read_last_published(self) -> bytes | None:
-        """What ``write_last_published`` kept, None when there is nothing."""
+        """Return what ``write_last_published`` kept, or None."""
         try:
             return read_regular(self.path / _LAST_PUBLISHED, _LARGEST_COPY)[0]
         except FileNotFoundError:
@@ -226,7 +226,7 @@ class KeyFolder:
             raise _unusable(self.path, "read", error) from error
 
     def write_last_published(self, data: bytes) -> None:
-        """Keep the last good copy; needs no lock, the last writer is as good as any."""
+        """Keep the last good copy; needs no lock, since every writer's copy is good."""
         self._replace(self.path / _LAST_PUBLISHED, data, mode=0o600)
 
     # --- how
@@ -243,7 +243,7 @@ class KeyFolder:
             raise _unusable(self.path, "write to", error) from error
 
     def _look(self) -> dict[str, _Stamp]:
-        """Names of interest, with what changes when the file does."""
+        """Return the names of key files, with a stamp that changes when the file does."""
         seen: dict[str, _Stamp] = {}
         try:
             with os.scandir(self.path) as names:
@@ -271,7 +271,7 @@ class KeyFolder:
         return ""
 
     def _entry(self, stem: str, names: dict[str, str]) -> Entry:
-        # A name that is no UTF-8 must not break whoever prints it; the kid inside can be none such.
+        # A file name need not be UTF-8, but the kid must be printable.
         kid = os.fsencode(stem).decode(errors="replace")
         halves = {suffix: self._half(name, suffix) for suffix, name in names.items()}
         private, public, kept = (
@@ -306,7 +306,12 @@ class KeyFolder:
         try:
             half = _READERS[suffix](path)
         except OSError as error:
-            # It may pass by itself: the next look tries again.
+            if not isinstance(error, FileNotFoundError):
+                # Without its stamp the next look finds a change, and reads it again.
+                del self._seen[name]
+                if cached:
+                    # A key that was read before goes on signing while its file cannot be read.
+                    return cached[1]
             return _Half(fault=f"cannot be read: {error.strerror or 'input/output error'}")
         except KeyFileError as error:
             half = _Half(fault=error.message)
@@ -318,7 +323,7 @@ def _stamp(found: os.DirEntry[str]) -> _Stamp:
     try:
         result = found.stat()
     except OSError:
-        # Gone since, or a link to nowhere: reading it will say which.
+        # Deleted since, or a dangling link: reading it tells which.
         return (0, 0, 0, 0, 0)
     return (result.st_mtime_ns, result.st_ctime_ns, result.st_size, result.st_ino, result.st_mode)
 
@@ -326,13 +331,13 @@ def _stamp(found: os.DirEntry[str]) -> _Stamp:
 def _fault(
     stem: str, private: _Half | None, public: _Half | None, kept: _Half | None, record: KeyRecord | None
 ) -> str:
-    """Why the key cannot be used; "" when it can."""
+    """Return why the key cannot be used; "" when it can."""
     if private is None:
         return "the private half is missing"
     if private.fault:
         return f"the private half {private.fault}"
     if private.kid != stem:
-        return "the private half has another kid than its file name says"
+        return "the private half has a kid other than its file name says"
     if kept and kept.fault:
         return f"the state file {kept.fault}"
     if public is None:
@@ -340,7 +345,7 @@ def _fault(
     if public.fault:
         return f"the public half {public.fault}"
     if (public.kid, public.thumbprint) != (private.kid, private.thumbprint):
-        return "the two halves are not of one key"
+        return "the two halves belong to different keys"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What people are told about keys, with and without a running server."""
+"""Listings of keys, with and without a running server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One key, as people and the admin API are told of it.
+    """One key, as listings show it.
 
     Attributes:
         key_id: the kid; "" for a foreign key without one.
@@ -46,7 +46,7 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
 def describe(
     entry: Entry, *, place: str, now: float, settings: KeySettings | None, signing: str = ""
 ) -> KeyInfo:
-    """What is told about an own key.
+    """Describe an own key.
 
     Args:
         entry: the key in the folder.
@@ -77,7 +77,7 @@ def describe(
 
 
 def describe_foreign(document: Document, own: set[tuple[str, str]]) -> list[KeyInfo]:
-    """What is told about the document's other keys; ``own`` holds kid and thumbprint of ours."""
+    """Describe the document's other keys; ``own`` holds kid and thumbprint of ours."""
     return [
         KeyInfo(
             key_id=key.kid,
@@ -92,7 +92,7 @@ def describe_foreign(document: Document, own: set[tuple[str, str]]) -> list[KeyI
 
 
 def list_local(path: Path) -> list[KeyInfo]:
-    """The keys of a folder, the oldest first, broken ones too; asks no server and changes nothing.
+    """List the keys of a folder, the oldest first, broken ones too, without a server or a change.
 
     Raises:
         KeyFileError: there is no such folder, or it may not be used.
@@ -108,12 +108,12 @@ def _next_change(
 ) -> tuple[str, float] | None:
     record = entry.record
     if record is None:
-        # Nobody has compared it with the JWKS yet.
+        # It has not been compared with the JWKS yet.
         return None
     if phase is Phase.PENDING:
         asked = record.origin == "asked" and not record.published_at
         if asked and now - record.since > UNSETTLED_S / 2:
-            # Nobody waits for it any more; only a write that was under way could still publish it.
+            # No request waits for it any more; only a write in flight could still publish it.
             return ("given up", record.since + UNSETTLED_S)
         return ("published", 0.0)
     if phase is Phase.PUBLISHED:

@@ -32,7 +32,7 @@ _TRIAL: Final = b"does this key verify what it signs?"
 _RSA_BITS: Final = range(2048, 8193)
 # Measured: a hop to a thread costs 0.1 ms, a 2048-bit signature 0.3 to 0.9 ms, a 3072-bit one over 2 ms.
 _INLINE_RSA_BITS: Final = 2048
-# Nine digits at least: "key-2" tells no time, and the second tail must not be taken for one.
+# At least nine digits: "key-2" contains no time, and the second tail is not one.
 _KID_TIME: Final = re.compile(r".*-(?P<seconds>[0-9]{9,12})(?:-[0-9a-f]{4})?", re.DOTALL)
 
 # By thumbprint.
@@ -82,7 +82,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls, kid: str, *, algorithm: Algorithm, size: int, created_at: float) -> Self:
-        """Make a new key; takes up to seconds for large ones, so call it in a thread (the GIL is released).
+        """Generate a key. Large ones take seconds, so call it in a thread (the GIL is released).
 
         Args:
             kid: the new key's id.
@@ -127,17 +127,17 @@ class SigningKey:
         return key
 
     def renamed(self, kid: str, *, created_at: float) -> Self:
-        """The same key under another kid, made at ``created_at`` (unix seconds)."""
+        """Return the same key under another kid, made at ``created_at`` (unix seconds)."""
         return type(self)(kid=kid, private=self._private, created_at=created_at)
 
     def private_jwk(self) -> bytes:
-        """The private JWK as JSON text, in the form of the Go program's files."""
+        """Return the private JWK as JSON text, in the form of the Go program's files."""
         members = cast("dict[str, str]", jwk.JWK.from_pyca(self._private).export_private(as_dict=True))
         members.update(kid=self.kid, alg=self.algorithm)
         return (json.dumps(members, indent=2, sort_keys=True) + "\n").encode()
 
     def public_jwk(self) -> dict[str, str]:
-        """The public JWK: ``kty``, ``use``, ``alg``, ``kid``, the key's own members (RFC 7517 section 4)."""
+        """Return the public JWK: ``kty``, ``use``, ``alg``, ``kid`` and the key itself (RFC 7517 section 4)."""
         return dict(self._public)
 
     async def sign(self, data: bytes) -> bytes:
@@ -191,14 +191,14 @@ def parse_jwk(data: bytes) -> dict[str, object]:
         members = json.loads(data.decode())
     except (ValueError, RecursionError):
         # The inner error quotes the text, which may be private.
-        raise KeyFileError("is no JSON; was it cut short?") from None
+        raise KeyFileError("is not JSON; was it cut short?") from None
     if not isinstance(members, dict):
-        raise KeyFileError("is no JSON object")
+        raise KeyFileError("is not a JSON object")
     return members
 
 
 def thumbprint_of(members: dict[str, object]) -> str:
-    """RFC 7638 thumbprint of a JWK.
+    """Return the RFC 7638 thumbprint of a JWK.
 
     Raises:
         KeyFileError: a member is missing or malformed, or the kind is unknown.
@@ -206,11 +206,11 @@ def thumbprint_of(members: dict[str, object]) -> str:
     try:
         return str(jwk.JWK(**members).thumbprint())
     except (JWException, ValueError, TypeError, KeyError):
-        raise KeyFileError("is no JSON Web Key of a known kind") from None
+        raise KeyFileError("is not a JSON Web Key of a known kind") from None
 
 
 def created_at_of(kid: str) -> int | None:
-    """The creation time that a kid of the form ``<prefix>-<seconds>[-<4 hex digits>]`` tells.
+    """Return the creation time in a kid of the form ``<prefix>-<seconds>[-<4 hex digits>]``.
 
     Read from the right, since a prefix may hold dashes.
 
@@ -229,7 +229,7 @@ def _load(members: dict[str, object]) -> _PrivateKey:
         key.unsafe_skip_rsa_key_validation = True
         private = key.get_op_key("sign")
     except (JWException, ValueError, TypeError, KeyError):
-        raise KeyFileError("is no private RSA or P-256 key") from None
+        raise KeyFileError("is not a private RSA or P-256 key") from None
     if isinstance(private, rsa.RSAPrivateKey):
         if not _belongs_together(private.private_numbers()):
             raise KeyFileError("has members that do not belong together")
@@ -240,7 +240,7 @@ def _load(members: dict[str, object]) -> _PrivateKey:
         return private
     if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, ec.SECP256R1):
         return private
-    raise KeyFileError("is no private RSA or P-256 key")
+    raise KeyFileError("is not a private RSA or P-256 key")
 
 
 def _belongs_together(numbers: rsa.RSAPrivateNumbers) -> bool:

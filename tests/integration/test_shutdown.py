@@ -221,7 +221,7 @@ def test_the_log_ends_with_nothing_bad(server: Callable[..., Server], caller: Ca
     expected = {
         "loopback settings are on for this whole process: a real network misses what they switch off",
         (
-            "whoever the tailnet lets reach the admin port may make and remove keys; "
+            "every tailnet user who can reach the admin port may make and remove keys; "
             "admin.access = grant asks for a role"
         ),
     }

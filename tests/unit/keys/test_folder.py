@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ import pytest
 from harness.keys import START, Server
 
 from tailbone.errors import KeyFileError, KeyStateError
-from tailbone.keys.folder import KeyFolder, Snapshot
+from tailbone.keys import folder as folder_module
+from tailbone.keys.folder import PRIVATE_SUFFIX, KeyFolder, Snapshot
 from tailbone.keys.record import KeyRecord
 from tailbone.keys.signing_key import SigningKey
 
@@ -78,14 +80,14 @@ def test_two_halves_of_different_keys_are_a_fault(folder: KeyFolder) -> None:
     """Which of them is meant nobody can tell."""
     other = SigningKey.generate(KID, algorithm="ES256", size=0, created_at=START)
     (folder.path / f"{KID}.public.jwk").write_text(json.dumps(other.public_jwk()))
-    assert fault(folder) == "the two halves are not of one key"
+    assert fault(folder) == "the two halves belong to different keys"
 
 
 def test_a_private_half_under_another_name_is_a_fault(folder: KeyFolder) -> None:
     """The kid inside is what tokens would carry."""
     for suffix in ("private.jwk", "public.jwk"):
         (folder.path / f"{KID}.{suffix}").rename(folder.path / f"other.{suffix}")
-    assert fault(folder, "other") == "the private half has another kid than its file name says"
+    assert fault(folder, "other") == "the private half has a kid other than its file name says"
 
 
 def test_a_state_for_another_key_counts_for_nothing(folder: KeyFolder) -> None:
@@ -244,3 +246,21 @@ def test_a_kept_copy_that_is_no_regular_file_counts_as_damaged(folder: KeyFolder
     (folder.path / ".last-published.json").unlink()
     os.mkfifo(folder.path / ".last-published.json")
     assert folder.read_last_published() == b""
+
+
+def test_a_key_that_was_read_goes_on_while_its_file_cannot_be_read(
+    folder: KeyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A passing error of the disk costs no key, and the next look reads the file again."""
+    folder.scan()
+    os.utime(folder.path / f"{KID}{PRIVATE_SUFFIX}")
+
+    def fail(*_: object) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(folder_module, "read_regular", fail)
+        assert fault(folder) == ""
+    assert folder.changed() is True
+    assert fault(folder) == ""
+    assert folder.changed() is False
