@@ -152,7 +152,7 @@ def test_no_token_without_its_line(
         way = caller().to(started.name)
         until(lambda: serves(way), "served")
         answer = way.issue()
-        assert (answer.status, answer.json["error"]) == (500, "internal")
+        assert (answer.status, answer.json["error"]) == (503, "log_unavailable")
 
 
 def serves(way: Way) -> bool:
