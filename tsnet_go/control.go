@@ -43,15 +43,18 @@ func (j *join) watchControl() {
 	retry := max(time.Duration(j.node.config.RetryMS)*time.Millisecond, leastInterval)
 	owed := 0 // how many answers there were since the server came back
 	for {
-		answers := j.node.controlAnswers(j.ctx)
+		failure := j.node.askControl(j.ctx)
 		if j.ctx.Err() != nil {
 			return
 		}
 		pause := retry
 		switch {
-		case !answers:
+		case failure != nil:
+			j.controlFailure.Store(&failure)
 			if j.control.Swap(controlAway) != controlAway {
-				j.node.events.send(event{Type: "control_unreachable", URL: j.node.controlURL()})
+				j.node.events.send(event{
+					Type: "control_unreachable", URL: j.node.controlURL(), Line: redact(failure.Error()),
+				})
 			}
 			owed = 1
 		case owed > 0 && !j.waits.Load():
@@ -87,20 +90,21 @@ func (j *join) settle(owed int) int {
 	}
 }
 
-// controlAnswers asks the control server for its public key, as every node does first.
-func (n *Node) controlAnswers(ctx context.Context) bool {
+// askControl asks the control server for its public key, as every node does first.
+// The error says why there was no answer.
+func (n *Node) askControl(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, controlAsk)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.controlURL()+"/key?v=1", nil)
 	if err != nil {
-		return false
+		return err
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
 	answer, err := transport.RoundTrip(request)
 	if err != nil {
-		return false
+		return err
 	}
 	defer answer.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<16))
-	return true
+	return nil
 }

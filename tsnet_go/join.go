@@ -23,6 +23,8 @@ type join struct {
 	waits atomic.Bool
 	// control is what the control server did when it was last asked.
 	control atomic.Int32
+	// controlFailure is why it last gave no answer.
+	controlFailure atomic.Pointer[error]
 }
 
 // up joins the tailnet and returns when the node is running. tsnet's own Up
@@ -192,10 +194,21 @@ func (j *join) ended() error {
 		return errorf(codeLoginNeeded, "up", "nobody opened the login URL within %v", j.timeout)
 	case j.control.Load() != controlAnswered:
 		// Also when the first question is still open: then it was for all of the time.
-		return errorf(codeUnreachable, "up", "the control server %s did not answer within %v", n.controlURL(), j.timeout)
+		return errorf(codeUnreachable, "up", "the control server %s did not answer within %v%s",
+			n.controlURL(), j.timeout, j.whyNoAnswer())
 	default:
 		return errorf(codeTimeout, "up", "the node was not running after %v (state %s)%s", j.timeout, j.state, n.loginError())
 	}
+}
+
+// whyNoAnswer returns why the control server last gave no answer, for the end of a
+// message. A server that is only silent has no reason.
+func (j *join) whyNoAnswer() string {
+	failure := j.controlFailure.Load()
+	if failure == nil || errors.Is(*failure, context.DeadlineExceeded) || errors.Is(*failure, context.Canceled) {
+		return ""
+	}
+	return ": " + (*failure).Error()
 }
 
 // loginFailed reports whether tailscale's last attempt to log in failed, so that

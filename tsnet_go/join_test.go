@@ -4,7 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -309,6 +313,35 @@ func TestUpWithoutTime(t *testing.T) {
 		}
 	}
 	node.mustUp()
+}
+
+// Where the control server cannot be reached, the message and the event say why.
+func TestUpSaysWhyTheControlServerIsUnreachable(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	stranger.StartTLS()
+	defer stranger.Close()
+	for url, why := range map[string]string{
+		stranger.URL:                  "certificate signed by unknown authority",
+		"http://nowhere.invalid:1":    "lookup nowhere.invalid",
+		"http://" + freePort(t) + "/": "connection refused",
+	} {
+		config := net.config("node", "dev@example.com")
+		config.ControlURL = url
+		node := newTestNode(t, config)
+		_, err := node.up(2 * time.Second)
+		wantCode(t, codeUnreachable, err)
+		if !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: want %q in %v", url, why, err)
+		}
+		if !node.heard.has(func(ev event) bool {
+			return ev.Type == "control_unreachable" && strings.Contains(ev.Line, why)
+		}) {
+			t.Errorf("%s: no event says %q: %+v", url, why, node.heard.all())
+		}
+	}
 }
 
 // A server that answers, but is no control server, is a time-out that says what

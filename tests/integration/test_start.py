@@ -80,7 +80,8 @@ def test_control_unreachable(server: Callable[..., Server], closed_port: int, ke
         "--ts-control-url", url, "--ts-join-timeout", "1s", "--ts-join-retry", "100ms", ready=False, **key
     ).program
     assert program.wait() == 1
-    assert one_line(program) == f"tailbone: the control server {url} did not answer within 1s"
+    reason = f"dial tcp {url.removeprefix('http://')}: connect: connection refused"
+    assert one_line(program) == f"tailbone: the control server {url} did not answer within 1s: {reason}"
     [warning] = [record for record in program.records() if record.get("url")]
     assert warning["event"] == "the control server does not answer; trying again"
 
