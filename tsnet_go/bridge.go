@@ -31,6 +31,10 @@ const (
 	dialRetryMost  = 50 * time.Millisecond
 	dialRetryFor   = 2 * time.Second
 
+	// writePatience is how long a peer may take nothing of what it is sent; sweeps
+	// notice it up to twice sweepEvery later.
+	writePatience = 10 * time.Second
+
 	// A server that is away is told of once in this time, not for every connection.
 	complainEvery = 5 * time.Second
 )
@@ -72,7 +76,9 @@ func (n *Node) listen(config ListenConfig) (*Listener, error) {
 	case config.MaxConnections < 1:
 		return nil, errorf(codeBadArgument, op, "max_connections must be at least 1")
 	}
-	l := &Listener{node: n, config: config, conns: connections{limit: config.MaxConnections}}
+	l := &Listener{node: n, config: config, conns: connections{
+		limit: config.MaxConnections, share: shareOf(config.MaxConnections),
+	}}
 	for _, text := range config.Addresses {
 		addr, err := netip.ParseAddr(text)
 		if err != nil || !n.owns(addr) {
@@ -128,7 +134,7 @@ func (l *Listener) flow(source, destination netip.AddrPort) (handler func(net.Co
 	if destination.Port() != l.config.Port || !l.serves(destination.Addr()) {
 		return nil, false
 	}
-	if l.conns.isFull() {
+	if l.conns.isFull(source.Addr()) {
 		l.rejected()
 		return nil, true // tsnet answers with a reset
 	}
@@ -154,7 +160,7 @@ func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
 		reset(conn)
 		return
 	}
-	p := &pair{events: l.node.events, tailnet: tailnet}
+	p := &pair{events: l.node.events, tailnet: tailnet, source: source.Addr(), patience: writePatience}
 	if !l.conns.add(p) {
 		l.rejected()
 		p.kill()
@@ -179,8 +185,8 @@ func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
 func (l *Listener) rejected() {
 	rejectedConnections.Add(1)
 	if untold := l.rejections.add(time.Now()); untold > 0 {
-		l.node.events.warnf("the listener %s is full (%d connections at a time): "+
-			"%d more were reset since this was last told", l.config.Name, l.config.MaxConnections, untold)
+		l.node.events.warnf("the listener %s is full (%d connections at a time, %d of one address): "+
+			"%d more were reset since this was last reported", l.config.Name, l.config.MaxConnections, l.conns.share, untold)
 	}
 }
 

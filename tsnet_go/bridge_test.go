@@ -132,6 +132,82 @@ func TestListenerRefusesTheOneTooMany(t *testing.T) {
 	mustExchange(t, conn, "in again")
 }
 
+// One peer can take its share of the places and no more; the others are still served,
+// and a place of the share that is given back is taken again.
+func TestListenerKeepsPlacesFromOnePeer(t *testing.T) {
+	checkNoLeaks(t)
+	net, server, client := two(t)
+	other := net.join("other", "dev@example.com")
+	other.sees(server)
+	const share = 20
+	listener := server.listenOn(startUnixServer(t, echo), 4*share)
+	var open []*gonet.TCPConn
+	for range share {
+		conn := client.mustDial(server.port80())
+		defer conn.Close()
+		mustExchange(t, conn, "in")
+		open = append(open, conn)
+	}
+	if conn, err := client.dial(server.port80()); err == nil {
+		conn.Close()
+		t.Error("the peer got more than its share")
+	}
+	conn := other.mustDial(server.port80())
+	defer conn.Close()
+	mustExchange(t, conn, "in")
+	open[0].Close()
+	eventually(t, "the place is free", func() bool { return listener.conns.count() == share })
+	again := client.mustDial(server.port80())
+	defer again.Close()
+	mustExchange(t, again, "in again")
+}
+
+// A peer that asks for much and reads nothing holds little in netstack, and is reset.
+func TestListenerResetsAPeerThatTakesNothing(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	sent := make(chan int64, 1)
+	listener := server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+		written, _ := io.Copy(conn, endless{}) // until the bridge hangs up
+		sent <- written
+	}), 10)
+	conn := client.mustDial(server.port80())
+	defer conn.Close()
+	eventually(t, "a write to the tailnet is stuck", func() bool {
+		for _, p := range listener.conns.pairs() {
+			before := p.writing.Load()
+			time.Sleep(100 * time.Millisecond)
+			return before%2 == 1 && p.writing.Load() == before
+		}
+		return false
+	})
+	now := time.Now()
+	sweep := func(after time.Duration) {
+		for _, p := range listener.conns.pairs() {
+			p.sweep(now.Add(after))
+		}
+	}
+	sweep(0)
+	sweep(writePatience - 1)
+	if n := listener.conns.count(); n != 1 {
+		t.Fatalf("%d connections are open, want 1", n)
+	}
+	sweep(writePatience)
+	eventually(t, "the connection is reset", func() bool { return listener.conns.count() == 0 })
+	// Both ends' buffers in netstack, the socket's buffers, and a piece in between.
+	if written := <-sent; written > 2<<20 {
+		t.Errorf("%d bytes were taken for a peer that reads nothing", written)
+	}
+	if _, err := io.Copy(io.Discard, conn); !isReset(err) {
+		t.Errorf("the client sees %v", err)
+	}
+}
+
+// endless is a source that never ends.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
+
 // Under a flood of connections that come and go in every way, no more than allowed
 // are open at once, and at the end the count is exactly none.
 func TestListenerCountNeverDrifts(t *testing.T) {
@@ -525,7 +601,7 @@ func TestListenerSurvivesAPanic(t *testing.T) {
 func TestCloseWithManyConnections(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	server.listenOn(startUnixServer(t, echo), 2000)
+	server.listenOn(startUnixServer(t, echo), 4*600)
 	for range 600 {
 		conn := client.mustDial(server.port80())
 		defer conn.Close()

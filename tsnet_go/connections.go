@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -8,36 +9,52 @@ import (
 // sweepEvery is how often pairs are looked at that may be stuck.
 const sweepEvery = 5 * time.Second
 
+// leastShare is the smallest share of a listener's connections that one source address
+// has: programs of one peer open several at once.
+const leastShare = 16
+
 // connections is the set of the pairs of a listener or a forward, of which there are
-// at most limit. The zero value takes none.
+// at most limit, and of one source address at most share. The zero value takes none.
 type connections struct {
 	limit int
+	share int // 0: no limit of its own
 
 	mu     sync.Mutex
 	open   map[*pair]struct{}
+	from   map[netip.Addr]int // how many of open have this source
 	shut   bool
 	empty  chan struct{} // closed when the last one leaves; nil when nobody waits
 	sweeps *time.Timer   // nil while there is nothing to sweep
 }
 
-// isFull reports whether another pair would be one too many.
-func (c *connections) isFull() bool {
+// shareOf returns how many of limit connections one source address may have: a
+// quarter, so that no single peer can take every place, and leastShare where a quarter
+// is less.
+func shareOf(limit int) int { return max(limit/4, leastShare) }
+
+// isFull reports whether another pair with that source would be one too many.
+func (c *connections) isFull(source netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.open) >= c.limit
+	return c.isFullLocked(source)
+}
+
+func (c *connections) isFullLocked(source netip.Addr) bool {
+	return len(c.open) >= c.limit || c.share > 0 && c.from[source] >= c.share
 }
 
 // add takes a pair in, unless that would be one too many, or the set is shut.
 func (c *connections) add(p *pair) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shut || len(c.open) >= c.limit {
+	if c.shut || c.isFullLocked(p.source) {
 		return false
 	}
 	if c.open == nil {
-		c.open = make(map[*pair]struct{})
+		c.open, c.from = make(map[*pair]struct{}), make(map[netip.Addr]int)
 	}
 	c.open[p] = struct{}{}
+	c.from[p.source]++
 	openConnections.Add(1)
 	if c.sweeps == nil {
 		c.sweeps = time.AfterFunc(sweepEvery, c.sweep)
@@ -52,6 +69,9 @@ func (c *connections) remove(p *pair) {
 		return
 	}
 	delete(c.open, p)
+	if c.from[p.source]--; c.from[p.source] == 0 {
+		delete(c.from, p.source)
+	}
 	openConnections.Add(-1)
 	if len(c.open) == 0 && c.empty != nil {
 		close(c.empty)
@@ -77,8 +97,9 @@ func (c *connections) pairs() []*pair {
 
 // sweep runs in a goroutine of its own for as long as there is a pair.
 func (c *connections) sweep() {
+	now := time.Now()
 	for _, p := range c.pairs() {
-		sweepGuarded(p)
+		sweepGuarded(p, now)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,9 +109,9 @@ func (c *connections) sweep() {
 	}
 }
 
-func sweepGuarded(p *pair) {
+func sweepGuarded(p *pair, now time.Time) {
 	defer p.recovered()
-	p.sweep()
+	p.sweep(now)
 }
 
 // close takes no further pair, gives those there are the time to end, then kills

@@ -28,6 +28,12 @@ const (
 	// reads it any more; 60 s in netstack, whose close gets slower with every such end.
 	finWait = 5 * time.Second
 
+	// sendBuffer and receiveBuffer bound what one connection holds in netstack, where
+	// they would grow to 6 and 8 MiB: a peer that asks for much and reads nothing, or
+	// sends much that nobody reads, must not fill the memory.
+	sendBuffer    = 128 << 10
+	receiveBuffer = 256 << 10
+
 	// leaveFor bounds each step of a node's goodbye to its control server.
 	leaveFor = 3 * time.Second
 )
@@ -167,7 +173,7 @@ func (n *Node) startServer() (err error) {
 	if !ok {
 		return errorf(codeInternal, "up", "this tailscale has another netstack than expected")
 	}
-	if err := shortenWaits(stack); err != nil {
+	if err := tuneTCP(stack); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -198,14 +204,16 @@ func (n *Node) ownLocalAPI() error {
 	return nil
 }
 
-func shortenWaits(stack *netstack.Impl) error {
+// tuneTCP sets how long connections of the node wait, and how much they hold.
+func tuneTCP(stack *netstack.Impl) error {
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
-	if err := stack.SetTransportProtocolOption(tcp.ProtocolNumber, &wait); err != nil {
-		return errorf(codeInternal, "up", "TIME-WAIT: %v", err)
-	}
 	fin := tcpip.TCPLingerTimeoutOption(finWait)
-	if err := stack.SetTransportProtocolOption(tcp.ProtocolNumber, &fin); err != nil {
-		return errorf(codeInternal, "up", "FIN-WAIT-2: %v", err)
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: sendBuffer / 2, Max: sendBuffer}
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: receiveBuffer / 2, Max: receiveBuffer}
+	for _, option := range []tcpip.SettableTransportProtocolOption{&wait, &fin, &send, &receive} {
+		if err := stack.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+			return errorf(codeInternal, "up", "TCP option %T: %v", option, err)
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -40,7 +41,9 @@ type localConn interface {
 // and a pair whose local side is closed must not wait for a peer that goes on.
 type pair struct {
 	events    *events
-	onArrival func() // called for each piece from the tailnet before it is handed on; may be nil
+	source    netip.Addr    // who is behind it, in a listener
+	patience  time.Duration // how long the peer may take nothing of a write; 0 means any time
+	onArrival func()        // called for each piece from the tailnet before it is handed on; may be nil
 
 	mu      sync.Mutex // guards what follows until run, and against kill
 	tailnet tailnetConn
@@ -53,6 +56,7 @@ type pair struct {
 	hurried atomic.Bool   // that time was shortened
 	writing atomic.Uint64 // odd while a write to the tailnet is under way
 	swept   uint64        // writing, as the last sweep saw it
+	stuckAt time.Time     // when a sweep first saw the write that is under way
 }
 
 // setTailnet completes a pair; not if it was killed meanwhile: then it ends conn.
@@ -242,17 +246,19 @@ func (p *pair) hurry() {
 	}
 }
 
-// sweep kills the pair if it has been writing to the tailnet since the last sweep,
-// and its local side is gone: a peer that takes nothing could keep it for ever,
-// and nobody else would notice, since nobody reads the local side meanwhile.
-func (p *pair) sweep() {
+// sweep kills the pair if one write to the tailnet has been under way since an earlier
+// sweep, and either that was longer ago than the peer may take nothing, or the local
+// side is gone. Nobody else would notice: nobody reads the local side meanwhile.
+func (p *pair) sweep(now time.Time) {
 	p.mu.Lock()
 	local := p.local
 	p.mu.Unlock()
 	writing := p.writing.Load()
-	stuck := writing%2 == 1 && writing == p.swept
-	p.swept = writing
-	if stuck && hasHungUp(local) {
+	if writing%2 == 0 || writing != p.swept {
+		p.swept, p.stuckAt = writing, now
+		return
+	}
+	if p.patience > 0 && now.Sub(p.stuckAt) >= p.patience || hasHungUp(local) {
 		p.kill()
 	}
 }

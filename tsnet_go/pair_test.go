@@ -273,8 +273,9 @@ func TestPairSweepEndsAStuckWrite(t *testing.T) {
 		}
 	}()
 	<-filled
-	p.sweep()
-	p.sweep()
+	now := time.Now()
+	p.sweep(now)
+	p.sweep(now.Add(time.Hour))
 	select {
 	case <-p.ended:
 		t.Fatal("a pair was ended whose server is still there")
@@ -282,7 +283,7 @@ func TestPairSweepEndsAStuckWrite(t *testing.T) {
 	}
 	p.server.Close()
 	eventually(t, "the server's end is seen", func() bool { return hasHungUp(p.local) })
-	p.sweep()
+	p.sweep(now.Add(time.Hour))
 	p.awaitEnd(t)
 	if _, err := io.Copy(io.Discard, p.peer); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client sees %v", err)

@@ -30,12 +30,12 @@ func TestRejectionsAreToldNowAndThen(t *testing.T) {
 func TestFullListenerWarns(t *testing.T) {
 	checkNoLeaks(t)
 	ev, read := newPipe(t, false)
-	l := &Listener{node: &Node{events: ev}, config: ListenConfig{Name: "issuer", MaxConnections: 3}}
+	l := &Listener{node: &Node{events: ev}, config: ListenConfig{Name: "issuer", MaxConnections: 300}, conns: connections{share: 75}}
 	l.rejected()
 	l.rejected()
 	ev.close()
-	want := `{"type":"warning","line":"the listener issuer is full (3 connections at a time): ` +
-		`1 more were reset since this was last told"}` + "\n"
+	want := `{"type":"warning","line":"the listener issuer is full (300 connections at a time, 75 of one address): ` +
+		`1 more were reset since this was last reported"}` + "\n"
 	if got := readFile(t, read); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
