@@ -136,7 +136,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.maxConnections",
         kind=Number(1, 1_000_000),
         default=1024,
-        help="Connections that one listener takes at a time; more are reset.",
+        help="Connections that one listener takes at a time, a quarter from one address; more are reset.",
         group=ISSUER,
         commands=_SERVING,
     ),

@@ -287,7 +287,7 @@ class Node:
             port: 1 to 65535.
             unix_path: the socket's path.
             addresses: own tailnet addresses to listen on; none means all.
-            max_connections: at once; more are reset.
+            max_connections: at once, a quarter of them (at least 16) from one address; more are reset.
 
         Raises:
             TailnetError: an address is none of the node's, or the node is not up.
