@@ -137,7 +137,7 @@ class SigningKey:
         return (json.dumps(members, indent=2, sort_keys=True) + "\n").encode()
 
     def public_jwk(self) -> dict[str, str]:
-        """Return the public JWK: ``kty``, ``use``, ``alg``, ``kid`` and the key itself (RFC 7517 section 4)."""
+        """Return the public JWK (RFC 7517 section 4): ``kty``, ``use``, ``alg``, ``kid``, then the key."""
         return dict(self._public)
 
     async def sign(self, data: bytes) -> bytes:
