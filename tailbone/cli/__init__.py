@@ -8,12 +8,16 @@ from __future__ import annotations
 import errno
 import sys
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from tailbone.cli.options import Group, Invocation, invocation_of
 from tailbone.errors import ConfigError, TailboneError
+from tailbone.text import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class _Mounted(NamedTuple):
@@ -65,6 +69,7 @@ class Root(Group):
             return super().main(*args, **kwargs)
         invocation = kwargs.setdefault("obj", Invocation())
         try:
+            _require_text(sys.argv[1:])
             return super().main(*args, **kwargs)
         except TailboneError as error:
             invocation.report(error)
@@ -89,6 +94,15 @@ class Root(Group):
     def command_rows(self, ctx: click.Context) -> list[tuple[str, str]]:  # noqa: ARG002
         """Names and short help, without an import."""
         return [(", ".join((name, *mounted.aliases)), mounted.help) for name, mounted in _COMMANDS.items()]
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuse arguments that are not text: settings and kids go on as UTF-8, to Go, gRPC and into tokens."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"argument {quote(argument)} is not valid UTF-8") from None
 
 
 @click.group(

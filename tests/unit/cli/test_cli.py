@@ -219,3 +219,14 @@ def test_a_broken_pipe_is_no_traceback() -> None:
         text=True,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["keys", "remove", b"tb-\xff", "--yes"], ["server", "start", b"--issuer=\xff"], [b"\xff"]],
+)
+def test_an_argument_that_is_not_text_is_one_line(arguments: list[str | bytes]) -> None:
+    """Any bytes may stand in an argument; nothing is asked or started with them."""
+    done = subprocess.run([sys.executable, "-m", "tailbone", *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "is not valid UTF-8" in done.stderr
