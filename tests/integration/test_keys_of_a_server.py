@@ -188,7 +188,11 @@ def test_issuer_and_admin_apart(
     until(lambda: kid_of(way) == new, "the new key signs", timeout_s=5)
     document = json.loads((tmp_path / "bucket" / JWKS).read_text())
     assert [key["kid"] for key in document["keys"]] == [new]
-    assert way.get("/.well-known/jwks.json").json == document
+    until(
+        lambda: way.get("/.well-known/jwks.json").json == document,
+        "the issuer has read the new JWKS",
+        timeout_s=5,
+    )
 
 
 # --- housekeeping
