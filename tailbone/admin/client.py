@@ -167,10 +167,13 @@ class AdminClient:
 
 
 def proxy_for(host: str, port: int) -> str:
-    """Return the proxy for a server, as grpc-go chooses it, as a URL; "" for none.
+    """Return the proxy for a server as a URL; "" for none.
 
-    grpc_proxy and HTTPS_PROXY name it, NO_PROXY lists exceptions, each in lower or upper case.
+    grpc_proxy and HTTPS_PROXY name it, NO_PROXY lists exceptions, each in lower or upper case. As in Go,
+    loopback is never asked through a proxy, and one without a scheme speaks HTTP.
     """
+    if host == "localhost" or host == "::1" or host.startswith("127."):
+        return ""
     if not any(name.lower() in ("grpc_proxy", "https_proxy") for name in os.environ):
         return ""
     # Costs a fifth of the command, and is needed only behind a proxy.
@@ -179,7 +182,8 @@ def proxy_for(host: str, port: int) -> str:
     proxies = getproxies()
     if proxy_bypass(f"{host}:{port}"):
         return ""
-    return proxies.get("grpc") or proxies.get("https", "")
+    proxy = proxies.get("grpc") or proxies.get("https", "")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _address_of(proxy: str) -> str:

@@ -238,6 +238,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"HTTP_PROXY": "http://127.0.0.1:1056"}, ""),
         ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "tailbone"}, ""),
         ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "other"}, "http://p:1"),
+        ({"HTTPS_PROXY": "127.0.0.1:1056"}, "http://127.0.0.1:1056"),
     ],
 )
 @pytest.mark.usefixtures("no_proxy")
@@ -248,6 +249,13 @@ def test_the_proxy_is_the_one_of_grpc_go(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert proxy_for("tailbone", 50051) == proxy
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_loopback_needs_no_proxy(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """A local server is asked directly, whatever the environment says."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://p:1")
+    assert proxy_for(host, 50051) == ""
 
 
 @pytest.mark.usefixtures("no_proxy")

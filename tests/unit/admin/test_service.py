@@ -42,7 +42,7 @@ def server(run: Running, access: str = "acl") -> AdminServer:
     )
 
 
-async def test_list_tells_all_of_akey_message(run: Running) -> None:
+async def test_a_listed_key_is_complete(run: Running) -> None:
     """A key is listed with its state, whether it is foreign, and what happens to it next."""
     run.lifecycle.keys = {
         "x": info(
