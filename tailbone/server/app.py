@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sanic import Request, Sanic
 from sanic.exceptions import BadURL
+from sanic.http import Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from tailbone.server.endpoints import Endpoints, Sources
@@ -27,7 +29,7 @@ BACKLOG: Final = 4096
 """How many connections may wait to be accepted: connect on a full Unix backlog fails at once."""
 
 REQUEST_TIME_S: Final = 10.0
-"""How long a client may be silent in the middle of a request, or before its first one, in seconds."""
+"""How long a request may take to arrive, and a client may be silent before its first one, in seconds."""
 
 DRAIN_START_S: Final = 0.1
 """How long new requests are answered after the close has begun, in seconds."""
@@ -48,13 +50,41 @@ class _Request(Request):
 
 
 class _Connection(HttpProtocol):
-    """Sanic's connection, which also answers a client that has ended its side (``printf … | nc``)."""
+    """Sanic's connection, which limits the time of a whole request and answers after a half-close.
+
+    Attributes:
+        began: when the request that is arriving began, in the loop's time; None once it has arrived.
+        ended: the client has ended its side (``printf … | nc``).
+    """
+
+    __slots__ = ("began", "ended")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.began: float | None = None
+        self.ended = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in, and note when a request begins."""
+        if self.began is None and (self.http is None or self.http.stage in (Stage.IDLE, Stage.REQUEST)):
+            self.began = self.loop.time()
+        super().data_received(data)
+
+    def check_timeouts(self) -> None:
+        """End what is late. Sanic's limits begin again with each byte, and a slow client goes on sending."""
+        if self.began is not None and self.loop.time() - self.began > REQUEST_TIME_S:
+            self.request_timeout = self.response_timeout = self.keep_alive_timeout = 0
+        super().check_timeouts()  # type: ignore[no-untyped-call]
 
     def eof_received(self) -> bool:
         """Stay open for the answer to a request that has arrived."""
         if self.http is None or (not self.recv_buffer and self.close_if_idle()):
             return False
-        self.http.keep_alive = False
+        self.ended = True
+        if not self.recv_buffer:
+            self.http.keep_alive = False
+        if self.began is not None:
+            self.began = -math.inf  # if the request is not complete now, the next check ends it
         return True
 
 

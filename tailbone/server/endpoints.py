@@ -194,6 +194,8 @@ class Endpoints:
         """
         if not request.head:  # Sanic could not even parse it, or it did not arrive whole.
             return
+        if not request.stream.request_body:
+            request.protocol.began = None  # the whole request has arrived
         connection = _connection(request)
         if request.head != connection.raw_head:
             if connection.head is None:
@@ -203,9 +205,11 @@ class Endpoints:
             connection.raw_head = request.head
         head = connection.head
         assert head is not None  # noqa: S101 -- for the type checker: no head equals the empty one
+        ahead = bool(request.protocol.recv_buffer)
+        last = self.draining or (request.protocol.ended and not ahead)
         # Sanic reads the framing of chunks leniently: what follows them must not be taken for a request.
-        request.stream.keep_alive = head.keep_alive and head.length is not None and not self.draining
-        if request.protocol.recv_buffer:
+        request.stream.keep_alive = head.keep_alive and head.length is not None and not last
+        if ahead:
             # A client that sends requests ahead waits its turn like all others.
             await asyncio.sleep(0)
 
@@ -373,6 +377,8 @@ def _own_error(request: Request, error: Exception) -> Exception:
         return BodyTooLargeError(f"at most {BODY_LIMIT} bytes of body are read, and ignored")
     if isinstance(error, PayloadTooLarge):
         return MalformedRequestError(f"request line and headers are longer than {HEAD_LIMIT} bytes")
+    if isinstance(error, RequestTimeout) and request.protocol.ended:
+        return MalformedRequestError("the request ends before it is complete")
     if isinstance(error, RequestTimeout):
         return RequestTimeoutError("the request was not complete in time")
     if isinstance(error, SanicException) and error.status_code < 500:

@@ -95,8 +95,10 @@ MALFORMED = {
     "bad chunk": f"POST /issue HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n".encode(),
     "space before the colon": b"POST /issue HTTP/1.1\r\nHost : tokens.example\r\n\r\n",
     "folded line": f"POST /issue HTTP/1.1\r\n{HOST}X-A: b\r\n c\r\n\r\n".encode(),
+    "bare LF": b"POST /issue HTTP/1.1\nHost: tokens.example\n\n",
     "NUL in a value": f"POST /issue HTTP/1.1\r\n{HOST}X-A: \0\r\n\r\n".encode(),
     "long head": f"POST /issue HTTP/1.1\r\n{HOST}X-A: {'a' * 9000}\r\n\r\n".encode(),
+    "cut body": f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 10\r\n\r\nabc".encode(),
     "host and URL differ": f"POST http://other.example/issue HTTP/1.1\r\n{HOST}\r\n".encode(),
 }
 

@@ -139,26 +139,40 @@ async def test_http_1_0_may_stay(running: Running) -> None:
 
 
 async def test_a_client_that_ends_its_side_is_still_answered(running: Running) -> None:
-    """``printf … | nc`` sends and ends; its request is answered before the connection ends."""
+    """``printf … | nc`` sends and ends; all it asked for is answered before the connection ends."""
     client = await running.connect()
-    client.send(ISSUE)
+    client.send(GET + ISSUE)
     client.end()
-    assert (await client.response()).status == 200
+    assert [(await client.response()).status for _ in range(2)] == [200, 200]
     assert await client.rest() == b""
 
 
-async def test_half_a_request_of_a_client_that_ends_its_side_is_not_answered_as_whole(
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"G",
+        b"GET /_healthz HTTP/1.1\r\n",
+        b"POST /issue HTTP/1.1\r\nHost: tailbone\r\nContent-Length: 5\r\n\r\nhi",
+    ],
+)
+async def test_a_request_that_ends_early_is_malformed(
     start: Callable[[World], AbstractAsyncContextManager[Running]],
     world: World,
     monkeypatch: pytest.MonkeyPatch,
+    part: bytes,
 ) -> None:
-    """It ends with a 408 when the time of a request is over."""
+    """Half a request is none, whatever it might have become."""
     monkeypatch.setattr(app, "REQUEST_TIME_S", 0.2)
     async with start(world) as running:
         client = await running.connect()
-        client.send(b"POST /issue HTTP/1.1\r\nHost: tailbone\r\nContent-Length: 5\r\n\r\nhi")
+        client.send(part)
         client.end()
-        assert (await client.response()).status == 408
+        answer = await client.response()
+        assert (answer.status, answer.json["error"], answer.fields["Connection"]) == (
+            400,
+            "malformed_request",
+            "close",
+        )
         assert await client.rest() == b""
     assert world.audit.lines == []
 
@@ -300,6 +314,39 @@ async def test_a_connection_has_ten_seconds_for_its_first_request(
             assert (answer.status, answer.json["error"]) == (408, "request_timeout")
         assert await client.rest() == b""
     assert world.asked_for == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/issue", 408), ("/none", 404)], ids=["awaited", "of a refused request"]
+)
+@pytest.mark.parametrize("head", [True, False], ids=["a head", "a body"])
+async def test_a_request_that_trickles_in_has_ten_seconds_in_all(
+    start: Callable[[World], AbstractAsyncContextManager[Running]],
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    status: int,
+    head: bool,
+) -> None:
+    """Later bytes give no more time."""
+    monkeypatch.setattr(app, "REQUEST_TIME_S", 0.3)
+    request = f"POST {path} HTTP/1.1\r\nHost: tailbone\r\n"
+    async with start(world) as running:
+        client = await running.connect()
+        client.send(request.encode() if head else f"{request}Content-Length: 9999\r\n\r\n".encode())
+
+        async def trickle() -> None:
+            while True:
+                client.send(b"a")
+                await asyncio.sleep(0.02)
+
+        trickling = asyncio.ensure_future(trickle())
+        answer = await client.response()
+        assert answer.status == (408 if head else status)
+        await client.rest()
+        trickling.cancel()
+        await running.until(lambda: not running.server.connections)
+    assert world.audit.lines == []
 
 
 async def test_a_body_that_stalls_ends_its_connection(
