@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +30,9 @@ BACKLOG: Final = 4096
 REQUEST_TIME_S: Final = 10.0
 """How long a request may take to arrive, and a client may be silent before its first one, in seconds."""
 
+ENDED_TIME_S: Final = 0.5
+"""How long what a client sent before it ended its side may take to be read, in seconds."""
+
 DRAIN_START_S: Final = 0.1
 """How long new requests are answered after the close has begun, in seconds."""
 
@@ -52,29 +54,29 @@ class _Request(Request):
 class _Connection(HttpProtocol):
     """Sanic's connection, which limits the time of a whole request and answers after a half-close.
 
+    Sanic's own limits begin again with each byte, which a slow client can go on sending.
+
     Attributes:
         began: when the request that is arriving began, in the loop's time; None once it has arrived.
         ended: the client has ended its side (``printf … | nc``).
     """
 
-    __slots__ = ("began", "ended")
+    __slots__ = ("_timer", "began", "ended")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.began: float | None = None
         self.ended = False
+        # One for many requests: it is moved on when it fires, not with each request.
+        self._timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and note when a request begins."""
         if self.began is None and (self.http is None or self.http.stage in (Stage.IDLE, Stage.REQUEST)):
             self.began = self.loop.time()
+            if self._timer is None:
+                self._timer = self.loop.call_at(self.began + REQUEST_TIME_S, self._expire)
         super().data_received(data)
-
-    def check_timeouts(self) -> None:
-        """End what is late. Sanic's limits begin again with each byte, and a slow client goes on sending."""
-        if self.began is not None and self.loop.time() - self.began > REQUEST_TIME_S:
-            self.request_timeout = self.response_timeout = self.keep_alive_timeout = 0
-        super().check_timeouts()  # type: ignore[no-untyped-call]
 
     def eof_received(self) -> bool:
         """Stay open for the answer to a request that has arrived."""
@@ -83,9 +85,29 @@ class _Connection(HttpProtocol):
         self.ended = True
         if not self.recv_buffer:
             self.http.keep_alive = False
-        if self.began is not None:
-            self.began = -math.inf  # if the request is not complete now, the next check ends it
+        if self.began is not None and self._timer is not None:
+            self._timer.cancel()
+            self.began = self.loop.time() - REQUEST_TIME_S
+            self._timer = self.loop.call_later(ENDED_TIME_S, self._expire)
         return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
+
+    def _expire(self) -> None:
+        """End a request that has taken too long to arrive."""
+        self._timer = None
+        if self.began is None:
+            return
+        late_at = self.began + REQUEST_TIME_S
+        if self.loop.time() < late_at:
+            self._timer = self.loop.call_at(late_at, self._expire)
+            return
+        self.request_timeout = self.response_timeout = self.keep_alive_timeout = 0
+        self.check_timeouts()  # type: ignore[no-untyped-call]
 
 
 class IssuerServer:
