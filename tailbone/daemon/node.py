@@ -208,7 +208,9 @@ class TailnetNode:
             case "control_unreachable" if not self._unreachable:
                 # Comes with every attempt.
                 self._unreachable = True
-                self._log.warn("the control server does not answer; trying again", url=event.url)
+                self._log.warn(
+                    "the control server does not answer; trying again", url=event.url, reason=event.line
+                )
             case "warning":
                 self._log.warn("tailnet", warning=event.line)
             case "fault":

@@ -48,7 +48,7 @@ async def measure_keys(session: Session) -> list[Figure]:
         command = [*session.server, "keys", "list", "--host", host, "--port", port]
         await _time(command, session.environment())
         times = [await _time(command, session.environment()) for _ in range(session.effort.commands)]
-    return [_figure("tailbone keys list", times, Bar(most=250), "over a forward of the bench's own node")]
+    return [_figure("tailbone keys list", times, Bar(most=400), "over a forward of the bench's own node")]
 
 
 @asynccontextmanager

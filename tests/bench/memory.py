@@ -35,12 +35,12 @@ async def measure(session: Session) -> list[Figure]:
     middle, end = samples[_SLICES // 2 - 1], samples[-1]
     course = " ".join(f"{sample:.1f}" for sample in samples[1::2])
     return [
-        Figure(name="RSS, idle after the first token", value=idle, unit="MB", bar=Bar(most=95)),
+        Figure(name="RSS, idle after the first token", value=idle, unit="MB", bar=Bar(most=105)),
         Figure(
             name=f"RSS after {tokens} tokens",
             value=end,
             unit="MB",
-            bar=Bar(most=115),
+            bar=Bar(most=125),
             note=f"{failed} failed; after each tenth: {course}",
         ),
         Figure(

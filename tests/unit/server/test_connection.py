@@ -14,7 +14,7 @@ from tailbone.server import app, endpoints
 from tailbone.server.request_head import HEAD_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from conftest import Running, World
@@ -45,6 +45,19 @@ BAD_CHUNKS = {
 }
 
 HEALTH = b'{"ok":true,"version":"1.2.3","commit":"abc1234"}'
+
+
+@pytest.fixture
+async def hurried(
+    start: Callable[[World], AbstractAsyncContextManager[Running]],
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Running]:
+    """A server that gives a request 0.2 s in place of its 10 s."""
+    assert app.REQUEST_TIME_S == 10.0
+    monkeypatch.setattr(app, "REQUEST_TIME_S", 0.2)
+    async with start(world) as running:
+        yield running
 
 
 # --- one after the other
@@ -156,24 +169,21 @@ async def test_a_client_that_ends_its_side_is_still_answered(running: Running) -
     ],
 )
 async def test_a_request_that_ends_early_is_malformed(
-    start: Callable[[World], AbstractAsyncContextManager[Running]],
+    hurried: Running,
     world: World,
-    monkeypatch: pytest.MonkeyPatch,
     part: bytes,
 ) -> None:
     """Half a request is none, whatever it might have become."""
-    monkeypatch.setattr(app, "REQUEST_TIME_S", 0.2)
-    async with start(world) as running:
-        client = await running.connect()
-        client.send(part)
-        client.end()
-        answer = await client.response()
-        assert (answer.status, answer.json["error"], answer.fields["Connection"]) == (
-            400,
-            "malformed_request",
-            "close",
-        )
-        assert await client.rest() == b""
+    client = await hurried.connect()
+    client.send(part)
+    client.end()
+    answer = await client.response()
+    assert (answer.status, answer.json["error"], answer.fields["Connection"]) == (
+        400,
+        "malformed_request",
+        "close",
+    )
+    assert await client.rest() == b""
     assert world.audit.lines == []
 
 
@@ -298,21 +308,17 @@ async def test_what_follows_chunks_is_never_taken_for_a_request(
 
 @pytest.mark.parametrize("part", [b"", b"G", ISSUE[:-2]], ids=["silent", "one byte", "no end"])
 async def test_a_connection_has_ten_seconds_for_its_first_request(
-    start: Callable[[World], AbstractAsyncContextManager[Running]],
+    hurried: Running,
     world: World,
-    monkeypatch: pytest.MonkeyPatch,
     part: bytes,
 ) -> None:
     """A silent one ends without a word, half a request with a 408."""
-    assert app.REQUEST_TIME_S == 10.0
-    monkeypatch.setattr(app, "REQUEST_TIME_S", 0.2)
-    async with start(world) as running:
-        client = await running.connect()
-        client.send(part)
-        if part:
-            answer = await client.response()
-            assert (answer.status, answer.json["error"]) == (408, "request_timeout")
-        assert await client.rest() == b""
+    client = await hurried.connect()
+    client.send(part)
+    if part:
+        answer = await client.response()
+        assert (answer.status, answer.json["error"]) == (408, "request_timeout")
+    assert await client.rest() == b""
     assert world.asked_for == []
 
 
@@ -321,76 +327,55 @@ async def test_a_connection_has_ten_seconds_for_its_first_request(
 )
 @pytest.mark.parametrize("head", [True, False], ids=["a head", "a body"])
 async def test_a_request_that_trickles_in_has_ten_seconds_in_all(
-    start: Callable[[World], AbstractAsyncContextManager[Running]],
+    hurried: Running,
     world: World,
-    monkeypatch: pytest.MonkeyPatch,
     path: str,
     status: int,
     head: bool,
 ) -> None:
     """Later bytes give no more time."""
-    monkeypatch.setattr(app, "REQUEST_TIME_S", 0.3)
     request = f"POST {path} HTTP/1.1\r\nHost: tailbone\r\n"
-    async with start(world) as running:
-        client = await running.connect()
-        client.send(request.encode() if head else f"{request}Content-Length: 9999\r\n\r\n".encode())
+    client = await hurried.connect()
+    client.send(request.encode() if head else f"{request}Content-Length: 9999\r\n\r\n".encode())
 
-        async def trickle() -> None:
-            while True:
-                client.send(b"a")
-                await asyncio.sleep(0.02)
+    async def trickle() -> None:
+        while True:
+            client.send(b"a")
+            await asyncio.sleep(0.02)
 
-        trickling = asyncio.ensure_future(trickle())
-        answer = await client.response()
-        assert answer.status == (408 if head else status)
-        await client.rest()
-        trickling.cancel()
-        await running.until(lambda: not running.server.connections)
+    trickling = asyncio.ensure_future(trickle())
+    answer = await client.response()
+    assert answer.status == (408 if head else status)
+    await client.rest()
+    trickling.cancel()
+    await hurried.until(lambda: not hurried.server.connections)
     assert world.audit.lines == []
 
 
-async def test_a_body_that_stalls_ends_its_connection(
-    start: Callable[[World], AbstractAsyncContextManager[Running]],
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_body_that_stalls_ends_its_connection(hurried: Running) -> None:
     """With a 408; the rest is not waited for."""
-    monkeypatch.setattr(app, "REQUEST_TIME_S", 0.2)
-    async with start(world) as running:
-        client = await running.connect()
-        answer = await client.ask(b"POST /issue HTTP/1.1\r\nHost: tailbone\r\nContent-Length: 5\r\n\r\nhi")
-        assert (answer.status, answer.json["error"]) == (408, "request_timeout")
-        assert await client.rest() == b""
+    client = await hurried.connect()
+    answer = await client.ask(b"POST /issue HTTP/1.1\r\nHost: tailbone\r\nContent-Length: 5\r\n\r\nhi")
+    assert (answer.status, answer.json["error"]) == (408, "request_timeout")
+    assert await client.rest() == b""
 
 
-async def test_a_connection_that_was_used_may_be_idle_for_two_minutes(
-    start: Callable[[World], AbstractAsyncContextManager[Running]],
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_connection_that_was_used_may_be_idle_for_two_minutes(hurried: Running) -> None:
     """Its first request has shown that somebody is there."""
     assert endpoints.IDLE_TIME_S == 120.0
-    monkeypatch.setattr(app, "REQUEST_TIME_S", 0.2)
-    async with start(world) as running:
-        silent, used = await running.connect(), await running.connect()
-        await used.ask(GET)
-        assert await silent.rest() == b""
-        assert (await used.ask(GET)).status == 200
+    silent, used = await hurried.connect(), await hurried.connect()
+    await used.ask(GET)
+    assert await silent.rest() == b""
+    assert (await used.ask(GET)).status == 200
 
 
-async def test_a_client_that_reads_nothing_is_cut_off(
-    start: Callable[[World], AbstractAsyncContextManager[Running]],
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_client_that_reads_nothing_is_cut_off(hurried: Running) -> None:
     """It asks and asks and leaves the answers unread: neither memory nor a task is kept for it."""
-    monkeypatch.setattr(app, "REQUEST_TIME_S", 0.2)
-    async with start(world) as running:
-        client = await running.connect()
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        client.send(GET * 50_000)
-        await running.until(lambda: bool(running.server.connections))
-        await running.until(lambda: not running.server.connections)
+    client = await hurried.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(GET * 50_000)
+    await hurried.until(lambda: bool(hurried.server.connections))
+    await hurried.until(lambda: not hurried.server.connections)
 
 
 async def test_others_are_served_while_one_pipelines(running: Running) -> None:
