@@ -44,6 +44,8 @@ def main() -> None:
         server=shlex.split(arguments.server),
         against=shlex.split(arguments.against),
         before=arguments.before,
+        connections=arguments.connections,
+        algorithm=arguments.algorithm,
     )
     print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {_load()}")
     asyncio.run(_measure(options, arguments.figures or list(_MEASURES)))
@@ -65,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--before", default="", metavar="COMMIT", help="compare the signing path with that of a commit"
+    )
+    parser.add_argument(
+        "--connections", type=int, nargs="+", default=[16, 1], metavar="N", help="at once, for tokens"
+    )
+    parser.add_argument(
+        "--algorithm", choices=["RS256", "ES256"], default="RS256", help="of the key, for tokens"
     )
     return parser
 

@@ -61,12 +61,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         server: the command in place of ``tailbone``.
         against: another such command, to compare with in place of the Go baseline.
         before: a commit to compare the signing path with.
+        connections: at once, for tokens: one row of figures for each number.
+        algorithm: of the signing key, for tokens.
     """
 
     effort: Effort = Effort()
     server: Sequence[str] = ()
     against: Sequence[str] = ()
     before: str = ""
+    connections: Sequence[int] = (16, 1)
+    algorithm: str = "RS256"
 
 
 def own_command() -> str:
