@@ -259,7 +259,8 @@ class Daemon:
     # --- before the node is there
 
     async def _prepare(self) -> tuple[KeyLifecycle, _Classes]:
-        keys = key_lifecycle(self._config, self._log)
+        # In a thread, since the S3 SDK takes 0.3 s to import.
+        keys = await asyncio.to_thread(key_lifecycle, self._config, self._log)
         self._stack.push_async_callback(self._close_keys, keys)
         await keys.start()
         self._keys = keys
