@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tailbone.token.identity import Identity
 
 ACCESS_MODES: Final = ("acl", "grant")
-"""``acl``: whoever the tailnet lets reach the port; ``grant``: whoever holds a role by a capability."""
+"""``acl``: every caller that can reach the port; ``grant``: callers with a role by a capability."""
 
 
 class Role(enum.IntEnum):

@@ -40,7 +40,7 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # grpc-go lets nobody set less than 10 s; who pings oftener is disconnected.
+    # grpc-go allows no less than 10 s; clients that ping more often are disconnected.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.so_reuseport", 0),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tailbone.errors import TailboneError
 
 # Which status means what: https://grpc.io/docs/guides/status-codes/. UNAVAILABLE is for what may pass by
-# itself, FAILED_PRECONDITION for what somebody has to mend first: only the former is worth a retry.
+# itself, FAILED_PRECONDITION for what a person has to fix first: only the former is worth a retry.
 STATUS_OF: Final[Mapping[str, StatusCode]] = {
     "config_invalid": StatusCode.INVALID_ARGUMENT,
     "bad_request": StatusCode.INVALID_ARGUMENT,

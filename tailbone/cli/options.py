@@ -64,7 +64,7 @@ class Invocation:
         """The form of output by flag and variable alone, for commands that work with broken settings, too.
 
         Raises:
-            ConfigError: it is none of the known ones.
+            ConfigError: it is not one of the known ones.
         """
         from tailbone.config.load import load
 

@@ -71,7 +71,7 @@ def read_file(path: Path) -> dict[str, Any]:
         Setting paths, spelt as in the table, and their TOML values.
 
     Raises:
-        ConfigError: it cannot be read, is no TOML, or holds a name that is no setting.
+        ConfigError: it cannot be read, is not TOML, or contains a name that is not a setting.
     """
     if path.suffix.lower() in _FOREIGN_SUFFIXES:
         raise ConfigError(f"{path}: settings are read from TOML only, not from {path.suffix.lower()} files")

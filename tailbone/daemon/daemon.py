@@ -195,7 +195,7 @@ class Daemon:
         """Join the tailnet, bring up keys and servers, and listen. Never waits for the JWKS's store.
 
         Raises:
-            ConfigError: issuer and admin API would share a port; a binding is none of the node's addresses.
+            ConfigError: issuer and admin API would share a port, or a binding is not an address of the node.
             TailnetError: the node could not join.
             KeyFileError: the key folder cannot be used.
         """
@@ -393,7 +393,7 @@ class Daemon:
             for listener in self._listeners:
                 group.create_task(self._close(listener.close(2 * self._grace_s)))
             await asyncio.gather(*(self._close(server.close(self._grace_s)) for server in self._servers))
-            # A client that keeps its connections pooled ends none of them: it is not waited for.
+            # A client that keeps its connections pooled closes none of them: it is not waited for.
             for listener in self._listeners:
                 group.create_task(self._close(listener.end(self._grace_s * _FLUSH_PART)))
 

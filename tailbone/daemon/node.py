@@ -237,8 +237,8 @@ class TailnetNode:
             return
         if self._was_running and not self.node.running:
             self._log.warn(
-                "the node is not in its tailnet any more: nobody is served until it is let in again there, "
-                "or logs in anew at the next start",
+                "the node is not in its tailnet any more: no caller is served until it is let in again, "
+                "or logs in again at the next start",
                 state=state,
             )
         else:

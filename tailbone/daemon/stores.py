@@ -41,5 +41,5 @@ def directory_of(bucket: str) -> Path:
     url = urlsplit(bucket)
     here = url.netloc in {"", "localhost"} and url.path.startswith("/") and not url.query and not url.fragment
     if url.scheme != "file" or not here:
-        raise ConfigError(f"keys.bucket: {bucket!r} is no directory; allowed: file:///some/dir")
+        raise ConfigError(f"keys.bucket: {bucket!r} is not a directory; allowed: file:///some/dir")
     return Path(unquote(url.path))

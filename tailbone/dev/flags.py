@@ -105,7 +105,7 @@ def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str
     """Give the name of the S3 bucket on this machine that dev may use; empty where none is asked for.
 
     Raises:
-        ConfigError: it is no name, or AWS' variables do not all lead to this machine: the bucket may be a
+        ConfigError: it is not a name, or AWS' variables do not all lead to this machine: the bucket may be a
             real one.
     """
     bucket, origin = config.keys.bucket, config.origin("keys.bucket")

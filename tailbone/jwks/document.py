@@ -35,7 +35,7 @@ _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class PublishedKey:
-    """One key of the document, whoever put it there.
+    """One key of the document, from any writer.
 
     Attributes:
         members: the JWK as it stands there; not to be changed.

@@ -33,7 +33,7 @@ _LONGEST_PAUSE_S: Final = 2.0
 NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
 """The etag of a write that a store which honours conditions refuses."""
 
-# Trying again mends none of these.
+# Trying again helps with none of these.
 _LASTING: Final = (StoreDeniedError, StoreMissingError, UnconditionalStoreError)
 _TORN_READS: Final = 3
 _LAST_READ_S: Final = 2.0
@@ -113,7 +113,7 @@ class _SoFar:
         return StoreOutcomeUnknownError(self.unknown.message, detail=detail)
 
     def is_final(self, error: StoreError) -> bool:
-        """Whether trying again would mend nothing."""
+        """Whether trying again would not help."""
         if isinstance(error, ForeignDocumentError):
             # Some stores give a reader the new length of the old content while somebody writes.
             self._torn += 1
@@ -256,7 +256,7 @@ class Publisher:
         so_far: _SoFar,
         failure: StoreError,
     ) -> Outcome:
-        """See whether a write of unknown outcome was taken, before anybody is told that it is unknown."""
+        """See whether a write of unknown outcome was taken, before it is reported as unknown."""
         if so_far.unknown is None:
             raise failure
         try:

@@ -147,7 +147,7 @@ class S3Store:
                 except Exception as error:
                     raise s3_errors.not_made(error) from error
             client, credentials = self._client, self._credentials
-        # Renewed here and not when the call is signed: a failure there cannot be told from others.
+        # Renewed here and not when the call is signed: a failure there looks like any other.
         try:
             await credentials.get_frozen_credentials()
         except Exception as error:

@@ -389,10 +389,10 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def _unusable(path: Path, what: str, error: OSError) -> KeyFileError:
-    mend = ""
+    fix = ""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        mend = "; it must be a folder that this user can read and write (set it with --dir or TB_KEYS_DIR)"
+        fix = "; it must be a folder that this user can read and write (set it with --dir or TB_KEYS_DIR)"
     return KeyFileError(
-        f"cannot {what} the key folder {path}: {error.strerror or 'input/output error'}{mend}",
+        f"cannot {what} the key folder {path}: {error.strerror or 'input/output error'}{fix}",
         detail=str(error),
     )

@@ -501,7 +501,7 @@ class KeyLifecycle:
             )
 
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
-        """Let a change come to its end also when whoever asked for it has gone."""
+        """Let a change finish even when its caller has gone."""
         task = asyncio.ensure_future(change)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

@@ -31,7 +31,7 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
         next_change: what happens to it next and when, in unix seconds, 0 when no time can be given; None when
             nothing happens by itself. "published", "given up", "signs", "retires", "removed", or
             "removable": the last token that it signed has expired.
-        fault: what is wrong with its files, and how to mend it.
+        fault: what is wrong with its files, and how to fix it.
     """
 
     key_id: str

@@ -157,7 +157,7 @@ class SigningKey:
     async def signed(self, within_s: float) -> None:
         """Wait, at most ``within_s`` seconds, for the signatures that threads still make with this key.
 
-        Its file may have been read anew meanwhile: whatever was read from it counts.
+        Its file may have been read again meanwhile: signatures of every copy count.
         """
         under_way = _UNDER_WAY.get(self.thumbprint)
         if under_way:

@@ -46,7 +46,7 @@ class AllowedHosts:
 
 
 def _normal(host: str) -> tuple[str, str]:
-    """Give one spelling of a host, and its port without leading zeros; both empty for what is no host."""
+    """Give one spelling of a host, and its port without leading zeros; both empty for what is not a host."""
     bare_ipv6 = _ipv6(host)
     if bare_ipv6:
         return bare_ipv6, ""

@@ -59,7 +59,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         keep_alive: whether the connection may serve another request.
         length: bytes of the body, ``BODY_LIMIT + 1`` for any number above the limit; None for a chunked one.
         origin: whether there is an Origin field.
-        fetch_site: the Sec-Fetch-Site field, lower case; "none" also when there is no such field.
+        fetch_site: the Sec-Fetch-Site field, lower case; "none" also without the field.
         if_none_match: the If-None-Match field; empty when there is none.
     """
 
@@ -165,7 +165,7 @@ def _body_length(fields: dict[bytes, bytes], *, http_1_1: bool) -> int | None:
         return None
     if length is None:
         return 0
-    # Two fields became a list, which is no number: also two that agree are refused.
+    # Two fields became a list, which is not a number: also two that agree are refused.
     if _LENGTH.fullmatch(length) is None:
         raise MalformedRequestError("Content-Length is not one number")
     significant = length.lstrip(b"0")

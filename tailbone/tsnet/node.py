@@ -290,7 +290,7 @@ class Node:
             max_connections: at once, a quarter of them (at least 16) from one address; more are reset.
 
         Raises:
-            TailnetError: an address is none of the node's, or the node is not up.
+            TailnetError: an address is not one of the node's, or the node is not up.
             AddressInUseError: the node listens on that port already.
         """
         library = self._open()

@@ -151,8 +151,8 @@ def test_server_is_removed(
     assert way.issue().status == 200
     tailnet.do("expire_node", node=started.name)
     gone = (
-        "the node is not in its tailnet any more: nobody is served until it is let in again there, "
-        "or logs in anew at the next start"
+        "the node is not in its tailnet any more: no caller is served until it is let in again, "
+        "or logs in again at the next start"
     )
     until(lambda: started.events(gone), "a line about it")
     assert started.events(gone)[0]["level"] == "warn"
