@@ -11,7 +11,7 @@ import sys
 def main() -> None:
     """Run the command line.
 
-    Until the command handles SIGINT, the signal has its default action: Python's own handler would print a
+    Until the command handles SIGINT, the signal has its default action, since Python's handler would print a
     traceback from the middle of an import.
     """
     _open_standard_streams()
@@ -28,14 +28,14 @@ def main() -> None:
 def _open_standard_streams() -> None:
     """Open the null device for each standard stream that is closed.
 
-    The next file to be opened would get its number otherwise, and a print would write into that file. The
-    event loop also refuses descriptors with these numbers.
+    Otherwise the next file to be opened would get the stream's number, and a print would write into that
+    file. The event loop also refuses descriptors with these numbers.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # open(2) returns the lowest free number, which is this one; dev's command inherits it.
+            # open(2) returns the lowest free number, which is this one. The command of `dev` inherits it.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
@@ -43,7 +43,7 @@ def _open_standard_streams() -> None:
 
 
 def _discard_output() -> None:
-    """Discard what standard output did not take: Python would try again at exit, and report the failure."""
+    """Discard unwritten standard output: Python would retry at exit and report the failure."""
     try:
         sys.stdout.flush()
     except OSError:

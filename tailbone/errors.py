@@ -1,7 +1,7 @@
-"""The tree of errors: each class has a stable code, and a message that may be shown to the caller.
+"""The exceptions: each class has a stable code, and a message that is safe to show to the caller.
 
 A message says what was wrong and what is allowed; it never contains a secret or an inner exception's text.
-What helps only the operator goes into ``detail``, which is logged and never sent. The servers map codes to
+Facts for the operator alone go into ``detail``, which is logged and never sent. The servers map codes to
 HTTP and gRPC statuses, each in its ``statuses`` module.
 """
 
@@ -11,12 +11,12 @@ from typing import ClassVar
 
 
 class TailboneError(Exception):
-    """Base class of the failures that tailbone foresees.
+    """Base class of the failures that tailbone expects.
 
     Attributes:
         code: stable, lower-case name of the failure, for scripts.
         message: short text for the caller.
-        detail: more for the log, never for the caller.
+        detail: further facts for the log, never shown to the caller.
     """
 
     code: ClassVar[str] = "internal"
@@ -40,7 +40,7 @@ class ConfigError(TailboneError):
 
 
 class TailnetError(TailboneError):
-    """The embedded node or the private tailnet failed to do what was asked."""
+    """An operation of the embedded node or of the private tailnet failed."""
 
     code = "tailnet_error"
 
@@ -75,8 +75,8 @@ class LoginNeededError(JoinTimeoutError):
     code = "login_needed"
 
 
-class CancelledUpError(TailnetError):
-    """Joining was interrupted by a cancel or a close."""
+class JoinCancelledError(TailnetError):
+    """Joining the tailnet was cancelled, or the node was closed meanwhile."""
 
     code = "cancelled"
 
@@ -126,7 +126,7 @@ class CommandError(TailboneError):
 
 
 class RequestError(TailboneError):
-    """The request itself is wrong."""
+    """The request is invalid."""
 
     code = "bad_request"
 
@@ -182,7 +182,7 @@ class BadParameterError(RequestError):
 
 
 class AccessError(TailboneError):
-    """The caller is not allowed to have what it asked for."""
+    """The caller is not allowed to get what it requested."""
 
     code = "forbidden"
 
@@ -218,7 +218,7 @@ class AudienceNotAllowedError(AccessError):
 
 
 class LogUnavailableError(TailboneError):
-    """The line of a token cannot be logged: no token leaves without it."""
+    """A token's log line could not be written, so the token was withheld."""
 
     code = "log_unavailable"
 
@@ -233,7 +233,7 @@ class SigningError(TailboneError):
 
 
 class NoSigningKeyError(SigningError):
-    """No key can sign now."""
+    """No key is ready to sign."""
 
     code = "no_signing_key"
 
@@ -251,7 +251,7 @@ class KeyStateError(SigningError):
 
 
 class GenerationUnderWayError(KeyStateError):
-    """Another key is being generated for somebody; one at a time."""
+    """Another request to generate a key is in progress; only one runs at a time."""
 
     code = "generation_under_way"
 
@@ -308,7 +308,7 @@ class UnconditionalStoreError(StoreError):
 
 
 class AdminError(TailboneError):
-    """The server refused a call of the admin API, or could not carry it out."""
+    """The server refused an admin API call, or could not complete it."""
 
     code = "admin_error"
 

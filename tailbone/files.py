@@ -1,4 +1,4 @@
-"""Files that survive a kill: atomic, fsynced changes of a folder, bounded reads, a lock between processes."""
+"""Crash-safe file access: atomic, fsynced writes, bounded reads, and a lock between processes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _CANNOT_FSYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 def read_regular(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """Read a whole file, which must be a regular one; never wait for the writer of a pipe.
+    """Read a whole regular file. A pipe is refused without waiting for its writer.
 
     Args:
         path: the file; symbolic links are followed.
         limit: the largest size, in bytes.
 
     Returns:
-        The content, and the status of the very file that was read.
+        The content, and the status of the same open file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not a regular file, or longer than ``limit``; the text continues a sentence that
+        OSError: the file cannot be read.
+        ValueError: it is not a regular file, or longer than ``limit``; the message completes a sentence that
             begins with the path.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -46,22 +46,22 @@ def read_regular(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
 
 
 class Disk:
-    """Every change of the file system that keys and stores make, one method a system call.
+    """The file system changes that keys and stores make, one method per system call.
 
-    A test passes a subclass that ends the process at the n-th call: a reader must then find the old content
-    or the new, never a part of it.
+    Tests pass a subclass that kills the process at the n-th call: a reader must then find the old content or
+    the new, never part of it.
     """
 
     def replace(self, path: Path, data: bytes, *, mode: int) -> None:
-        """Replace the content of ``path`` as a whole, or leave it as it was.
+        """Replace the content of ``path`` atomically.
 
         Args:
             path: the file; its folder must exist.
             data: the whole new content.
-            mode: permission bits of the new file, whatever the umask.
+            mode: permission bits of the new file, regardless of the umask.
 
         Raises:
-            OSError: nothing was changed.
+            OSError: the write failed, and ``path`` is unchanged.
         """
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
         fd = self.create(temporary)
@@ -80,17 +80,17 @@ class Disk:
         self.fsync_folder(path.parent)
 
     def create(self, path: Path) -> int:
-        """Open a new file for writing, which only its owner can read."""
+        """Create a file that only its owner can read, and open it for writing."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def write(self, fd: int, data: bytes) -> None:
-        """Write all of ``data``: one call may take only a part of it."""
+        """Write all of ``data``; a single write(2) may write only part of it."""
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(fd, rest) :]
 
     def fsync(self, fd: int) -> None:
-        """Wait until the file's content is on the disk."""
+        """Wait until the file's content is on disk."""
         os.fsync(fd)
 
     def rename(self, source: Path, target: Path) -> None:
@@ -106,10 +106,9 @@ class Disk:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
 
     def fsync_folder(self, path: Path) -> None:
-        """Wait until the folder's entries are on the disk: a power cut could undo a rename otherwise.
+        """Wait until the folder's entries are on disk: otherwise a power cut could undo a rename.
 
-        Some file systems (CIFS, vboxsf, several of FUSE) cannot sync a folder, and say so: they are left to
-        do as they can.
+        Some file systems (CIFS, vboxsf, several FUSE ones) cannot sync a folder; their refusal is ignored.
         """
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -122,35 +121,35 @@ class Disk:
 
 
 class ProcessLock:
-    """An exclusive lock between processes and within one; a kill releases it.
+    """An exclusive lock between processes and within one; the kernel releases it when the process dies.
 
     flock(2) belongs to the open file, so two locks exclude each other even in one process.
     """
 
     def __init__(self, path: Path) -> None:
-        """``path`` is the lock's own file; the first lock creates it, and it stays."""
+        """Use ``path`` as the lock file: the first lock creates it, and it is never deleted."""
         self._path = path
         self._fd = -1
 
     def try_acquire(self) -> bool:
-        """Lock without waiting.
+        """Acquire the lock without waiting.
 
         Returns:
             Whether the lock is now held.
 
         Raises:
-            OSError: the lock's file cannot be opened, or is a symbolic link: another user could have put it
-                there to have a file made elsewhere.
+            OSError: the lock file cannot be opened, or is a symbolic link, which another user could have
+                planted to get a file created elsewhere.
         """
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise OSError(errno.ELOOP, "Its lock is a symbolic link", str(self._path)) from None
+                raise OSError(errno.ELOOP, "Its lock file is a symbolic link", str(self._path)) from None
             raise
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # If the file was deleted, another process may have locked a new one: this lock excludes nobody.
+            # If the file was deleted, another process may hold a lock on a new one.
             if not self._is_current(fd):
                 os.close(fd)
                 return False
@@ -164,7 +163,7 @@ class ProcessLock:
         return True
 
     def acquire(self, timeout_s: float) -> bool:
-        """Lock, waiting up to ``timeout_s`` seconds. Blocks: call it in a thread."""
+        """Acquire the lock, waiting up to ``timeout_s`` seconds. It blocks, so call it in a thread."""
         end = time.monotonic() + timeout_s
         while not self.try_acquire():
             if time.monotonic() >= end:
@@ -173,7 +172,7 @@ class ProcessLock:
         return True
 
     def release(self) -> None:
-        """Unlock; does nothing when not held."""
+        """Release the lock; do nothing if it is not held."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

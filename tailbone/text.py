@@ -1,8 +1,8 @@
-"""Foreign text made safe to show: secrets masked, deceptive characters replaced or escaped.
+"""Make untrusted text safe to show: mask secrets, replace or escape deceptive characters.
 
 - ``redact`` masks auth keys and tokens.
 - ``escape`` keeps every character and shows the invisible ones: for logs and error messages.
-- ``safe_text`` replaces deceptive characters: for names that go into a token.
+- ``safe_text`` replaces deceptive characters: for names that are put into a token.
 - ``quote`` puts a value into an error message: redacted, shortened, escaped, in quotes.
 """
 
@@ -16,7 +16,7 @@ TEXT_LIMIT: Final = 512
 
 # tskey-: Tailscale's keys of every kind; hskey-: Headscale's; eyJ: base64url of '{"', how a JWT begins.
 MARKS: Final = ("tskey-", "hskey-", "eyJ")
-"""Every auth key and JWT contains one of these: text without them needs no closer look."""
+"""Every auth key and JWT contains one of these, so text without them need not be searched."""
 
 _SECRETS: Final = (
     r"(?:ts|hs)key-[A-Za-z0-9_-]+(?:\?[^\s\"'\\]*)?"
@@ -24,21 +24,21 @@ _SECRETS: Final = (
 )
 _LONGEST_QUOTED: Final = 60
 _REPLACEMENT: Final = "\ufffd"
-# Cc controls, Cf invisible and direction-changing characters, Cs unpaired surrogates, Zl and Zp line ends:
-# they could make one name look like another, or break a log line or a header that a reader of the token
-# writes.
+# Cc controls, Cf invisible and direction-changing characters, Cs unpaired surrogates, Zl and Zp separators:
+# they could make one name look like another, or break a log line or a header into which a verifier copies
+# the name.
 _DECEPTIVE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def redact(text: str) -> str:
-    """Replace auth keys and JWTs by a mask.
+    """Replace auth keys and JWTs with a mask.
 
     A second line of defence: no code here shows a secret on purpose, but people put values into the wrong
-    setting, and other libraries log what they like.
+    setting, and libraries log what they receive.
     """
     for mark in MARKS:
         if mark in text:
-            # Rarely needed, and the compiled expression is in re's own cache from then on.
+            # Rarely needed; re caches the compiled expression.
             import re
 
             return re.sub(_SECRETS, MASK, text)
@@ -46,7 +46,7 @@ def redact(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Write control and invisible characters as escapes: no value can forge a line or control a terminal."""
+    """Escape control and invisible characters, so that no value can forge a line or control a terminal."""
     if text.isprintable():
         return text
     return "".join(
@@ -55,7 +55,7 @@ def escape(text: str) -> str:
 
 
 def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
-    """Replace each deceptive character by U+FFFD, and cut to ``TEXT_LIMIT`` characters.
+    """Replace each deceptive character with U+FFFD, and truncate to ``TEXT_LIMIT`` characters.
 
     Args:
         text: any text.
@@ -63,7 +63,7 @@ def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
     """
     if text.isprintable() and len(text) <= TEXT_LIMIT:
         return text
-    # Nearly every text is printable: commands that print a few lines need not load this.
+    # Almost all text is printable, so short commands need not load this.
     from unicodedata import category
 
     cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + _REPLACEMENT
@@ -73,7 +73,7 @@ def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
 
 
 def quote(text: str) -> str:
-    """Return *text* in quotes for an error message: without secrets, on one line, and not too long."""
+    """Return *text* in quotes for an error message: secrets masked, on one line, shortened."""
     text = redact(text)
     if len(text) > _LONGEST_QUOTED:
         text = f"{text[:_LONGEST_QUOTED]}…"

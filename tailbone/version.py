@@ -1,4 +1,4 @@
-"""Which tailbone this is: its version and the commit it was built from."""
+"""The version of tailbone, and the commit it was built from."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _PACKAGE = Path(__file__).parent
 
 @cache
 def version() -> str:
-    """The installed distribution's version; in a source tree that was never installed, pyproject.toml's."""
-    # Costs 20 ms of imports: only for commands that show it.
+    """Return the installed distribution's version, or pyproject.toml's in a source tree."""
+    # This import takes 20 ms, so only commands that show the version pay for it.
     from importlib import metadata
 
     try:
@@ -23,12 +23,12 @@ def version() -> str:
 
 @cache
 def commit() -> str:
-    """The commit that the build wrote into the package; ``unknown`` where it was built outside of git."""
+    """Return the commit that the build recorded in the package; ``unknown`` if it was built outside git."""
     return commit_of(_PACKAGE)
 
 
 def version_of_source_tree(pyproject: Path) -> str:
-    """The version in *pyproject*, if that is tailbone's own."""
+    """Return the version in *pyproject*, or ``unknown`` if that is not tailbone's."""
     import tomllib
 
     try:
@@ -39,7 +39,7 @@ def version_of_source_tree(pyproject: Path) -> str:
 
 
 def commit_of(package: Path) -> str:
-    """The commit in the folder of a package."""
+    """Return the commit recorded in the folder *package*, or ``unknown``."""
     try:
         return (package / "_commit.txt").read_text(encoding="ascii").strip() or UNKNOWN
     except FileNotFoundError:

@@ -22,9 +22,9 @@ import msgspec
 from tailbone.errors import (
     AddressInUseError,
     ApprovalNeededError,
-    CancelledUpError,
     ControlUnreachableError,
     ForkedError,
+    JoinCancelledError,
     JoinTimeoutError,
     LoginNeededError,
     LoginRefusedError,
@@ -38,7 +38,7 @@ from tailbone.process.cancellation import finish
 _ERRORS: Final[dict[str, type[TailnetError] | type[UnknownCallerError]]] = {
     "address_in_use": AddressInUseError,
     "approval_needed": ApprovalNeededError,
-    "cancelled": CancelledUpError,
+    "cancelled": JoinCancelledError,
     "closed": NodeClosedError,
     "control_unreachable": ControlUnreachableError,
     "login_needed": LoginNeededError,

@@ -1,4 +1,4 @@
-"""Rules about the house that the import linter cannot see."""
+"""Rules of the code base that the import linter cannot check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_proto" not in path.
 
 
 def imported(path: Path) -> set[str]:
-    """The names that a module imports, anywhere in it."""
+    """Return the names that a module imports, at any level."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -36,8 +36,8 @@ def test_one_module_touches_the_native_library() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_says_what_it_is_for(path: Path) -> None:
-    """Each module that holds code begins with a docstring whose first line is its one job."""
+def test_a_module_states_its_purpose(path: Path) -> None:
+    """Each module that contains code begins with a docstring whose first line states its job."""
     text = path.read_text()
     if not text.strip():
         return
@@ -46,8 +46,8 @@ def test_a_module_says_what_it_is_for(path: Path) -> None:
     assert len(docstring.splitlines()[0]) > 20
 
 
-def test_no_file_speaks_of_where_it_was_made() -> None:
-    """No committed file names a home or work folder of a machine (a container's own cache is none)."""
+def test_no_file_names_a_folder_of_a_developer_machine() -> None:
+    """Committed files contain no path below /work, /root or /home, except a container's /root/.cache."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     found = []
     for name in filter(None, listed.stdout.split("\0")):

@@ -1,4 +1,4 @@
-"""Files replaced as a whole, and locks between processes."""
+"""Atomic file replacement, bounded reads, and locks between processes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class FullDisk(Disk):
-    """No space left, after some bytes."""
+    """A disk that runs out of space after three bytes."""
 
     def write(self, fd: int, data: bytes) -> None:
         os.write(fd, data[:3])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class Watched(Disk):
-    """Keeps the order of its calls."""
+class RecordingDisk(Disk):
+    """Records the order of its calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -45,15 +45,15 @@ class Watched(Disk):
         super().rename(source, target)
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
-    """Written, synced, renamed, and the folder synced: a power cut leaves the old content or the new."""
-    disk = Watched()
+def test_a_file_is_synced_before_it_is_renamed(tmp_path: Path) -> None:
+    """Write, sync, rename, sync the folder: a power cut leaves the old content or the new."""
+    disk = RecordingDisk()
     disk.replace(tmp_path / "file", b"new", mode=0o600)
     assert disk.calls == ["write", "fsync", "rename", "fsync"]
 
 
-def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
-    """The part that was written is taken away."""
+def test_a_full_disk_leaves_only_the_old_content(tmp_path: Path) -> None:
+    """The partly written temporary file is deleted."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(OSError, match="No space left"):
@@ -63,8 +63,8 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_the_mode_is_what_was_asked_for_whatever_the_umask(tmp_path: Path, mode: int) -> None:
-    """And never wider while the file is written."""
+def test_the_mode_is_independent_of_the_umask(tmp_path: Path, mode: int) -> None:
+    """The new file has exactly the requested mode."""
     before = os.umask(0o077)
     try:
         Disk().replace(tmp_path / "file", b"new", mode=mode)
@@ -73,7 +73,7 @@ def test_the_mode_is_what_was_asked_for_whatever_the_umask(tmp_path: Path, mode:
     assert (tmp_path / "file").stat().st_mode & 0o777 == mode
 
 
-class Unsynced(Disk):
+class UnsyncableFolders(Disk):
     """A file system that refuses to sync folders."""
 
     def __init__(self, number: int) -> None:
@@ -86,20 +86,20 @@ class Unsynced(Disk):
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-def test_a_folder_that_cannot_be_synced_is_used_all_the_same(tmp_path: Path, number: int) -> None:
-    """CIFS, vboxsf and FUSE answer so."""
-    Unsynced(number).replace(tmp_path / "file", b"new", mode=0o600)
+def test_a_folder_that_cannot_be_synced_is_used_anyway(tmp_path: Path, number: int) -> None:
+    """CIFS, vboxsf and FUSE answer with these errors."""
+    UnsyncableFolders(number).replace(tmp_path / "file", b"new", mode=0o600)
     assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_a_folder_whose_sync_fails_is_an_error(tmp_path: Path) -> None:
-    """EIO says that the disk lost something."""
+    """EIO means that the disk lost data."""
     with pytest.raises(OSError, match="Input/output error"):
-        Unsynced(errno.EIO).replace(tmp_path / "file", b"new", mode=0o600)
+        UnsyncableFolders(errno.EIO).replace(tmp_path / "file", b"new", mode=0o600)
 
 
 def test_a_regular_file_is_read_with_its_status(tmp_path: Path) -> None:
-    """Up to the limit, and through a symbolic link."""
+    """A file of exactly the limit can be read, also through a symbolic link."""
     (tmp_path / "file").write_bytes(b"1234")
     (tmp_path / "link").symlink_to("file")
     data, status = read_regular(tmp_path / "link", 4)
@@ -107,7 +107,7 @@ def test_a_regular_file_is_read_with_its_status(tmp_path: Path) -> None:
 
 
 def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
-    """One byte is enough."""
+    """One byte more than the limit is too much."""
     (tmp_path / "file").write_bytes(b"12345")
     with pytest.raises(ValueError, match="is longer than 4 bytes"):
         read_regular(tmp_path / "file", 4)
@@ -115,7 +115,7 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
 def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
-    """A pipe without a writer would block for ever."""
+    """Reading a pipe without a writer would block for ever."""
     if kind == "pipe":
         os.mkfifo(tmp_path / "file")
     else:
@@ -124,8 +124,8 @@ def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
         read_regular(tmp_path / "file", 4)
 
 
-def test_a_lock_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
-    """No file appears where the link points."""
+def test_a_lock_file_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    """The target of the link is not created."""
     (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic link"):
         ProcessLock(tmp_path / "lock").try_acquire()
@@ -133,7 +133,7 @@ def test_a_lock_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_locks_exclude_each_other_in_one_process(tmp_path: Path) -> None:
-    """flock belongs to the open file."""
+    """flock(2) belongs to the open file, not to the process."""
     one, two = ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "lock")
     assert one.try_acquire()
     assert not two.try_acquire()
@@ -143,8 +143,8 @@ def test_two_locks_exclude_each_other_in_one_process(tmp_path: Path) -> None:
     two.release()
 
 
-def test_a_lock_whose_file_was_deleted_excludes_nobody_by_accident(tmp_path: Path) -> None:
-    """Whoever comes later locks the new file; who had locked the old one cannot lock again."""
+def test_a_lock_whose_file_was_deleted_can_be_taken_again(tmp_path: Path) -> None:
+    """The second lock holds the new file, and excludes a third."""
     path = tmp_path / "lock"
     one, two = ProcessLock(path), ProcessLock(path)
     assert one.try_acquire()
@@ -167,7 +167,7 @@ signal.pause()
 
 
 def test_a_kill_frees_the_lock(tmp_path: Path) -> None:
-    """Nothing waits for a process that is gone."""
+    """The kernel releases the lock of a process that was killed."""
     holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"

@@ -1,4 +1,4 @@
-"""Foreign text is made safe: masked, escaped, replaced, quoted."""
+"""Untrusted text is masked, escaped, replaced and quoted."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_keys_and_tokens_are_masked(masked: str, text: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_a_token_never_survives(before: str, after: str) -> None:
-    """Whatever surrounds it."""
+def test_a_token_is_masked_in_any_text(before: str, after: str) -> None:
+    """The text around a token does not hide it from the mask."""
     assert JWT not in redact(f"{before}{JWT}{after}")
 
 
@@ -54,13 +54,13 @@ def test_a_token_never_survives(before: str, after: str) -> None:
     ],
 )
 def test_invisible_characters_are_escaped(shown: str, text: str) -> None:
-    """Every character stays, the printable ones as they are."""
+    """Printable characters stay as they are; others become escapes."""
     assert shown == escape(text)
 
 
 @given(st.text())
 def test_escaped_text_is_printable(text: str) -> None:
-    """A second pass changes nothing."""
+    """Escaping is also idempotent."""
     assert escape(text).isprintable()
     assert escape(escape(text)) == escape(text)
 
@@ -89,14 +89,14 @@ def test_escaped_text_is_printable(text: str) -> None:
         ("x" * (TEXT_LIMIT + 1), "x" * (TEXT_LIMIT - 1) + "\ufffd"),
     ],
 )
-def test_deceiving_characters_are_replaced(name: str, safe: str) -> None:
+def test_deceptive_characters_are_replaced(name: str, safe: str) -> None:
     """Controls, invisible and direction-changing characters become U+FFFD; letters of any script stay."""
     assert safe_text(name) == safe
 
 
 @given(st.text(max_size=TEXT_LIMIT + 20))
 def test_safe_text_is_safe_and_stable(text: str) -> None:
-    """Whatever comes in, nothing unsafe or overlong comes out, and a second pass changes nothing."""
+    """The result has no unsafe character, is not too long, and a second pass does not change it."""
     safe = safe_text(text)
     assert len(safe) <= TEXT_LIMIT
     assert not [c for c in safe if category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
@@ -104,8 +104,8 @@ def test_safe_text_is_safe_and_stable(text: str) -> None:
 
 
 @given(st.text(max_size=TEXT_LIMIT), st.text(max_size=TEXT_LIMIT))
-def test_cleaning_never_makes_a_clean_name(text: str, other: str) -> None:
-    """A name that was changed equals no name that was clean to begin with."""
+def test_a_cleaned_name_differs_from_every_clean_name(text: str, other: str) -> None:
+    """Cleaning cannot turn a name into another user's name."""
     if safe_text(text) != text and safe_text(other) == other and "\ufffd" not in other:
         assert safe_text(text) != other
 
@@ -119,7 +119,7 @@ def test_a_quoted_value_stays_on_its_line() -> None:
 
 
 def test_a_quoted_value_is_cut() -> None:
-    """Sixty characters are enough to recognise a value."""
+    """A quoted value shows at most 60 characters."""
     assert quote("x" * 61) == f'"{"x" * 60}…"'
 
 

@@ -1,4 +1,4 @@
-"""Facts about which version this says it is."""
+"""The version and commit that tailbone reports."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def test_the_version_is_that_of_the_project() -> None:
     assert project["version"] == this.version()
 
 
-def test_a_source_tree_says_its_version(tmp_path: Path) -> None:
-    """Without an installation, pyproject.toml answers; another project's does not."""
+def test_a_source_tree_has_the_version_of_its_pyproject(tmp_path: Path) -> None:
+    """Without an installation the version comes from pyproject.toml, unless that is another project's."""
     path = tmp_path / "pyproject.toml"
     path.write_text('[project]\nname = "tailbone"\nversion = "1.2.3"\n')
     assert this.version_of_source_tree(path) == "1.2.3"
@@ -26,8 +26,8 @@ def test_a_source_tree_says_its_version(tmp_path: Path) -> None:
     assert this.version_of_source_tree(tmp_path / "absent.toml") == "unknown"
 
 
-def test_the_commit_is_what_the_build_wrote(tmp_path: Path) -> None:
-    """A package built outside of git has none."""
+def test_the_commit_is_the_one_that_the_build_recorded(tmp_path: Path) -> None:
+    """The commit of a package that was built outside git is unknown."""
     (tmp_path / "_commit.txt").write_text("0123456789ab\n")
     assert this.commit_of(tmp_path) == "0123456789ab"
     (tmp_path / "_commit.txt").write_text("")

@@ -15,7 +15,7 @@ from tailbone.tsnet.library import _error
     [
         ("address_in_use", errors.AddressInUseError),
         ("approval_needed", errors.ApprovalNeededError),
-        ("cancelled", errors.CancelledUpError),
+        ("cancelled", errors.JoinCancelledError),
         ("closed", errors.NodeClosedError),
         ("control_unreachable", errors.ControlUnreachableError),
         ("login_needed", errors.LoginNeededError),
