@@ -36,17 +36,7 @@ def kind(path: str) -> Kind:
         (("a", "b"), "issuer.audiences", "\ta ,, b\n"),
         ((), "issuer.audiences", " , "),
         ("auto", "server.binding", ""),
-        ("auto", "server.binding", "auto"),
-        ("auto", "server.binding", "0.0.0.0"),
-        ("auto", "server.binding", "::"),
-        ("100.64.0.1", "server.binding", "100.64.0.1"),
-        ("fd7a:115c:a1e0::1", "admin.binding", "fd7a:115c:a1e0:0::1"),
         ("", "keys.bucket", ""),
-        ("my-bucket", "keys.bucket", "my-bucket"),
-        ("file:///var/jwks", "keys.bucket", "file:///var/jwks"),
-        ("arn:aws:s3:x:1:accesspoint/a", "keys.bucket", "arn:aws:s3:x:1:accesspoint/a"),
-        ("https://headscale.example/x", "server.tailscale.controlUrl", "https://headscale.example/x"),
-        ("http://127.0.0.1:8080", "server.tailscale.controlUrl", "http://127.0.0.1:8080"),
         (("issuer.example", "127.0.0.1", "::1"), "server.allowedHosts", "Issuer.Example., 127.0.0.1 [::1]"),
         ("tskey-auth-x", "server.tailscale.authkey", "tskey-auth-x\n"),
         ("a-b.c_d", "key.prefix", "a-b.c_d"),
@@ -86,27 +76,13 @@ def test_text_becomes_a_value(value: object, path: str, text: str) -> None:
         ("components", ""),
         ("components", "issuer,web"),
         ("server.binding", "eth0"),
-        ("server.binding", "100.64.0.1:80"),
-        ("server.binding", "localhost"),
-        ("keys.bucket", "s3://bucket"),
-        ("keys.bucket", "file://relative"),
-        ("keys.bucket", "file:///"),
-        ("keys.bucket", "bucket/with/path"),
-        ("keys.bucket", "two words"),
         ("keys.keyPath", ""),
-        ("keys.keyPath", "a/../../etc/passwd"),
-        ("keys.keyPath", "folder/"),
         ("keys.issuer", ""),
         ("keys.issuer", "a\x00b"),
         ("keys.issuer", "a\nb"),
         ("keys.dir", ""),
         ("key.prefix", "a/b"),
         ("key.prefix", ""),
-        ("server.tailscale.controlUrl", "headscale.example"),
-        ("server.tailscale.controlUrl", "ftp://headscale.example"),
-        ("server.tailscale.controlUrl", "http://"),
-        ("server.tailscale.controlUrl", "http://h:99999"),
-        ("server.tailscale.controlUrl", "http://h/?q=1"),
         ("server.tailscale.authkey", "two words"),
         ("server.tailscale.hostname", ""),
         ("server.tailscale.hostname", "---"),
@@ -114,10 +90,6 @@ def test_text_becomes_a_value(value: object, path: str, text: str) -> None:
         ("server.tailscale.hostname", "a."),
         ("server.tailscale.hostname", "\u00e4"),
         ("server.tailscale.hostname", "x" * 64),
-        ("server.allowedHosts", "http://issuer.example"),
-        ("server.allowedHosts", "issuer.example:80"),
-        ("server.allowedHosts", "-issuer"),
-        ("server.allowedHosts", "a..b"),
         ("admin.capability", "admin"),
     ],
 )  # fmt: skip
@@ -170,15 +142,6 @@ def test_a_value_of_another_type_is_refused(reason: str, path: str, written: obj
     with pytest.raises(ValueError) as refused:
         kind(path).from_toml(written)
     assert reason == str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "text", ["/.well-known/jwks.json", "./.well-known/jwks.json", ".well-known//jwks.json"]
-)
-def test_a_key_path_has_one_spelling(text: str) -> None:
-    """A directory takes all of them for one file, S3 for different objects."""
-    with pytest.raises(ValueError, match=r"must be written \.well-known/jwks\.json$"):
-        kind("keys.keyPath").parse(text)
 
 
 def test_a_refused_word_of_a_list_is_known() -> None:

@@ -267,25 +267,6 @@ def test_the_settings_show_no_secret() -> None:
     assert config.server.tailscale.authkey == SECRET
 
 
-@pytest.mark.parametrize(
-    ("rotate", "others"),
-    [("4m", {}), ("1h", {"keys.activateAfter": "2h"}), ("1h", {"keys.maxAge": "2h"})],
-)
-def test_keys_must_live_until_they_sign(rotate: str, others: dict[str, str]) -> None:
-    """A rotation faster than a key's way to signing is refused."""
-    message = refused({"keys.rotateEvery": rotate} | others)
-    assert message.startswith(
-        f"keys.rotateEvery (flag): {rotate} is shorter than the wait before a key signs"
-    )
-
-
-def test_a_slower_rotation_is_fine() -> None:
-    """The wait may be as long as the rotation's period, or left out."""
-    assert load({"keys.rotateEvery": "5m"}, environ={}).keys.rotate_every_s == 300.0
-    flags = {"keys.rotateEvery": "1s", "keys.activateAfter": "0"}
-    assert load(flags, environ={}).keys.rotate_every_s == 1.0
-
-
 @given(
     st.dictionaries(
         st.sampled_from([setting.path for setting in SETTINGS]), st.text(max_size=30), max_size=len(SETTINGS)
@@ -359,12 +340,6 @@ def test_an_auth_key_is_read_from_the_file_of_the_flag(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("tskey-auth-x")
     flags = {"server.tailscale.authkeyFile": f"{tmp_path}/key"}
     assert read_authkey(load(flags, environ={"TS_AUTHKEY": "y"})).server.tailscale.authkey == "tskey-auth-x"
-
-
-def test_two_auth_keys_are_refused() -> None:
-    """Which one is meant cannot be known."""
-    with pytest.raises(ConfigError, match="are both set"):
-        load({"server.tailscale.authkeyFile": "f"}, environ={"TB_SERVER_TAILSCALE_AUTHKEY": "x"})
 
 
 @pytest.mark.parametrize(

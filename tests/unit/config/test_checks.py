@@ -1,0 +1,121 @@
+"""The checks of text values, and of settings that contradict each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailbone.config import checks
+from tailbone.config.load import load
+from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "value"),
+    [
+        (checks.binding, "auto", "auto"),
+        (checks.binding, "0.0.0.0", "auto"),
+        (checks.binding, "::", "auto"),
+        (checks.binding, "100.64.0.1", "100.64.0.1"),
+        (checks.binding, "fd7a:115c:a1e0:0::1", "fd7a:115c:a1e0::1"),
+        (checks.host_name, "Issuer.Example.", "issuer.example"),
+        (checks.host_name, "127.0.0.1", "127.0.0.1"),
+        (checks.host_name, "[::1]", "::1"),
+        (checks.web_url, "https://headscale.example/x", "https://headscale.example/x"),
+        (checks.web_url, "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        (checks.bucket, "my-bucket", "my-bucket"),
+        (checks.bucket, "file:///var/jwks", "file:///var/jwks"),
+        (checks.bucket, "arn:aws:s3:x:1:accesspoint/a", "arn:aws:s3:x:1:accesspoint/a"),
+        (checks.object_path, ".well-known/jwks.json", ".well-known/jwks.json"),
+        (checks.tag, "tag:ci", "tag:ci"),
+    ],
+)
+def test_valid_text_is_normalized(check: Callable[[str], str], text: str, value: str) -> None:
+    """Each check returns the one spelling of a value."""
+    assert check(text) == value
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        (checks.binding, "eth0"),
+        (checks.binding, "100.64.0.1:80"),
+        (checks.binding, "localhost"),
+        (checks.host_name, "http://issuer.example"),
+        (checks.host_name, "issuer.example:80"),
+        (checks.host_name, "-issuer"),
+        (checks.host_name, "a..b"),
+        (checks.web_url, "headscale.example"),
+        (checks.web_url, "ftp://headscale.example"),
+        (checks.web_url, "http://"),
+        (checks.web_url, "http://h:99999"),
+        (checks.web_url, "http://h/?q=1"),
+        (checks.bucket, "s3://bucket"),
+        (checks.bucket, "file://relative"),
+        (checks.bucket, "file:///"),
+        (checks.bucket, "bucket/with/path"),
+        (checks.bucket, "two words"),
+        (checks.object_path, "a/../../etc/passwd"),
+        (checks.object_path, "folder/"),
+        (checks.object_path, "."),
+        (checks.tag, "ci"),
+        (checks.tag, "tag:1"),
+    ],
+)
+def test_invalid_text_is_refused(check: Callable[[str], str], text: str) -> None:
+    """The reason does not repeat the text."""
+    with pytest.raises(ValueError) as refused:
+        check(text)
+    assert str(refused.value)
+    assert text not in str(refused.value) or len(text) < 3
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@h", "user:secret@h", "http://u:secret@h:x"])
+def test_a_url_with_a_password_is_marked_as_secret(url: str) -> None:
+    """The error tells the loader to leave the value out of its message."""
+    with pytest.raises(checks.SecretInValueError):
+        checks.web_url(url)
+
+
+@pytest.mark.parametrize(
+    "text", ["/.well-known/jwks.json", "./.well-known/jwks.json", ".well-known//jwks.json"]
+)
+def test_an_object_path_has_one_spelling(text: str) -> None:
+    """A directory treats all of these as one file, S3 as different objects."""
+    with pytest.raises(ValueError, match=r"must be written \.well-known/jwks\.json$"):
+        checks.object_path(text)
+
+
+# --- settings that contradict each other
+
+
+@pytest.mark.parametrize(
+    ("rotate", "others"),
+    [("4m", {}), ("1h", {"keys.activateAfter": "2h"}), ("1h", {"keys.maxAge": "2h"})],
+)
+def test_a_rotation_shorter_than_the_wait_before_signing_is_refused(
+    rotate: str, others: dict[str, str]
+) -> None:
+    """Each key would be replaced before it could sign."""
+    with pytest.raises(ConfigError) as refused:
+        load({"keys.rotateEvery": rotate} | others, environ={})
+    assert str(refused.value).startswith(
+        f"keys.rotateEvery (flag): {rotate} is shorter than the wait before a key signs"
+    )
+
+
+def test_a_slower_rotation_is_accepted() -> None:
+    """The wait may be as long as the rotation's period, or zero."""
+    assert load({"keys.rotateEvery": "5m"}, environ={}).keys.rotate_every_s == 300.0
+    flags = {"keys.rotateEvery": "1s", "keys.activateAfter": "0"}
+    assert load(flags, environ={}).keys.rotate_every_s == 1.0
+
+
+def test_two_auth_keys_are_refused() -> None:
+    """It is unclear which one is meant."""
+    with pytest.raises(ConfigError, match="are both set"):
+        load({"server.tailscale.authkeyFile": "f"}, environ={"TB_SERVER_TAILSCALE_AUTHKEY": "x"})
