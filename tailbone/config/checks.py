@@ -1,6 +1,7 @@
-"""Checks of values: what a text must look like beyond its kind, and which settings contradict each other.
+"""Checks of text values beyond their kind, and of settings that contradict each other.
 
-The checks of texts raise ``ValueError`` as those of :mod:`tailbone.config.kinds` do.
+A check of a text value returns its normal form, or raises ``ValueError`` as :mod:`tailbone.config.kinds`
+does.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class SecretInValueError(ValueError):
-    """A value was refused that may hold a secret: it is not to be shown."""
+    """The refused value may contain a secret and must not be shown."""
 
 
 def binding(text: str) -> str:
-    """``auto``, for each spelling of "the node's own addresses"; else an IP address in its usual form."""
-    if text in ("auto", "0.0.0.0", "::"):  # noqa: S104 - understood, never bound to
+    """Return ``auto`` for each spelling of "all of the node's addresses", else check an IP address."""
+    if text in ("auto", "0.0.0.0", "::"):  # noqa: S104 - never bound to
         return "auto"
     return ip_address(text)
 
 
 def ip_address(text: str) -> str:
-    """An IP address in its usual form."""
+    """Check an IP address, which may be in brackets."""
     import ipaddress
 
     try:
@@ -37,13 +38,13 @@ def ip_address(text: str) -> str:
 
 
 def host_name(text: str) -> str:
-    """A host name in lower case without its final dot, or an IP address.
+    """Check a host name or an IP address; return a name in lower case, without its final dot.
 
-    Names follow RFC 1123 section 2.1, and may hold underscores, since containers' names do.
+    Names follow RFC 1123 section 2.1. They may also contain underscores, as the names of containers do.
     """
     if ":" in text or text.startswith("["):
         if "/" in text or text.count(":") == 1:
-            raise ValueError("is not a bare name: leave out scheme, port and path")
+            raise ValueError("is not a bare name: omit scheme, port and path")
         return ip_address(text)
     name = text.lower().removesuffix(".")
     if len(name) > 253 or not re.fullmatch(
@@ -54,14 +55,14 @@ def host_name(text: str) -> str:
 
 
 def web_url(text: str) -> str:
-    """An http or https URL, without user and password: it is logged, and shown in errors."""
+    """Check an http or https URL. It must not contain a password, since it is logged and shown in errors."""
     from urllib.parse import urlsplit
 
     if "@" in text:
-        raise SecretInValueError("has a user or a password in it (an @)")
+        raise SecretInValueError("contains a user or a password (an @)")
     try:
         parts = urlsplit(text)
-        _ = parts.port  # raises for a bad one
+        _ = parts.port  # raises ValueError if invalid
     except ValueError:
         raise ValueError("is not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or " " in text:
@@ -72,23 +73,23 @@ def web_url(text: str) -> str:
 
 
 def bucket(text: str) -> str:
-    """An S3 bucket's name or access point ARN, or ``file://`` and an absolute path."""
+    """Check an S3 bucket's name, an access point ARN, or ``file://`` and an absolute path."""
     if text.startswith("file://"):
         if not text.startswith("file:///") or text == "file:///":
-            raise ValueError("names no absolute folder: three slashes follow file:")
+            raise ValueError("must name an absolute folder: write three slashes after file:")
         return text
     if "://" in text:
-        raise ValueError("is a URL: give the bucket's name alone")
+        raise ValueError("is a URL: write only the bucket's name")
     if text.startswith("arn:"):
         return text
-    # AWS's rules of today, and the laxer ones of old buckets and of other servers.
+    # AWS's current rules, and the laxer ones of old buckets and of other servers.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", text):
         raise ValueError("is not a bucket's name")
     return text
 
 
 def object_path(text: str) -> str:
-    """A path inside a bucket: never out of it, since a bucket may be a folder."""
+    """Check an object's path. It must not lead out of the bucket, since a bucket may be a folder."""
     if text.endswith("/"):
         raise ValueError("is a folder's path")
     parts = text.split("/")
@@ -96,26 +97,26 @@ def object_path(text: str) -> str:
         raise ValueError("leads out of the bucket")
     plain = "/".join(part for part in parts if part not in ("", "."))
     if text != plain:
-        # A directory takes both for one file, S3 for two objects.
+        # A directory treats both spellings as one file, S3 as two objects.
         raise ValueError(f"must be written {plain}" if plain else "does not name an object")
     return text
 
 
 def tag(text: str) -> str:
-    """A tag of the tailnet's policy: ``tag:ci``."""
+    """Check a tag of the tailnet's policy, such as ``tag:ci``."""
     if not re.fullmatch(r"tag:[A-Za-z][A-Za-z0-9-]*", text):
         raise ValueError("is not a tag")
     return text
 
 
-# --- settings together
+# --- settings that contradict each other
 
 
 def check_together(config: Config) -> None:
-    """Refuse settings that are right alone and wrong together.
+    """Refuse settings that are valid alone but contradict each other.
 
     Raises:
-        ConfigError: the message names both.
+        ConfigError: two settings contradict each other; the message names both.
     """
     _check_rotation(config)
     key, file = "server.tailscale.authkey", "server.tailscale.authkeyFile"

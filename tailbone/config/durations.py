@@ -1,4 +1,4 @@
-"""Go's durations, as text and as numbers: ``1h30m``, ``500ms``, ``1.5h``.
+"""Parse and format Go durations: ``1h30m``, ``500ms``, ``1.5h``.
 
 The grammar is that of ``time.ParseDuration`` and ``Duration.String`` in Go's standard library, so that
 settings files and requests written for Go keep working. Pure functions.
@@ -27,10 +27,10 @@ _PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 
 
 def parse_duration(text: str) -> float:
-    """Read a Go duration.
+    """Parse a Go duration.
 
     Args:
-        text: a sign, then numbers with units, such as ``-1h1.5m``; ``0`` needs no unit.
+        text: an optional sign, then numbers with units, such as ``-1h1.5m``; ``0`` needs no unit.
 
     Returns:
         Seconds.
@@ -43,12 +43,12 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Write *seconds* as a Go duration without needless zeros: ``20m``, not ``20m0s``."""
+    """Format *seconds* as a Go duration without needless zeros: ``20m``, not ``20m0s``."""
     return format_nanoseconds(round(seconds * NANOSECONDS))
 
 
 def parse_nanoseconds(text: str) -> int:
-    """Read a Go duration exactly; see :func:`parse_duration`.
+    """Parse a Go duration exactly; see :func:`parse_duration`.
 
     Returns:
         Nanoseconds, from -2**63 to 2**63 - 1.
@@ -70,7 +70,7 @@ def parse_nanoseconds(text: str) -> int:
         if unit not in _UNITS:
             raise ValueError("has an unknown unit (known: ns, us, ms, s, m, h)")
         total += int(Decimal(number) * _UNITS[unit])
-        # Go holds the sum in 64 bits, which reach one further below zero than above.
+        # Go keeps the sum in a signed 64-bit integer, whose minimum is one further from zero.
         if total > _LARGEST + negative:
             raise ValueError("is longer than 292 years")
         rest = rest[part.end() :]
@@ -78,7 +78,7 @@ def parse_nanoseconds(text: str) -> int:
 
 
 def format_nanoseconds(nanoseconds: int) -> str:
-    """Write *nanoseconds* as a Go duration without needless zeros, exactly."""
+    """Format *nanoseconds* exactly, as a Go duration without needless zeros."""
     if nanoseconds == 0:
         return "0s"
     sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)

@@ -1,7 +1,7 @@
-"""Kinds of setting: how text and TOML values become checked Python values, and what each kind allows.
+"""Kinds of setting: each parses text and TOML values into checked Python values, and says what it allows.
 
-A kind refuses a value by ``ValueError`` with a short reason that neither repeats the value nor names the
-setting: :mod:`tailbone.config.load` adds both, and leaves the value out where it is secret.
+A kind refuses a value with a ``ValueError`` whose short reason neither repeats the value nor names the
+setting: :mod:`tailbone.config.load` adds both, and omits the value if it is secret.
 Plain classes and lazy imports, since ``tailbone --help`` loads this module.
 """
 
@@ -23,11 +23,11 @@ class Kind:
     """One kind of value.
 
     Attributes:
-        metavar: what stands for the value in ``--help``.
-        name: what the value is, for a person: ``a port``.
-        allowed: which values are taken, for a person.
-        choices: all values, where they are few.
-        is_list: the flag may be repeated, the file holds a list.
+        metavar: the placeholder for the value in ``--help``.
+        name: what the value is, in messages: ``a port``.
+        allowed: which values are allowed, in messages.
+        choices: all allowed values, if there are few.
+        is_list: the flag may be repeated, and the file contains a list.
         is_switch: the flag takes no value.
     """
 
@@ -40,21 +40,21 @@ class Kind:
 
     @property
     def brief(self) -> str:
-        """What is allowed, for a table."""
+        """What is allowed, for the README's table."""
         return self.allowed
 
     def parse(self, text: str) -> object:
-        """The value that a flag's or variable's *text* means."""
+        """Parse the *text* of a flag or variable."""
         raise NotImplementedError
 
     def from_toml(self, value: object) -> object:
-        """The value that TOML's *value* means; numbers and switches may stand there as text, too."""
+        """Convert a TOML *value*; numbers and switches may also be written as text."""
         if isinstance(value, str):
             return self.parse(value)
         raise ValueError(f"is {_toml_name(value)}, not text in quotes")
 
     def show(self, value: object) -> str:
-        """*value* as a person would write it; empty for "none"."""
+        """Format *value* as a person would write it; return empty text for None."""
         return "" if value is None else str(value)
 
 
@@ -71,7 +71,7 @@ def _toml_name(value: object) -> str:
 
 
 class Text(Kind):
-    """Text that passes a check; control characters never do. Empty text is refused, or means *if_empty*."""
+    """Printable text that passes a check. Empty text is refused, or means *if_empty*."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Text(Kind):
                 return self._if_empty
             raise ValueError("is empty")
         if not text.isprintable():
-            raise ValueError("has characters that cannot be printed")
+            raise ValueError("contains unprintable characters")
         if self._pattern and not re.fullmatch(self._pattern, text):
             raise ValueError(f"is not {self.name}")
         return self._check(text) if self._check else text
@@ -113,7 +113,7 @@ class Number(Kind):
 
     def parse(self, text: str) -> int:
         text = text.strip()
-        # int() alone also takes "1_000" and digits of other scripts.
+        # int() alone also accepts "1_000" and digits of other scripts.
         if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
             raise ValueError(f"is not {self.name}")
         return self._bounded(int(text))
@@ -186,7 +186,7 @@ class Duration(Kind):
 
     @property
     def brief(self) -> str:
-        """Without examples: the column repeats."""
+        """Like ``allowed``, without the examples, which would fill the table's column."""
         return f"a duration, at least {format_duration(self._minimum_s)}" if self._minimum_s else "a duration"
 
     def parse(self, text: str) -> float:
@@ -231,7 +231,7 @@ class Choice(Kind):
 
 
 class Words(Kind):
-    """A list without repetitions; in text, words between commas or white space. *item* checks each."""
+    """A list without duplicates; as text, words separated by commas or white space. *item* checks each."""
 
     is_list = True
 
@@ -279,17 +279,17 @@ class BadItemError(ValueError):
 
 
 def refuse_wrapping(text: str, *, is_list: bool) -> None:
-    """Refuse *text* with what a shell, an env file or JSON leaves around a value.
+    """Refuse *text* in which a shell, an env file or JSON has left quotes, brackets or white space.
 
-    ``docker run --env-file`` keeps quotes, and secrets made from files keep their line end.
+    ``docker run --env-file`` keeps quotes, and secrets created from files keep their line break.
 
     Raises:
-        ValueError: it stands in quotes, is a JSON list, or begins or ends with white space.
+        ValueError: the text is in quotes, is a JSON list, or begins or ends with white space.
     """
     if not is_list and text.strip() != text:
-        raise ValueError("begins or ends with a blank or a line end: remove it")
+        raise ValueError("begins or ends with a space or a line break: remove it")
     words = text.strip()
     if is_list and re.match(r"\[(?![0-9a-fA-F:.%]*:[0-9a-fA-F:.%]*\])", words):
-        raise ValueError("is JSON: write the words between commas")
+        raise ValueError("is JSON: write the words separated by commas")
     if len(words) > 1 and words[0] == words[-1] and words[0] in "\"'":
-        raise ValueError("stands in quotes: remove them")
+        raise ValueError("is in quotes: remove them")

@@ -1,6 +1,6 @@
-"""From flags, variables, file and defaults to one checked :class:`Config`.
+"""Load one checked :class:`Config` from flags, variables, the settings file and defaults.
 
-The first of them that sets a setting wins.
+The first of these sources that sets a setting wins.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ def load(
     config_file: str | os.PathLike[str] | None = None,
     isolated: bool = False,
 ) -> Config:
-    """Make the settings of a run.
+    """Load the settings of a run.
 
     Args:
-        flags: setting paths (``server.port``) and what was written behind their flags; a sequence where
-            one was repeated.
-        environ: the environment; the process's own by default.
+        flags: setting paths (``server.port``) and the values of their flags; a sequence if a flag was
+            repeated.
+        environ: the environment; by default that of the process.
         config_file: the file of ``--config``; else ``TB_CONFIG``, else ``$HOME/.tailbone.toml``.
-        isolated: for ``tailbone dev``, which must never touch production: no settings file but
-            *config_file*; and keys.bucket, keys.dir, keys.keyPath and server.tailscale.* come from no
-            variable, tailscale's own neither.
+        isolated: for ``tailbone dev``, which must never touch production: read no settings file other than
+            *config_file*, and take keys.bucket, keys.dir, keys.keyPath and server.tailscale.* from no
+            variable, not even from tailscale's own.
 
     Raises:
         ConfigError: a setting is unknown, malformed or contradicts another; the message names it and its
-            source, and says what is allowed. A secret value is never in it.
+            source, and says what is allowed. It never contains a secret value.
     """
     environ = os.environ if environ is None else environ
     flags = flags or {}
     notes = sources.unknown_variables(environ)
     file, in_file = _read_settings_file(environ, config_file, notes, isolated=isolated)
-    # Also what is overridden now: who takes the flag away does not meet an old mistake.
+    # Check overridden values too, so that removing a flag does not reveal an old mistake.
     from_file = {s.path: _from_file(s, in_file[s.path], file) for s in SETTINGS if s.path in in_file}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -66,7 +66,7 @@ def load(
         values[setting.path], origins[setting.path] = value, origin
     key = "server.tailscale.authkey"
     if f"{key}File" in values and origins.get(key, "").removeprefix("variable ") in BY_PATH[key].fallbacks:
-        # Tailscale's own variables count least, so this is no contradiction.
+        # Tailscale's own variables have the lowest precedence, so this is not a contradiction.
         del values[key], origins[key]
     config = _build(values, origins, notes)
     check_together(config)
@@ -130,7 +130,7 @@ def _bad_value(setting: Setting, origin: str, value: object, error: ValueError) 
     if setting.kind.choices and isinstance(item, str) and not setting.secret:
         message += _nearest_choice(item, setting.kind.choices)
     if isinstance(value, str) and value.startswith("tcp://") and origin == f"variable {setting.variable}":
-        message += "; Kubernetes makes such variables for services: set enableServiceLinks: false in the pod"
+        message += "; Kubernetes sets such variables for services: set enableServiceLinks: false in the pod"
     return ConfigError(message)
 
 
@@ -164,13 +164,13 @@ def _build(values: Mapping[str, Any], origins: dict[str, str], notes: list[str])
 
 
 def read_authkey(config: Config) -> Config:
-    """Return *config* with the auth key out of its file, where one is named.
+    """Return *config* with the auth key read from its file, if it names one.
 
-    Only what joins the tailnet needs it, so :func:`load` does not read it.
+    :func:`load` does not read it, since only joining the tailnet needs it.
 
     Raises:
-        ConfigError: the file cannot be read or holds no auth key, or the key is an OAuth client secret and
-            there are no tags for it.
+        ConfigError: the file cannot be read or does not contain an auth key, or the key is an OAuth client
+            secret and no tags are set.
     """
     import msgspec
 

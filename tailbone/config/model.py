@@ -1,7 +1,7 @@
 """The settings of one run as frozen structs, nested like the settings file.
 
-Defaults come from the table, so that a struct made by hand, in a test, is a run without settings.
-Durations are seconds as floats and end in ``_s``.
+Defaults come from the table, so a struct created without arguments is a run without settings.
+Durations are float seconds, and their names end in ``_s``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tailbone.config.table import BY_PATH, default
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """What is logged, and in which form."""
+    """What is logged, and in which format."""
 
     level: Literal["trace", "debug", "info", "warn", "error"] = default("log.level")
     format: Literal["console", "json"] = default("log.format")
@@ -45,14 +45,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who gets which token."""
+    """Which tokens may be issued."""
 
     audiences: tuple[str, ...] = default("issuer.audiences")
     allow_shared: bool = default("issuer.allowShared")
 
 
 class Tailscale(msgspec.Struct, frozen=True, kw_only=True):
-    """The node."""
+    """The tailnet node."""
 
     authkey: str = default("server.tailscale.authkey")
     authkey_file: str = default("server.tailscale.authkeyFile")
@@ -66,7 +66,7 @@ class Tailscale(msgspec.Struct, frozen=True, kw_only=True):
     loopback: Literal["auto", "on", "off"] = default("server.tailscale.loopback")
 
     def __repr__(self) -> str:
-        """As msgspec's, but for the auth key."""
+        """Return what msgspec would, with the auth key masked."""
         shown = {field: getattr(self, field) for field in self.__struct_fields__}
         shown["authkey"] = "[redacted]" if self.authkey else ""
         return f"Tailscale({', '.join(f'{field}={value!r}' for field, value in shown.items())})"
@@ -105,8 +105,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of a run.
 
     Attributes:
-        origins: where each setting that is not at its default was set, for errors found later.
-        notes: what a person should hear about the settings, though nothing is wrong with them.
+        origins: where each setting was set, by path, for errors found later; defaults are not listed.
+        notes: remarks about the settings that are not errors, for the log.
     """
 
     log: Log = Log()
@@ -121,9 +121,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
     def is_set(self, path: str) -> bool:
-        """Whether flag, variable or file set *path*: ``keys.size``."""
+        """Return whether a flag, a variable or the file set *path*, such as ``keys.size``."""
         return BY_PATH[path].path in self.origins
 
     def origin(self, path: str) -> str:
-        """Where *path* was set: ``flag --size``, ``variable TB_KEYS_SIZE``, a file's path, or ``default``."""
+        """Return where *path* was set: ``flag --size``, ``variable TB_KEYS_SIZE``, a file or ``default``."""
         return self.origins.get(BY_PATH[path].path, "default")

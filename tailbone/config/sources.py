@@ -1,4 +1,4 @@
-"""Where settings come from besides flags: the settings file and the environment."""
+"""The sources of settings besides flags: the settings file and the environment."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 FILE_NAME = ".tailbone.toml"
 CONFIG_VARIABLE = "TB_CONFIG"
 
-# What the Go program read besides TOML. Such a file is an error: its settings would silently be gone.
+# Formats besides TOML that the earlier Go program read. Such a file is an error: ignoring it would silently
+# lose its settings.
 _FOREIGN_SUFFIXES = (
     ".yaml", ".yml", ".json", ".ini", ".hcl", ".tfvars", ".env", ".dotenv", ".properties", ".props", ".prop",
 )  # fmt: skip
 
-# Variables that Kubernetes makes in every pod for a service whose name starts with "tb".
+# Variables that Kubernetes sets in every pod for a service whose name starts with "tb".
 _KUBERNETES_LINK = re.compile(r"TB_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)")
 _KUBERNETES_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def file_in_home(environ: Mapping[str, str], notes: list[str]) -> Path | None:
-    """The settings file in ``$HOME``, if there is one.
+    """Return the settings file in ``$HOME``, if there is one.
 
     Args:
         environ: the environment; without HOME there is no file.
-        notes: gets a line when the home directory cannot be looked into.
+        notes: receives a note if the home directory cannot be searched.
 
     Raises:
         ConfigError: there is a settings file in a format that only the Go program read.
@@ -46,16 +47,16 @@ def file_in_home(environ: Mapping[str, str], notes: list[str]) -> Path | None:
                 raise ConfigError(f"{foreign}: settings are read from TOML only: move them to {ours}")
         return ours if _is_there(ours) else None
     except PermissionError:
-        # The daemon runs as another user than the one whose HOME it inherited, as setpriv and su leave it.
+        # The process inherited another user's HOME, as happens with setpriv and su.
         notes.append(f"{home} (HOME) cannot be searched by this user: no settings file is read from it")
         return None
 
 
 def _is_there(path: Path) -> bool:
-    """Whether something has this name, be it a link that leads nowhere.
+    """Return whether *path* exists, even as a dangling link.
 
     Raises:
-        PermissionError: its folder cannot be searched; pathlib's own tests hide that in newer Pythons.
+        PermissionError: its folder cannot be searched; ``Path.exists`` hides that in newer Pythons.
     """
     try:
         path.lstat()
@@ -65,13 +66,13 @@ def _is_there(path: Path) -> bool:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The settings in the TOML file *path*.
+    """Read the settings in the TOML file *path*.
 
     Returns:
         Setting paths, spelt as in the table, and their TOML values.
 
     Raises:
-        ConfigError: it cannot be read, is not TOML, or contains a name that is not a setting.
+        ConfigError: the file cannot be read, is not TOML, or contains a name that is not a setting.
     """
     if path.suffix.lower() in _FOREIGN_SUFFIXES:
         raise ConfigError(f"{path}: settings are read from TOML only, not from {path.suffix.lower()} files")
@@ -99,12 +100,12 @@ def _toml(path: Path) -> dict[str, Any]:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: not UTF-8 text, as TOML must be") from None
     except tomllib.TOMLDecodeError as error:
-        # tomllib's messages hold a position, at most one character, or a key's name: never a value.
+        # tomllib's messages contain a position, and at most one character or a key's name: never a value.
         raise ConfigError(f"{path}{_position(str(error))}") from None
 
 
 def _position(message: str) -> str:
-    """Put the line first in a message of tomllib: ``Invalid value (at line 3, column 7)``."""
+    """Move the position to the front of a tomllib message: ``Invalid value (at line 3, column 7)``."""
     match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
     if not match:
         return f": not TOML: {message}"
@@ -112,7 +113,7 @@ def _position(message: str) -> str:
 
 
 def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Walk down to the settings; an empty table that is none of the table's is shown too, to be refused."""
+    """Yield each setting's name and value; also an empty unknown table, so that it is refused."""
     for key, value in table.items():
         name = f"{prefix}{key}"
         lower = name.lower()
@@ -127,12 +128,12 @@ def _unknown_in_file(path: Path, name: str) -> str:
     tables = sorted({known.path.rpartition(".")[0] for known in SETTINGS} - {""})
     for table in tables:
         if name.lower() == table.lower() or table.lower().startswith(f"{name.lower()}."):
-            return f"{path}: {name} is a table of settings, not one: write [{table}] and its settings below"
+            return f"{path}: {name} is a table, not a setting: write [{table}] and its settings below"
     return f"{path}: unknown setting {name}{nearest_setting(name)}"
 
 
 def nearest_setting(name: str) -> str:
-    """A hint at the settings whose names are nearest to *name*, or at those of its table."""
+    """Return a hint that lists the settings with the most similar names, or those of the same table."""
     import difflib
 
     lower = name.lower()
@@ -149,7 +150,7 @@ def nearest_setting(name: str) -> str:
 
 
 def variable_value(setting: Setting, environ: Mapping[str, str], *, isolated: bool) -> tuple[str, str] | None:
-    """The value of a setting's variable, and the variable's name; an empty variable counts as unset."""
+    """Return the value and the name of a setting's variable; an empty variable counts as unset."""
     if isolated and setting.production:
         return None
     value = environ.get(setting.variable, "")
@@ -157,7 +158,7 @@ def variable_value(setting: Setting, environ: Mapping[str, str], *, isolated: bo
 
 
 def fallback_value(setting: Setting, environ: Mapping[str, str], *, isolated: bool) -> tuple[str, str] | None:
-    """The value of the first of tailscale's own variables that is set, and its name."""
+    """Return the value and the name of the first of tailscale's own variables that is set."""
     if isolated and setting.production:
         return None
     for variable in setting.fallbacks:
@@ -167,10 +168,10 @@ def fallback_value(setting: Setting, environ: Mapping[str, str], *, isolated: bo
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """A note for each TB_ variable that sets nothing.
+    """Return a note for each TB_ variable that sets nothing.
 
-    Not an error, unlike an unknown name in the file: the file is ours alone, while variables with this prefix
-    can be another program's, and Kubernetes makes some for services called tb-something.
+    This is not an error, unlike an unknown name in the file: other programs may use variables with this
+    prefix, and Kubernetes sets some for services called tb-something.
     """
     notes = []
     for variable in sorted(environ):

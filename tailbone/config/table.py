@@ -1,6 +1,6 @@
 """The table of all settings: the only place that names their flags, variables, kinds, defaults and help.
 
-Nothing here may be slow to import: ``tailbone --help`` reads it. So the rows are named tuples, not msgspec's
+It must be quick to import, since ``tailbone --help`` reads it. So the rows are named tuples, not msgspec
 structs.
 """
 
@@ -26,24 +26,24 @@ GROUPS = (ISSUER, KEYS, TAILNET, ADMIN, CLIENT, GENERAL)
 """The order of the sections in ``--help`` and in the README's table."""
 
 EVERYWHERE = "*"
-"""In :attr:`Setting.commands`: every command takes the flag."""
+"""In :attr:`Setting.commands`: every command has the flag."""
 
 
 class Setting(NamedTuple):
     """One setting.
 
     Attributes:
-        path: its name, and its place in the settings file: ``keys.keyPath``.
-        kind: how its values are read, and which are allowed.
-        default: its value when nobody sets it.
+        path: its name and its place in the settings file: ``keys.keyPath``.
+        kind: how its values are parsed, and which are allowed.
+        default: its value if it is not set.
         help: one sentence for ``--help`` and the README.
-        group: the section it stands in.
-        flags: its flags, short one first; none for what is rarely changed.
-        commands: which commands take the flag; ``keys`` and ``server`` mean all of their subcommands.
-        secret: never shown: not in errors, reprs, logs or ``--help``.
-        fallbacks: variables of tailscale's own that count when nothing else sets it, first one first.
-        default_text: stands for the default where that is not a value.
-        production: says where production keeps its things, so ``tailbone dev`` takes it from no variable.
+        group: its section in ``--help`` and the README.
+        flags: its flags, the short one first; rarely changed settings have none.
+        commands: which commands have the flag; ``keys`` and ``server`` mean all of their subcommands.
+        secret: the value is never shown in errors, reprs, logs or ``--help``.
+        fallbacks: tailscale's own variables, in order, which are read if nothing else sets it.
+        default_text: describes the default if it is not a plain value.
+        production: it points at production's resources, so ``tailbone dev`` never reads it from a variable.
     """
 
     path: str
@@ -65,19 +65,19 @@ class Setting(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """Its long flag, or nothing."""
+        """Its long flag; empty if it has none."""
         return self.flags[-1] if self.flags else ""
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Where its value stands in :class:`~tailbone.config.model.Config`: ``("keys", "key_path")``."""
+        """Its attributes in :class:`~tailbone.config.model.Config`: ``("keys", "key_path")``."""
         *tables, name = self.path.split(".")
         snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
         return (*tables, f"{snake}_s" if isinstance(self.kind, Duration) else snake)
 
     @property
     def shown_default(self) -> str:
-        """The default as a person would write it; empty for none."""
+        """The default as a person would write it; empty if there is none."""
         return self.default_text or self.kind.show(self.default)
 
 
@@ -127,7 +127,7 @@ SETTINGS: tuple[Setting, ...] = (
             Text("names or addresses, without scheme and port", check=checks.host_name, metavar="HOST")
         ),
         default=(),
-        help="Further names by which callers may address the issuer, besides the node's own.",
+        help="Further host names that callers may use for the issuer, besides the node's own.",
         group=ISSUER,
         flags=("--allowed-host",),
         commands=_SERVING,
@@ -136,7 +136,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.maxConnections",
         kind=Number(1, 1_000_000),
         default=1024,
-        help="Connections that one listener takes at a time, a quarter from one address; more are reset.",
+        help="Connections that a listener accepts at a time, up to a quarter per address; more are reset.",
         group=ISSUER,
         commands=_SERVING,
     ),
@@ -144,7 +144,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="keys.issuer",
         kind=Text("any text", metavar="ISSUER"),
         default="tailbone",
-        help="The claim iss of every token. Verifiers in the cloud want an https URL here.",
+        help="The claim iss of every token. Cloud verifiers require an https URL.",
         group=ISSUER,
         flags=("--issuer",),
         commands=_SERVING,
@@ -153,7 +153,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="keys.expiry",
         kind=Duration(1),
         default=1200.0,
-        help="How long a token is valid. A caller may ask for less.",
+        help="How long a token is valid. A caller may request less.",
         group=ISSUER,
         flags=("--expiry",),
         commands=_SERVING,
@@ -162,7 +162,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="keys.backdate",
         kind=Duration(0),
         default=5.0,
-        help="How far iat and nbf lie in the past, for verifiers whose clock is behind.",
+        help="How far iat and nbf are in the past, for verifiers whose clocks are behind.",
         group=ISSUER,
         commands=_SERVING,
     ),
@@ -170,7 +170,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="issuer.audiences",
         kind=Words(Text("any words", metavar="AUDIENCE")),
         default=(),
-        help="Audiences that callers may ask for (claim aud). Without any, tokens have no aud.",
+        help="Audiences that callers may request (claim aud). If empty, tokens have no aud.",
         group=ISSUER,
         flags=("--audience",),
         commands=_SERVING,
@@ -179,7 +179,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="issuer.allowShared",
         kind=Switch(),
         default=False,
-        help="Give tokens to nodes that other tailnets share into this one, too.",
+        help="Also issue tokens to nodes that are shared in from other tailnets.",
         group=ISSUER,
         commands=_SERVING,
     ),
@@ -190,7 +190,7 @@ SETTINGS: tuple[Setting, ...] = (
             "an S3 bucket's name, or file:///some/dir", check=checks.bucket, if_empty="", metavar="BUCKET"
         ),
         default="",
-        help="Where the public keys (JWKS) are published. Without it only this server shows them.",
+        help="Where the public keys (JWKS) are published. Without it, only this server serves them.",
         group=KEYS,
         flags=("--bucket",),
         commands=_KEEPING,
@@ -210,7 +210,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="keys.dir",
         kind=_FOLDER,
         default="keys",
-        help="Folder of the signing keys. It holds private keys: mode 0700.",
+        help="Folder of the signing keys. It contains private keys, so its mode is 0700.",
         group=KEYS,
         flags=("--dir",),
         commands=("server", "server housekeeping", "keys list"),
@@ -220,7 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="keys.size",
         kind=OneOfNumbers((2048, 3072, 4096), name="a key size", metavar="2048|3072|4096"),
         default=2048,
-        help="Bits of a new RSA key.",
+        help="Size of a new RSA key, in bits.",
         group=KEYS,
         flags=("-s", "--size"),
         commands=(*_SERVING, "keys generate"),
@@ -229,7 +229,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="keys.algorithm",
         kind=Choice("RS256", "ES256"),
         default="RS256",
-        help="What a new key signs with. Every verifier takes RS256.",
+        help="Signature algorithm of a new key. Every verifier supports RS256.",
         group=KEYS,
         flags=("--algorithm",),
         commands=(*_SERVING, "keys generate"),
@@ -240,7 +240,7 @@ SETTINGS: tuple[Setting, ...] = (
             "letters, digits, dot, hyphen and underscore", pattern=r"[A-Za-z0-9._-]{1,100}", name="a prefix"
         ),
         default="tb",
-        help="Start of a new key's id: PREFIX-UNIXTIME.",
+        help="Prefix of a new key's id: PREFIX-UNIXTIME.",
         group=KEYS,
         commands=_SERVING,
     ),
@@ -248,7 +248,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="keys.maxAge",
         kind=Duration(1),
         default=300.0,
-        help="How long others may cache the JWKS (Cache-Control), and how often the server reads it again.",
+        help="How long verifiers may cache the JWKS (Cache-Control), and how often the server rereads it.",
         group=KEYS,
         commands=_SERVING,
     ),
@@ -257,7 +257,7 @@ SETTINGS: tuple[Setting, ...] = (
         kind=Duration(0),
         default=None,
         default_text="keys.maxAge",
-        help="How long a key is published before it signs. Below keys.maxAge, verifiers meet unknown keys.",
+        help="How long a key is published before it signs. Below keys.maxAge, verifiers may not know it yet.",
         group=KEYS,
         commands=_SERVING,
     ),
@@ -266,7 +266,7 @@ SETTINGS: tuple[Setting, ...] = (
         kind=Duration(0),
         default=0.0,
         default_text="0, never",
-        help="How often the server makes the next key and retires the last one by itself.",
+        help="How often the server generates a new key and retires the previous one.",
         group=KEYS,
         commands=_SERVING,
     ),
@@ -274,7 +274,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="keys.conditionalWrites",
         kind=Switch(),
         default=True,
-        help="False only for a store without If-Match, and while this server is the bucket's only writer.",
+        help="Set to false only for a store without If-Match, if this server is the bucket's only writer.",
         group=KEYS,
         commands=_SERVING,
     ),
@@ -282,15 +282,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         path="server.tailscale.authkey",
         kind=Text(
-            "an auth key, or file:/PATH of a file that holds one",
+            "an auth key, or file:/PATH of a file that contains one",
             pattern=r"\S+",
             name="one word",
             if_empty="",
             metavar="KEY",
         ),
         default="",
-        help="Auth key for the first login; later the state folder is enough. Better given as a variable: "
-        "other users can read flags in the list of processes.",
+        help="Auth key for the first login; later the state folder is enough. Prefer the variable: other "
+        "users can see flags in the process list.",
         group=TAILNET,
         flags=("--ts-authkey",),
         commands=("server",),
@@ -302,7 +302,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.tailscale.authkeyFile",
         kind=Text("a file's path", if_empty="", metavar="FILE"),
         default="",
-        help="File that holds the auth key, such as a mounted secret.",
+        help="File that contains the auth key, such as a mounted secret.",
         group=TAILNET,
         flags=("--ts-authkey-file",),
         commands=("server",),
@@ -312,7 +312,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.tailscale.tags",
         kind=Words(Text("tags such as tag:tailbone", check=checks.tag, metavar="TAG")),
         default=(),
-        help="Tags that this node asks for. An OAuth client secret instead of an auth key needs them.",
+        help="Tags that this node requests. Required for an OAuth client secret instead of an auth key.",
         group=TAILNET,
         flags=("--ts-tags",),
         commands=("server",),
@@ -334,7 +334,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         path="server.tailscale.hostname",
         kind=Text(
-            "1 to 63 letters, digits, hyphens, underscores and dots; a letter or digit first and last",
+            "1 to 63 letters, digits, hyphens, underscores and dots, with a letter or digit at each end",
             pattern=r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
             name="a node's name",
             metavar="NAME",
@@ -350,7 +350,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.tailscale.dir",
         kind=_FOLDER,
         default=".tsnet",
-        help="Folder of the node's state. A copy of it is enough to be this node.",
+        help="Folder of the node's state. Anyone with a copy of it can act as this node.",
         group=TAILNET,
         flags=("--ts-dir",),
         commands=("server",),
@@ -360,7 +360,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.tailscale.ephemeral",
         kind=Switch(),
         default=False,
-        help="Leave the tailnet at the end, and be forgotten by it.",
+        help="Leave the tailnet on shutdown, and be removed from it.",
         group=TAILNET,
         flags=("--ts-ephemeral",),
         commands=("server",),
@@ -390,7 +390,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.tailscale.loopback",
         kind=Choice("auto", "on", "off"),
         default="auto",
-        help="Settings for a tailnet on this machine alone; auto: where the control URL is on loopback.",
+        help="Adapt the node to a tailnet on this machine only; auto: if the control URL is on loopback.",
         group=TAILNET,
         flags=("--ts-loopback",),
         commands=("server",),
@@ -456,7 +456,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="output",
         kind=Choice("text", "json", "yaml", synonyms={"yml": "yaml"}),
         default="text",
-        help="Form of what is printed.",
+        help="Output format.",
         group=GENERAL,
         flags=("-o", "--output"),
         commands=(EVERYWHERE,),
@@ -465,8 +465,8 @@ SETTINGS: tuple[Setting, ...] = (
         path="log.level",
         kind=Choice("trace", "debug", "info", "warn", "error", metavar="LEVEL"),
         default="info",
-        help="Least level that is logged: trace, debug, info, warn or error. At trace, tailscale's own log "
-        "is there, too, and errors have tracebacks.",
+        help="Lowest level that is logged: trace, debug, info, warn or error. At trace, tailscale's own log "
+        "is included, and errors have tracebacks.",
         group=GENERAL,
         flags=("--log-level",),
         commands=(EVERYWHERE,),
@@ -475,7 +475,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="log.format",
         kind=Choice("console", "json"),
         default="console",
-        help="Form of the log.",
+        help="Log format.",
         group=GENERAL,
         flags=("--log-format",),
         commands=(EVERYWHERE,),
@@ -484,7 +484,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="log.no_color",
         kind=Switch(),
         default=False,
-        help="No colours in the log; there are none anyway where it is not a terminal.",
+        help="No colours in the log. Only a terminal gets colours.",
         group=GENERAL,
         commands=_SERVING,
     ),
@@ -496,5 +496,5 @@ BY_VARIABLE: Mapping[str, Setting] = {setting.variable: setting for setting in S
 
 
 def default(path: str) -> Any:
-    """The default of the setting *path*."""
+    """Return the default of the setting *path*."""
     return BY_PATH[path].default

@@ -1,4 +1,4 @@
-"""Facts about durations; the literal values are what Go 1.27's time package gives for the same text."""
+"""Parsing and formatting of durations; the literal values are those of Go 1.27's time package."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ INT64 = st.integers(min_value=-(1 << 63), max_value=(1 << 63) - 1)
         (-9_223_372_036_854_775_808, "-2562047h47m16.854775808s"),
     ],
 )
-def test_reads_what_go_reads(nanoseconds: int, text: str) -> None:
+def test_valid_durations_have_gos_value(nanoseconds: int, text: str) -> None:
     """A duration means the same as in Go, to the nanosecond."""
     assert nanoseconds == parse_nanoseconds(text)
 
@@ -61,22 +61,22 @@ def test_reads_what_go_reads(nanoseconds: int, text: str) -> None:
         ("is longer than 292 years", "9" * 5000 + "h"),
     ],
 )
-def test_refuses_what_go_refuses(reason: str, text: str) -> None:
-    """What Go cannot read is refused with a reason that does not repeat the text."""
+def test_durations_that_go_refuses_are_refused(reason: str, text: str) -> None:
+    """The reason does not repeat the text."""
     with pytest.raises(ValueError) as refused:
         parse_nanoseconds(text)
     assert reason == str(refused.value)
 
 
 @given(INT64)
-def test_what_is_written_is_read_back(nanoseconds: int) -> None:
-    """Every duration that Go can hold survives writing and reading, exactly."""
+def test_a_formatted_duration_parses_back(nanoseconds: int) -> None:
+    """Every duration that Go can represent survives formatting and parsing exactly."""
     assert nanoseconds == parse_nanoseconds(format_nanoseconds(nanoseconds))
 
 
 @given(st.text(alphabet="0123456789.-+hmsnuµ ", max_size=20) | st.text(max_size=20))
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
-    """No text makes the reader fail in another way, or give what Go could not hold."""
+    """The parser raises only ValueError, and returns only values that Go can represent."""
     try:
         nanoseconds = parse_nanoseconds(text)
     except ValueError:
@@ -86,7 +86,7 @@ def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
 
 @given(st.integers(0, 10**6), st.sampled_from(["ns", "us", "ms", "s", "m", "h"]), st.integers(0, 10**6))
 def test_parts_add_up(first: int, unit: str, second: int) -> None:
-    """A duration of two parts is the sum of both."""
+    """A duration of two parts is their sum."""
     both = parse_nanoseconds(f"{first}{unit}{second}s")
     assert both == parse_nanoseconds(f"{first}{unit}") + parse_nanoseconds(f"{second}s")
 
@@ -95,11 +95,11 @@ def test_parts_add_up(first: int, unit: str, second: int) -> None:
     ("text", "seconds"),
     [("20m", 1200), ("1h30m", 5400), ("1h5s", 3605), ("0s", 0), ("500ms", 0.5), ("1.5µs", 1.5e-6)],
 )
-def test_writes_without_needless_zeros(text: str, seconds: float) -> None:
-    """A person reads 20m, not 20m0s."""
+def test_needless_zeros_are_omitted(text: str, seconds: float) -> None:
+    """Twenty minutes are 20m, not 20m0s."""
     assert text == format_duration(seconds)
 
 
 def test_seconds_are_a_float() -> None:
-    """Settings hold seconds."""
+    """Settings store durations in seconds."""
     assert repr(parse_duration("1m")) == "60.0"

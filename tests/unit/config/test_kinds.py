@@ -1,4 +1,4 @@
-"""Facts about which values each kind of setting takes."""
+"""The values that each kind of setting accepts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def kind(path: str) -> Kind:
     ],
 )  # fmt: skip
 def test_text_becomes_a_value(value: object, path: str, text: str) -> None:
-    """What is written behind a flag or in a variable becomes the value that it means."""
+    """The text of a flag or variable is parsed into a value of the right type."""
     parsed = kind(path).parse(text)
     assert (value, type(value)) == (parsed, type(parsed))
 
@@ -94,7 +94,7 @@ def test_text_becomes_a_value(value: object, path: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_other_text_is_refused(path: str, text: str) -> None:
-    """What a setting does not allow is refused, with a reason that does not repeat it."""
+    """Text that a setting does not allow is refused, with a reason that does not repeat it."""
     with pytest.raises(ValueError) as refused:
         kind(path).parse(text)
     assert str(refused.value)
@@ -116,8 +116,8 @@ def test_other_text_is_refused(path: str, text: str) -> None:
         (4096, "keys.size", 4096),
     ],
 )
-def test_a_value_of_toml_becomes_a_value(value: object, path: str, written: object) -> None:
-    """Numbers and switches may stand in the file as such or as text."""
+def test_a_toml_value_becomes_a_value(value: object, path: str, written: object) -> None:
+    """Numbers and switches may be written in the file as such or as text."""
     assert value == kind(path).from_toml(written)
 
 
@@ -138,14 +138,14 @@ def test_a_value_of_toml_becomes_a_value(value: object, path: str, written: obje
     ],
 )
 def test_a_value_of_another_type_is_refused(reason: str, path: str, written: object) -> None:
-    """The reason says what stands there, and what should."""
+    """The reason names the type that was found and the type that is expected."""
     with pytest.raises(ValueError) as refused:
         kind(path).from_toml(written)
     assert reason == str(refused.value)
 
 
-def test_a_refused_word_of_a_list_is_known() -> None:
-    """An error about a list can name the word at fault alone."""
+def test_the_refused_word_of_a_list_is_known() -> None:
+    """An error about a list can name the one invalid word."""
     with pytest.raises(kinds.BadItemError) as refused:
         kind("components").parse("issuer,web")
     assert refused.value.item == "web"

@@ -1,4 +1,4 @@
-"""Facts about the table of settings, and that everything made of it agrees with it."""
+"""The table of settings, and the code and structs that must agree with it."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ def test_new_settings_have_their_flags(path: str, flag: str) -> None:
 
 
 def test_names_are_unique() -> None:
-    """No two settings share a name, be it in the file, where case does not count, or as a variable."""
+    """Each setting has its own variable, and its own name in the file, where case does not matter."""
     assert len(SETTINGS) == len(BY_LOWER_PATH) == len(BY_VARIABLE)
 
 
 @pytest.mark.parametrize(
     "command", ["server start", "server housekeeping", "dev", "keys generate", "keys list"]
 )
-def test_no_flag_of_a_command_means_two_settings(command: str) -> None:
-    """Of the settings that one command takes, no two have a flag in common."""
+def test_each_flag_of_a_command_means_one_setting(command: str) -> None:
+    """The settings of a command have different flags."""
     takers = {command, command.split()[0], "*"}
     flags = [flag for setting in SETTINGS if takers & set(setting.commands) for flag in setting.flags]
     assert sorted(flags) == sorted(set(flags))
@@ -81,7 +81,7 @@ def test_no_flag_of_a_command_means_two_settings(command: str) -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.path)
 def test_every_setting_is_described(setting: Setting) -> None:
-    """Each has a sentence of help, says what is allowed, stands in a known section, and can be reached."""
+    """Each has a sentence of help, allowed values, a known section, and at least one command."""
     assert re.fullmatch(r"[A-Z].*\.", setting.help, re.DOTALL)
     assert setting.kind.allowed
     assert setting.group in GROUPS
@@ -90,7 +90,7 @@ def test_every_setting_is_described(setting: Setting) -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.path)
 def test_every_default_is_allowed(setting: Setting) -> None:
-    """What a setting is by default could also be written by hand, and means the same."""
+    """A default can also be written by hand, with the same meaning."""
     if setting.default is None:
         assert setting.default_text in BY_PATH
     elif setting.default != ():
@@ -99,15 +99,15 @@ def test_every_default_is_allowed(setting: Setting) -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.path)
 def test_every_setting_has_its_place_in_config(setting: Setting) -> None:
-    """A run without settings has each default where the table says that it stands."""
+    """A run without settings has each default at the attribute that the table names."""
     value: Any = load(environ={})
     for attribute in setting.attributes:
         value = getattr(value, attribute)
     assert (value, type(value)) == (setting.default, type(setting.default))
 
 
-def test_config_holds_nothing_else() -> None:
-    """Every field of the structs is a setting of the table, so none can be forgotten in the documents."""
+def test_config_has_only_fields_of_the_table() -> None:
+    """Every field of the structs is a setting of the table, so none is missing from the documents."""
 
     def leaves(struct: type[msgspec.Struct], before: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
         found = set()
@@ -122,18 +122,18 @@ def test_config_holds_nothing_else() -> None:
 
 
 def test_durations_are_named_in_seconds() -> None:
-    """Who reads a duration in code sees its unit."""
+    """The name of a duration's field shows its unit."""
     named = [setting.path for setting in SETTINGS if setting.attributes[-1].endswith("_s")]
     assert [setting.path for setting in SETTINGS if isinstance(setting.kind, Duration)] == named
 
 
 def test_only_the_auth_key_is_secret() -> None:
-    """The one secret among the settings is marked as such."""
+    """The only secret setting is marked as such."""
     assert [setting.path for setting in SETTINGS if setting.secret] == ["server.tailscale.authkey"]
 
 
-def test_where_production_keeps_its_things() -> None:
-    """These are what a private tailnet for trying things takes from no variable."""
+def test_settings_that_point_at_production() -> None:
+    """`tailbone dev` takes none of these from a variable."""
     production = {setting.path for setting in SETTINGS if setting.production}
     assert {"keys.bucket", "keys.dir", "keys.keyPath"} < production
     assert {path for path in BY_PATH if path.startswith("server.tailscale.")} < production
