@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
-import shutil
 import socket
-import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
@@ -17,6 +14,7 @@ from tailbone.daemon.stores import store_of
 from tailbone.errors import ConfigError, TailboneError
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
+from tailbone.temporary import TemporaryFolder
 from tailbone.version import commit, version
 
 if TYPE_CHECKING:
@@ -256,6 +254,10 @@ class Daemon:
             return []
         return [*self._node.notes, *self._keys.notes()]
 
+    def published_document(self) -> bytes | None:
+        """Return the last good copy of the published JWKS; None until one exists."""
+        return None if self._keys is None else self._keys.published_document()
+
     # --- before the node is there
 
     async def _prepare(self) -> tuple[KeyLifecycle, _Classes]:
@@ -282,19 +284,19 @@ class Daemon:
     def _socket_directory(self) -> Path:
         """A fresh directory that only this user can enter: who reaches its sockets passes for a peer."""
         try:
-            path = Path(tempfile.mkdtemp(prefix="tailbone-"))
+            folder = TemporaryFolder.make()
         except OSError:
             # No temporary directory can be written, as in a read-only container; the node's own can.
-            path = Path(tempfile.mkdtemp(prefix="run-", dir=self._config.server.tailscale.dir)).absolute()
-        remove = functools.partial(shutil.rmtree, path, ignore_errors=True)
-        self._stack.callback(remove)
+            folder = TemporaryFolder.make(parent=Path(self._config.server.tailscale.dir))
+        self._stack.callback(folder.remove)
         if self._stop is not None:
-            self._stop.before_exit.append(remove)
-        if len(str(path)) > _LONGEST_SOCKET_PATH:
+            self._stop.before_exit.append(folder.remove)
+        if len(str(folder.path)) > _LONGEST_SOCKET_PATH:
             raise ConfigError(
-                f"{path} is too long for the path of a socket: let TMPDIR be a folder with a shorter one"
+                f"{folder.path} is too long for the path of a socket: "
+                "let TMPDIR be a folder with a shorter one"
             )
-        return path
+        return folder.path
 
     # --- the servers
 

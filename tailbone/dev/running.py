@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import hashlib
-import shutil
 import socket
-import tempfile
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
 from tailbone.daemon.daemon import Daemon, together
+from tailbone.dev.documents import serve_documents
 from tailbone.dev.flags import LOOPBACK_NAMES, Endpoint, node_name
-from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError
+from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError, TailboneError, TailnetError
 from tailbone.process.log import get_logger
+from tailbone.temporary import TemporaryFolder
 from tailbone.tsnet.devnet import Devnet
 from tailbone.tsnet.node import Node, NodeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
+    from pathlib import Path
 
     from tailbone.config.model import Config
     from tailbone.dev.flags import DevSettings
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from tailbone.process.signals import Stop
 
 _FOLDER = "tailbone-dev"
+_JWKS_PATH = "/.well-known/jwks.json"
 _SERVER_IDENTITY = "tag:tailbone"
 _GRACE_S = 1.0
 _JOIN_S = 20.0
@@ -131,7 +131,7 @@ class Dev:
         )
         callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
         _, nodes = await together(daemon.start(), _all(callers))
-        facts = await self._open_ports(devnet, config, nodes, keys)
+        facts = await self._open_ports(devnet, daemon, config, nodes, keys)
         await self._until_ready(daemon)
         self._log.hushed = False
         return facts
@@ -173,26 +173,26 @@ class Dev:
 
         Raises:
             ConfigError: the one that was asked for cannot be used.
+            TailnetError: no temporary one can be made.
         """
         named = self._settings.state_dir
-        if named is not None:
-            # Of a name of its own: what is named may be a server's folder, with that server's keys in it.
-            folder = named / _FOLDER
-        else:
-            try:
-                folder = Path(tempfile.mkdtemp(prefix="tailbone-dev-"))
-            except OSError as error:
-                raise ConfigError(
-                    f"no temporary folder can be made ({error.strerror}): set TMPDIR, or give --state-dir"
-                ) from None
-            remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
-            self._stack.callback(remove)
-            # There are auth keys and private keys in it.
-            self._stop.before_exit.append(remove)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if named is None:
+                temporary = TemporaryFolder.make(name="dev-")
+                self._stack.callback(temporary.remove)
+                # There are auth keys and private keys in it.
+                self._stop.before_exit.append(temporary.remove)
+                folder = temporary.path
+            else:
+                # Of a name of its own: what is named may be a server's folder, with that server's keys in it.
+                folder = named / _FOLDER
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "tailnet").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
+            if named is None:
+                raise TailnetError(
+                    f"no temporary folder can be made ({error.strerror}): set TMPDIR, or give --state-dir"
+                ) from None
             raise ConfigError(f"flag --state-dir: {named} cannot be used: {error.strerror}") from None
         return folder.resolve()
 
@@ -246,7 +246,7 @@ class Dev:
         return node
 
     async def _open_ports(
-        self, devnet: Devnet, config: Config, callers: Sequence[Node], keys: dict[str, str]
+        self, devnet: Devnet, daemon: Daemon, config: Config, callers: Sequence[Node], keys: dict[str, str]
     ) -> DevFacts:
         settings = self._settings
         issuer, admin = f"tailbone:{config.server.port}", f"tailbone:{config.admin.port}"
@@ -254,16 +254,26 @@ class Dev:
         for number, (identity, node) in enumerate(zip(settings.identities, callers, strict=True)):
             forward = await node.forward(str(settings.listen.next(number)), issuer)
             urls[identity] = f"http://{forward.local}"
-        jwks = await callers[0].forward(str(settings.jwks_listen), issuer)
+        jwks = self._serve_jwks(daemon, config)
         opened = await callers[0].forward(str(settings.admin_listen), admin)
         return DevFacts(
             tailnet=devnet.info.tailnet,
             control_url=devnet.info.control_url,
             auth_keys=keys,
             callers=urls,
-            jwks_url=f"http://{jwks.local}/.well-known/jwks.json",
+            jwks_url=f"http://{jwks}{_JWKS_PATH}",
             admin=opened.local,
         )
+
+    def _serve_jwks(self, daemon: Daemon, config: Config) -> Endpoint:
+        endpoint = self._settings.jwks_listen
+        serving = serve_documents(
+            endpoint, {_JWKS_PATH: daemon.published_document}, max_age_s=config.keys.max_age_s
+        )
+        try:
+            return endpoint._replace(port=self._stack.enter_context(serving))
+        except OSError as error:
+            raise _cannot_listen(endpoint, error) from None
 
 
 def _check_free(endpoint: Endpoint) -> None:
@@ -279,11 +289,15 @@ def _check_free(endpoint: Endpoint) -> None:
         try:
             probe.bind(endpoint)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise ConfigError(f"{endpoint}: nobody can listen there: {error.strerror}") from None
-            raise AddressInUseError(
-                f"{endpoint} is in use; give another port, or 0 for a free one", detail=str(error)
-            ) from None
+            raise _cannot_listen(endpoint, error) from None
+
+
+def _cannot_listen(endpoint: Endpoint, error: OSError) -> TailboneError:
+    if error.errno != errno.EADDRINUSE:
+        return ConfigError(f"{endpoint}: nobody can listen there: {error.strerror}")
+    return AddressInUseError(
+        f"{endpoint} is in use; give another port, or 0 for a free one", detail=str(error)
+    )
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, Node]]) -> list[Node]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
-from harness import s3
+from harness import s3, without_netlink
 from harness.devs import Dev
 from harness.programs import TAILBONE, run
 from harness.waiting import until
@@ -130,6 +130,13 @@ def test_jwks_may_be_cached(shared: Dev) -> None:
     assert answer.headers["Cache-Control"] == "public, max-age=300"
     kid = jwt.get_unverified_header(shared.caller().issue().json["token"])["kid"]
     assert [key["kid"] for key in answer.json["keys"]] == [kid]
+
+
+@pytest.mark.parametrize("path", ["/issue", "/_readyz", "/_healthz", "/"])
+def test_the_jwks_port_serves_public_documents_alone(shared: Dev, path: str) -> None:
+    """Who can reach it gets no token by it."""
+    assert shared.jwks.get(path).status == 404
+    assert shared.jwks.request("POST", path).status == 501
 
 
 def test_admin(shared: Dev, tailbone: Callable[..., Program]) -> None:
@@ -566,6 +573,17 @@ def test_signal_at_every_moment(
         assert list(temporary.iterdir()) == []
 
 
+def test_kill(dev: Callable[..., Dev], temporary: Path) -> None:
+    """The folder of a killed dev, with its keys in it, is removed by the next one, which leaves nothing."""
+    killed, living = dev(TMPDIR=str(temporary)), dev(TMPDIR=str(temporary))
+    assert killed.program.stop(signal.SIGKILL) == 128 + signal.SIGKILL
+    assert list(temporary.rglob("*.private.jwk")) != []
+    assert dev(TMPDIR=str(temporary)).program.stop() == 0
+    assert living.caller().issue().status == 200
+    assert living.program.stop() == 0
+    assert list(temporary.iterdir()) == []
+
+
 # --- state
 
 
@@ -622,6 +640,39 @@ def test_broken_state(tailbone: Callable[..., Program], tmp_path: Path) -> None:
     [line] = program.err
     assert str(tailnet) in line
     assert (tailnet / "devnet.json").read_text() == "{broken"
+
+
+# --- what its machine lacks
+
+
+def test_no_netlink_sockets(environment: dict[str, str], tmp_path: Path) -> None:
+    """As in a unit of systemd's that does not allow them: one line that names AF_NETLINK; exit code 1."""
+    launcher = (sys.executable, without_netlink.__file__)
+    for arguments in (("dev", "--listen", "127.0.0.1:0"), ("server", "start")):
+        program = run([*launcher, *TAILBONE, *arguments], env=environment, cwd=tmp_path)
+        assert program.process.returncode == 1
+        [line] = program.err
+        assert line.startswith("tailbone: this process cannot open AF_NETLINK sockets (Address family not ")
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        *("nr_inodes=3", "nr_inodes=4", "nr_inodes=8", "nr_inodes=12", "nr_inodes=16", "nr_inodes=20"),
+        *("size=4k", "size=32k", "size=48k"),
+    ],
+)
+def test_full_temporary_folder(environment: dict[str, str], tmp_path: Path, room: str) -> None:
+    """Whichever part of dev finds it full first, a caller's node too: one line that says so; exit code 1."""
+    script = f'mount -t tmpfs -o {room} tmpfs "$TMPDIR" && exec "$@"'
+    alone = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh")
+    variables = environment | {"TMPDIR": str(tmp_path)}
+    if subprocess.run([*alone, "true"], check=False, capture_output=True, env=variables).returncode != 0:
+        pytest.skip("no mount namespaces for this user")
+    program = run([*alone, *TAILBONE, "dev", "--listen", "127.0.0.1:0"], env=variables)
+    assert program.process.returncode == 1
+    [line] = program.err
+    assert "no space left on device" in line.lower()
 
 
 # --- for people

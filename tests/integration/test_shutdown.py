@@ -17,6 +17,7 @@ from harness.waiting import until
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from harness.programs import Program
     from harness.servers import Server
@@ -162,6 +163,20 @@ def test_unfinished_request_is_cut_off_after_the_grace(
         began = time.monotonic()
         assert started.program.stop() == 0
         assert 4.5 < time.monotonic() - began < 8
+
+
+def test_kill(server: Callable[..., Server], tmp_path: Path) -> None:
+    """The folder of a killed server's sockets is removed by the next start; that of a living one stays."""
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    killed = server(TMPDIR=str(temporary))
+    living = server(TMPDIR=str(temporary))
+    assert killed.program.stop(signal.SIGKILL) == 128 + signal.SIGKILL
+    assert len(list(temporary.iterdir())) == 2
+    assert server(TMPDIR=str(temporary)).program.stop() == 0
+    assert len(list(temporary.iterdir())) == 1
+    assert living.program.stop() == 0
+    assert list(temporary.iterdir()) == []
 
 
 def test_second_signal_ends_it_at_once(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:

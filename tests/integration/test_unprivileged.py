@@ -81,7 +81,7 @@ def test_read_only_root_without_home(tailnet: Tailnet, caller: Callable[..., Cal
         status = Path(f"/proc/{program.pid}/status").read_text()
         assert f"Uid:\t{NOBODY}\t{NOBODY}" in status
         assert program.stop() == 0
-    assert [path.name for path in folder.iterdir() if path.name.startswith("run-")] == []
+    assert [path.name for path in folder.iterdir() if path.name.startswith("tailbone-")] == []
 
 
 def test_dev_without_home(folder: Path) -> None:

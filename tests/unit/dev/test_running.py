@@ -94,7 +94,7 @@ async def test_ports_that_do_not_exist() -> None:
 async def test_no_place_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says what to do."""
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
-    with pytest.raises(ConfigError, match="set TMPDIR, or give --state-dir"):
+    with pytest.raises(TailnetError, match="set TMPDIR, or give --state-dir"):
         await start()
 
 
