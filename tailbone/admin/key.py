@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from tailbone.errors import UnknownKeyError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tailbone.keys.listing import KeyInfo
+    from tailbone.keys.view import KeyInfo
 
 SEE_THE_KEYS: Final = "`tailbone keys list` shows the keys"
 
@@ -76,9 +77,12 @@ def folder_keys(path: str) -> tuple[pb.Key, ...]:
         KeyFileError: there is no such folder, or it cannot be used at all.
     """
     # Costs as much as the rest of the command, and only --local needs it.
-    from tailbone.keys.listing import list_local
+    from tailbone.keys.folder import KeyFolder
+    from tailbone.keys.view import list_folder
 
-    return tuple(map(key_message, list_local(Path(path))))
+    folder = KeyFolder(Path(path))
+    folder.require()
+    return tuple(map(key_message, list_folder(folder.scan(), now=time.time())))
 
 
 def _encodable(text: str) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tailbone.keys.listing import KeyInfo
+    from tailbone.keys.view import KeyInfo
     from tailbone.process.log import Logger
     from tailbone.token.identity import Identity
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from tailbone.daemon.addresses import check_ports, listen_addresses
-from tailbone.daemon.stores import store_of
 from tailbone.errors import ConfigError, TailboneError
+from tailbone.jwks import store_of
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
 from tailbone.temporary import TemporaryFolder
@@ -95,11 +95,6 @@ async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housek
         raise ConfigError(
             "keys.bucket is not set: there is no published JWKS to bring the key folder in line with"
         )
-    if not await asyncio.to_thread(Path(config.keys.dir).is_dir):
-        from tailbone.keys.folder import no_such_folder
-
-        # A mistyped folder is not to be made.
-        raise no_such_folder(Path(config.keys.dir))
     keys = key_lifecycle(config, get_logger())
     try:
         return await (keys.housekeeping_to_do if dry_run else keys.housekeeping)(force=force)

@@ -1,0 +1,29 @@
+"""The published JWKS, and the stores that it can be kept in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tailbone.jwks.store import Store
+
+
+def store_of(bucket: str) -> Store | None:
+    """Make the store that the setting keys.bucket names; nothing is sent yet.
+
+    Args:
+        bucket: ``file:///some/dir``, the name of an S3 bucket, or empty for none.
+
+    Raises:
+        ConfigError: it is a URL of another kind, or the S3 settings contradict each other.
+    """
+    if not bucket:
+        return None
+    # Imported here: the S3 SDK takes 0.3 s, and no other command needs it.
+    if "://" in bucket:
+        from tailbone.jwks.directory import DirectoryStore, directory_of
+
+        return DirectoryStore(directory_of(bucket))
+    from tailbone.jwks.s3 import S3Store
+
+    return S3Store(bucket)

@@ -6,8 +6,15 @@ import asyncio
 import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from tailbone.errors import ForeignDocumentError, StoreConflictError, StoreDeniedError, StoreError
+from tailbone.errors import (
+    ConfigError,
+    ForeignDocumentError,
+    StoreConflictError,
+    StoreDeniedError,
+    StoreError,
+)
 from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, read_regular
 from tailbone.jwks.store import ANY_CONTENT, LARGEST, Stored
 
@@ -20,6 +27,19 @@ _LOCK_TIMEOUT_S = 2.0
 _READABLE_BY_ALL = 0o644
 
 _T = TypeVar("_T")
+
+
+def directory_of(bucket: str) -> Path:
+    """The directory that a ``file://`` URL names (RFC 8089).
+
+    Raises:
+        ConfigError: the URL is of another kind, or names another host or no absolute path.
+    """
+    url = urlsplit(bucket)
+    here = url.netloc in {"", "localhost"} and url.path.startswith("/") and not url.query and not url.fragment
+    if url.scheme != "file" or not here:
+        raise ConfigError(f"keys.bucket: {bucket!r} is not a directory; allowed: file:///some/dir")
+    return Path(unquote(url.path))
 
 
 class DirectoryStore:

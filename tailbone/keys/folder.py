@@ -99,11 +99,6 @@ class _Half(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
 
 
-def no_such_folder(path: Path) -> KeyFileError:
-    """Return the error for a folder that must exist and does not."""
-    return KeyFileError(f"there is no key folder {path.absolute()}: keys.dir (--dir) names it")
-
-
 class KeyFolder:
     """Per kid ``<kid>.private.jwk``, ``<kid>.public.jwk``, and beside them ``<kid>.state.json``.
 
@@ -116,6 +111,15 @@ class KeyFolder:
         self._disk = disk or Disk()
         self._parsed: dict[str, tuple[_Stamp, _Half]] = {}
         self._seen: dict[str, _Stamp] = {}
+
+    def require(self) -> None:
+        """Refuse a folder that does not exist: a mistyped one is not to be made.
+
+        Raises:
+            KeyFileError: there is no such folder.
+        """
+        if not self.path.is_dir():
+            raise KeyFileError(f"there is no key folder {self.path.absolute()}: keys.dir (--dir) names it")
 
     def prepare(self) -> None:
         """Create the folder (0700) if it does not exist.

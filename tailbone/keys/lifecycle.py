@@ -21,7 +21,6 @@ from tailbone.errors import (
 )
 from tailbone.jwks.document import Document
 from tailbone.jwks.publisher import Publisher
-from tailbone.keys.listing import KeyInfo
 from tailbone.keys.plan import (
     Housekeeping,
     Publish,
@@ -34,7 +33,7 @@ from tailbone.keys.reconciler import POLL_S, Reconciler, generate
 from tailbone.keys.record import UNSETTLED_S, Phase
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
-from tailbone.keys.view import TWO_LOOKS_S, KeyRing, Read
+from tailbone.keys.view import TWO_LOOKS_S, KeyInfo, KeyRing, Read
 from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
@@ -454,6 +453,7 @@ class KeyLifecycle:
             KeyFileError: the folder cannot be written.
             StoreError: the JWKS could not be read and ``force`` is not given.
         """
+        await in_thread(self._folder.require)
         await self._take_over()
         return await self._finishing(self._housekeep(force=force))
 
@@ -479,6 +479,7 @@ class KeyLifecycle:
             KeyFileError: the folder cannot be read, or everybody can read a private key in it.
             StoreError: as ``housekeeping``.
         """
+        await in_thread(self._folder.require)
         await self._take_over()
         until = self._monotonic() + _HOUSEKEEPING_READ_S
         seen, _ = await self._read_for_housekeeping(until, force=force)

@@ -18,7 +18,7 @@ import pytest
 
 from tailbone.admin.service import AdminServer, AdminSettings
 from tailbone.errors import UnknownCallerError, UnknownKeyError
-from tailbone.keys.listing import KeyInfo
+from tailbone.keys.view import KeyInfo
 from tailbone.token.identity import Identity
 
 if TYPE_CHECKING:

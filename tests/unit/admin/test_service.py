@@ -17,7 +17,7 @@ from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.key import key_message
 from tailbone.admin.service import AdminServer, AdminSettings
 from tailbone.errors import AddressInUseError, ConfigError
-from tailbone.keys.listing import KeyInfo
+from tailbone.keys.view import KeyInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,10 +24,10 @@ from tailbone.files import ProcessLock
 from tailbone.jwks import publisher as publisher_module
 from tailbone.jwks.document import Document
 from tailbone.keys import lifecycle as lifecycle_module
-from tailbone.keys.listing import KeyInfo
 from tailbone.keys.plan import Publish
 from tailbone.keys.reconciler import Writer
 from tailbone.keys.signing_key import SigningKey
+from tailbone.keys.view import KeyInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

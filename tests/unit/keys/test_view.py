@@ -12,7 +12,8 @@ import pytest
 from harness.keys import START, drop
 
 from tailbone.errors import KeyFileError
-from tailbone.keys.listing import list_local
+from tailbone.keys.folder import KeyFolder
+from tailbone.keys.view import KeyInfo, list_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from harness.keys import Server
 
 ROOT = Path(__file__).parents[3]
+
+
+def listed_in(folder: Path) -> list[KeyInfo]:
+    """The keys of a folder, without a server."""
+    return list_folder(KeyFolder(folder).scan(), now=START)
 
 
 async def test_a_folder_is_listed_without_a_server(server: Callable[..., Server]) -> None:
@@ -31,7 +37,7 @@ async def test_a_folder_is_listed_without_a_server(server: Callable[..., Server]
     broken = one.folder / "tb-1795518235.private.jwk"
     broken.write_bytes(b"{")
     broken.chmod(0o644)
-    listed = {info.key_id: info for info in list_local(one.folder)}
+    listed = {info.key_id: info for info in listed_in(one.folder)}
     assert list(listed) == [first, "tb-1795518235", made.key_id]
     assert (listed[first].state, listed[first].created_at, listed[first].algorithm) == (
         "active",
@@ -46,14 +52,14 @@ async def test_listing_a_folder_changes_nothing(server: Callable[..., Server]) -
     """Neither a lock nor a file is made."""
     one = await server().start()
     before = {path: path.stat().st_mtime_ns for path in one.folder.iterdir()}
-    list_local(one.folder)
+    listed_in(one.folder)
     assert {path: path.stat().st_mtime_ns for path in one.folder.iterdir()} == before
 
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """Somebody has mistyped it, or stands in the wrong directory."""
     with pytest.raises(KeyFileError, match=r"there is no key folder /.*: keys\.dir \(--dir\) names it"):
-        list_local(tmp_path / "none")
+        KeyFolder(tmp_path / "none").require()
 
 
 async def test_a_key_that_never_signs_is_told_apart_from_a_pending_one(
@@ -66,7 +72,7 @@ async def test_a_key_that_never_signs_is_told_apart_from_a_pending_one(
         path.unlink()
     drop(bucket, old)
     again = await one.again().start()
-    states = {info.key_id: info.state for info in list_local(one.folder)}
+    states = {info.key_id: info.state for info in listed_in(one.folder)}
     assert states[old] == "unpublished"
     assert old not in await again.states()
 
@@ -82,8 +88,9 @@ async def test_foreign_keys_are_marked_with_their_age(server: Callable[..., Serv
 def test_listing_a_folder_imports_neither_sanic_nor_aws_nor_grpc(tmp_path: Path) -> None:
     """It is a command, not a server."""
     code = (
-        "import sys; from pathlib import Path; from tailbone.keys.listing import list_local;"
-        f"list_local(Path({str(tmp_path)!r}));"
+        "import sys; from pathlib import Path; from tailbone.keys.folder import KeyFolder;"
+        "from tailbone.keys.view import list_folder;"
+        f"list_folder(KeyFolder(Path({str(tmp_path)!r})).scan(), now=0.0);"
         "bad = {'aiobotocore', 'botocore', 'aiohttp', 'sanic', 'grpc', '_cffi_backend_lib'};"
         "sys.exit(bool(bad & {name.split('.')[0] for name in sys.modules}))"
     )
@@ -95,4 +102,4 @@ async def test_of_a_folder_without_states_nothing_is_foretold(server: Callable[.
     """Whether a key is published or was revoked, only the JWKS tells."""
     one = await server().start()
     (one.folder / f"{one.signing}.state.json").unlink()
-    assert [(info.state, info.next_change) for info in list_local(one.folder)] == [("pending", None)]
+    assert [(info.state, info.next_change) for info in listed_in(one.folder)] == [("pending", None)]

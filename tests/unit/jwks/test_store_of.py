@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tailbone.daemon.stores import directory_of, store_of
 from tailbone.errors import ConfigError
+from tailbone.jwks import store_of
+from tailbone.jwks.directory import directory_of
 
 
 def test_no_bucket_is_no_store() -> None:
