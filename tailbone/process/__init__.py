@@ -1,1 +1,1 @@
-"""The process itself: its log, its signals, and how its tasks end."""
+"""Concerns of the whole process: its log, signals and cancellation."""

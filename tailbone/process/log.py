@@ -1,7 +1,7 @@
 """The log: lines of text or JSON on one stream, from our own code and from the libraries.
 
 An event goes through one renderer (``render``) and one write (``sink``), without standard-library logging in
-between: the line of a token is written for every request, so it must stay cheap (about 7 µs).
+between: a token's line is written in every request, so it must be cheap (about 7 µs).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LEVELS: Final = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40}
-"""Our levels, as numbers of the standard library's logging."""
+"""Our levels, as the numbers of the standard library's logging."""
 
-# Their debug lines hold the headers of signed requests.
-_TALKATIVE: Final = (
+# Their debug lines contain the headers of signed requests.
+_NO_DEBUG: Final = (
     "botocore",
     "aiobotocore",
     "boto3",
@@ -47,11 +47,11 @@ class LogSettings(Protocol):
 
     @property
     def no_color(self) -> bool:
-        """No colours, whatever the stream is."""
+        """Use no colours, even on a terminal."""
 
 
 class _Output(NamedTuple):
-    """What :func:`configure` sets, for all loggers."""
+    """The settings of :func:`configure`, shared by all loggers."""
 
     level: int
     render: Render
@@ -68,7 +68,7 @@ class _Output(NamedTuple):
 
 
 class Logger:
-    """Writes events: a few words, and facts as fields.
+    """Writes events: a short text, and facts as fields.
 
     ``exc_info=True``, or an exception, adds a traceback.
     """
@@ -84,25 +84,25 @@ class Logger:
         return Logger(strict=self._strict, fields={**self._fields, **fields})
 
     def trace(self, event: str, /, **fields: Any) -> None:
-        """Log what only the search for a fault in the network needs."""
+        """Log network details for debugging."""
         self._log("trace", event, fields)
 
     def debug(self, event: str, /, **fields: Any) -> None:
-        """Log what only the search for a fault needs."""
+        """Log details for debugging."""
         self._log("debug", event, fields)
 
     def info(self, event: str, /, **fields: Any) -> None:
-        """Log what happens in normal operation."""
+        """Log an event of normal operation."""
         self._log("info", event, fields)
 
     def warn(self, event: str, /, **fields: Any) -> None:
-        """Log what a person should look at."""
+        """Log a problem that an operator should look at."""
         self._log("warn", event, fields)
 
     warning = warn
 
     def error(self, event: str, /, **fields: Any) -> None:
-        """Log what failed."""
+        """Log a failure."""
         self._log("error", event, fields)
 
     def exception(self, event: str, /, **fields: Any) -> None:
@@ -115,11 +115,11 @@ class Logger:
 
 
 def get_logger(*, strict: bool = False, **fields: Any) -> Logger:
-    """Return a logger, which obeys :func:`configure` also when that is called later.
+    """Return a logger. A later call of :func:`configure` also applies to it.
 
     Args:
-        strict: a line that cannot be written raises OSError: for what must not happen without its line.
-            Other loggers count lost lines, and say how many when lines can be written again.
+        strict: raise OSError if a line cannot be written, for actions that must not happen unlogged. Other
+            loggers count lost lines, and report the number when lines can be written again.
         fields: fields of all its lines.
     """
     return Logger(strict=strict, fields=fields)
@@ -131,8 +131,7 @@ def configure(settings: LogSettings, *, stream: TextIO | None = None, secrets: S
     Args:
         settings: level, format and colours.
         stream: where lines go; standard output by default.
-        secrets: values to mask wherever they appear, in whatever setting they stood; those under 8
-            characters are not masked.
+        secrets: values to mask wherever they appear; those under 8 characters are not masked.
     """
     global _output
     stream = stream or sys.stdout
@@ -145,9 +144,9 @@ def configure(settings: LogSettings, *, stream: TextIO | None = None, secrets: S
 
 
 def reset() -> None:
-    """Go back to the log of a process that never called :func:`configure`, as tests need it.
+    """Undo :func:`configure`, for tests.
 
-    Warnings and errors go to standard error: commands print their results on standard output.
+    Warnings and errors go to standard error again, since commands print their results on standard output.
     """
     global _output
     _remove_handlers()
@@ -159,7 +158,7 @@ def _unconfigured() -> _Output:
 
 
 def _wants_colors(stream: TextIO, *, no_color: bool) -> bool:
-    """Colours are for terminals; a non-empty NO_COLOR refuses them for every program (no-color.org)."""
+    """Return whether to use colours: only on a terminal, and not if NO_COLOR is set (no-color.org)."""
     return not no_color and not os.environ.get("NO_COLOR") and stream.isatty()
 
 
@@ -170,7 +169,7 @@ _output = _unconfigured()
 
 
 class _Handler(logging.Handler):
-    """Sends the lines of sanic, grpc, botocore, asyncio and Python's warnings to the same stream."""
+    """Writes the lines of sanic, grpc, botocore, asyncio and Python's warnings to the same stream."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Render and write one record."""
@@ -191,13 +190,13 @@ def _level_name(number: int) -> str:
 
 
 def _route_libraries(level: int) -> None:
-    """Route standard-library logging: warnings always, more where ours shows more."""
+    """Route standard-library logging to our stream, one level less verbose than our own lines."""
     shown = {LEVELS["trace"]: logging.DEBUG, LEVELS["debug"]: logging.INFO, LEVELS["error"]: logging.ERROR}
     root = logging.getLogger()
     _remove_handlers()
     root.addHandler(_Handler())
     root.setLevel(shown.get(level, logging.WARNING))
-    for name in _TALKATIVE:
+    for name in _NO_DEBUG:
         logging.getLogger(name).setLevel(max(root.level, logging.INFO))
     logging.captureWarnings(True)
 

@@ -1,4 +1,4 @@
-"""Rendering of the log: one event becomes one line, of JSON or for people."""
+"""Render the log: one event becomes one line, as JSON or as text for people."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import msgspec
 from tailbone.text import escape
 
 Render = Callable[[str, str, Mapping[str, Any]], bytes]
-"""Makes a line, with its newline, from level, event and fields; ``exc_info`` asks for a traceback."""
+"""Renders level, event and fields as a line with its newline; ``exc_info`` requests a traceback."""
 
 
 def render_json(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
-    """One line of JSON: time, level and event first, then the fields."""
+    """Render one line of JSON: time, level and event first, then the fields."""
     line: dict[str, Any] = {"time": datetime.now(UTC), "level": level, "event": event}
     for key, value in fields.items():
         if key != "exc_info":
@@ -29,7 +29,7 @@ def render_json(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
     try:
         return _encode(line) + b"\n"
     except (TypeError, ValueError, RecursionError):
-        # A log line never fails on its content: unpaired surrogates, odd keys, cycles.
+        # No content may make a log line fail: unpaired surrogates, odd keys, cycles.
         return (
             _encode({str(key): value if key == "time" else ascii(value) for key, value in line.items()})
             + b"\n"
@@ -37,7 +37,7 @@ def render_json(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
 
 
 class Console:
-    """Lines for people: time, level, event, ``field=value``."""
+    """Renders lines for people: time, level, event, ``field=value``."""
 
     def __init__(self, *, colors: bool) -> None:
         red, yellow, green, dim, cyan, off = (
@@ -49,7 +49,7 @@ class Console:
         self._second, self._clock = -1, ""
 
     def __call__(self, level: str, event: str, fields: Mapping[str, Any]) -> bytes:
-        """Render one event; a traceback follows on lines of its own."""
+        """Render one event; a traceback follows on further lines."""
         line = self._time() + self._levels[level] + escape(event)
         for key, value in fields.items():
             if key != "exc_info":
@@ -59,7 +59,7 @@ class Console:
         return f"{line}\n".encode("utf-8", "backslashreplace")
 
     def _time(self) -> str:
-        """UTC to the millisecond; the date and the second are rendered once a second."""
+        """Return UTC to the millisecond; date and second are formatted once a second."""
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -69,13 +69,13 @@ class Console:
 
 
 def _traceback(found: object) -> str:
-    """The traceback that ``exc_info`` asks for, without local variables: they may hold secrets."""
+    """Return the traceback that ``exc_info`` requests, without local variables: they may hold secrets."""
     error = sys.exception() if found is True else found[1] if isinstance(found, tuple) else found
     return "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
 
 
 def _plain(value: object) -> object:
-    """Text for a value that JSON has no form for."""
+    """Return text for a value that JSON cannot represent."""
     if isinstance(value, BaseException):
         return f"{type(value).__name__}: {value}"
     return str(value)
@@ -86,7 +86,7 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 
 def _shown(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
-        # What is nested deeper is shown by Python, which handles cycles.
+        # Python's own str shows deeper levels, and handles cycles.
         return f"[{', '.join(_shown(item if isinstance(item, str) else _plain(item)) for item in value)}]"
     text = value if isinstance(value, str) else str(_plain(value))
     if text and text.isprintable() and " " not in text and '"' not in text and "=" not in text:

@@ -1,4 +1,4 @@
-"""Signals: the first asks for an orderly shutdown, the second ends the process immediately."""
+"""Signals: the first requests an orderly shutdown, the second ends the process immediately."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Stop:
 
     Attributes:
         asked: set by the first signal.
-        signal: which signal that was; None before.
-        before_exit: functions to call, the last one first, before a second signal ends the process; they must
-            neither wait nor raise.
+        signal: that signal; None before.
+        before_exit: functions that a second signal calls, the last one first, before it ends the process;
+            they must neither block nor raise.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ def stop_on_signals() -> Iterator[Stop]:
     stop = Stop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     if before[signal.SIGHUP] == signal.SIG_IGN:
-        # nohup ignores it, so that the process outlives its terminal.
+        # nohup ignores SIGHUP so that the process outlives its terminal.
         del before[signal.SIGHUP]
     for number in before:
         loop.add_signal_handler(number, stop.received, number)

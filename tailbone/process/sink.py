@@ -1,4 +1,4 @@
-"""The sink of the log: writes whole lines, masks secrets, counts the lines that are lost."""
+"""The sink of the log: it writes whole lines, masks secrets, and counts lost lines."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SHORTEST_SECRET: Final = 8
-_PATIENCE_MS: Final = 250
-"""How long a line waits for its reader. The event loop waits with it, so it happens once a stall."""
+_STALL_TIMEOUT_MS: Final = 250
+"""How long a line waits for a stalled reader. This blocks the event loop, so it happens once per stall."""
 
 
 class Sink:
-    """Where lines end. Nothing is kept for later: a line is written when ``write`` returns, or never.
+    """Writes lines to a stream, without a buffer: a line is written when ``write`` returns, or never.
 
     Attributes:
-        lost: lines that could not be written since the last one that could.
+        lost: how many lines could not be written since the last one that could.
     """
 
     def __init__(self, stream: TextIO | None = None, secrets: Sequence[str] = ()) -> None:
-        """Write to ``stream``; by default to what is standard error at each write.
+        """Write to ``stream``; by default, to what ``sys.stderr`` is at each write.
 
         Args:
-            stream: where lines go: its descriptor, where it has one.
-            secrets: values to mask; those under 8 characters are left, since masking them would tear up
+            stream: where lines go; its file descriptor is used if it has one.
+            secrets: values to mask; those under 8 characters are ignored, since masking them would garble
                 other words.
         """
         self._stream = stream
@@ -46,9 +46,9 @@ class Sink:
         """Write one line, which ends with a newline.
 
         Raises:
-            OSError: the stream does not take it; TimeoutError where nobody reads it.
+            OSError: the line could not be written; TimeoutError if nobody reads the stream.
         """
-        # Plain searches: 0.2 µs for a line without a mark, where one regular expression takes 3.
+        # Plain searches take 0.2 µs for a line without a mark, a regular expression 3 µs.
         for mark in self._marks:
             if mark in line:
                 line = self._masked(line)
@@ -57,7 +57,7 @@ class Sink:
         try:
             fd = stream.fileno()
         except (io.UnsupportedOperation, AttributeError):
-            # A stream in memory, as tests and embedding programs put in place of a standard stream.
+            # A stream in memory, with which tests and embedding programs replace a standard stream.
             stream.write(line.decode("utf-8", "replace"))
             stream.flush()
             return
@@ -65,7 +65,7 @@ class Sink:
             self._write(fd, line)
 
     def _write(self, fd: int, line: bytes) -> None:
-        # Python's own buffer would keep the rest of a line that failed, and write it with a later one.
+        # Python's own buffer would keep the rest of a failed line, and write it with a later one.
         data = b"\n" + line if self._torn else line
         done = 0
         try:
@@ -76,17 +76,17 @@ class Sink:
         except OSError:
             if done:
                 self._torn = data[done - 1] != ord("\n")
-            # With its newline alone missing the line is there; the next one ends it.
+            # If only the newline is missing, the line counts as written; the next write adds it.
             if done < len(data) - 1:
                 raise
         else:
             self._torn = False
 
     def _wait(self, fd: int) -> None:
-        """Wait until the descriptor takes something; a reader that has stopped is waited for once."""
+        """Wait until the descriptor is writable; wait for a stalled reader only once."""
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
-        if not poll.poll(0) and (self._stalled or not poll.poll(_PATIENCE_MS)):
+        if not poll.poll(0) and (self._stalled or not poll.poll(_STALL_TIMEOUT_MS)):
             self._stalled = True
             raise TimeoutError("nobody reads the log")
         self._stalled = False
@@ -96,7 +96,7 @@ class Sink:
 
         Args:
             line: the line.
-            gap: written before it where lines were lost: says how many.
+            gap: the line to write before it if lines were lost; it says how many.
         """
         try:
             if self.lost:

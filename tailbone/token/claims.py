@@ -1,4 +1,4 @@
-"""Claims: identity, grant and time become the claims of a token. Pure."""
+"""Build the claims of a token from identity, grant and time. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The claims of a token, in the order they are written (RFC 7519 section 4.1, and tailbone's own).
 
-    ``user`` and ``display_name`` are there for people, ``tags`` for tagged nodes, ``aud`` where granted.
+    A user's token has ``user`` and ``display_name``, a tagged node's ``tags``. ``aud`` is there if granted.
     """
 
     iss: str
@@ -41,19 +41,19 @@ def build(
     now: float,
     jti: str,
 ) -> Claims:
-    """Write down what a token says.
+    """Build the claims of a token.
 
-    ``exp`` counts from now. ``iat`` and ``nbf`` lie ``backdate_s`` before it: verifiers without leeway refuse
-    a token from a clock that is a second ahead of theirs.
+    ``exp`` counts from now. ``iat`` and ``nbf`` are ``backdate_s`` earlier, since verifiers without leeway
+    refuse a token from a clock that is a second ahead of theirs.
 
     Args:
         identity: the caller.
         issuer: the claim ``iss``.
-        audience: the claim ``aud``, None for none.
+        audience: the claim ``aud``; None omits it.
         ttl_s: lifetime in seconds.
-        backdate_s: in seconds.
+        backdate_s: how far ``iat`` and ``nbf`` are before now, in seconds.
         now: Unix time in seconds.
-        jti: an id that no other token has (RFC 7519 section 4.1.7).
+        jti: a unique id (RFC 7519 section 4.1.7).
     """
     issued_at = int(now - backdate_s)
     tagged = bool(identity.tags)

@@ -1,4 +1,4 @@
-"""Identity: what the node's whois says about a caller, made safe to put in a token."""
+"""The identity of a caller: the node's whois answer, made safe to put in a token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from tailbone.errors import UnknownCallerError
 from tailbone.text import TEXT_LIMIT, safe_text
 
-# Zero-width (non-)joiners: letters of several scripts, and emoji, are written with them.
+# Zero-width joiner and non-joiner, which several scripts and emoji need.
 _JOINERS: Final = frozenset("\u200c\u200d")
 _STABLE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -21,14 +21,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         node_id: the stable id of the node, never reused.
         node: its full DNS name, without the final dot.
-        user_id: who owns the node; 0 for a tagged node.
+        user_id: the owner's id; 0 for a tagged node.
         login: the owner's login name; empty for a tagged node.
-        display_name: what the owner is called; chosen by the owner, so nothing may be decided by it.
-        tags: the ACL tags, each with its ``tag:``; a node with tags belongs to nobody.
+        display_name: the owner's name. The owner chooses it, so no decision may depend on it.
+        tags: the ACL tags, each with its ``tag:``; a tagged node has no owner.
         shared: whether the node was shared in from another tailnet.
         expired: whether the node's key has expired.
         addresses: the node's tailnet addresses.
-        capabilities: what grants give this peer towards this node, by capability name.
+        capabilities: what the tailnet's grants allow this peer on our node, by capability name.
     """
 
     node_id: str
@@ -44,16 +44,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def decode(cls, answer: bytes | str) -> Identity:
-        """Read the JSON answer of the native whois.
+        """Decode the JSON answer of the native whois.
 
-        Names come from a login provider or from the node itself: each character that could deceive a reader
-        is replaced by U+FFFD, which no clean name holds: cleaning never turns one name into another.
+        Names come from a login provider or from the node itself. Each deceptive character is replaced with
+        U+FFFD, which no clean name contains, so cleaning never turns one name into another.
 
         Args:
-            answer: one JSON object, as design.md's ``tb_whois`` gives it; unknown members are ignored.
+            answer: one JSON object, as ``tb_whois`` returns it; unknown members are ignored.
 
         Raises:
-            UnknownCallerError: the answer names no node, or nobody who could be its subject.
+            UnknownCallerError: the answer is malformed, or its node has neither a user nor tags.
         """
         try:
             identity = _decode(answer)
@@ -73,13 +73,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def subject(self) -> str:
         """``user:<user id>``, or ``node:<stable node id>`` for a tagged node.
 
-        Names can be reused, ids cannot.
+        Names can be reused, ids are not.
         """
         return f"node:{self.node_id}" if self.tags else f"user:{self.user_id}"
 
 
 def _with_safe_text(identity: Identity) -> Identity:
-    # Nearly every answer is clean: one look at all its names together.
+    # Almost every answer is clean, so check all its names at once.
     names = identity.node + identity.login + identity.display_name + "".join(identity.tags)
     if names.isprintable() and len(names) <= TEXT_LIMIT:
         return identity

@@ -1,4 +1,4 @@
-"""Issuer: policy, claims and signature become a token."""
+"""Issue tokens: apply the policy, build the claims, sign."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token, and what the log may say about it.
+    """A token, and the facts about it that may be logged.
 
     Attributes:
-        token: the JWS in compact form (RFC 7515 section 3.1). Its holder can act as the caller: never log it.
+        token: the JWS in compact form (RFC 7515 section 3.1). Never log it: its holder can act as the caller.
         expires_at: the claim ``exp``, Unix time in seconds.
     """
 
@@ -38,12 +38,12 @@ class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
     node: str
 
     def __repr__(self) -> str:
-        """Leave the token out, since a repr ends up in logs and tracebacks."""
+        """Omit the token, since a repr ends up in logs and tracebacks."""
         return f"IssuedToken(sub={self.sub!r}, kid={self.kid!r}, jti={self.jti!r})"
 
 
 class Issuer:
-    """Issues tokens. Holds no state but the header of the key that signed last."""
+    """Issues tokens. Its only state is the encoded header of the key that signed last."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class Issuer:
         ring: Callable[[], KeyRing],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Make an issuer.
+        """Create an issuer.
 
         Args:
-            rules: what a token may say.
-            ring: gives the key ring of this moment.
-            clock: gives Unix time in seconds.
+            rules: what a token may contain.
+            ring: returns the current key ring.
+            clock: returns Unix time in seconds.
         """
         self.rules = rules
         self._ring = ring
@@ -66,16 +66,16 @@ class Issuer:
         self._encode = msgspec.json.Encoder().encode
 
     def admit(self, identity: Identity) -> policy.Admitted:
-        """Check that ``identity`` may ask at all; raises what ``policy.admit`` raises."""
+        """Check that ``identity`` may request tokens; raises what ``policy.admit`` raises."""
         return policy.admit(identity, self.rules)
 
     async def issue(self, caller: policy.Admitted, request: policy.TokenRequest) -> IssuedToken:
         """Sign a token for ``caller``.
 
         Raises:
-            AudienceNotAllowedError: the audience may not be asked for.
-            BadParameterError: the lifetime may not be asked for.
-            NoSigningKeyError: no key may sign now.
+            AudienceNotAllowedError: the audience is not allowed.
+            BadParameterError: the lifetime is not allowed.
+            NoSigningKeyError: no key is ready to sign.
         """
         rules = self.rules
         grant = policy.decide(request, rules)
@@ -103,7 +103,7 @@ class Issuer:
         )
 
     def _header_of(self, key: SigningKey) -> bytes:
-        """Give the encoded JOSE header and its dot, the same for all tokens of a key."""
+        """Return the encoded JOSE header and its dot, the same for all tokens of a key."""
         if key is not self._header_key:
             header = self._encode({"alg": key.algorithm, "kid": key.kid, "typ": "JWT"})
             self._header = _base64url(header) + b"."
@@ -112,5 +112,5 @@ class Issuer:
 
 
 def _base64url(data: bytes) -> bytes:
-    """Encode as RFC 7515 section 2 says, without padding; the base64 module takes twice as long."""
+    """Encode as unpadded base64url (RFC 7515 section 2); the base64 module takes twice as long."""
     return b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=")

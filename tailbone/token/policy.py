@@ -1,4 +1,4 @@
-"""What a caller may have: ``admit`` checks who calls, ``decide`` what is asked for. Pure."""
+"""The policy: ``admit`` checks who calls, ``decide`` checks what is requested. Pure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tailbone.token.identity import Identity  # noqa: TC001 -- msgspec resolves 
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that decide what a token may say.
+    """The settings that decide what a token may contain.
 
     Attributes:
         issuer: the claim ``iss``.
-        expiry_s: the longest lifetime in seconds, and the one of a token for which none is asked.
-        backdate_s: how far ``iat`` and ``nbf`` lie before now, in seconds.
-        audiences: which audiences may be asked for.
-        allow_shared: whether a node shared in from another tailnet gets a token.
+        expiry_s: the longest lifetime in seconds, which also applies if none is requested.
+        backdate_s: how far ``iat`` and ``nbf`` are before now, in seconds.
+        audiences: which audiences may be requested.
+        allow_shared: whether a node that is shared in from another tailnet gets a token.
     """
 
     issuer: str
@@ -33,11 +33,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks for.
+    """What a caller requests.
 
     Attributes:
-        audience: the one audience of the token; None asks for no ``aud``.
-        ttl_s: lifetime in seconds; None asks for the longest.
+        audience: the one audience of the token; None requests no ``aud``.
+        ttl_s: lifetime in seconds; None requests the longest.
     """
 
     audience: str | None = None
@@ -45,7 +45,7 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A caller that ``admit`` has let in: the type checker finds one that was not checked."""
+    """A caller that ``admit`` has accepted, so that the type checker finds an unchecked one."""
 
     identity: Identity
 
@@ -54,7 +54,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller gets.
 
     Attributes:
-        audience: the claim ``aud``; None leaves it out.
+        audience: the claim ``aud``; None omits it.
         ttl_s: lifetime in whole seconds, at least 1.
     """
 
@@ -63,11 +63,11 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def admit(identity: Identity, rules: Rules) -> Admitted:
-    """Check that this caller may ask for anything at all.
+    """Check that this caller may request tokens at all.
 
     Raises:
         ExpiredCallerError: the node's key has expired.
-        SharedCallerError: the node is shared in from another tailnet, and that is not allowed.
+        SharedCallerError: the node is shared in from another tailnet, which is not allowed.
     """
     if identity.expired:
         raise ExpiredCallerError("the key of your node has expired: log in to the tailnet again")
@@ -89,15 +89,15 @@ def decide(request: TokenRequest, rules: Rules) -> Grant:
     audience = request.audience
     if audience is not None and audience not in rules.audiences:
         allowed = ", ".join(rules.audiences) or "none: issuer.audiences is empty"
-        raise AudienceNotAllowedError(f"this audience may not be asked for; allowed: {allowed}")
+        raise AudienceNotAllowedError(f"this audience is not allowed; allowed: {allowed}")
     return Grant(audience=audience, ttl_s=ttl_s)
 
 
-def _lifetime(asked_s: float | None, expiry_s: int) -> int:
-    if asked_s is None:
+def _lifetime(requested_s: float | None, expiry_s: int) -> int:
+    if requested_s is None:
         return expiry_s
-    # exp is in whole seconds: a fraction would be a lifetime that the token does not have.
-    if not (1 <= asked_s <= expiry_s) or asked_s != int(asked_s):
+    # exp is in whole seconds, so a token cannot have a lifetime with a fraction.
+    if not (1 <= requested_s <= expiry_s) or requested_s != int(requested_s):
         longest = format_duration(expiry_s)
-        raise BadParameterError(f"ttl: whole seconds from 1s to {expiry_s}s ({longest}) are allowed")
-    return int(asked_s)
+        raise BadParameterError(f"ttl must be whole seconds from 1s to {expiry_s}s ({longest})")
+    return int(requested_s)

@@ -1,4 +1,4 @@
-"""Facts about signals, in this process and in one of its own."""
+"""Signals, in this process and in child processes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tailbone.process.signals import Stop, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_the_first_signal_asks(number: signal.Signals) -> None:
-    """The process goes on, and knows which one it was."""
+async def test_the_first_signal_requests_a_stop(number: signal.Signals) -> None:
+    """The process continues, and knows which signal it was."""
     with stop_on_signals() as stop:
         assert not stop.asked.is_set()
         os.kill(os.getpid(), number)
@@ -24,7 +24,7 @@ async def test_the_first_signal_asks(number: signal.Signals) -> None:
 
 
 async def test_handlers_are_restored() -> None:
-    """What handled the signals before does so again."""
+    """The previous handlers are active again afterwards."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with stop_on_signals():
         pass
@@ -43,13 +43,13 @@ async def test_nohup_is_respected() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-async def test_work_that_ends_by_itself() -> None:
-    """Its result is given."""
+async def test_the_result_of_finished_work_is_returned() -> None:
+    """Without a signal, `unless` returns what the work returns."""
     assert await Stop().unless(asyncio.sleep(0, "done")) == "done"
 
 
-async def test_work_that_fails() -> None:
-    """Its failure is raised."""
+async def test_the_error_of_failed_work_is_raised() -> None:
+    """Without a signal, `unless` raises what the work raises."""
 
     async def fail() -> None:
         raise ValueError("wrong")
@@ -59,43 +59,43 @@ async def test_work_that_fails() -> None:
 
 
 async def test_work_is_cancelled_and_waited_for() -> None:
-    """When the end is asked for, work gets time to tidy up, and there is no result."""
-    stop, tidied = Stop(), False
+    """After a signal, the work can clean up, and there is no result."""
+    stop, cleaned_up = Stop(), False
 
     async def work() -> str:
-        nonlocal tidied
+        nonlocal cleaned_up
         try:
             await asyncio.sleep(60)
         finally:
             await asyncio.sleep(0)
-            tidied = True
+            cleaned_up = True
         return "never"
 
     waiting = asyncio.ensure_future(stop.unless(work()))
     await asyncio.sleep(0)
     stop.received(signal.SIGTERM)
     assert await waiting is None
-    assert tidied
+    assert cleaned_up
 
 
-async def test_work_that_fails_while_it_tidies_up() -> None:
-    """The failure is raised, not swallowed."""
+async def test_an_error_while_cleaning_up_is_raised() -> None:
+    """An error of cancelled work is not swallowed."""
     stop = Stop()
 
     async def work() -> None:
         try:
             await asyncio.sleep(60)
         finally:
-            raise ValueError("while tidying up")
+            raise ValueError("while cleaning up")
 
     waiting = asyncio.ensure_future(stop.unless(work()))
     await asyncio.sleep(0)
     stop.received(signal.SIGTERM)
-    with pytest.raises(ValueError, match="while tidying up"):
+    with pytest.raises(ValueError, match="while cleaning up"):
         await waiting
 
 
-def test_the_end_asked_for_before_work_began() -> None:
+def test_work_that_starts_after_a_signal_is_cancelled() -> None:
     """It is cancelled at once."""
 
     async def main() -> object:
@@ -118,7 +118,7 @@ os.write(1, b"after")
 
 
 def test_the_second_signal_ends_the_process() -> None:
-    """At once, with 128 and its number; what must happen before does."""
+    """The exit status is 128 plus the signal's number; the before_exit functions run first."""
     done = subprocess.run([sys.executable, "-c", SECOND], check=False, capture_output=True, timeout=30)
     assert (done.returncode, done.stdout) == (130, b"last first")
 
@@ -137,8 +137,8 @@ main()
 """
 
 
-def test_an_interrupt_in_the_middle_of_an_import() -> None:
-    """SIGINT ends the command as a signal does, without a traceback."""
+def test_an_interrupt_during_an_import_ends_the_command() -> None:
+    """SIGINT has its default action, without a traceback."""
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_IMPORT], check=False, capture_output=True, timeout=30
     )

@@ -1,4 +1,4 @@
-"""Lines that are written are there in whole; lines that are not raise. No token goes without its line."""
+"""The sink writes whole lines or raises, so that no token leaves without its line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ print(json.dumps({"written": written, "refused": refused}), file=sys.stderr, flu
 
 
 class Writer:
-    """A process that writes the lines of 1,000 tokens, and says which it could write."""
+    """A process that writes the lines of 1,000 tokens, and reports which it could write."""
 
     def __init__(self, stdout: int, *, unbuffered: bool) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
@@ -63,16 +63,16 @@ class Writer:
         assert self.process.stderr.readline() == b"half\n"
 
     def finish(self) -> dict[str, Any]:
-        """Let it try the others, and end."""
-        _, said = self.process.communicate(b"\n", timeout=60)
+        """Let it try the others and end; return its report."""
+        _, report = self.process.communicate(b"\n", timeout=60)
         assert self.process.returncode == 0
-        result: dict[str, Any] = json.loads(said)
+        result: dict[str, Any] = json.loads(report)
         assert len(result["written"]) + result["refused"] == 2 * HALF
         return result
 
 
 def numbers(log: bytes) -> list[int]:
-    """The tokens whose line is whole; what a failure tore is on a line of its own."""
+    """Return the tokens whose line is whole; a torn line ends before the next begins."""
     found = []
     for line in log.splitlines():
         if line.endswith(b"}"):
@@ -84,7 +84,7 @@ def numbers(log: bytes) -> list[int]:
 
 @pytest.fixture(params=[False, True], ids=["buffered", "unbuffered"])
 def unbuffered(request: pytest.FixtureRequest) -> bool:
-    """PYTHONUNBUFFERED, as most containers set it."""
+    """Whether PYTHONUNBUFFERED is set, as in most containers."""
     return bool(request.param)
 
 
@@ -97,8 +97,8 @@ def opened(path: Path | str) -> Iterator[int]:
         os.close(fd)
 
 
-def test_a_file_that_is_rotated(tmp_path: Path, unbuffered: bool) -> None:
-    """Every token has its line in the file that was opened, whatever its name is now."""
+def test_a_rotated_file_gets_every_line(tmp_path: Path, unbuffered: bool) -> None:
+    """Lines go to the file that was opened, even after it was renamed."""
     with opened(tmp_path / "log") as fd:
         writer = Writer(fd, unbuffered=unbuffered)
     writer.wait_for_half()
@@ -108,16 +108,16 @@ def test_a_file_that_is_rotated(tmp_path: Path, unbuffered: bool) -> None:
     assert numbers((tmp_path / "log.1").read_bytes()) == result["written"]
 
 
-def test_a_full_device(unbuffered: bool) -> None:
-    """Nothing can be written, so that no token leaves."""
+def test_a_full_device_refuses_every_line(unbuffered: bool) -> None:
+    """Each write raises, so no token leaves."""
     with opened("/dev/full") as fd:
         writer = Writer(fd, unbuffered=unbuffered)
     writer.wait_for_half()
     assert writer.finish()["written"] == []
 
 
-def test_a_disk_that_is_full_for_a_while(tmp_path: Path, unbuffered: bool) -> None:
-    """The line that it tore ends before the next; lines of refused tokens never turn up."""
+def test_a_temporarily_full_disk_contains_only_issued_tokens(tmp_path: Path, unbuffered: bool) -> None:
+    """A torn line ends before the next; lines of refused tokens never appear."""
     with opened(tmp_path / "log") as fd:
         writer = Writer(fd, unbuffered=unbuffered)
         limits = resource.prlimit(writer.process.pid, resource.RLIMIT_FSIZE, (20_001, resource.RLIM_INFINITY))
@@ -132,8 +132,8 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path, unbuffered: bool) -> No
 
 
 @pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "non-blocking"])
-def test_a_pipe_that_nobody_reads_for_a_while(blocking: bool, unbuffered: bool) -> None:
-    """Tokens are refused at once, but for a short wait; when it is read again, they are issued."""
+def test_a_stalled_pipe_refuses_lines_until_it_is_read(blocking: bool, unbuffered: bool) -> None:
+    """Tokens are refused after one short wait, and issued when the pipe is read again."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 14)
     os.set_blocking(writing, blocking)
@@ -152,8 +152,8 @@ def test_a_pipe_that_nobody_reads_for_a_while(blocking: bool, unbuffered: bool) 
     assert result["written"][-1] == 2 * HALF - 1
 
 
-def test_a_pipe_that_is_closed(unbuffered: bool) -> None:
-    """Lines that were written before its end are the tokens that left."""
+def test_a_closed_pipe_refuses_lines(unbuffered: bool) -> None:
+    """The lines written before the close are those of the issued tokens."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
     writer = Writer(writing, unbuffered=unbuffered)
@@ -175,8 +175,8 @@ def full_pipe() -> tuple[int, int]:
     return reading, writing
 
 
-def test_a_reader_that_has_stopped_is_waited_for_once() -> None:
-    """The event loop waits with the line: the second line fails at once."""
+def test_a_stalled_reader_is_waited_for_once() -> None:
+    """A wait blocks the event loop, so the second line fails at once."""
     reading, writing = full_pipe()
     with os.fdopen(reading, "rb"), os.fdopen(writing, "w") as stream:
         sink = Sink(stream)
@@ -194,7 +194,7 @@ def test_a_reader_that_has_stopped_is_waited_for_once() -> None:
 
 
 def test_a_long_line_to_a_slow_reader_is_torn_and_ended() -> None:
-    """Lines that exceed PIPE_BUF go in parts, none of which blocks."""
+    """A line longer than PIPE_BUF is written in parts, none of which blocks."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 14)
     with os.fdopen(reading, "rb"), os.fdopen(writing, "w") as stream:
@@ -206,8 +206,8 @@ def test_a_long_line_to_a_slow_reader_is_torn_and_ended() -> None:
         assert os.read(reading, 100) == b"\nnext\n"
 
 
-def test_a_line_without_its_newline_counts_and_is_ended(tmp_path: Path) -> None:
-    """It is whole: a token that had been refused would have its line."""
+def test_a_line_that_lacks_only_its_newline_counts_as_written(tmp_path: Path) -> None:
+    """Otherwise a refused token would have its line in the log. The next write adds the newline."""
     path = tmp_path / "log"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with path.open("a") as stream:

@@ -1,4 +1,4 @@
-"""What whois says becomes an identity that is safe in a token."""
+"""A whois answer becomes an identity that is safe in a token."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TAGGED = (
 )
 
 
-def test_a_person_is_read_whole() -> None:
-    """Every member of the whois answer has its place in the identity."""
+def test_a_person_is_decoded_completely() -> None:
+    """Every member of the whois answer is in the identity."""
     assert Identity.decode(PERSON) == Identity(
         node_id="nStable",
         node="laptop.dev.tailnet.test",
@@ -36,22 +36,22 @@ def test_a_person_is_read_whole() -> None:
 
 
 def test_a_persons_subject_is_the_user_id() -> None:
-    """A login name can be given to somebody else, a user id cannot."""
+    """A login name can be reassigned to another user, a user id cannot."""
     assert Identity.decode(PERSON).subject == "user:123"
 
 
 def test_a_tagged_nodes_subject_is_the_stable_node_id() -> None:
-    """A tagged node belongs to nobody, and its name can be reused."""
+    """A tagged node has no user, and its name can be reused."""
     assert Identity.decode(TAGGED).subject == "node:nCi"
 
 
 def test_tags_win_over_a_user() -> None:
-    """A node with tags is never a person, whatever user stands beside them."""
+    """A tagged node's subject is the node, even if the answer also names a user."""
     assert Identity(node_id="nCi", node="ci", user_id=7, login="dev", tags=("tag:ci",)).subject == "node:nCi"
 
 
 def test_unknown_members_are_ignored() -> None:
-    """A newer native library may say more."""
+    """A newer native library may add members."""
     assert Identity.decode(PERSON[:-1] + b',"new":{"a":[1]}}') == Identity.decode(PERSON)
 
 
@@ -77,14 +77,14 @@ def test_unknown_members_are_ignored() -> None:
         PERSON.replace(b'"Dev"', b'"\\ud800"'),
     ],
 )
-def test_an_answer_without_a_subject_is_nobody(answer: bytes) -> None:
-    """What names no node, or neither user nor tags, is refused: there is no anonymous identity."""
+def test_an_answer_without_a_subject_is_refused(answer: bytes) -> None:
+    """There is no anonymous identity: an answer needs a node, and a user or tags."""
     with pytest.raises(UnknownCallerError):
         Identity.decode(answer)
 
 
 def test_a_refusal_does_not_repeat_the_answer() -> None:
-    """The caller hears that it is unknown; what whois said goes to the log."""
+    """The caller only learns that it is unknown; details of the answer go to the log."""
     with pytest.raises(UnknownCallerError) as caught:
         Identity.decode(PERSON.replace(b"123", b'"secret"'))
     assert caught.value.message == "your node could not be identified"
@@ -92,7 +92,7 @@ def test_a_refusal_does_not_repeat_the_answer() -> None:
 
 
 @pytest.mark.parametrize("name", ["\U0001f469\u200d\U0001f4bb", "می\u200cخواهم"])
-def test_joiners_stay_in_a_display_name_only(name: str) -> None:
+def test_joiners_are_kept_only_in_a_display_name(name: str) -> None:
     """Emoji and several scripts need joiners; in a login they could only deceive."""
     person = msgspec.json.decode(PERSON) | {"display_name": name, "login": name}
     identity = Identity.decode(msgspec.json.encode(person))
@@ -102,7 +102,7 @@ def test_joiners_stay_in_a_display_name_only(name: str) -> None:
 
 @given(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=40)] * 4)
 def test_every_name_of_an_identity_is_cleaned(node: str, login: str, display_name: str, tag: str) -> None:
-    """No name gets into a token around the cleaning."""
+    """Each name of an identity is safe to put in a token."""
     answer = {"node_id": "n1", "node": node, "user_id": 1, "login": login, "display_name": display_name}
     identity = Identity.decode(msgspec.json.encode(answer | {"tags": [tag]}))
     assert (identity.node, identity.login, identity.tags) == (

@@ -1,4 +1,4 @@
-"""Policy, claims and signature become a token."""
+"""The issuer turns an admitted request into a signed token."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ SHARED = Identity(node_id="nGuest", node="guest.other.test", user_id=9, shared=T
 
 
 def new_key(kid: str, algorithm: Algorithm = "ES256") -> SigningKey:
-    """A real key; ES256 where it does not matter, since it is made at once."""
+    """Generate a real key; ES256 by default, since it takes no time."""
     return SigningKey.generate(kid, algorithm=algorithm, size=2048, created_at=1795518000)
 
 
 def new_issuer(key: SigningKey | None) -> Issuer:
-    """An issuer whose clock stands still."""
+    """Return an issuer whose clock stands still."""
     return Issuer(RULES, lambda: KeyRing(signing=key), clock=lambda: NOW)
 
 
 def parts(token: str) -> tuple[bytes, bytes, bytes]:
-    """The three parts of a JWS, decoded."""
+    """Return the three decoded parts of a JWS."""
     header, payload, signature = (urlsafe_b64decode(part + "==") for part in token.split("."))
     return header, payload, signature
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
 async def test_another_library_verifies_the_token(algorithm: Algorithm) -> None:
-    """PyJWT, which shares no code with this, verifies the signature and reads the claims."""
+    """PyJWT, an independent implementation, verifies the signature and decodes the claims."""
     key = new_key("tb-1795518000", algorithm)
     issued = await new_issuer(key).issue(admit(PERSON, RULES), TokenRequest(audience="sts.example", ttl_s=60))
     claims: dict[str, Any] = jwt.decode(
@@ -71,20 +71,20 @@ async def test_another_library_verifies_the_token(algorithm: Algorithm) -> None:
     }
 
 
-async def test_the_header_says_alg_kid_and_typ() -> None:
-    """Three members, and nothing that a verifier might follow (no jku, no x5u)."""
+async def test_the_header_has_only_alg_kid_and_typ() -> None:
+    """It has no link that a verifier might follow, such as jku or x5u."""
     issued = await new_issuer(new_key("tb-1795518000")).issue(admit(PERSON, RULES), TokenRequest())
     assert parts(issued.token)[0] == b'{"alg":"ES256","kid":"tb-1795518000","typ":"JWT"}'
 
 
 async def test_the_parts_are_base64url_without_padding() -> None:
-    """RFC 7515 section 2: other alphabets and padding are refused by verifiers."""
+    """Verifiers refuse other alphabets and padding (RFC 7515 section 2)."""
     issued = await new_issuer(new_key("tb-1795518000")).issue(admit(PERSON, RULES), TokenRequest())
     assert not set(issued.token) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
-async def test_what_is_told_about_a_token_is_what_it_says() -> None:
-    """The log line is made of these."""
+async def test_the_facts_about_a_token_match_its_claims() -> None:
+    """The log line contains these facts."""
     issued = await new_issuer(new_key("tb-1795518000")).issue(
         admit(PERSON, RULES), TokenRequest(audience="sts.example")
     )
@@ -99,16 +99,16 @@ async def test_what_is_told_about_a_token_is_what_it_says() -> None:
     )
 
 
-async def test_no_two_tokens_have_one_jti() -> None:
-    """128 random bits, as 32 hexadecimal digits."""
+async def test_each_token_has_its_own_jti() -> None:
+    """A jti is 128 random bits, as 32 hexadecimal digits."""
     issuer = new_issuer(new_key("tb-1795518000"))
     jtis = {(await issuer.issue(admit(PERSON, RULES), TokenRequest())).jti for _ in range(50)}
     assert len(jtis) == 50
     assert {len(bytes.fromhex(jti)) for jti in jtis} == {16}
 
 
-async def test_the_ring_is_asked_for_every_token() -> None:
-    """A new ring counts at once, its kid in the header too; and so does the old one when it comes back."""
+async def test_each_token_is_signed_with_the_current_ring() -> None:
+    """A new key signs the next token, with its kid in the header; so does an old key that comes back."""
     old, new = new_key("tb-1795518000"), new_key("tb-1795519000")
     ring = KeyRing(signing=old)
     issuer = Issuer(RULES, lambda: ring)
@@ -121,23 +121,23 @@ async def test_the_ring_is_asked_for_every_token() -> None:
     assert kids == ["tb-1795518000", "tb-1795519000", "tb-1795518000"]
 
 
-async def test_no_token_outlives_what_the_end_of_its_key_is_computed_from() -> None:
-    """Until a longer expiry is on disk, tokens live as long as the one that is."""
+async def test_the_lifetime_is_capped_by_the_expiry_on_disk() -> None:
+    """A key's end is computed from the expiry on disk, so a longer one counts only once it is written."""
     key = new_key("k")
     issuer = Issuer(RULES, lambda: KeyRing(signing=key, expiry_s=600.0), clock=lambda: NOW)
-    for asked, given in ((None, 600), (900, 600), (60, 60)):
-        issued = await issuer.issue(admit(PERSON, RULES), TokenRequest(ttl_s=asked))
-        assert issued.expires_at == json.loads(parts(issued.token)[1])["exp"] == int(NOW) + given
+    for requested, granted in ((None, 600), (900, 600), (60, 60)):
+        issued = await issuer.issue(admit(PERSON, RULES), TokenRequest(ttl_s=requested))
+        assert issued.expires_at == json.loads(parts(issued.token)[1])["exp"] == int(NOW) + granted
 
 
-async def test_without_a_key_nothing_is_issued() -> None:
-    """Start does not wait for a key; callers hear that there is none."""
+async def test_a_missing_key_is_an_error() -> None:
+    """The server starts without waiting for a key; until there is one, callers get an error."""
     with pytest.raises(NoSigningKeyError):
         await new_issuer(None).issue(admit(PERSON, RULES), TokenRequest())
 
 
 async def test_policy_comes_before_keys() -> None:
-    """A caller that may have nothing does not learn whether there is a key."""
+    """A caller that is refused does not learn whether there is a key."""
     issuer = new_issuer(None)
     with pytest.raises(SharedCallerError):
         issuer.admit(SHARED)
@@ -145,8 +145,8 @@ async def test_policy_comes_before_keys() -> None:
         await issuer.issue(admit(PERSON, RULES), TokenRequest(audience="other"))
 
 
-async def test_a_token_shows_in_no_repr() -> None:
-    """Whoever holds a token is the caller; reprs end up in logs and tracebacks."""
+async def test_the_repr_omits_the_token() -> None:
+    """The holder of a token can act as the caller, and reprs end up in logs and tracebacks."""
     issued = await new_issuer(new_key("tb-1795518000")).issue(admit(PERSON, RULES), TokenRequest())
     assert issued.token.split(".")[2] not in repr(issued)
     assert issued.token.split(".")[1] not in repr(issued)

@@ -1,4 +1,4 @@
-"""What a caller may have."""
+"""The policy admits callers and decides what they get."""
 
 from __future__ import annotations
 
@@ -34,45 +34,45 @@ SHARED = msgspec.structs.replace(PERSON, shared=True)
     ],
 )
 def test_what_is_granted(request_: TokenRequest, grant: Grant) -> None:
-    """An audience on the list, and a lifetime up to the setting, are given as asked."""
+    """An audience on the list, and a lifetime up to the setting, are granted as requested."""
     assert decide(request_, RULES) == grant
 
 
 @pytest.mark.parametrize("ttl_s", [0.0, -1.0, 0.5, 1.5, 1200.5, 1201.0, 1e300, float("inf"), float("nan")])
 def test_lifetimes_that_are_refused(ttl_s: float) -> None:
-    """exp has whole seconds; none at all, a fraction, or more than the setting is no lifetime."""
-    with pytest.raises(BadParameterError, match=r"ttl: whole seconds from 1s to 1200s \(20m\) are allowed"):
+    """A lifetime is whole seconds, at least one and at most the setting."""
+    with pytest.raises(BadParameterError, match=r"ttl must be whole seconds from 1s to 1200s \(20m\)"):
         decide(TokenRequest(ttl_s=ttl_s), RULES)
 
 
 @pytest.mark.parametrize("audience", ["other", "STS.example", "sts.example ", "sts.example/", ""])
 def test_audiences_that_are_refused(audience: str) -> None:
-    """An audience is on the list byte for byte; the message says which are, not what was sent."""
+    """An audience must be on the list byte for byte; the message shows the list, not what was sent."""
     with pytest.raises(AudienceNotAllowedError) as caught:
         decide(TokenRequest(audience=audience), RULES)
-    assert caught.value.message == "this audience may not be asked for; allowed: sts.example, api://b"
+    assert caught.value.message == "this audience is not allowed; allowed: sts.example, api://b"
 
 
-def test_without_a_list_no_audience_may_be_asked_for() -> None:
+def test_an_empty_list_allows_no_audience() -> None:
     """The default of issuer.audiences is empty, and the message names the setting."""
     with pytest.raises(AudienceNotAllowedError, match=r"none: issuer\.audiences is empty"):
         decide(TokenRequest(audience="a"), Rules(issuer="tailbone", expiry_s=1200))
 
 
-def test_an_expired_node_gets_nothing() -> None:
-    """The key of a node that has expired proves nothing any more."""
+def test_an_expired_node_is_refused() -> None:
+    """An expired node key no longer proves who calls."""
     with pytest.raises(ExpiredCallerError):
         admit(EXPIRED, RULES)
 
 
-def test_a_shared_node_gets_nothing() -> None:
+def test_a_shared_node_is_refused() -> None:
     """A node shared in from another tailnet is refused by default."""
     with pytest.raises(SharedCallerError):
         admit(SHARED, RULES)
 
 
 def test_allow_shared_admits_shared_nodes() -> None:
-    """issuer.allowShared lets them in."""
+    """issuer.allowShared admits nodes that are shared in."""
     rules = msgspec.structs.replace(RULES, allow_shared=True)
     assert admit(SHARED, rules).identity == SHARED
 
@@ -92,10 +92,8 @@ def test_a_bad_lifetime_is_named_before_a_bad_audience() -> None:
     st.booleans(),
     st.booleans(),
 )
-def test_whatever_is_asked_nothing_beyond_the_rules_is_granted(
-    request_: TokenRequest, expired: bool, shared: bool
-) -> None:
-    """A decision is a grant within the rules or one of tailbone's own errors."""
+def test_every_grant_is_within_the_rules(request_: TokenRequest, expired: bool, shared: bool) -> None:
+    """Any request ends in a grant within the rules or in one of tailbone's own errors."""
     identity = msgspec.structs.replace(PERSON, expired=expired, shared=shared)
     try:
         admit(identity, RULES)
