@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from tailbone.daemon.addresses import check_ports, listen_addresses
+from tailbone.daemon.descriptors import check_descriptors
 from tailbone.errors import ConfigError, TailboneError
 from tailbone.jwks import store_of
 from tailbone.process.log import get_logger
@@ -188,13 +189,15 @@ class Daemon:
         """Join the tailnet, bring up keys and servers, and listen. Never waits for the JWKS's store.
 
         Raises:
-            ConfigError: issuer and admin API would share a port, or a binding is not an address of the node.
+            ConfigError: issuer and admin API would share a port, the process may have too few descriptors, or
+                a binding is not an address of the node.
             TailnetError: the node could not join.
             KeyFileError: the key folder cannot be used.
         """
         from tailbone.daemon.node import TailnetNode
 
         check_ports(self._config)
+        check_descriptors(self._config)
         self._node = node = await self._stack.enter_async_context(
             TailnetNode(
                 self._config,

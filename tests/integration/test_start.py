@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.programs import TAILBONE, run
 from harness.waiting import until
+
+from tailbone.config.load import load
+from tailbone.daemon.descriptors import descriptors_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from harness.programs import Program
     from harness.servers import Server
@@ -307,3 +313,37 @@ def test_key_logs_in_again(
     started = server(hostname="renewed")
     assert caller().to("renewed").issue().status == 200
     assert started.program.err == []
+
+
+# --- what the machine gives
+
+
+def test_too_few_descriptors(environment: dict[str, str], tmp_path: Path) -> None:
+    """One line that says how many are needed, before it joins; exit code 2."""
+    limited = ("sh", "-c", 'ulimit -n 40; exec "$@"', "sh")
+    program = run([*limited, *TAILBONE, "server", "start"], env=environment, cwd=tmp_path)
+    assert program.process.returncode == 2
+    assert one_line(program).startswith("tailbone: at least 1088 file descriptors are needed ")
+    assert not (tmp_path / ".tsnet").exists()
+
+
+def test_one_caller_cannot_use_up_the_descriptors(
+    server: Callable[..., Server], caller: Callable[..., Caller], tailbone: Callable[..., Program]
+) -> None:
+    """With as few as a start asks for, others are served while one has all of its connections."""
+    started = server(TB_SERVER_MAXCONNECTIONS="64")
+    needed = descriptors_needed(load(environ={"TB_SERVER_MAXCONNECTIONS": "64"}))
+    resource.prlimit(started.program.pid, resource.RLIMIT_NOFILE, (needed, needed))
+    greedy, other = caller(), caller()
+    with ExitStack() as stack:
+        for port in (80, 50051):
+            way = greedy.to(started.name, port)
+            for _ in range(16):
+                stack.enter_context(way.connect())
+        descriptors = Path(f"/proc/{started.program.pid}/fd")
+        until(lambda: len(list(descriptors.iterdir())) > needed - 50, "all connections of the one")
+        assert other.to(started.name).issue().status == 200
+        host, _, port_of_admin = other.to(started.name, 50051).address.rpartition(":")
+        made = tailbone("keys", "generate", "--host", host, "--port", port_of_admin)
+        assert made.process.returncode == 0, made.output()
+        assert other.to(started.name).get("/_readyz").json["notes"] == []

@@ -1,0 +1,42 @@
+"""How many file descriptors a server needs at least."""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING, Final
+
+from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tailbone.config.model import Config
+
+_ITS_OWN: Final = 64
+"""An idle server has 27 open; the rest is for its keys, the bucket and other callers."""
+
+_PER_CONNECTION: Final = 2
+"""The two ends of the Unix socket between bridge and server; the tailnet's end is not a descriptor."""
+
+_LEAST_SHARE: Final = 16
+
+
+def descriptors_needed(config: Config) -> int:
+    """Return how many descriptors let one address have all of its connections, with some left for others."""
+    share = max(config.server.max_connections // 4, _LEAST_SHARE)
+    return _ITS_OWN + _PER_CONNECTION * share * len(config.components)
+
+
+def check_descriptors(config: Config) -> None:
+    """Check that one caller cannot use up this process's file descriptors.
+
+    Raises:
+        ConfigError: it could; the message says how many are needed.
+    """
+    # Go raises the soft limit to the hard one.
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    needed = descriptors_needed(config)
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise ConfigError(
+            f"at least {needed} file descriptors are needed for server.maxConnections = "
+            f"{config.server.max_connections} ({config.origin('server.maxConnections')}), "
+            f"and the hard limit is {limit}: raise it (ulimit -Hn, LimitNOFILE= of systemd), or lower this"
+        )
