@@ -25,6 +25,16 @@ def rss_mb(pid: int) -> float:
     return _status(Path(f"/proc/{pid}/status"), "VmRSS") * 1024 / 1e6
 
 
+def peak_rss_mb(pid: int) -> float:
+    """Return the largest resident memory since ``reset_peak_rss``, or ever, in MB (10**6 bytes)."""
+    return _status(Path(f"/proc/{pid}/status"), "VmHWM") * 1024 / 1e6
+
+
+def reset_peak_rss(pid: int) -> None:
+    """Let the kernel forget how large the resident memory has been."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def voluntary_switches(pid: int) -> int:
     """How often the threads that live now have waited for something so far."""
     total = 0
