@@ -1,13 +1,15 @@
-"""What cancellation may not cut short: work that must finish, and a close that happens once."""
+"""Cancellation: work that must finish, work that fails together, and a close that happens once."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -42,6 +44,27 @@ async def in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwar
         Exception: what the call raises.
     """
     return await finish(asyncio.to_thread(call, *args, **kwargs))
+
+
+@overload
+async def together(first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B], /) -> tuple[_A, _B]: ...
+@overload
+async def together(*work: Coroutine[Any, Any, _T]) -> tuple[_T, ...]: ...
+async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
+    """Await all of ``work`` at once; when one fails, cancel the others and wait for their end.
+
+    Returns:
+        The results, in order.
+
+    Raises:
+        Exception: what the first one to fail raises, by itself and not in a group.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return tuple(task.result() for task in tasks)
 
 
 class Closing:

@@ -1,4 +1,4 @@
-"""Work that finishes although its caller is cancelled, and a close that happens once."""
+"""Work that finishes although its caller is cancelled, work that fails together, and one close."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tailbone.process.cancellation import Closing, finish, in_thread
+from tailbone.process.cancellation import Closing, finish, in_thread, together
 
 
 async def test_the_result_and_the_error_of_the_call_arrive() -> None:
@@ -118,3 +118,45 @@ async def test_a_close_that_fails_fails_for_every_caller() -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="stuck"):
             await closing.once(close)
+
+
+async def give(value: str) -> str:
+    await asyncio.sleep(0)
+    return value
+
+
+async def fail(error: Exception) -> str:
+    await asyncio.sleep(0)
+    raise error
+
+
+async def test_together_returns_all_results_in_order() -> None:
+    assert await together(give("a"), give("b"), give("c")) == ("a", "b", "c")
+
+
+async def test_together_of_nothing_is_empty() -> None:
+    assert await together() == ()
+
+
+async def test_together_raises_the_failure_itself() -> None:
+    """It is not in a group; the other one was cancelled and has ended before."""
+    ended = asyncio.Event()
+
+    async def long() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return ""
+
+    with pytest.raises(ValueError, match="first"):
+        await together(fail(ValueError("first")), long())
+    assert ended.is_set()
+
+
+async def test_a_cancelled_together_cancels_all() -> None:
+    both = asyncio.ensure_future(together(asyncio.Event().wait(), asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    both.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -345,9 +346,11 @@ async def test_a_request_that_trickles_in_has_ten_seconds_in_all(
 
     trickling = asyncio.ensure_future(trickle())
     answer = await client.response()
-    assert answer.status == (408 if head else status)
-    await client.rest()
     trickling.cancel()
+    assert answer.status == (408 if head else status)
+    # A byte that arrived after the answer resets the connection.
+    with contextlib.suppress(ConnectionError):
+        await client.rest()
     await hurried.until(lambda: not hurried.server.connections)
     assert world.audit.lines == []
 
