@@ -59,11 +59,11 @@ def housekeeping(invocation: Invocation, force: bool, dry_run: bool) -> None:
     The other flags of `tailbone server` are accepted, too.
     """
     config = invocation.load()
-    from tailbone.daemon import daemon
+    from tailbone.daemon import keys
     from tailbone.process import log
 
     log.configure(config.log, stream=sys.stderr)
-    _show(daemon.housekeeping(config, force=force, dry_run=dry_run), config.output)
+    _show(keys.housekeeping(config, force=force, dry_run=dry_run), config.output)
 
 
 def _show(done: Housekeeping, output: str) -> None:

@@ -36,7 +36,12 @@ _UNREACHABLE_S = 120.0
 
 
 class TailnetNode:
-    """One node, from its making to its end: ``async with TailnetNode(…) as node: await node.join()``."""
+    """One node, from its making to its end: ``async with TailnetNode(…) as node: await node.join()``.
+
+    Attributes:
+        node: the node itself.
+        on_renamed: called with the node's new DNS name and addresses when they change after the join.
+    """
 
     def __init__(
         self,
@@ -45,7 +50,6 @@ class TailnetNode:
         log: Logger,
         isolated: bool = False,
         on_login_url: Callable[[str], None] | None = None,
-        on_renamed: Callable[[str, Sequence[str]], None] | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,7 +60,6 @@ class TailnetNode:
             log: for what happens to the node.
             isolated: take nothing from tsnet's own TS_ variables, and find the loopback settings normal.
             on_login_url: shows a person where to log in; by default a line on standard error.
-            on_renamed: called with the node's new DNS name and addresses when they change.
             clock: Unix seconds.
             monotonic: seconds of a clock that is never set.
         """
@@ -65,7 +68,7 @@ class TailnetNode:
         self._log = log
         self._isolated = isolated
         self._show_login = on_login_url or _print_login_url
-        self._on_renamed = on_renamed
+        self.on_renamed: Callable[[str, Sequence[str]], None] = lambda _dns_name, _addresses: None
         self._login_url = ""
         self._unreachable = False
         self._was_running = False
@@ -229,8 +232,7 @@ class TailnetNode:
         self._log.info(
             "the node is reached in another way", before=before[0], now=dns_name, addresses=list(addresses)
         )
-        if self._on_renamed is not None:
-            self._on_renamed(dns_name, addresses)
+        self.on_renamed(dns_name, addresses)
 
     def _state_changed(self, state: str) -> None:
         if self.node.state == CLOSED:

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
-from tailbone.daemon.daemon import Daemon, together
+from tailbone.daemon.daemon import Daemon
 from tailbone.dev.documents import serve_documents
 from tailbone.dev.flags import LOOPBACK_NAMES, Endpoint, node_name
 from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError, TailboneError, TailnetError
+from tailbone.process.cancellation import together
 from tailbone.process.log import get_logger
 from tailbone.temporary import TemporaryFolder
 from tailbone.tsnet.devnet import Devnet
 from tailbone.tsnet.node import Node, NodeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tailbone.config.model import Config
@@ -130,7 +131,7 @@ class Dev:
             Daemon(config, isolated=True, log=cast("Logger", self._log), stop=self._stop, grace_s=_GRACE_S)
         )
         callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
-        _, nodes = await together(daemon.start(), _all(callers))
+        _, nodes = await together(daemon.start(), together(*callers))
         facts = await self._open_ports(devnet, daemon, config, nodes, keys)
         await self._until_ready(daemon)
         self._log.hushed = False
@@ -298,16 +299,6 @@ def _cannot_listen(endpoint: Endpoint, error: OSError) -> TailboneError:
     return AddressInUseError(
         f"{endpoint} is in use; give another port, or 0 for a free one", detail=str(error)
     )
-
-
-async def _all(work: Sequence[Coroutine[Any, Any, Node]]) -> list[Node]:
-    """Await all of *work*; the first failure cancels the rest and is raised by itself, not in a group."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def _grant(capability: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,8 +18,8 @@ from tailbone.server.endpoints import Endpoints, Sources
 from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from tailbone.process.log import Logger
     from tailbone.token.identity import Identity
@@ -181,8 +182,12 @@ class IssuerServer:
         """The connections of this moment."""
         return set() if self._server is None else self._server.connections
 
-    async def start(self, listening: socket.socket) -> None:
-        """Serve ``listening``, a bound stream socket; it accepts when this returns."""
+    async def start(self, unix_path: Path) -> None:
+        """Listen on a Unix socket; when this returns, connections are accepted.
+
+        Args:
+            unix_path: where the socket is made; only this process's user may reach its folder.
+        """
         number = next(_numbers)
         # Sanic refuses two apps of one name in a process.
         self._app = app = Sanic(
@@ -208,7 +213,13 @@ class IssuerServer:
         self.endpoints.add_to(app)
         # Sanic's advice about --debug, which no command here has.
         os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
-        server: Any = await app.create_server(sock=listening, protocol=_Connection, backlog=BACKLOG)
+        listening = socket.socket(socket.AF_UNIX)
+        try:
+            listening.bind(str(unix_path))
+            server: Any = await app.create_server(sock=listening, protocol=_Connection, backlog=BACKLOG)
+        except BaseException:
+            listening.close()
+            raise
         await server.startup()
         await server.before_start()
         await server.after_start()

@@ -206,7 +206,7 @@ async def test_failure_of_background_work(
     log = Recorder()
     monkeypatch.setattr(KeyLifecycle, "tick", failing_tick)
     monkeypatch.setattr(daemon_module, "get_logger", lambda **_: log)
-    serving = asyncio.ensure_future(daemon_module._serve(config_for(devnet, key, tmp_path)))
+    serving = asyncio.ensure_future(daemon_module._run(config_for(devnet, key, tmp_path)))
     await changes(lambda: "started" in log.events("info"))
     failing.set()
     assert await asyncio.wait_for(serving, 15) == 1
@@ -231,22 +231,6 @@ async def test_change_of_the_keys_is_not_waited_for_without_end(
     assert loop.time() - began < 3
     with pytest.raises(asyncio.CancelledError):
         await hanging
-
-
-async def test_long_path_for_sockets(devnet: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A TMPDIR that is too long for a socket's path is an error that says so."""
-    import tempfile
-
-    from tailbone.errors import ConfigError
-
-    long = tmp_path / ("x" * 100)
-    long.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(long))
-    key = await devnet.add_key("tag:tailbone")
-    async with Daemon(config_for(devnet, key, tmp_path)) as server:
-        with pytest.raises(ConfigError, match="TMPDIR"):
-            await server.start()
-    assert list(long.iterdir()) == []
 
 
 async def test_secrets_are_in_no_repr(devnet: Devnet, tmp_path: Path) -> None:

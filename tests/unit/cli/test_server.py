@@ -59,8 +59,9 @@ class Daemon(types.ModuleType):
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     stand_in = Daemon()
-    monkeypatch.setitem(sys.modules, "tailbone.daemon.daemon", stand_in)
-    monkeypatch.setattr(package, "daemon", stand_in, raising=False)
+    for module in ("daemon", "keys"):
+        monkeypatch.setitem(sys.modules, f"tailbone.daemon.{module}", stand_in)
+        monkeypatch.setattr(package, module, stand_in, raising=False)
     yield stand_in
     log.reset()
 

@@ -137,7 +137,7 @@ def test_faults_and_the_log_of_tsnet() -> None:
 def test_another_name_is_passed_on() -> None:
     """Once for each change, and not for what the join itself brought."""
     heard, names = Heard(), []
-    heard.member._on_renamed = lambda name, addresses: names.append((name, addresses))
+    heard.member.on_renamed = lambda name, addresses: names.append((name, addresses))
     heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
     heard.member._reached_by = "one.ts.net", ("100.64.0.1",)
     heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))

@@ -10,7 +10,7 @@ import pytest
 
 from tailbone.config.load import load
 from tailbone.dev.flags import DevSettings, Endpoint
-from tailbone.dev.running import Dev, DevFacts, Hushed, _all
+from tailbone.dev.running import Dev, DevFacts, Hushed
 from tailbone.errors import AddressInUseError, ConfigError, TailnetError
 from tailbone.process.signals import Stop
 
@@ -103,13 +103,3 @@ async def test_a_state_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"flag --state-dir: .*/file/x cannot be used"):
         await start(state_dir=tmp_path / "file" / "x")
-
-
-async def test_a_caller_that_cannot_start_is_one_error() -> None:
-    """Not a group of them: the command line shows it in one line."""
-
-    async def fail() -> Any:
-        raise TailnetError("the node cannot start")
-
-    with pytest.raises(TailnetError, match="the node cannot start"):
-        await _all([fail(), fail()])

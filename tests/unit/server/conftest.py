@@ -23,6 +23,7 @@ from tailbone.token.policy import Rules
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
 HOSTS = frozenset(
     {"100.64.0.1", "fd7a:115c:a1e0::1", "tailbone", "tailbone.dev.tailnet.test", "127.0.0.1:8080"}
@@ -238,21 +239,19 @@ def world(key: SigningKey) -> World:
 
 
 @pytest.fixture
-def start() -> Callable[[World], AbstractAsyncContextManager[Running]]:
+def start(tmp_path: Path) -> Callable[[World], AbstractAsyncContextManager[Running]]:
     """Start a server in a world."""
 
     @asynccontextmanager
     async def started(world: World) -> AsyncIterator[Running]:
-        path = f"\0test/{os.getpid():016x}/{next(_numbers)}"
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(path)
-            server = world.server()
-            await server.start(listening)
-            running = Running(server, world, path)
-            try:
-                yield running
-            finally:
-                await running.end()
+        path = tmp_path / f"issuer-{next(_numbers)}"
+        server = world.server()
+        await server.start(path)
+        running = Running(server, world, str(path))
+        try:
+            yield running
+        finally:
+            await running.end()
 
     return started
 

@@ -1,0 +1,134 @@
+"""The server of each component, made from the settings."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from tailbone.version import commit, version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tailbone.admin.service import AdminServer
+    from tailbone.config.model import Config
+    from tailbone.daemon.node import TailnetNode
+    from tailbone.keys.lifecycle import KeyLifecycle
+    from tailbone.process.log import Logger
+    from tailbone.server import IssuerServer
+    from tailbone.tsnet.node import NodeStatus
+
+_MODULES = {"issuer": "tailbone.server", "admin": "tailbone.admin.service"}
+
+
+class Server(Protocol):
+    """A server on a Unix socket, to which the node's bridge connects."""
+
+    async def start(self, unix_path: Path) -> None:
+        """Listen on ``unix_path``; when this returns, connections are accepted."""
+
+    async def close(self, grace_s: float) -> None:
+        """Take nothing new, let what is under way end within ``grace_s`` seconds, and stop."""
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the servers are made from.
+
+    Attributes:
+        config: all settings.
+        node: has joined; says who calls.
+        status: of the node, as it joined.
+        keys: sign the tokens, and are what the admin API manages.
+        readiness: gives why no token can be issued now; nothing when one can.
+        notes: gives problems that do not stop token issuance.
+        log: for everything that happens.
+        audit: gets the line of each token, before the token leaves; None for ``log``.
+    """
+
+    config: Config
+    node: TailnetNode
+    status: NodeStatus
+    keys: KeyLifecycle
+    readiness: Callable[[], Sequence[str]]
+    notes: Callable[[], Sequence[str]]
+    log: Logger
+    audit: Logger | None
+
+
+def import_servers(components: Sequence[str]) -> None:
+    """Import what the components' servers need: Sanic and gRPC are two thirds of a start."""
+    for component in components:
+        import_module(_MODULES[component])
+
+
+def make_server(component: str, parts: Parts) -> Server:
+    """Make the server of ``issuer`` or ``admin``, not started."""
+    return _issuer(parts) if component == "issuer" else _admin(parts)
+
+
+def _issuer(parts: Parts) -> IssuerServer:
+    from tailbone.server import IssuerServer
+    from tailbone.token.issuer import Issuer
+    from tailbone.token.policy import Rules
+
+    config, keys = parts.config, parts.keys
+    rules = Rules(
+        issuer=config.keys.issuer,
+        expiry_s=int(config.keys.expiry_s),
+        backdate_s=config.keys.backdate_s,
+        audiences=config.issuer.audiences,
+        allow_shared=config.issuer.allow_shared,
+    )
+
+    def hosts(dns_name: str, addresses: Sequence[str]) -> Sequence[str]:
+        return *addresses, dns_name, dns_name.partition(".")[0], *config.server.allowed_hosts
+
+    issuer = IssuerServer(
+        issuer=Issuer(rules, lambda: keys.ring),
+        identify=parts.node.node.identify,
+        hosts=hosts(parts.status.dns_name, parts.status.addresses),
+        readiness=parts.readiness,
+        notes=parts.notes,
+        jwks=keys.published_document,
+        max_age_s=config.keys.max_age_s,
+        version=version(),
+        commit=commit(),
+        log=parts.log,
+        audit=parts.audit,
+    )
+    parts.node.on_renamed = lambda dns_name, addresses: issuer.set_hosts(hosts(dns_name, addresses))
+    return issuer
+
+
+def _admin(parts: Parts) -> AdminServer:
+    from tailbone.admin.service import AdminServer, AdminSettings
+
+    config, keys = parts.config, parts.keys
+    return AdminServer(
+        lifecycle=keys,
+        identify=parts.node.node.identify,
+        access=config.admin.access,
+        capability=config.admin.capability,
+        settings=AdminSettings(
+            version=version(),
+            commit=commit(),
+            issuer=config.keys.issuer,
+            jwks=_jwks_url(config),
+            signing_key_id=lambda: keys.ring.signing.kid if keys.ring.signing else "",
+            readiness=parts.readiness,
+            notes=parts.notes,
+        ),
+        log=parts.log,
+    )
+
+
+def _jwks_url(config: Config) -> str:
+    """Return where the JWKS is published, as a URL; empty without a bucket."""
+    bucket = config.keys.bucket
+    if not bucket:
+        return ""
+    place = bucket if "://" in bucket else f"s3://{bucket}"
+    return f"{place.rstrip('/')}/{config.keys.key_path}"
