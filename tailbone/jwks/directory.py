@@ -97,7 +97,7 @@ class DirectoryStore:
         self._disk.mkdir(file.parent, mode=0o755)
         lock = ProcessLock(file.with_name(f".{file.name}.lock"))
         if not lock.acquire(_LOCK_TIMEOUT_S):
-            raise StoreConflictError(f"another process holds the lock of {file}")
+            raise StoreError(f"another process holds the lock of {file}")
         try:
             before = _read(file)
             if etag not in (ANY_CONTENT, before.etag if before else None):

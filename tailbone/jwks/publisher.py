@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -26,20 +25,39 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tailbone.jwks.store import Store, Stored
+    from tailbone.process.log import Logger
+
+NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
+"""The etag of a write that a store which honours conditions refuses."""
 
 _OPERATION_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
-NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
-"""The etag of a write that a store which honours conditions refuses."""
-
-# Trying again helps with none of these.
-_LASTING: Final = (StoreDeniedError, StoreMissingError, UnconditionalStoreError)
-_TORN_READS: Final = 3
 _LAST_READ_S: Final = 2.0
 _LAST_READ_SHARE: Final = 0.2
+_REPLACED_S: Final = 5.0
+"""How long after an unguarded creation another server's could still replace it."""
+
+_TORN_READS: Final = 3
+_REFUSALS: Final = 2
+# Trying again helps with none of these.
+_LASTING: Final = (StoreDeniedError, StoreMissingError, UnconditionalStoreError)
+# After these only a read shows what became of a write: a proxy that sends it twice loses to itself.
+_OPEN: Final = (StoreOutcomeUnknownError, StoreConflictError)
 
 _NOT_READ_BACK: Final = "the JWKS was written and could not be read back in time; a later read will show"
+_NOT_SHOWN: Final = (
+    "others changed the JWKS at the same time, and it could not be read again; a later read will show"
+)
+_OTHERS: Final = "others changed the JWKS all the time, and this change is not in it: try again"
+_UNGUARDED: Final = (
+    "the store ignores If-Match, so that two writers would lose each other's keys: use a store that "
+    "honours it, or set keys.conditionalWrites = false if this is the only writer"
+)
+_REFUSED: Final = (
+    "the store refuses the ETag that it gave, so that nothing can be written under a condition: use another "
+    "store, or set keys.conditionalWrites = false if this is the only writer"
+)
 
 _T = TypeVar("_T")
 
@@ -58,71 +76,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     wrote: bool
 
 
-class _SoFar:
-    """What the tries of one change have come to.
+class Publisher:
+    """One document in one store.
 
     Attributes:
-        deadline: the change is over then; on the monotonic clock.
-        write_until: no write goes on after this, so that a last read can tell what became of it.
-        before: the document that the last write replaced.
-        writes: how many were sent, but for probes.
-        unknown: why the outcome of a write is unknown; None when none is.
+        place: names store and path.
     """
-
-    def __init__(self, now: float, deadline: float) -> None:
-        self.deadline = deadline
-        self.write_until = deadline - min(_LAST_READ_S, _LAST_READ_SHARE * max(deadline - now, 0.0))
-        self.before: Document | None = None
-        self.writes = 0
-        self.unknown: StoreOutcomeUnknownError | None = None
-        self._lost = False
-        self._condition: str | None = None
-        self._torn = 0
-
-    def sends(self, current: Document | None, condition: str | None) -> None:
-        """Note a write that is about to be sent."""
-        self.before, self._condition = current, condition
-        self.writes += 1
-
-    def lost(self) -> None:
-        """Note a write that lost a race, as the store says.
-
-        Until a read shows it that is not certain: a proxy that sends a write twice loses to itself.
-        """
-        self._lost = True
-        self.unknown = StoreOutcomeUnknownError(
-            "others changed the JWKS at the same time, and it could not be read again; a later read will show"
-        )
-
-    def saw(self, stored: Stored | None) -> None:
-        """Note a read that does not show the change.
-
-        A write that was not taken yet may still be, hours after its sender gave up, for as long as its
-        condition holds.
-        """
-        passed = self._condition != ANY_CONTENT and self._condition != (stored.etag if stored else None)
-        if passed or self._lost:
-            self.unknown = None
-            self._lost = False
-
-    def failure(self, error: StoreError) -> StoreError:
-        """What to say of a change that ends by ``error``."""
-        if self.unknown is None or error is self.unknown:
-            return error
-        detail = f"{self.unknown.detail or self.unknown.message}; then: {error.detail or error.message}"
-        return StoreOutcomeUnknownError(self.unknown.message, detail=detail)
-
-    def is_final(self, error: StoreError) -> bool:
-        """Whether trying again would not help."""
-        if isinstance(error, ForeignDocumentError):
-            # Some stores give a reader the new length of the old content while somebody writes.
-            self._torn += 1
-            return self._torn > _TORN_READS
-        return isinstance(error, _LASTING)
-
-
-class Publisher:
-    """One document in one store."""
 
     def __init__(
         self,
@@ -131,16 +90,18 @@ class Publisher:
         *,
         max_age_s: float,
         conditional: bool,
+        log: Logger,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Take the document's place.
 
         Args:
-            store: where it lies.
+            store: where it is kept.
             path: its path in the store.
             max_age_s: how long caches may keep it, in seconds.
             conditional: False says that this is the only writer, to a store that ignores conditions.
+            log: for what is wrong with the store.
             monotonic: seconds, for deadlines.
             sleep: how to pause between tries.
         """
@@ -150,25 +111,40 @@ class Publisher:
         self._cache_control = f"public, max-age={max_age_s:.0f}"
         self._conditional = conditional
         self._probe_due = conditional
-        self._unconditional: UnconditionalStoreError | None = None
+        self._unguarded: UnconditionalStoreError | None = None
+        self._log = log
         self._monotonic = monotonic
         self._sleep = sleep
         self._known: tuple[bytes, Document] | None = None
 
-    async def read(self) -> Document | None:
-        """Read the document once.
+    @property
+    def note(self) -> str:
+        """What is wrong with the store though it can be read; \"\" for nothing."""
+        return self._unguarded.message if self._unguarded else ""
+
+    async def read(self, *, until: float | None = None) -> Document | None:
+        """Read the document.
+
+        Args:
+            until: when to stop trying again what may pass by itself, on the monotonic clock; None tries once.
 
         Returns:
             None when there is certainly none.
 
         Raises:
             StoreError: it could not be read.
-            ForeignDocumentError: what lies there is no JWKS.
+            ForeignDocumentError: it is not a JWKS.
         """
-        return self._parse(await self._read_stored(self._monotonic() + _OPERATION_S))
+        if until is None:
+            return self._parse(await self._read_stored(self._monotonic() + _OPERATION_S))
+        _, document = await self._read_until(until)
+        return document
 
     async def change(self, edit: Callable[[Document | None], Document | None], *, deadline: float) -> Outcome:
         """Change the document until a read shows it as ``edit`` wants it.
+
+        What became of a write, the read that follows it shows; no write goes on so long that there is no time
+        for that read.
 
         Args:
             edit: gives the document that should be there; what it gives back it must leave unchanged. It is
@@ -179,105 +155,82 @@ class Publisher:
             StoreOutcomeUnknownError: the last write may have been taken.
             StoreError: nothing was changed.
         """
-        pause_s = _FIRST_PAUSE_S
-        so_far = _SoFar(self._monotonic(), deadline)
-        failure: StoreError
+        write_until = deadline - min(_LAST_READ_S, _LAST_READ_SHARE * max(deadline - self._monotonic(), 0.0))
+        tries = refusals = 0
+        failure: StoreError | None = None
+        before: Document | None = None
+        written_over: Stored | None = None
+        may_be_replaced = False
         while True:
             try:
-                outcome = await self._try(edit, so_far)
-                if outcome is not None:
-                    return outcome
-                failure = so_far.unknown = StoreOutcomeUnknownError(_NOT_READ_BACK)
-                if so_far.writes == 1:
-                    # Taken, as the store says; only the next read proves it.
-                    continue
-            except StoreOutcomeUnknownError as error:
-                failure = so_far.unknown = error
-            except StoreConflictError as error:
-                failure = error
-                so_far.lost()
+                stored, current = await self._read_until(deadline)
             except StoreError as error:
-                failure = so_far.failure(error)
-                if so_far.is_final(error):
-                    raise failure from error
-            if self._monotonic() + pause_s >= so_far.write_until:
-                return await self._last_look(edit, so_far, failure)
-            await self._sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                raise _left_open(failure, error) from error
+            wanted = edit(current)
+            if wanted is None or wanted == current:
+                if may_be_replaced and stored and not await self._is_guarded(stored, deadline):
+                    may_be_replaced = False
+                    await self._sleep(_REPLACED_S)
+                    continue
+                return Outcome(before=before if tries else current, after=current, wrote=tries > 0)
+            if failure and self._monotonic() >= write_until:
+                raise (
+                    StoreConflictError(_OTHERS, detail=failure.message)
+                    if isinstance(failure, _OPEN)
+                    else failure
+                )
+            is_refused = isinstance(failure, StoreConflictError) and stored == written_over
+            refusals = refusals + 1 if stored and is_refused else 0
+            if refusals > _REFUSALS:
+                raise UnconditionalStoreError(_REFUSED)
+            tries, before, written_over, may_be_replaced = tries + 1, current, stored, stored is None
+            condition = self._condition(stored, unquoted=refusals == _REFUSALS)
+            failure = await self._swap(stored, wanted.to_publish(), condition, write_until)
+            if tries > 1 or not isinstance(failure, StoreOutcomeUnknownError):
+                await self._sleep(min(_pause_s(tries), max(write_until - self._monotonic(), 0.0)))
 
-    async def rehearse(self, *, deadline: float) -> None:
-        """Find out whether the store would take a change, before anything is done for the sake of one.
+    async def rehearse(self, *, until: float) -> Document | None:
+        """Read the document, and find out whether the store would take a change of it.
+
+        Args:
+            until: when to stop trying again what may pass by itself, on the monotonic clock.
 
         Raises:
             StoreError: it would not; nothing was changed.
         """
-        pause_s = _FIRST_PAUSE_S
+        tries = 0
         while True:
+            stored, document = await self._read_until(until)
+            tries += 1
             try:
-                self._probe_due = self._conditional
-                await self._probe(await self._read_stored(deadline), deadline)
+                if stored and self._conditional:
+                    await self._probe(stored, until)
             except StoreError as error:
-                if isinstance(error, _LASTING) or self._monotonic() + pause_s >= deadline:
+                if isinstance(error, _LASTING) or self._monotonic() + _pause_s(tries) >= until:
                     raise
             else:
-                return
-            await self._sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    async def _try(
-        self, edit: Callable[[Document | None], Document | None], so_far: _SoFar
-    ) -> Outcome | None:
-        """Read, and write what is still wanted; None after a write, which is to be read back."""
-        stored = await self._read_stored(so_far.deadline)
-        current = self._parse(stored)
-        wanted = edit(current)
-        if wanted is None or wanted == current:
-            return await self._done(stored, current, so_far)
-        so_far.saw(stored)
-        await self._probe(stored, so_far.write_until)
-        condition = ANY_CONTENT if not self._conditional else stored.etag if stored else None
-        data = wanted.to_publish()
-        so_far.sends(current, condition)
-        await self._write(data, condition, so_far.write_until)
-        return None
-
-    async def _done(self, stored: Stored | None, current: Document | None, so_far: _SoFar) -> Outcome:
-        if so_far.writes and stored is not None:
-            # After the change that made the document. What it finds holds for the next one: this one is
-            # done, and without its key there would be no token.
-            with contextlib.suppress(StoreError):
-                await self._probe(stored, so_far.deadline)
-        before = so_far.before if so_far.writes else current
-        return Outcome(before=before, after=current, wrote=bool(so_far.writes))
-
-    async def _last_look(
-        self,
-        edit: Callable[[Document | None], Document | None],
-        so_far: _SoFar,
-        failure: StoreError,
-    ) -> Outcome:
-        """See whether a write of unknown outcome was taken, before it is reported as unknown."""
-        if so_far.unknown is None:
-            raise failure
-        try:
-            stored = await self._read_stored(so_far.deadline)
-            current = self._parse(stored)
-        except StoreError as error:
-            raise so_far.failure(error) from error
-        wanted = edit(current)
-        if wanted is None or wanted == current:
-            return await self._done(stored, current, so_far)
-        so_far.saw(stored)
-        if so_far.unknown is None:
-            raise StoreConflictError(
-                "others changed the JWKS all the time, and this change is not in it: try again",
-                detail=failure.detail,
-            )
-        raise failure
+                return document
+            await self._sleep(_pause_s(tries))
 
     async def close(self) -> None:
         """Close the store; idempotent."""
         await self._store.close()
+
+    async def _read_until(self, until: float) -> tuple[Stored | None, Document | None]:
+        """Read the document; what may pass by itself is tried again until then."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                stored = await self._read_stored(until)
+                return stored, self._parse(stored)
+            except StoreError as error:
+                # Some stores give a reader the new length of the old content while somebody writes.
+                is_final = isinstance(error, ForeignDocumentError) and tries > _TORN_READS
+                is_late = self._monotonic() + _pause_s(tries) >= until
+                if is_final or is_late or isinstance(error, _LASTING):
+                    raise
+            await self._sleep(_pause_s(tries))
 
     def _parse(self, stored: Stored | None) -> Document | None:
         if stored is None:
@@ -286,17 +239,59 @@ class Publisher:
             self._known = (stored.data, Document.parse(stored.data))
         return self._known[1]
 
-    async def _probe(self, stored: Stored | None, deadline: float) -> None:
-        """Before the first change: write what is there under a condition that cannot hold."""
-        if self._unconditional is not None:
-            # Found once: to ask again would be another write that nothing guards.
-            raise self._unconditional
-        if not self._probe_due or stored is None:
-            # Where there is no document, a store that ignores the condition would make one, and a later
-            # read would take it for somebody's word that all keys are revoked.
-            return
+    def _condition(self, stored: Stored | None, *, unquoted: bool) -> str | None:
+        """The etag under which to write over ``stored``; some stores compare it without its quotes."""
+        if not self._conditional:
+            return ANY_CONTENT
+        etag = stored.etag if stored else None
+        return etag.strip('"') if etag and unquoted else etag
+
+    async def _swap(
+        self, stored: Stored | None, data: bytes, condition: str | None, until: float
+    ) -> StoreError:
+        """Write if the document still is ``stored``; return why only a read shows whether it was written.
+
+        Raises:
+            StoreError: nothing was written, and trying again would not help.
+        """
         try:
-            await self._write(stored.data, NEVER_MATCHES, deadline)
+            if self._unguarded:
+                # Found once: to ask again would be another write that nothing guards.
+                raise self._unguarded
+            # Where there is no document, a store that ignores the condition would make one, and a later read
+            # would take it for somebody's word that all keys are revoked.
+            if self._probe_due and stored:
+                await self._probe(stored, until)
+            await self._write(data, condition, until)
+        except StoreError as error:
+            if isinstance(error, _LASTING):
+                raise
+            return error
+        return StoreOutcomeUnknownError(_NOT_READ_BACK)
+
+    async def _is_guarded(self, stored: Stored, deadline: float) -> bool:
+        """Whether the store refuses a second creation, as far as can be found out."""
+        try:
+            if self._probe_due:
+                await self._probe(stored, deadline)
+        except UnconditionalStoreError:
+            return False
+        except StoreError:
+            # The next change finds out: this one is done, and without its key there would be no token.
+            pass
+        return True
+
+    async def _probe(self, stored: Stored, until: float) -> None:
+        """Write what is there under a condition that cannot hold.
+
+        Raises:
+            UnconditionalStoreError: the store ignores conditions.
+            StoreError: it would not take a change, either.
+        """
+        if self._unguarded:
+            raise self._unguarded
+        try:
+            await self._write(stored.data, NEVER_MATCHES, until)
         except StoreConflictError:
             self._probe_due = False
             return
@@ -306,11 +301,9 @@ class Publisher:
                 "the trial write before the change failed, and the change was not begun",
                 detail=error.detail or error.message,
             ) from error
-        self._unconditional = UnconditionalStoreError(
-            "the store ignores If-Match, so that two writers would lose each other's keys: use a store that "
-            "honours it, or set keys.conditionalWrites = false if this is the only writer"
-        )
-        raise self._unconditional
+        self._unguarded = UnconditionalStoreError(_UNGUARDED)
+        self._log.warning(_UNGUARDED, code=self._unguarded.code)
+        raise self._unguarded
 
     async def _read_stored(self, deadline: float) -> Stored | None:
         timed_out = StoreError("the store did not answer in time: see whether it can be reached from here")
@@ -329,3 +322,23 @@ class Publisher:
                 return await call
         except TimeoutError:
             raise timed_out from None
+
+
+def _pause_s(tries: int) -> float:
+    """How long to pause after so many tries, in seconds; at random, so that servers do not keep step."""
+    longest_s: float = min(_FIRST_PAUSE_S * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
+    return longest_s * random.uniform(0.5, 1.0)
+
+
+def _not_taken(failure: StoreError) -> StoreError:
+    """What to raise when a read shows that the last write, which ended in ``failure``, was not taken."""
+    return StoreConflictError(_OTHERS, detail=failure.message) if isinstance(failure, _OPEN) else failure
+
+
+def _left_open(failure: StoreError | None, error: StoreError) -> StoreError:
+    """What to raise when no read shows what became of the last write, which ended in ``failure``."""
+    if not isinstance(failure, _OPEN):
+        return error
+    detail = f"{failure.detail or failure.message}; then: {error.detail or error.message}"
+    message = failure.message if isinstance(failure, StoreOutcomeUnknownError) else _NOT_SHOWN
+    return StoreOutcomeUnknownError(message, detail=detail)

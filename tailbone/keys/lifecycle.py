@@ -104,6 +104,7 @@ class KeyLifecycle:
                 path,
                 max_age_s=settings.max_age_s,
                 conditional=settings.conditional_writes,
+                log=log,
                 monotonic=monotonic,
                 sleep=sleep,
             )
@@ -151,6 +152,8 @@ class KeyLifecycle:
     def notes(self) -> _Lines:
         """What somebody should know although tokens are signed."""
         notes = self._troubles()
+        if self._publisher is not None and self._publisher.note:
+            notes.append(f"jwks: {self._publisher.note}")
         if self._publisher is not None and isinstance(self._sync_error, StoreError):
             if self._read_at is None:
                 notes.append("jwks: stale: not read since the start")

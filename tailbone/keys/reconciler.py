@@ -131,10 +131,7 @@ class Reconciler:
         """``read``, and keep nothing of it: neither the copy on disk nor what is known changes."""
         if self.publisher is None:
             return Read(self.observer.own_document())
-        if until is None:
-            return Read(await self.publisher.read())
-        outcome = await self.publisher.change(lambda current: current, deadline=until)
-        return Read(outcome.after)
+        return Read(await self.publisher.read(until=until))
 
     async def load_copy(self) -> None:
         """Take the copy of the document that an earlier run has kept."""
@@ -319,7 +316,7 @@ class Writer:
             StoreError: it would not; everything is as it was.
         """
         if self._publisher is not None:
-            await self._publisher.rehearse(deadline=self.patience)
+            await self._publisher.rehearse(until=self.patience)
 
     async def add(self, key: SigningKey, origin: Origin, seen: Read | None) -> str:
         """Write a new key's pair under a kid that is free; returns the kid.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tailbone.errors import StoreError
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.jwks.publisher import NEVER_MATCHES
+from tailbone.jwks.store import ANY_CONTENT
 from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
 
@@ -124,6 +125,35 @@ class Unreliable:
     def mend(self) -> None:
         """Work again."""
         self.before = self.after = lambda _: None
+
+
+class Careless:
+    """A store that ignores conditions.
+
+    Attributes:
+        seen: what was written to it.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.place = inner.place
+        self.read = inner.read
+        self.close = inner.close
+        self.seen: list[bytes] = []
+
+    async def write(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        etag: str | None,
+        content_type: str,
+        cache_control: str,
+    ) -> str:
+        self.seen.append(data)
+        return await self.inner.write(
+            path, data, etag=ANY_CONTENT, content_type=content_type, cache_control=cache_control
+        )
 
 
 class Server:

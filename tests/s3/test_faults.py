@@ -158,6 +158,17 @@ async def test_a_fault_that_lasts_changes_nothing_and_ends_in_time(
     assert server.keys.notes() == []
 
 
+async def test_412_for_ever_on_an_unchanged_object_is_named(server: Server) -> None:
+    """A store that refuses the ETag that it gave; not a race that is always lost."""
+    began = time.monotonic()
+    # The first write is the probe, to which 412 is the right answer.
+    server.proxy.add("PUT", "status", status=412, code="PreconditionFailed")
+    with pytest.raises(UnconditionalStoreError, match=r"refuses the ETag that it gave.*conditionalWrites"):
+        await server.keys.generate()
+    assert time.monotonic() - began < 5
+    assert server.published == server.private
+
+
 async def test_a_server_that_starts_while_s3_fails_signs_with_what_was_confirmed(
     server: Server, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from harness.keys import EC, START, FakeTime, Server, document, drop, rings_of, write_document
+from harness.keys import EC, START, Careless, FakeTime, Server, document, drop, rings_of, write_document
 
 from tailbone.errors import (
     BadParameterError,
@@ -487,17 +487,7 @@ async def test_a_store_that_ignores_conditions_is_found_before_the_first_change(
     one = await server().start()
     again = one.again()
     assert again.store is not None
-    inner = again.store.inner
-
-    class Careless:
-        place = inner.place
-        read = inner.read
-        close = inner.close
-
-        async def write(self, path: str, data: bytes, *, etag: str | None, **how: str) -> str:
-            return await inner.write(path, data, etag="*", **how)
-
-    again.store.inner = Careless()
+    again.store.inner = Careless(again.store.inner)
     before = document(bucket)
     await again.start()
     assert again.signing == one.signing
@@ -505,6 +495,41 @@ async def test_a_store_that_ignores_conditions_is_found_before_the_first_change(
         await again.keys.generate()
     assert document(bucket) == before
     assert again.private == [one.signing]
+
+
+async def test_on_a_store_that_ignores_conditions_no_key_signs_that_another_servers_first_key_replaced(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """Two first starts at once: both writes are taken, and only one key is in the JWKS."""
+    one = server()
+    assert one.store is not None
+    theirs = {"keys": [{"kty": "RSA", "kid": "theirs", "n": "AQ", "e": "AQAB"}]}
+    one.store.inner = Careless(one.store.inner)
+    sleep = one.time.sleep
+
+    async def replaced(seconds: float) -> None:
+        write_document(bucket, theirs)
+        await sleep(seconds)
+
+    one.keys._publisher._sleep = replaced  # type: ignore[union-attr]
+    await one.start()
+    assert one.signing == ""
+    assert any("ignores If-Match" in reason for reason in one.keys.reasons())
+    assert document(bucket) == theirs
+
+
+async def test_a_store_that_ignores_conditions_is_a_warning_and_a_note_at_once(
+    server: Callable[..., Server],
+) -> None:
+    """The first key signs, and nobody has to ask for a change to find out."""
+    one = server()
+    assert one.store is not None
+    one.store.inner = Careless(one.store.inner)
+    await one.start()
+    assert one.signing == one.private[0]
+    (note,) = one.keys.notes()
+    assert note.startswith("jwks: the store ignores If-Match")
+    assert len([line for line in one.log.of("warning") if "ignores If-Match" in line]) == 1
 
 
 async def test_the_only_writer_may_write_without_conditions(
