@@ -1,9 +1,9 @@
-"""Who may call which method: from a caller's identity and the settings to a yes or a reason. Pure."""
+"""Access: which caller may call which method, by the settings and the caller's identity. Pure."""
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tailbone.token.identity import Identity
-
-ACCESS_MODES: Final = ("acl", "grant")
-"""``acl``: every caller that can reach the port; ``grant``: callers with a role by a capability."""
 
 
 class Role(enum.IntEnum):
@@ -38,7 +35,7 @@ _NEEDED: Final[Mapping[str, Role | None]] = {
     "/proto.AdminService/GetStatus": Role.VIEWER,
     "/proto.AdminService/GenerateNewKeys": Role.OPERATOR,
     "/proto.AdminService/RemoveKey": Role.ADMIN,
-    # A probe learns only that the port answers; that it comes from the tailnet is checked all the same.
+    # A probe learns only that the port answers. It, too, must come from a known caller.
     "/grpc.health.v1.Health/Check": None,
     "/grpc.health.v1.Health/List": None,
     "/grpc.health.v1.Health/Watch": None,
@@ -49,10 +46,57 @@ class _Grant(msgspec.Struct, frozen=True, kw_only=True):
     roles: list[str]
 
 
-def needed_role(method: str) -> Role | None:
-    """Give the role that a method needs, None where a known caller is enough.
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may call what, as the settings say.
 
-    A method that nobody has thought about needs the highest.
+    Attributes:
+        mode: ``acl``: every caller that can reach the port may do everything; ``grant``: callers have the
+            roles that the tailnet's policy grants them.
+        capability: the name of the capability that holds roles, for ``grant``.
+    """
+
+    mode: Literal["acl", "grant"]
+    capability: str
+
+    def role_of(self, caller: Identity) -> Role | None:
+        """Return what a caller may do; None for nothing."""
+        if self.mode == "acl":
+            return Role.ADMIN
+        return granted_role(caller.capabilities.get(self.capability))
+
+    def admit(self, caller: Identity, method: str) -> None:
+        """Check that a caller may call a method.
+
+        Args:
+            caller: who calls.
+            method: the full name on the wire, ``/package.Service/Method``.
+
+        Raises:
+            ExpiredCallerError: the node's key has expired.
+            SharedCallerError: the node is shared in from another tailnet, which rules it out in both modes.
+            AccessError: the caller has no role, or too low a one.
+        """
+        if caller.expired:
+            raise ExpiredCallerError("the key of your node has expired: log in to the tailnet again")
+        if caller.shared:
+            raise SharedCallerError(
+                "your node is shared in from another tailnet; only nodes of this tailnet manage keys"
+            )
+        needed = needed_role(method)
+        if needed is None:
+            return
+        held = self.role_of(caller)
+        if held is None or held < needed:
+            raise AccessError(
+                f"this needs the role {needed.word}: a grant in the tailnet's policy gives it, "
+                f'by the capability {self.capability} with {{"roles": ["{needed.word}"]}}'
+            )
+
+
+def needed_role(method: str) -> Role | None:
+    """Return the role that a method needs; None where a known caller is enough.
+
+    A method that is not in the table needs the highest role.
 
     Args:
         method: the full name on the wire, ``/package.Service/Method``.
@@ -61,10 +105,10 @@ def needed_role(method: str) -> Role | None:
 
 
 def granted_role(values: Any) -> Role | None:
-    """Give the highest role among a capability's values.
+    """Return the highest role among a capability's values.
 
     The values are written by hand in the tailnet's policy. One that is not ``{"roles": [strings]}`` grants
-    nothing, and takes nothing from the others; an unknown role name grants nothing either.
+    nothing and leaves the others valid; an unknown role name grants nothing either.
 
     Args:
         values: what whois gives for the capability, a list of JSON values.
@@ -78,47 +122,3 @@ def granted_role(values: Any) -> Role | None:
         except msgspec.ValidationError:
             continue
     return max((_ROLES[name] for name in names if name in _ROLES), default=None)
-
-
-def role_of(identity: Identity, *, access: str, capability: str) -> Role | None:
-    """Give what a caller may do.
-
-    Args:
-        identity: the caller.
-        access: one of ``ACCESS_MODES``.
-        capability: the capability's name, for ``grant``.
-    """
-    if access == "acl":
-        return Role.ADMIN
-    return granted_role(identity.capabilities.get(capability))
-
-
-def admit(identity: Identity, method: str, *, access: str, capability: str) -> None:
-    """Check that a caller may call a method.
-
-    Args:
-        identity: the caller.
-        method: the full name on the wire.
-        access: one of ``ACCESS_MODES``.
-        capability: the capability's name, for ``grant``.
-
-    Raises:
-        ExpiredCallerError: the node's key has expired.
-        SharedCallerError: the node is shared in from another tailnet; in no mode may it manage keys.
-        AccessError: the caller's role is none, or too low.
-    """
-    if identity.expired:
-        raise ExpiredCallerError("the key of your node has expired: log in to the tailnet again")
-    if identity.shared:
-        raise SharedCallerError(
-            "your node is shared in from another tailnet; only nodes of this tailnet manage keys"
-        )
-    needed = needed_role(method)
-    if needed is None:
-        return
-    held = role_of(identity, access=access, capability=capability)
-    if held is None or held < needed:
-        raise AccessError(
-            f"this needs the role {needed.word}: a grant in the tailnet's policy gives it, "
-            f'by the capability {capability} with {{"roles": ["{needed.word}"]}}'
-        )

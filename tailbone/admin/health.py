@@ -12,26 +12,29 @@ from tailbone.errors import UnknownPathError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_Answer = health_pb2.HealthCheckResponse
+_Response = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
-    """Answers for the services of one server.
+    """Health of the services of one server.
 
-    grpcio-health-checking's own servicer leaves watches open at a shutdown, which then takes the whole grace.
-
-    Args:
-        services: the names that are served; the empty name, which means the whole server, always is.
+    grpcio-health-checking gives the messages and the stubs. Its own asyncio servicer has no List, and a watch
+    there does not end with the server: one monitoring client would take the whole grace of every shutdown.
     """
 
     # ruff: noqa: N802  the methods have the wire's names
 
     def __init__(self, services: Iterable[str]) -> None:
+        """Serve.
+
+        Args:
+            services: the names that are served, beside the empty name for the whole server.
+        """
         self._services = frozenset(services) | {""}
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """Tell every watch that nothing is served any more, and end it."""
+        """Send NOT_SERVING to every watch, and end it."""
         self._closing.set()
 
     async def Check(self, request: Any, _: Any) -> Any:
@@ -50,5 +53,5 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
 
     def _now(self, service: str) -> Any:
         if service not in self._services:
-            return _Answer(status=_Answer.SERVICE_UNKNOWN)
-        return _Answer(status=_Answer.NOT_SERVING if self._closing.is_set() else _Answer.SERVING)
+            return _Response(status=_Response.SERVICE_UNKNOWN)
+        return _Response(status=_Response.NOT_SERVING if self._closing.is_set() else _Response.SERVING)

@@ -1,4 +1,4 @@
-"""What every call passes: know the caller, admit it, answer errors as statuses, and write one log line."""
+"""What every call passes: identify the caller, admit it, turn errors into statuses, and log one line."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import grpc
 import grpc.aio
 import msgspec
 from google.protobuf.message import DecodeError
+from grpc import StatusCode
 
+from tailbone import errors
 from tailbone.admin._proto import admin_pb2
-from tailbone.admin.access import admit
-from tailbone.admin.statuses import CODE_METADATA, status_of
 from tailbone.errors import MalformedRequestError, MethodNotAllowedError, RequestTimeoutError, TailboneError
 from tailbone.text import safe_text
 from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from tailbone.admin.access import Access
     from tailbone.process.log import Logger
     from tailbone.token.identity import Identity
 
@@ -30,49 +31,71 @@ REQUEST_TIME_S: Final = 10.0
 """How long a request may take to arrive. The longest one is a hundred bytes."""
 
 _REFUSED_TIME_S: Final = 1.0
-"""The same for one that is refused anyway, and only logged."""
+"""The same for a request that is refused anyway, and is read only for its log line."""
+
+CODE_METADATA: Final = "tailbone-code"
+"""The trailing metadata that carries the error's own code. The Go program does not send it."""
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
-
-class Entrance(msgspec.Struct, frozen=True, kw_only=True):
-    """How callers are recognized and what they may do.
-
-    Attributes:
-        identify: from grpc's name of the peer to its identity; raises UnknownCallerError.
-        access: one of ``access.ACCESS_MODES``.
-        capability: the capability that holds roles, for ``grant``.
-        log: where the one line of each call goes. With a strict one, a call whose line cannot be written is
-            answered as an internal error.
-    """
-
-    identify: Callable[[str], Identity]
-    access: str
-    capability: str
-    log: Logger
-
+# An error has the status of the nearest class that is here. UNAVAILABLE is for what may pass by itself,
+# FAILED_PRECONDITION for what a person has to fix first: a retry is right for the former only
+# (https://grpc.io/docs/guides/status-codes/).
+_STATUSES: Final[Mapping[type[BaseException], StatusCode]] = {
+    errors.ConfigError: StatusCode.INVALID_ARGUMENT,
+    errors.RequestError: StatusCode.INVALID_ARGUMENT,
+    errors.RequestTimeoutError: StatusCode.DEADLINE_EXCEEDED,
+    errors.UnknownPathError: StatusCode.NOT_FOUND,
+    errors.MethodNotAllowedError: StatusCode.UNIMPLEMENTED,
+    errors.AccessError: StatusCode.PERMISSION_DENIED,
+    errors.NoSigningKeyError: StatusCode.FAILED_PRECONDITION,
+    errors.UnknownKeyError: StatusCode.NOT_FOUND,
+    errors.KeyStateError: StatusCode.FAILED_PRECONDITION,
+    errors.GenerationUnderWayError: StatusCode.RESOURCE_EXHAUSTED,
+    errors.KeyFileError: StatusCode.FAILED_PRECONDITION,
+    errors.StoreError: StatusCode.UNAVAILABLE,
+    errors.StoreConflictError: StatusCode.ABORTED,
+    errors.StoreDeniedError: StatusCode.FAILED_PRECONDITION,
+    errors.StoreMissingError: StatusCode.FAILED_PRECONDITION,
+    errors.ForeignDocumentError: StatusCode.FAILED_PRECONDITION,
+    errors.UnconditionalStoreError: StatusCode.FAILED_PRECONDITION,
+}
 
 _CALLER: ContextVar[Identity] = ContextVar("caller")
 
 
-def the_caller() -> Identity:
-    """Give whose call is being answered; only for what a guard has let through."""
+def current_caller() -> Identity:
+    """Return who made the call that is being answered; only inside a method that was admitted."""
     return _CALLER.get()
 
 
-class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untyped
-    """Wraps every method, also those that do not exist.
+def status_of(error: TailboneError) -> StatusCode:
+    """Return the gRPC status of an error; INTERNAL for one that no call of the admin API raises."""
+    return next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), StatusCode.INTERNAL)
 
-    A unary method is served as if its request were a stream, which is the same on the wire: so the caller is
-    known before the first byte of its request is read, and a request refused for its size is logged too. Of
-    a caller that nobody knows no request is read.
 
-    A call runs in a task of its own: a caller that hangs up neither stops a change half-way nor hides
-    its outcome.
+class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untyped
+    """Wraps every method, including those that do not exist.
+
+    A unary method is served as if its request were a stream, which is the same on the wire: the caller is
+    known before the first byte of its request is read, and a request refused for its size is logged, too.
+    Requests from unidentified callers are never read.
+
+    A call runs in a task of its own: a caller that hangs up neither stops a change half-way nor hides its
+    outcome.
     """
 
-    def __init__(self, entrance: Entrance) -> None:
-        self._entrance = entrance
+    def __init__(self, *, identify: Callable[[str], Identity], access: Access, log: Logger) -> None:
+        """Make an interceptor for one server.
+
+        Args:
+            identify: from grpc's name of the peer to its identity; raises UnknownCallerError.
+            access: who may call what.
+            log: where the one line of each call goes. If it raises, the caller gets an internal error.
+        """
+        self._identify = identify
+        self._access = access
+        self._log = log
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(
@@ -117,18 +140,18 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untype
         return answer
 
     async def _call(self, method: str, handler: Any, requests: AsyncIterator[bytes], context: Any) -> Any:
-        line = _Line(self._entrance, method, context.peer())
+        line = _CallLine(self._log, method, context.peer())
         try:
-            line.recognize()
+            self._recognize(line, context)
             try:
-                line.admit()
+                self._access.admit(current_caller(), method)
             except TailboneError:
-                # Refused it is; the line still says what was asked for, as far as that can be read.
+                # The line of a refused call says what was asked for, as far as that can be read.
                 with contextlib.suppress(TailboneError):
-                    line.asked(_decoded(await _one(requests, _REFUSED_TIME_S), handler))
+                    line.add_request(_decoded(await _only(requests, _REFUSED_TIME_S), handler))
                 raise
-            request = _decoded(await _one(requests), handler)
-            line.asked(request)
+            request = _decoded(await _only(requests, REQUEST_TIME_S), handler)
+            line.add_request(request)
             answer = await handler.unary_unary(request, context)
         except asyncio.CancelledError:
             line.cancelled()
@@ -139,12 +162,12 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untype
         return answer
 
     def _stream(self, method: str, handler: Any) -> Callable[[Any, Any], Awaitable[None]]:
-        # Only the health service streams; it writes to the context itself, and ends when its caller goes.
+        # Only the health service streams. It writes to the context itself, and ends when its caller goes.
         async def answer(request: Any, context: Any) -> None:
-            line = _Line(self._entrance, method, context.peer())
+            line = _CallLine(self._log, method, context.peer())
             try:
-                line.recognize()
-                line.admit()
+                self._recognize(line, context)
+                self._access.admit(current_caller(), method)
                 await handler.unary_stream(request, context)
             except asyncio.CancelledError:
                 line.cancelled()
@@ -155,6 +178,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untype
                 line.answered()
 
         return answer
+
+    def _recognize(self, line: _CallLine, context: Any) -> None:
+        caller = self._identify(context.peer())
+        _CALLER.set(caller)
+        line.add_caller(caller)
 
 
 class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,66 +195,57 @@ class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _INTERNAL: Final = _Refusal(
-    status=grpc.StatusCode.INTERNAL, code="internal", message="internal error; the server's log has it"
+    status=StatusCode.INTERNAL, code="internal", message="internal error; the server's log has it"
 )
 
 
-class _Line:
+class _CallLine:
     """The one log line of a call, filled as the call goes on and written at its end."""
 
-    def __init__(self, entrance: Entrance, method: str, peer: str) -> None:
-        self._entrance = entrance
+    def __init__(self, log: Logger, method: str, peer: str) -> None:
+        self._log = log
         self._method = method
-        self._peer = peer
         self._began = time.monotonic()
-        self._facts: dict[str, Any] = {"method": safe_text(method).rsplit("/", 1)[-1]}
+        self._fields: dict[str, Any] = {
+            "method": safe_text(method).rsplit("/", 1)[-1],
+            "address": address_of(peer),
+        }
 
-    def recognize(self) -> None:
-        """Find out who calls."""
-        self._facts["address"] = address_of(self._peer)
-        caller = self._entrance.identify(self._peer)
-        _CALLER.set(caller)
-        self._facts |= {
+    def add_caller(self, caller: Identity) -> None:
+        self._fields |= {
             "caller": caller.login or ",".join(caller.tags),
             "sub": caller.subject,
             "node": caller.node,
         }
 
-    def admit(self) -> None:
-        """Find out whether who calls may do so."""
-        entrance = self._entrance
-        admit(the_caller(), self._method, access=entrance.access, capability=entrance.capability)
-
-    def asked(self, request: Any) -> None:
+    def add_request(self, request: Any) -> None:
         for field, value in request.ListFields():
-            self._facts[field.name] = safe_text(value) if isinstance(value, str) else value
+            self._fields[field.name] = safe_text(value) if isinstance(value, str) else value
 
     def answered(self, answer: Any = None) -> None:
         if isinstance(answer, admin_pb2.GenerateNewKeysResponse):
-            self._facts["key_id"] = answer.key.key_id
-        log = self._entrance.log
-        write = log.debug if self._method.startswith(_HEALTH) else log.info
-        write("admin call", outcome="ok", **self._rest())
+            self._fields["key_id"] = answer.key.key_id
+        write = self._log.debug if self._method.startswith(_HEALTH) else self._log.info
+        write("admin call", outcome="ok", **self._all())
 
     def cancelled(self) -> None:
-        self._entrance.log.warning("admin call", outcome="cancelled", **self._rest())
+        self._log.warning("admin call", outcome="cancelled", **self._all())
 
     def failed(self, error: Exception) -> _Refusal:
-        """Log why the call failed, and give what the caller hears."""
+        """Log why the call failed, and return what the caller gets."""
         if not isinstance(error, TailboneError):
-            self._entrance.log.error("admin call", outcome="internal", exc_info=error, **self._rest())
+            self._log.error("admin call", outcome="internal", exc_info=error, **self._all())
             return _INTERNAL
-        reason = {"detail": error.detail} if error.detail else {}
-        self._entrance.log.warning(
-            "admin call", outcome=error.code, message=error.message, **reason, **self._rest()
-        )
+        detail = {"detail": error.detail} if error.detail else {}
+        self._log.warning("admin call", outcome=error.code, message=error.message, **detail, **self._all())
         return _Refusal(status=status_of(error), code=error.code, message=error.message)
 
-    def _rest(self) -> dict[str, Any]:
-        return self._facts | {"took_ms": round((time.monotonic() - self._began) * 1000, 1)}
+    def _all(self) -> dict[str, Any]:
+        return self._fields | {"took_ms": round((time.monotonic() - self._began) * 1000, 1)}
 
 
-async def _one(requests: AsyncIterator[bytes], within_s: float = REQUEST_TIME_S) -> bytes:
+async def _only(requests: AsyncIterator[bytes], within_s: float) -> bytes:
+    """Return the request of a call that must send exactly one."""
     received: list[bytes] = []
     try:
         async with asyncio.timeout(within_s):
@@ -237,7 +256,7 @@ async def _one(requests: AsyncIterator[bytes], within_s: float = REQUEST_TIME_S)
     except TimeoutError:
         raise RequestTimeoutError("the request did not arrive in time") from None
     if len(received) != 1:
-        raise MalformedRequestError("exactly one request is needed, and of a sensible size")
+        raise MalformedRequestError("exactly one request is needed, and of at most 64 KiB")
     return received[0]
 
 

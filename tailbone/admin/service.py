@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
@@ -14,16 +13,18 @@ from grpc_health.v1 import health_pb2_grpc
 
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
-from tailbone.admin.access import ACCESS_MODES, Role, role_of
+from tailbone.admin.access import Role
 from tailbone.admin.health import Health
-from tailbone.admin.interceptor import Entrance, Guard, the_caller
+from tailbone.admin.interceptor import AdminInterceptor, current_caller
 from tailbone.admin.key import key_message
-from tailbone.errors import AddressInUseError, BadParameterError, ConfigError
+from tailbone.errors import AddressInUseError, BadParameterError
+from tailbone.process.cancellation import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from tailbone.admin.access import Access
     from tailbone.keys.view import KeyInfo
     from tailbone.process.log import Logger
     from tailbone.token.identity import Identity
@@ -58,16 +59,16 @@ class Lifecycle(Protocol):
 
 
 class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What GetStatus tells of the server, and where it gets the rest from.
+    """What GetStatus says about the server, and where it gets the rest from.
 
     Attributes:
         version: of tailbone.
         commit: of tailbone; empty when it is not known.
         issuer: the ``iss`` of its tokens.
         jwks: where the JWKS is published; empty without a bucket.
-        signing_key_id: gives the kid that signs now, or an empty string.
-        readiness: gives why no token can be issued now; nothing when one can.
-        notes: gives what is amiss without stopping tokens.
+        signing_key_id: returns the kid that signs now, or an empty string.
+        readiness: returns why no token can be issued now; nothing when one can.
+        notes: returns problems that do not stop token issuance.
     """
 
     version: str = ""
@@ -80,43 +81,37 @@ class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdminServer:
-    """Serves the admin API, and the standard health service, from ``start`` to ``close``.
-
-    Args:
-        lifecycle: makes, lists and removes keys.
-        identify: from grpc's name of the peer to its identity; raises UnknownCallerError. The name is
-            ``unix-abstract:`` and the percent-encoded abstract name of the bridge's end.
-        access: ``acl`` or ``grant``.
-        capability: the name of the capability that holds roles.
-        settings: what GetStatus tells.
-        log: where the one line of each call goes.
-
-    Raises:
-        ConfigError: ``access`` is neither.
-    """
+    """Serves the admin API, and the standard health service, from ``start`` to ``close``."""
 
     def __init__(
         self,
         *,
         lifecycle: Lifecycle,
         identify: Callable[[str], Identity],
-        access: str,
-        capability: str,
+        access: Access,
         settings: AdminSettings,
         log: Logger,
     ) -> None:
-        if access not in ACCESS_MODES:
-            raise ConfigError(f"admin.access is one of {', '.join(ACCESS_MODES)}, not {access!r}")
+        """Make a server that listens nowhere yet.
+
+        Args:
+            lifecycle: makes, lists and removes keys.
+            identify: from grpc's name of the peer to its identity; raises UnknownCallerError. The name is
+                ``unix-abstract:`` and the percent-encoded abstract name of the bridge's end.
+            access: who may call what.
+            settings: what GetStatus says.
+            log: where the one line of each call goes.
+        """
+        self._access = access
         self._log = log
-        self._entrance = Entrance(identify=identify, access=access, capability=capability, log=log)
-        self._servicer = _Servicer(lifecycle, self._entrance, settings)
-        self._guard = Guard(self._entrance)
+        self._servicer = _Servicer(lifecycle, access, settings)
+        self._interceptor = AdminInterceptor(identify=identify, access=access, log=log)
         self._health = Health([SERVICE])
         self._server: Any = None
-        self._closing = asyncio.Lock()
+        self._closing = Closing()
 
-    async def start(self, unix_path: str | Path) -> None:
-        """Listen on a Unix socket; when this returns, calls are answered.
+    async def start(self, unix_path: Path) -> None:
+        """Listen on a Unix socket; when this returns, connections are accepted.
 
         Args:
             unix_path: where the socket is made; only this process's user may reach its folder.
@@ -124,38 +119,37 @@ class AdminServer:
         Raises:
             AddressInUseError: the socket could not be made there.
         """
-        server = grpc.aio.server(interceptors=[self._guard], options=_OPTIONS)
+        server = grpc.aio.server(interceptors=[self._interceptor], options=_OPTIONS)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._server = server
         try:
             server.add_insecure_port(f"unix:{quote(str(unix_path))}")
         except RuntimeError as error:
-            await server.stop(None)
             raise AddressInUseError(
                 f"the admin API cannot listen on {unix_path}", detail=str(error)
             ) from None
         await server.start()
-        self._server = server
-        if self._entrance.access == "acl":
+        if self._access.mode == "acl":
             self._log.warning(
                 "every tailnet user who can reach the admin port may make and remove keys; "
                 "admin.access = grant asks for a role"
             )
 
     async def close(self, grace_s: float) -> None:
-        """Refuse new calls, let running ones end, and stop; a second call does nothing.
+        """Refuse new calls, let running ones end, and stop; idempotent, and all callers wait for one close.
 
         Args:
-            grace_s: seconds that running calls have; a change still at work then is cancelled, and has five
-                more to leave nothing half done.
+            grace_s: seconds that running calls have; a change that is still running then is cancelled, and
+                has five more to leave nothing half done.
         """
-        async with self._closing:
-            server, self._server = self._server, None
-            if server is None:
-                return
+        await self._closing.once(lambda: self._close(grace_s))
+
+    async def _close(self, grace_s: float) -> None:
+        if self._server is not None:
             self._health.close()
-            await server.stop(grace_s)
-            await self._guard.finish(_FINISH_S)
+            await self._server.stop(grace_s)
+            await self._interceptor.finish(_FINISH_S)
 
 
 class _Servicer(admin_pb2_grpc.AdminServiceServicer):
@@ -163,9 +157,9 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
 
     # ruff: noqa: N802  the methods have the wire's names
 
-    def __init__(self, lifecycle: Lifecycle, entrance: Entrance, settings: AdminSettings) -> None:
+    def __init__(self, lifecycle: Lifecycle, access: Access, settings: AdminSettings) -> None:
         self._lifecycle = lifecycle
-        self._entrance = entrance
+        self._access = access
         self._settings = settings
         self._started_at = int(time.time())
 
@@ -185,9 +179,8 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
         return pb.RemoveKeyResponse(keys=map(key_message, await self._lifecycle.remove(request.key_id)))
 
     async def GetStatus(self, _request: pb.GetStatusRequest, _: Any) -> pb.GetStatusResponse:
-        entrance, settings = self._entrance, self._settings
-        caller = the_caller()
-        role = role_of(caller, access=entrance.access, capability=entrance.capability)
+        settings, caller = self._settings, current_caller()
+        role = self._access.role_of(caller)
         reasons = settings.readiness()
         return pb.GetStatusResponse(
             version=settings.version,

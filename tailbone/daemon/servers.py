@@ -104,14 +104,14 @@ def _issuer(parts: Parts) -> IssuerServer:
 
 
 def _admin(parts: Parts) -> AdminServer:
+    from tailbone.admin.access import Access
     from tailbone.admin.service import AdminServer, AdminSettings
 
     config, keys = parts.config, parts.keys
     return AdminServer(
         lifecycle=keys,
         identify=parts.node.node.identify,
-        access=config.admin.access,
-        capability=config.admin.capability,
+        access=Access(mode=config.admin.access, capability=config.admin.capability),
         settings=AdminSettings(
             version=version(),
             commit=commit(),

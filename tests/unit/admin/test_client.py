@@ -19,7 +19,7 @@ from tailbone.admin.key import can_sign
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import GoServer, Running
+    from harness.admin import GoServer, Running
 
 
 async def ask(port: int, question: Callable[[AdminClient], Any], host: str = "127.0.0.1") -> Any:
@@ -305,15 +305,3 @@ def test_light_to_import() -> None:
     heavy = "sanic aiobotocore botocore jwcrypto cryptography tailbone.tsnet rich"
     code = "import sys, tailbone.admin.client; print(*[name for name in '%s'.split() if name in sys.modules])"
     assert imported_by(code % heavy) == ""
-
-
-def test_a_key_that_waits_can_sign() -> None:
-    """What could sign if all others went: published, active and retiring own keys, and no others."""
-    states = ["", "pending", "published", "active", "retiring", "removed", "unpublished"]
-    assert [state for state in states if can_sign(Key(key_id="k", state=state))] == [
-        "",
-        "published",
-        "active",
-        "retiring",
-    ]
-    assert can_sign(Key(key_id="k", state="active", foreign=True)) is False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import GoServer, Running
+    from harness.admin import Admin, GoServer, Running
 
     Run = Callable[..., Any]
 
@@ -326,3 +326,38 @@ async def test_what_list_imports(tailbone: Run, run: Running) -> None:
     assert "tailbone.admin.client" in imported
     heavy = "sanic aiobotocore botocore jwcrypto tailbone.tsnet _cffi_backend rich"
     assert imported & set(heavy.split()) == set()
+
+
+async def test_local_list_asks_no_server(
+    admin: Admin, tailbone: Callable[..., Any], closed_port: int
+) -> None:
+    """With --local the keys of the folder are listed, and no server is asked."""
+    ended = await tailbone(
+        "keys", "list", "--local", "--dir", admin.folder, "--port", closed_port, "-o", "json"
+    )
+    (key,) = json.loads(ended.out)
+    assert (key["key_id"], key["algorithm"], key["state"]) == (admin.published[0], "RS256", "active")
+
+
+async def test_local_list_takes_keys_dir(admin: Admin, tailbone: Callable[..., Any]) -> None:
+    """The folder is that of keys.dir, from the variable, too."""
+    ended = await tailbone("keys", "ls", "--local", TB_KEYS_DIR=str(admin.folder))
+    assert (ended.status, admin.published[0] in ended.out) == (0, True)
+
+
+async def test_local_list_names_what_is_broken(admin: Admin, tailbone: Callable[..., Any]) -> None:
+    """A truncated private half is listed, with what is wrong, beside the good keys."""
+    (admin.folder / "tb-1795518230.private.jwk").write_text('{"kty": "RSA"')
+    (admin.folder / "tb-1795518230.private.jwk").chmod(0o600)
+    ended = await tailbone("keys", "list", "--local", "--dir", admin.folder, "-o", "json")
+    by_kid = {key["key_id"]: key for key in json.loads(ended.out)}
+    assert by_kid["tb-1795518230"]["state"] == "faulty"
+    assert "private half" in by_kid["tb-1795518230"]["fault"]
+    assert "fault" not in by_kid[admin.published[0]]
+
+
+async def test_local_list_without_a_folder(tailbone: Callable[..., Any], tmp_path: Path) -> None:
+    """A folder that does not exist is an error in one line, not a list of no keys."""
+    ended = await tailbone("keys", "list", "--local", "--dir", tmp_path / "nowhere")
+    assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "nowhere" in ended.err

@@ -15,7 +15,7 @@ from tailbone.admin._proto import __main__ as generator
 from tailbone.admin._proto import admin_pb2 as pb
 
 if TYPE_CHECKING:
-    from conftest import Running
+    from harness.admin import Running
 
 ROOT = Path(__file__).parents[3]
 STUBS = ROOT / "tailbone/admin/_proto"

@@ -1,72 +1,21 @@
-"""The admin API and the commands over real keys: a KeyLifecycle on a folder and a directory store."""
+"""The admin API over real keys: a KeyLifecycle on a folder and a directory store."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from harness.admin import JWKS
 
 from tailbone.admin._proto import admin_pb2 as pb
-from tailbone.admin._proto import admin_pb2_grpc
-from tailbone.jwks.directory import DirectoryStore
-from tailbone.keys.folder import KeyFolder
-from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
-from tailbone.process.log import get_logger
+from tailbone.keys.signing_key import SigningKey
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from conftest import Running
-
-JWKS = "jwks.json"
-
-
-class Admin:
-    """A server over real keys, its folder, and what it has published."""
-
-    def __init__(self, folder: Path, bucket: Path) -> None:
-        self.folder = folder
-        self.bucket = bucket
-        self.run: Running
-        self.keys: KeyLifecycle
-
-    @property
-    def published(self) -> list[str]:
-        document = json.loads((self.bucket / JWKS).read_bytes())
-        return [key["kid"] for key in document["keys"]]
-
-    async def call(self, method: str, request: Any) -> Any:
-        async with grpc.aio.insecure_channel(self.run.address) as channel:
-            return await getattr(admin_pb2_grpc.AdminServiceStub(channel), method)(request)
-
-    async def refusal(self, method: str, request: Any) -> tuple[grpc.StatusCode, str]:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await self.call(method, request)
-        return caught.value.code(), caught.value.details() or ""
-
-
-@pytest.fixture
-async def admin(tmp_path: Path, start_admin: Callable[..., Any]) -> AsyncIterator[Admin]:
-    """A server that has made and published its first key."""
-    started = Admin(tmp_path / "keys", tmp_path / "bucket")
-    async with KeyLifecycle(
-        folder=KeyFolder(started.folder),
-        store=DirectoryStore(started.bucket),
-        path=JWKS,
-        settings=KeySettings(),
-        log=get_logger(),
-    ) as started.keys:
-        await started.keys.sync()
-        async with start_admin(
-            lifecycle=started.keys,
-            signing_key_id=lambda: started.keys.ring.require().kid,
-            readiness=started.keys.reasons,
-            notes=started.keys.notes,
-        ) as started.run:
-            yield started
+    from harness.admin import Admin
 
 
 async def test_generate_publishes_and_waits(admin: Admin) -> None:
@@ -96,6 +45,32 @@ async def test_bad_sizes_and_algorithms(admin: Admin, request_: dict[str, Any]) 
     before = admin.published
     status, _ = await admin.refusal("GenerateNewKeys", pb.GenerateNewKeysRequest(**request_))
     assert (status, admin.published) == (grpc.StatusCode.INVALID_ARGUMENT, before)
+
+
+async def test_one_key_is_generated_at_a_time_and_removals_go_on(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile a second GenerateNewKeys is RESOURCE_EXHAUSTED, and RemoveKey is carried out."""
+    (first,) = admin.published
+    waiting = (await admin.call("GenerateNewKeys", pb.GenerateNewKeysRequest())).key.key_id
+    begun, go = threading.Event(), threading.Event()
+    generate = SigningKey.generate
+
+    def slow(*args: Any, **options: Any) -> SigningKey:
+        begun.set()
+        assert go.wait(10)
+        return generate(*args, **options)
+
+    monkeypatch.setattr(SigningKey, "generate", slow)
+    generating = asyncio.ensure_future(admin.call("GenerateNewKeys", pb.GenerateNewKeysRequest()))
+    assert await asyncio.to_thread(begun.wait, 10)
+    status, _ = await admin.refusal("GenerateNewKeys", pb.GenerateNewKeysRequest())
+    assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await admin.call("RemoveKey", pb.RemoveKeyRequest(key_id=waiting))
+    assert (admin.published, generating.done()) == ([first], False)
+    go.set()
+    made = (await generating).key.key_id
+    assert admin.published == [first, made]
 
 
 async def test_remove_of_the_signing_key(admin: Admin) -> None:
@@ -141,38 +116,3 @@ async def test_status(admin: Admin) -> None:
     """The status of a server that signs is ready, with nothing to say against it."""
     status = await admin.call("GetStatus", pb.GetStatusRequest())
     assert (status.ready, list(status.reasons), [status.signing_key_id]) == (True, [], admin.published)
-
-
-async def test_local_list_asks_no_server(
-    admin: Admin, tailbone: Callable[..., Any], closed_port: int
-) -> None:
-    """With --local the keys of the folder are listed, and no server is asked."""
-    ended = await tailbone(
-        "keys", "list", "--local", "--dir", admin.folder, "--port", closed_port, "-o", "json"
-    )
-    (key,) = json.loads(ended.out)
-    assert (key["key_id"], key["algorithm"], key["state"]) == (admin.published[0], "RS256", "active")
-
-
-async def test_local_list_takes_keys_dir(admin: Admin, tailbone: Callable[..., Any]) -> None:
-    """The folder is that of keys.dir, from the variable, too."""
-    ended = await tailbone("keys", "ls", "--local", TB_KEYS_DIR=str(admin.folder))
-    assert (ended.status, admin.published[0] in ended.out) == (0, True)
-
-
-async def test_local_list_names_what_is_broken(admin: Admin, tailbone: Callable[..., Any]) -> None:
-    """A truncated private half is listed, with what is wrong, beside the good keys."""
-    (admin.folder / "tb-1795518230.private.jwk").write_text('{"kty": "RSA"')
-    (admin.folder / "tb-1795518230.private.jwk").chmod(0o600)
-    ended = await tailbone("keys", "list", "--local", "--dir", admin.folder, "-o", "json")
-    by_kid = {key["key_id"]: key for key in json.loads(ended.out)}
-    assert by_kid["tb-1795518230"]["state"] == "faulty"
-    assert "private half" in by_kid["tb-1795518230"]["fault"]
-    assert "fault" not in by_kid[admin.published[0]]
-
-
-async def test_local_list_without_a_folder(tailbone: Callable[..., Any], tmp_path: Path) -> None:
-    """A folder that does not exist is an error in one line, not a list of no keys."""
-    ended = await tailbone("keys", "list", "--local", "--dir", tmp_path / "nowhere")
-    assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert "nowhere" in ended.err

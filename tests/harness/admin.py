@@ -1,0 +1,338 @@
+"""A real admin server behind a bridge like the node's: each connection comes in under an abstract name.
+
+The fixtures are for the tests of the admin API and of the commands that use it; their conftests import them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
+
+import grpc
+import pytest
+
+from tailbone.admin._proto import admin_pb2_grpc
+from tailbone.admin.access import Access
+from tailbone.admin.service import AdminServer, AdminSettings
+from tailbone.errors import UnknownCallerError, UnknownKeyError
+from tailbone.jwks.directory import DirectoryStore
+from tailbone.keys.folder import KeyFolder
+from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+from tailbone.keys.view import KeyInfo
+from tailbone.process.log import get_logger
+from tailbone.token.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from tailbone.admin.service import Lifecycle
+
+DEV = Identity(node_id="nDev", node="laptop.dev.tailnet.test", user_id=123, login="dev@example.com")
+CI = Identity(node_id="nCi", node="ci.dev.tailnet.test", tags=("tag:ci",))
+CAPABILITY = "tailbone.dev/cap/admin"
+JWKS = "jwks.json"
+
+_numbers = itertools.count()
+
+
+def info(key_id: str, **facts: Any) -> KeyInfo:
+    """A key as a lifecycle tells of it."""
+    usual = {"algorithm": "RS256", "created_at": 1795518230, "state": "active"}
+    return KeyInfo(key_id=key_id, **usual | facts)
+
+
+class MemoryLifecycle:
+    """Keys in a dict; its next call can be made to fail, or to wait for ``gate``."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, KeyInfo] = {"tb-1795518230": info("tb-1795518230")}
+        self.asked: list[tuple[Any, ...]] = []
+        self.fails: Exception | None = None
+        self.gate: asyncio.Event | None = None
+        self.entered = asyncio.Event()
+
+    async def _pass(self, *call: Any) -> None:
+        self.asked.append(call)
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fails is not None:
+            raise self.fails
+
+    async def generate(self, algorithm: str | None = None, size: int | None = None) -> KeyInfo:
+        await self._pass("generate", algorithm, size)
+        made = info(f"tb-{1795518231 + len(self.keys)}", algorithm=algorithm or "RS256", state="published")
+        self.keys[made.key_id] = made
+        return made
+
+    async def list(self) -> tuple[KeyInfo, ...]:
+        await self._pass("list")
+        return tuple(self.keys.values())
+
+    async def remove(self, kid: str) -> tuple[KeyInfo, ...]:
+        await self._pass("remove", kid)
+        if self.keys.pop(kid, None) is None:
+            raise UnknownKeyError("no such key")
+        return tuple(self.keys.values())
+
+
+class Lines:
+    """A log that keeps its lines as (level, event, facts)."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str, dict[str, Any]]] = []
+
+    def _keep(self, level: str) -> Callable[..., None]:
+        return lambda event, **facts: self.all.append((level, event, facts))
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return self._keep(level)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The facts of the lines that tell of a call."""
+        return [facts for _, event, facts in self.all if event == "admin call"]
+
+
+class Running:
+    """An admin server, the loopback port that leads to it, and what the node would know of its callers."""
+
+    def __init__(self) -> None:
+        self.lifecycle = MemoryLifecycle()
+        self.log = Lines()
+        self.caller: Identity | None = DEV
+        self.peers: list[str] = []
+        self.port = 0
+        self.server: AdminServer
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def identify(self, peer: str) -> Identity:
+        self.peers.append(peer)
+        name = unquote(peer.removeprefix("unix-abstract:"))
+        if self.caller is None or not name.startswith("tailnet/"):
+            raise UnknownCallerError("the tailnet knows nobody at your address")
+        return self.caller
+
+
+@asynccontextmanager
+async def bridge(path: Path) -> AsyncIterator[int]:
+    """Lead a loopback port to a Unix socket as the node does, and give the port."""
+    pumps: set[asyncio.Task[None]] = set()
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+        except ConnectionError:
+            pass  # The other side ended first: so does this direction.
+        finally:
+            sink.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = socket.socket(socket.AF_UNIX)
+        inner.setblocking(False)
+        port = writer.get_extra_info("peername")[1]
+        inner.bind(f"\0tailnet/00112233aabbccdd/admin/[fd7a:115c:a1e0::2]:{port}/{next(_numbers)}")
+        try:
+            inner.connect(str(path))
+        except OSError:
+            # The server has closed: so does its listener on the tailnet.
+            inner.close()
+            writer.close()
+            return
+        inner_reader, inner_writer = await asyncio.open_unix_connection(sock=inner)
+        for task in (
+            asyncio.create_task(pump(reader, inner_writer)),
+            asyncio.create_task(pump(inner_reader, writer)),
+        ):
+            pumps.add(task)
+            task.add_done_callback(pumps.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *, access: Literal["acl", "grant"] = "acl", lifecycle: Lifecycle | None = None, **facts: Any
+) -> AsyncIterator[Running]:
+    """Start an admin server and its bridge, over keys in memory or a lifecycle that the test brings."""
+    run = Running()
+    run.server = AdminServer(
+        lifecycle=lifecycle or run.lifecycle,
+        identify=run.identify,
+        access=Access(mode=access, capability=CAPABILITY),
+        settings=AdminSettings(**facts),
+        log=run.log,
+    )
+    path = folder / f"admin-{next(_numbers)}.sock"
+    await run.server.start(path)
+    try:
+        async with bridge(path) as run.port:
+            yield run
+    finally:
+        await run.server.close(0.0)
+
+
+@pytest.fixture
+def start_admin(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Running]]:
+    """Starts admin servers with what the test says of them."""
+    return lambda **facts: running(tmp_path, **facts)
+
+
+@pytest.fixture
+async def run(tmp_path: Path) -> AsyncIterator[Running]:
+    """An admin server as it is by default: access by ACL."""
+    async with running(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+async def granting(tmp_path: Path) -> AsyncIterator[Running]:
+    """An admin server that asks for roles."""
+    async with running(tmp_path, access="grant") as started:
+        yield started
+
+
+class Admin:
+    """A server over real keys, its folder, and what it has published."""
+
+    def __init__(self, folder: Path, bucket: Path) -> None:
+        self.folder = folder
+        self.bucket = bucket
+        self.run: Running
+        self.keys: KeyLifecycle
+
+    @property
+    def published(self) -> list[str]:
+        document = json.loads((self.bucket / JWKS).read_bytes())
+        return [key["kid"] for key in document["keys"]]
+
+    async def call(self, method: str, request: Any) -> Any:
+        async with grpc.aio.insecure_channel(self.run.address) as channel:
+            return await getattr(admin_pb2_grpc.AdminServiceStub(channel), method)(request)
+
+    async def refusal(self, method: str, request: Any) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.call(method, request)
+        return caught.value.code(), caught.value.details() or ""
+
+
+@pytest.fixture
+async def admin(tmp_path: Path, start_admin: Callable[..., Any]) -> AsyncIterator[Admin]:
+    """A server that has made and published its first key."""
+    started = Admin(tmp_path / "keys", tmp_path / "bucket")
+    async with KeyLifecycle(
+        folder=KeyFolder(started.folder),
+        store=DirectoryStore(started.bucket),
+        path=JWKS,
+        settings=KeySettings(),
+        log=get_logger(),
+    ) as started.keys:
+        await started.keys.sync()
+        async with start_admin(
+            lifecycle=started.keys,
+            signing_key_id=lambda: started.keys.ring.require().kid,
+            readiness=started.keys.reasons,
+            notes=started.keys.notes,
+        ) as started.run:
+            yield started
+
+
+class GoServer:
+    """A server as the Go program is: proto3 bytes made by hand, no field and no method of later."""
+
+    KEY = b"\x0a\x0dtb-1795518230\x12\x05RS256\x20\x96\xde\x95\xd8\x06"
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, bytes]] = []
+        self.fails = ""
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _method(self, name: str) -> Any:
+        async def answer(request: bytes, context: Any) -> bytes:
+            self.requests.append((name, request))
+            if self.fails:
+                # grpc-go gives an error that is no status as UNKNOWN, with its text.
+                await context.abort(grpc.StatusCode.UNKNOWN, self.fails)
+            return bytes([0x0A, len(self.KEY)]) + self.KEY
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[GoServer]:
+        """Serve on a loopback port."""
+        names = ("GenerateNewKeys", "ListKeys", "RemoveKey")
+        methods = {name: self._method(name) for name in names}
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("proto.AdminService", methods),)
+        )
+        self.port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            yield self
+        finally:
+            await server.stop(None)
+
+
+@pytest.fixture
+async def go_server() -> AsyncIterator[GoServer]:
+    """A Go server's admin API."""
+    async with GoServer().serving() as server:
+        yield server
+
+
+@pytest.fixture
+async def http_port() -> AsyncIterator[int]:
+    """A port on which HTTP/1.1 answers 404 to everything, as an issuer's does."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@pytest.fixture
+async def silent_port() -> AsyncIterator[int]:
+    """A port that takes connections and says nothing, whatever it hears."""
+    writers = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in writers:
+        writer.close()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
