@@ -1,8 +1,8 @@
 """The exceptions: each class has a stable code, and a message that is safe to show to the caller.
 
 A message says what was wrong and what is allowed; it never contains a secret or an inner exception's text.
-Facts for the operator alone go into ``detail``, which is logged and never sent. The servers map codes to
-HTTP and gRPC statuses, each in its ``statuses`` module.
+Facts for the operator alone go into ``detail``, which is logged and never sent. Each server maps the
+errors to its statuses: HTTP's or gRPC's.
 """
 
 from __future__ import annotations
