@@ -1,6 +1,6 @@
-"""The command line: parse, call, print.
+"""The command line: it parses, calls and prints.
 
-No logic stands here, and nothing slow is imported before it is needed.
+It contains no other logic, and imports nothing slow before it is needed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class _Mounted(NamedTuple):
-    """A command that is imported when it is called.
+    """A command whose module is imported when it is called.
 
     Attributes:
         target: module and attribute.
         help: its line in ``tailbone --help``.
-        aliases: further names.
+        aliases: other names.
     """
 
     target: str
@@ -38,19 +38,19 @@ _COMMANDS = {
     "dev": _Mounted(
         "tailbone.cli.dev:dev", "Run everything locally on a private tailnet, for evaluation and tests."
     ),
-    "server": _Mounted("tailbone.cli.server:server", "Join the tailnet and give out tokens."),
-    "keys": _Mounted("tailbone.cli.keys:keys", "Make, list and remove signing keys.", ("key",)),
+    "server": _Mounted("tailbone.cli.server:server", "Join the tailnet and issue tokens."),
+    "keys": _Mounted("tailbone.cli.keys:keys", "Generate, list and remove signing keys.", ("key",)),
     "version": _Mounted("tailbone.cli.version:version", "Print version and commit."),
     "completion": _Mounted("tailbone.cli.completion:completion", "Print a completion script for a shell."),
 }
 
 
-_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
+_WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
 
 
 def _described(error: OSError) -> TailboneError:
-    """An error of the system, in one line: a full disk behind standard output names no file."""
-    writing = error.filename is None and error.errno in _OF_WRITING
+    """Return a system error with a one-line message. An error of standard output has no file name."""
+    writing = error.filename is None and error.errno in _WRITE_ERRORS
     place = "output cannot be written" if writing else error.filename or "the system refuses"
     described = TailboneError(f"{place}: {error.strerror or error}")
     described.__cause__ = error
@@ -58,10 +58,10 @@ def _described(error: OSError) -> TailboneError:
 
 
 class Root(Group):
-    """The command ``tailbone``; it imports a command only to run it."""
+    """The command ``tailbone``; it imports a command's module only to run it."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run, and end a foreseen failure as one line on standard error.
+        """Run the command; report an expected failure as one line on standard error.
 
         Exit codes: 2 for wrong usage or settings, 1 for any other failure.
         """
@@ -79,7 +79,7 @@ class Root(Group):
             sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """All commands, the first one to try first."""
+        """Return all commands, the first one to try first."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -92,12 +92,12 @@ class Root(Group):
         return None
 
     def command_rows(self, ctx: click.Context) -> list[tuple[str, str]]:  # noqa: ARG002
-        """Names and short help, without an import."""
+        """Return names and short help, without importing the commands."""
         return [(", ".join((name, *mounted.aliases)), mounted.help) for name, mounted in _COMMANDS.items()]
 
 
 def _require_text(arguments: Sequence[str]) -> None:
-    """Refuse arguments that are not text: settings and kids go on as UTF-8, to Go, gRPC and into tokens."""
+    """Refuse arguments that are not UTF-8, since Go, gRPC and tokens need settings and kids as UTF-8."""
     for argument in arguments:
         try:
             argument.encode()
@@ -117,7 +117,7 @@ def tailbone(context: click.Context, show_version: bool) -> None:
     """Short-lived JWTs that say who is calling, for any caller in a Tailscale network.
 
     \b
-    To try it, with no account and nothing to set up:   tailbone dev
+    To try it, without an account or any setup:   tailbone dev
     """
     if show_version:
         from tailbone.cli.version import print_version

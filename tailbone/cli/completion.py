@@ -1,4 +1,4 @@
-"""``tailbone completion``: scripts that make a shell complete commands, flags and values."""
+"""``tailbone completion``: shell scripts that complete commands, flags and values."""
 
 from __future__ import annotations
 

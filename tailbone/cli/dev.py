@@ -1,4 +1,4 @@
-"""``tailbone dev``: parse its flags, print what it made."""
+"""``tailbone dev``: parse its flags, run it, print its addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tailbone.errors import CommandError
 if TYPE_CHECKING:
     from tailbone.dev import DevFacts
 
-_ITS_OWN = ("admin.binding", "components", "keys.dir", "server.binding", "server.tailscale.")
+_UNUSED = ("admin.binding", "components", "keys.dir", "server.binding", "server.tailscale.")
 _WIDER_THAN_ANY = 1000
 _URL_WIDTH = len("http://127.0.0.1:65535/issue")
 
@@ -25,25 +25,23 @@ _URL_WIDTH = len("http://127.0.0.1:65535/issue")
     "identities",
     multiple=True,
     metavar="IDENTITY",
-    help="Who calls: a login (dev@example.com) or a tag (tag:ci). Repeatable; those two are the default.",
+    help="A caller: a login (dev@example.com) or a tag (tag:ci). Repeatable; the default is these two.",
 )
 @click.option(
     "--listen",
     default="127.0.0.1:8080",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where the first caller listens; each next one gets the next port. Port 0 picks free ones.",
+    help="Address of the first caller; each further one gets the next port. Port 0 picks free ports.",
 )
+@click.option("--jwks-listen", metavar="HOST:PORT", help="Address of the JWKS.  [default: 127.0.0.1:8090]")
 @click.option(
-    "--jwks-listen", metavar="HOST:PORT", help="Where the JWKS is served.  [default: 127.0.0.1:8090]"
-)
-@click.option(
-    "--admin-listen", metavar="HOST:PORT", help="Where the admin API is.  [default: 127.0.0.1:50051]"
+    "--admin-listen", metavar="HOST:PORT", help="Address of the admin API.  [default: 127.0.0.1:50051]"
 )
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep tailnet, nodes and keys here between runs, instead of in a folder that is removed.",
+    help="Keep tailnet, nodes and keys in this folder between runs, instead of in a temporary one.",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @pass_invocation
@@ -58,14 +56,14 @@ def dev(
 ) -> None:
     """Run everything locally on a private tailnet, for evaluation and tests.
 
-    No account, no root, no internet. With `-- COMMAND`, runs COMMAND with TAILBONE_ISSUE_URL,
+    Needs no account, no root and no internet. With `-- COMMAND`, runs COMMAND with TAILBONE_ISSUE_URL,
     TAILBONE_JWKS_URL, TAILBONE_ADMIN, TB_ADMIN_CLIENT_HOST and TB_ADMIN_CLIENT_PORT set, and exits with its
-    status; standard output is then COMMAND's, and the table or line stands on standard error, as do logs.
+    status. Standard output is then COMMAND's; the table or line goes to standard error, as logs do.
     """
     config = invocation.load(isolated=True)
-    unused = [f"{path} ({origin})" for path, origin in config.origins.items() if path.startswith(_ITS_OWN)]
+    unused = [f"{path} ({origin})" for path, origin in config.origins.items() if path.startswith(_UNUSED)]
     if unused:
-        click.echo(f"tailbone: note: dev has its own, and does not use {', '.join(unused)}", err=True)
+        click.echo(f"tailbone: note: dev sets these itself, and ignores {', '.join(unused)}", err=True)
     from tailbone import dev as dev_mode
     from tailbone.process import log
     from tailbone.tsnet.environment import check_environment
@@ -120,7 +118,7 @@ def _rows(facts: DevFacts) -> list[tuple[str, str, str]]:
 
 
 def _show_text(facts: DevFacts, stream: TextIO) -> None:
-    """A table on a terminal, plain columns elsewhere."""
+    """Print a table on a terminal, plain columns elsewhere."""
     rows = _rows(facts)
     if stream.isatty():
         from rich.console import Console
@@ -132,7 +130,7 @@ def _show_text(facts: DevFacts, stream: TextIO) -> None:
         table.add_column(style="dim", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        # Wider than any: what a narrow terminal wraps can still be copied, what rich wraps or cuts cannot.
+        # Wider than any terminal: a URL that the terminal wraps can be copied, one that rich wraps cannot.
         Console(file=stream, width=_WIDER_THAN_ANY).print(table)
     else:
         width = max(_URL_WIDTH, *(len(what) for _, what, note in rows if note))

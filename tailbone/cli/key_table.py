@@ -1,4 +1,4 @@
-"""Keys and a server's status as text for a person: a table on a terminal, plain columns in a pipe."""
+"""Keys and a server's status as text for people: a table on a terminal, plain columns in a pipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show(keys: Sequence[Key]) -> None:
     """Print keys to standard output.
 
     Args:
-        keys: in the order in which they are shown.
+        keys: the keys, in the order to show them.
     """
     now = time.time()
     rows = [row(key, now) for key in keys]
@@ -38,7 +38,7 @@ def show(keys: Sequence[Key]) -> None:
 
 
 def row(key: Key, now: float) -> tuple[str, ...]:
-    """Return the cells of a key's line.
+    """Return the cells of a key's row.
 
     Args:
         key: the key.
@@ -52,7 +52,7 @@ def row(key: Key, now: float) -> tuple[str, ...]:
 
 
 def _moment(at: float) -> str:
-    """Return Unix seconds as date and time; a kid or a foreign server may name a time that does not exist."""
+    """Return Unix seconds as date and time; a kid or an older server may contain an impossible time."""
     try:
         return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z" if at else _UNKNOWN
     except (ValueError, OverflowError, OSError):
@@ -60,7 +60,7 @@ def _moment(at: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """Return a span of time in its two largest units, none below a second: ``4m10s``, ``22m``, ``12d``."""
+    """Return a duration in its two largest units, in whole seconds: ``4m10s``, ``22m``, ``12d``."""
     left = max(0, round(seconds))
     for place, (unit, length) in enumerate(_UNITS):
         count, rest = divmod(left, length)
@@ -84,7 +84,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Return text from the network without anything that could control the terminal."""
+    """Return text from the network without characters that could control the terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
@@ -113,7 +113,7 @@ def _next(key: Key, now: float) -> str:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    # Costs as much as the rest of the command: only on a terminal.
+    # These imports take as long as the rest of the command, so a pipe does without.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

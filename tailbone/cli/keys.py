@@ -21,19 +21,19 @@ DEFAULT_HOST = "tailbone"
 
 @click.group(cls=Group)
 def keys() -> None:
-    """Make, list and remove the signing keys of a running server.
+    """Generate, list and remove the signing keys of a running server.
 
-    Flags may also stand before the command: `tailbone keys --host tailbone-2 list`.
+    Flags may also precede the command: `tailbone keys --host tailbone-2 list`.
     """
 
 
 @keys.command(cls=Command, settings="keys generate")
 @pass_invocation
 def generate(invocation: Invocation) -> None:
-    """Make a signing key pair on the server.
+    """Generate a signing key pair on the server.
 
     Returns once the public key is published. The key starts signing after verifiers' caches have expired.
-    Size and algorithm are the server's own settings, unless given here.
+    Size and algorithm are those of the server's settings, unless set here.
     """
     config = invocation.load()
     if config.keys.algorithm == "ES256" and config.origin("keys.size").startswith("flag"):
@@ -50,7 +50,7 @@ def generate(invocation: Invocation) -> None:
 
 
 @keys.command("list", cls=Command, settings="keys list", aliases=("ls",))
-@click.option("--local", is_flag=True, help="List the keys in this machine's keys.dir; asks no server.")
+@click.option("--local", is_flag=True, help="List the keys in the local keys.dir, without asking a server.")
 @pass_invocation
 def list_(invocation: Invocation, local: bool) -> None:
     """List the keys of the published JWKS."""
@@ -67,13 +67,13 @@ def list_(invocation: Invocation, local: bool) -> None:
 
 @keys.command(cls=Command, settings="keys remove")
 @click.argument("key_id", metavar="KEY_ID")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @pass_invocation
 def remove(invocation: Invocation, key_id: str, yes: bool) -> None:
-    """Remove a key: tokens that it signed stop verifying."""
+    """Remove a key. The tokens that it signed stop verifying."""
     config = invocation.load()
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("There is no terminal to ask on: --yes removes the key without asking.")
+        raise click.UsageError("There is no terminal to ask on. Use --yes to remove the key without asking.")
     with _client(config) as client:
         if not yes and not _confirmed(client, key_id):
             click.echo("Nothing was removed.", err=True)
@@ -104,7 +104,7 @@ def status(invocation: Invocation) -> None:
     from google.protobuf.json_format import MessageToDict
 
     facts = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    # JSON of protobuf writes 64-bit integers as strings.
+    # Protobuf's JSON form writes 64-bit integers as strings.
     _print({**facts, "started_at": found.started_at}, config)
 
 
@@ -141,7 +141,7 @@ def _print(value: object, config: Config) -> None:
 
 
 def _facts(key: Key) -> dict[str, object]:
-    """Return a key's fields: those that scripts rely on first, then what else is known."""
+    """Return a key's fields: first those that scripts rely on, then the others that are known."""
     facts: dict[str, object] = {
         "key_id": key.key_id,
         "algorithm": key.algorithm,

@@ -1,7 +1,7 @@
-"""Flags made from the table of settings, and commands whose help shows them in sections.
+"""Flags generated from the table of settings, and commands whose help lists them in sections.
 
-Every command notes what its flags said in one :class:`Invocation`. The command line is parsed from left to
-right, so a flag behind the subcommand wins over the same one before it.
+Groups and commands record their flags in one :class:`Invocation`. The command line is parsed from left to
+right, so a flag after the subcommand wins over the same flag before it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 10
 
 
 class Invocation:
-    """What one command line said, before it is settings.
+    """The flags of one command line, before they are loaded as settings.
 
     Attributes:
-        flags: setting paths, and the text behind their flags.
+        flags: setting paths, and the text of their flags.
         config_file: the file of ``--config``.
         config: the settings, once a command has loaded them.
     """
@@ -43,14 +43,14 @@ class Invocation:
         self.config: Config | None = None
 
     def load(self, *, isolated: bool = False, quiet: bool = False) -> Config:
-        """Make the settings of this run; see :func:`tailbone.config.load`.
+        """Load the settings of this run; see :func:`tailbone.config.load.load`.
 
         Args:
-            isolated: as for ``tailbone dev``.
-            quiet: leave the settings' notes to the caller, instead of showing them on standard error.
+            isolated: load as for ``tailbone dev``.
+            quiet: leave the settings' notes to the caller, instead of printing them to standard error.
 
         Raises:
-            ConfigError: a setting is wrong.
+            ConfigError: a setting is invalid.
         """
         from tailbone.config.load import load
 
@@ -61,10 +61,10 @@ class Invocation:
         return self.config
 
     def output(self) -> str:
-        """The form of output by flag and variable alone, for commands that work with broken settings, too.
+        """Return the output format from flag and variable alone, for commands that tolerate broken settings.
 
         Raises:
-            ConfigError: it is not one of the known ones.
+            ConfigError: the format is unknown.
         """
         from tailbone.config.load import load
 
@@ -73,9 +73,9 @@ class Invocation:
         return load(known, environ={variable: os.environ.get(variable, "")}).output
 
     def report(self, error: TailboneError) -> None:
-        """Show *error* as one line on standard error.
+        """Print *error* as one line on standard error.
 
-        With ``--log-level debug`` its detail stands before it, with trace its traceback, too.
+        With ``--log-level debug`` its detail precedes it; with trace, its traceback does too.
         """
         level = self._log_level()
         if level == "trace":
@@ -96,7 +96,7 @@ class Invocation:
 
 
 def invocation_of(context: click.Context) -> Invocation:
-    """The invocation that *context* belongs to; made in the outermost one."""
+    """Return the invocation that *context* belongs to; create it in the outermost context."""
     return context.find_root().ensure_object(Invocation)
 
 
@@ -105,7 +105,7 @@ pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
 class SettingOption(click.Option):
-    """The flag of one setting; :func:`tailbone.config.load` checks its text, with all others."""
+    """The flag of one setting; :func:`tailbone.config.load.load` checks its text."""
 
     def __init__(self, setting: Setting, *, hidden: bool = False, isolated: bool = False) -> None:
         self.setting = setting
@@ -116,7 +116,7 @@ class SettingOption(click.Option):
         super().__init__(
             [*flags, setting.path.replace(".", "_").lower()],
             expose_value=False,
-            callback=_note_setting,
+            callback=_record_setting,
             metavar=setting.kind.metavar or None,
             multiple=setting.kind.is_list,
             is_flag=setting.kind.is_switch or None,
@@ -126,14 +126,14 @@ class SettingOption(click.Option):
         )
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Flags and help, with the default and the variable."""
+        """Return flags and help, with the default and the variable."""
         record = super().get_help_record(ctx)
         if record is None:
             return None
         return record[0], _help_of(self.setting, isolated=self.isolated)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """The allowed values, or folders."""
+        """Return the allowed values, or folders."""
         from click.shell_completion import CompletionItem
 
         kind = self.setting.kind
@@ -143,7 +143,7 @@ class SettingOption(click.Option):
 
 
 def _help_of(setting: Setting, *, isolated: bool = False) -> str:
-    """What the setting does, its default and its variables; the value of a secret is in none of them."""
+    """Return the setting's help with its default and variables. The value of a secret is never shown."""
     facts = []
     if setting.shown_default:
         facts.append(f"default: {setting.shown_default}")
@@ -152,7 +152,7 @@ def _help_of(setting: Setting, *, isolated: bool = False) -> str:
     return f"{setting.help}  [{'; '.join(facts)}]" if facts else setting.help
 
 
-def _note_setting(context: click.Context, option: click.Parameter, value: Any) -> None:
+def _record_setting(context: click.Context, option: click.Parameter, value: Any) -> None:
     invocation = invocation_of(context)
     assert isinstance(option, SettingOption)  # noqa: S101 - for the type checker
     if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:
@@ -162,18 +162,18 @@ def _note_setting(context: click.Context, option: click.Parameter, value: Any) -
     invocation.flags[option.setting.path] = value if isinstance(value, str) else list(value)
 
 
-def _note_file(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+def _record_file(context: click.Context, _option: click.Parameter, value: str | None) -> None:
     invocation = invocation_of(context)
     if value is not None:
         invocation.config_file = value
 
 
 def options_for(command: str, *, only_own: bool = False) -> Iterator[click.Option]:
-    """The flags of all settings that *command* takes.
+    """Yield the flags of all settings that *command* accepts.
 
     Args:
-        command: ``server``, or ``server start``; a subcommand takes its group's flags, too.
-        only_own: leave the group's flags out of ``--help``: they are taken only for the sake of others.
+        command: ``server``, or ``server start``; a subcommand also accepts its group's flags.
+        only_own: omit the group's flags from ``--help``: they are accepted, but other commands use them.
     """
     group = command.partition(" ")[0]
     isolated = command == "dev"
@@ -185,24 +185,24 @@ def options_for(command: str, *, only_own: bool = False) -> Iterator[click.Optio
     yield click.Option(
         ["--config", "config_file"],
         expose_value=False,
-        callback=_note_file,
+        callback=_record_file,
         type=click.Path(),
         metavar="FILE",
-        help="Settings file (TOML); no other is read."
+        help="Settings file (TOML); no other file is read."
         if isolated
         else "Settings file (TOML).  [default: ~/.tailbone.toml; env: TB_CONFIG]",
     )
 
 
 def flagless_for(command: str) -> Sequence[Setting]:
-    """The settings that matter to *command* and have only a variable and a place in the settings file."""
+    """Return the settings of *command* that can be set only by variable and in the settings file."""
     takers = {command, command.partition(" ")[0]}
     return [setting for setting in SETTINGS if not setting.flags and takers & set(setting.commands)]
 
 
 @contextmanager
 def _redacted() -> Iterator[None]:
-    """Mask secrets in click's own errors: a key without its flag before it is an argument too many."""
+    """Mask secrets in click's errors, which repeat unexpected arguments: an auth key without its flag."""
     try:
         yield
     except click.UsageError as error:
@@ -214,13 +214,13 @@ class _Sections:
     """Help in sections: a command's own options first, then the settings by group.
 
     Attributes:
-        without_flags: settings that matter to the command and have no flag.
+        without_flags: the command's settings that have no flag.
     """
 
     without_flags: Sequence[Setting] = ()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; a refusal shows no secret."""
+        """Parse the arguments; an error shows no secret."""
         with _redacted():
             rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         return rest
@@ -247,12 +247,12 @@ class _Sections:
 
 
 class Command(_Sections, click.Command):
-    """A command with the flags of the settings that it takes.
+    """A command with the flags of its settings.
 
     Args:
-        settings: whose flags: ``server start``.
+        settings: the command whose flags it has: ``server start``.
         only_own: see :func:`options_for`.
-        aliases: further names.
+        aliases: other names.
     """
 
     def __init__(
@@ -271,14 +271,14 @@ class Command(_Sections, click.Command):
             self.without_flags = flagless_for(settings or str(self.name))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections."""
+        """Write the sections of flags."""
         self.format_sections(ctx, formatter)
 
 
 class Group(_Sections, click.Group):
-    """A group of commands, with flags that may also stand behind the subcommand.
+    """A group of commands, with flags that may also follow the subcommand.
 
-    Alone it shows its help. Arguments are those of :class:`Command`.
+    Without a command it prints its help. Arguments are those of :class:`Command`.
     """
 
     command_class = Command
@@ -297,7 +297,7 @@ class Group(_Sections, click.Group):
         self.params.extend(options_for(settings or str(self.name), only_own=only_own))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; without any, show the help and leave."""
+        """Parse the arguments; without any, print the help and exit."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help())
             ctx.exit()
@@ -306,12 +306,12 @@ class Group(_Sections, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant; a refusal shows no secret."""
+        """Find the command; an error shows no secret."""
         with _redacted():
             return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name or alias."""
+        """Return the command with that name or alias."""
         found = super().get_command(ctx, cmd_name)
         if found:
             return found
@@ -321,7 +321,7 @@ class Group(_Sections, click.Group):
         return None
 
     def command_rows(self, ctx: click.Context) -> list[tuple[str, str]]:
-        """Names and short help of the commands, for the help."""
+        """Return the commands' names and short help."""
         rows = []
         for name in self.list_commands(ctx):
             command = super().get_command(ctx, name)
@@ -338,5 +338,5 @@ class Group(_Sections, click.Group):
 
 
 def end(code: int | None) -> None:
-    """Leave the process with *code*; nothing means success."""
+    """Exit with *code*; None means success."""
     sys.exit(code or 0)

@@ -1,4 +1,4 @@
-"""Results in the forms of ``-o``: JSON and YAML."""
+"""Render results as JSON or YAML, for the flag ``-o``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def render(value: Any, form: str) -> str:
-    """Write *value* for a program to read.
+    """Render *value* for a program to read.
 
     Args:
-        value: dicts, lists, tuples, text, numbers, true, false and None.
-        form: ``json``, one line; or ``yaml``.
+        value: dicts, lists, tuples, text, numbers, booleans and None.
+        form: ``json``, which is one line, or ``yaml``.
     """
     import json
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, only_own=True)
 def server() -> None:
-    """Join the tailnet and give out tokens.
+    """Join the tailnet and issue tokens.
 
-    The flags of the commands may also stand before them: `tailbone server --port 81 start`.
+    The flags of the commands may also precede them: `tailbone server --port 81 start`.
     """
 
 
@@ -48,15 +48,15 @@ def start(invocation: Invocation) -> None:
 @click.option(
     "--force",
     is_flag=True,
-    help="Go on when the published JWKS is missing, empty or shares no key with the folder.",
+    help="Continue even if the published JWKS is missing, empty or shares no key with the folder.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")
 @pass_invocation
 def housekeeping(invocation: Invocation, force: bool, dry_run: bool) -> None:
     """Bring this machine's private keys in line with the published JWKS.
 
     Keys that are no longer published are moved to `removed/` in the key folder. Safe while servers run.
-    The other flags of `tailbone server` are accepted, too.
+    The other flags of `tailbone server` are also accepted.
     """
     config = invocation.load()
     from tailbone.daemon import keys

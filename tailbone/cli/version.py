@@ -1,4 +1,4 @@
-"""``tailbone version``."""
+"""``tailbone version``: print version and commit."""
 
 from __future__ import annotations
 

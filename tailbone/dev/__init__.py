@@ -1,7 +1,7 @@
 """``tailbone dev``: a private tailnet, the real server, callers and loopback ports, all on this machine.
 
 Everything but the control server is what production runs. It must never touch production: it keeps keys and
-nodes in a folder of its own, and no variable tells it where production keeps its things.
+nodes in its own folder, and ignores the variables that point at production.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def run(
     on_ready: Callable[[DevFacts], None],
     command: Sequence[str] = (),
 ) -> int:
-    """Run ``tailbone dev`` until a signal ends it, or until ``command`` has ended.
+    """Run ``tailbone dev`` until a signal, or until ``command`` has ended.
 
     Returns:
-        The exit code: that of ``command`` where one was given; 128 and the signal's number where a signal
-        came before ``command`` ran, and 1 where the server's background work failed.
+        The exit code: that of ``command`` if there is one; 128 plus the signal's number if a signal came
+        before ``command`` ran; 1 if the server's background work failed.
 
     Raises:
         CommandError: the command cannot be run.
-        TailboneError: it could not start.
+        TailboneError: dev could not start.
     """
     check_command(command)
     environment = dict(os.environ)
-    # A profile may say so, too; the variable wins over it.
+    # An AWS profile may set this too; the variable wins over it.
     os.environ[IGNORE_ENDPOINTS] = "false"
-    # What dev sends stays on this machine: a proxy would get its requests, and the AWS credentials in them.
+    # Dev's requests must stay on this machine: a proxy would see them, and the AWS credentials in them.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"
     return asyncio.run(_run(config, settings, on_ready, command, environment))
 
@@ -71,11 +71,11 @@ async def _run(
 
 
 async def _failing(dev: Dev) -> int:
-    """Wait until background work fails, tell of it, and give the status that dev then has."""
+    """Wait until background work fails, log the failure, and return dev's exit status."""
     get_logger().error("background work failed: stopping", exc_info=await dev.failure())
     return 1
 
 
 def _status_without_run(command: Sequence[str], stop: Stop) -> int:
-    """Give the status of a dev that a signal ended on its way up: a command that did not run has failed."""
+    """Return the exit status after a signal during start: a command that did not run has failed."""
     return 128 + stop.signal if command and stop.signal is not None else 0

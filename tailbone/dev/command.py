@@ -1,7 +1,7 @@
-"""The command of ``tailbone dev -- COMMAND``: started beside the tailnet, and ended with it.
+"""The command of ``tailbone dev -- COMMAND``: it starts after the tailnet, and ends before it.
 
-It gets a session of its own, so that its process group holds what it starts in turn. A terminal's Ctrl-C
-therefore reaches tailbone alone, which passes it on like any other signal.
+It gets its own session, so that its process group also contains the processes it starts. A terminal's Ctrl-C
+therefore reaches only tailbone, which passes it on like any other signal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tailbone.process.signals import Stop
 
-# Ctrl-C ends everything within 2 s; the tailnet needs the rest of them.
+# Ctrl-C must end everything within 2 s, of which the tailnet needs the rest.
 _END_S = 0.8
 _TERMINATE_S = 0.3
 _LEFT_BEHIND_S = 0.2
@@ -30,10 +30,10 @@ _POLL_S = 0.01
 
 
 def check_command(command: Sequence[str]) -> None:
-    """Find out before anything starts that a command cannot be run.
+    """Check that a command can be run, before anything starts.
 
     Raises:
-        CommandError: there is no such command, or it is not executable.
+        CommandError: the command was not found, or is not executable.
     """
     if command and shutil.which(command[0]) is None:
         found = shutil.which(command[0], mode=os.F_OK)
@@ -52,17 +52,17 @@ async def run_command(
     stop: Stop,
     failing: Coroutine[Any, Any, int],
 ) -> int:
-    """Run the user's command beside the tailnet, and return its status as a shell would.
+    """Run the user's command, and return its status as a shell would.
 
-    When it has ended, so does every process that is left in its process group.
+    When it has ended, the processes left in its process group are ended too.
 
-    ``subprocess`` starts it: it uses vfork, since neither gRPC nor Go's runtime supports a fork.
+    ``subprocess`` starts it with vfork, since neither gRPC nor Go's runtime supports a fork.
 
     Args:
         command: the program and its arguments.
         environment: its whole environment.
-        stop: a signal that it receives is passed on to the command.
-        failing: when this is done, the command ends as by SIGTERM, and its result is the status instead.
+        stop: its signal is passed on to the command.
+        failing: when this is done, the command gets SIGTERM, and this result becomes the status.
     """
     failed = asyncio.ensure_future(failing)
     try:
@@ -99,31 +99,31 @@ async def _run_command(
 
 
 def _wait(pid: int) -> None:
-    """Wait for a child's end, and leave it a zombie: until it is reaped, its number stays its group's."""
+    """Wait for a child's end without reaping it: until then, no other process group can get its number."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 async def _end_command(group: int, ended: asyncio.Future[Any], number: signal.Signals) -> None:
-    """Pass a signal on to the command, and insist when it does not end."""
+    """Pass a signal on to the command; send SIGTERM, then SIGKILL, if it does not end."""
     _send(group, number)
-    for patience_s, insist in ((_END_S, signal.SIGTERM), (_TERMINATE_S, signal.SIGKILL)):
-        done, _ = await asyncio.wait([ended], timeout=patience_s)
+    for timeout_s, stronger in ((_END_S, signal.SIGTERM), (_TERMINATE_S, signal.SIGKILL)):
+        done, _ = await asyncio.wait([ended], timeout=timeout_s)
         if done:
             return
-        _send(group, insist)
+        _send(group, stronger)
 
 
 async def _end_group(group: int) -> None:
-    """Wait for the rest of a group that was asked to end, and kill what does not."""
+    """Wait for the rest of a group after SIGTERM, and kill what has not ended."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _LEFT_BEHIND_S
-    while _send(group, 0) and loop.time() < deadline:  # noqa: ASYNC110  there is no event
+    while _send(group, 0) and loop.time() < deadline:  # noqa: ASYNC110 -- a group's end has no event
         await asyncio.sleep(_POLL_S)
     _send(group, signal.SIGKILL)
 
 
 def _send(group: int, number: int) -> bool:
-    """Send a signal to every process of a group, and return whether one could be reached."""
+    """Send a signal to every process of a group; return whether any received it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
         return True

@@ -1,4 +1,4 @@
-"""The JWKS port: serves public documents alone, as a web server in front of a bucket does."""
+"""The JWKS port: it serves only public documents, as a web server in front of a bucket does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().__init__(endpoint, handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report a failure, but not that a client is gone."""
+        """Report a failure, unless the client has disconnected."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -44,7 +44,7 @@ def serve_documents(
 
     Args:
         endpoint: where to listen.
-        documents: by path: returns the JSON document, or None while there is none, which is answered by 503.
+        documents: for each path, a function that returns the JSON document, or None for an answer of 503.
         max_age_s: how long a document may be cached, in seconds.
 
     Yields:
@@ -79,7 +79,7 @@ def serve_documents(
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
-            """Log nothing: dev's log shows tokens."""
+            """Do nothing: dev's log is for tokens."""
 
     with _Server(endpoint, Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="documents", daemon=True)

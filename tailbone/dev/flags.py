@@ -1,4 +1,4 @@
-"""The flags of ``tailbone dev``: what they mean, and what it refuses to touch. No I/O."""
+"""Check the flags of ``tailbone dev``, and refuse anything that may be production's. No I/O."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class Endpoint(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def next(self, steps: int) -> Endpoint:
-        """The endpoint ``steps`` ports further; a free one stays a free one."""
+        """Return the endpoint ``steps`` ports higher; port 0 stays 0."""
         return self._replace(port=self.port + steps) if self.port else self
 
 
 class DevSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``tailbone dev`` is asked for.
+    """The settings of ``tailbone dev``.
 
     Attributes:
-        identities: whom the callers are: logins (``dev@example.com``) or tags (``tag:ci``).
-        listen: where the first caller listens; each next one gets the next port.
-        jwks_listen: where the JWKS is served.
-        admin_listen: where the admin API is.
-        state_dir: keeps tailnet, nodes and keys between runs; None: a temporary folder that is removed.
-        bucket: an S3 bucket for the JWKS, on a loopback ``AWS_ENDPOINT_URL``; empty: a folder.
+        identities: the callers' identities: logins (``dev@example.com``) or tags (``tag:ci``).
+        listen: the address of the first caller; each further one gets the next port.
+        jwks_listen: the address of the JWKS.
+        admin_listen: the address of the admin API.
+        state_dir: keeps tailnet, nodes and keys between runs; None means a temporary folder.
+        bucket: an S3 bucket for the JWKS, on a loopback ``AWS_ENDPOINT_URL``; empty means a folder.
     """
 
     identities: tuple[str, ...] = DEFAULT_IDENTITIES
@@ -62,10 +62,10 @@ class DevSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_endpoint(text: str, flag: str) -> Endpoint:
-    """Read ``HOST:PORT`` of a flag.
+    """Parse the ``HOST:PORT`` of a flag.
 
     Raises:
-        ConfigError: it is not of that form, or no loopback address.
+        ConfigError: the text does not have that form, or is not a loopback address.
     """
     host, colon, port = text.rpartition(":")
     host = host.strip("[]")
@@ -79,10 +79,10 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
 
 
 def check_identities(texts: Sequence[str]) -> tuple[str, ...]:
-    """Give the callers' identities; the default ones where none is asked for.
+    """Return the callers' identities; the default ones if there are none.
 
     Raises:
-        ConfigError: one is neither a login nor a tag, or is there twice.
+        ConfigError: one is neither a login nor a tag, or occurs twice.
     """
     for number, text in enumerate(texts):
         if not text.isprintable() or not (_LOGIN.fullmatch(text) or _TAG.fullmatch(text)):
@@ -96,31 +96,31 @@ def check_identities(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def node_name(identity: str) -> str:
-    """The hostname of an identity's node: ``dev-example-com``. Two identities may have the same."""
+    """Return the hostname of an identity's node: ``dev-example-com``. Two identities may have the same."""
     name = re.sub(r"[^a-z0-9]+", "-", identity.lower())[:_LONGEST_NAME].strip("-")
     return name or "caller"
 
 
 def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str:
-    """Give the name of the S3 bucket on this machine that dev may use; empty where none is asked for.
+    """Return the name of the S3 bucket on this machine that dev may use; empty if none is set.
 
     Raises:
-        ConfigError: it is not a name, or AWS' variables do not all lead to this machine: the bucket may be a
-            real one.
+        ConfigError: it is not a name, or not all AWS variables point at this machine, so that the bucket may
+            be production's.
     """
     bucket, origin = config.keys.bucket, config.origin("keys.bucket")
     if not bucket:
         return ""
     if "://" in bucket:
         raise ConfigError(
-            f"keys.bucket ({origin}): {bucket!r} is not a bucket's name; without one, a folder is used"
+            f"keys.bucket ({origin}): {bucket!r} is not a bucket's name; without a bucket, dev uses a folder"
         )
     endpoints = {name: environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")}
     for name, url in endpoints.items():
         if (url or name == "AWS_ENDPOINT_URL") and not is_loopback(_host_of(url)):
             raise ConfigError(
                 f"keys.bucket ({origin}): dev only uses a bucket on this machine; "
-                f"{name} must lead to a loopback address, such as http://127.0.0.1:7070"
+                f"{name} must be a URL on loopback, such as http://127.0.0.1:7070"
             )
     if environ.get(IGNORE_ENDPOINTS, "").lower() not in ("", "false"):
         raise ConfigError(f"variable {IGNORE_ENDPOINTS}: it disables AWS_ENDPOINT_URL; unset it")
@@ -128,7 +128,7 @@ def check_bucket(config: Config, environ: Mapping[str, str] = os.environ) -> str
 
 
 def _host_of(url: str) -> str:
-    """The host that a URL names; empty where it is no URL."""
+    """Return the host of a URL; empty if it is not a URL."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

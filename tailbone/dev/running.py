@@ -1,4 +1,4 @@
-"""Dev: a private tailnet, the real server, callers and loopback ports, all in this process."""
+"""A running dev: a private tailnet, the real server, callers and loopback ports, all in this process."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class DevFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         tailnet: its name.
-        control_url: where further nodes join, also from other processes.
+        control_url: the control server, which nodes of other processes can join too.
         auth_keys: a reusable auth key for each identity.
-        callers: the URL of each identity's way to the issuer, in the order asked for.
+        callers: by identity, the URL at which the issuer sees that caller, in the order of the flags.
         jwks_url: the published JWKS.
         admin: ``host:port`` of the admin API.
     """
@@ -59,7 +59,7 @@ class DevFacts(msgspec.Struct, frozen=True, kw_only=True):
     admin: str
 
     def environment(self) -> dict[str, str]:
-        """The variables for a command that runs against it."""
+        """Return the variables for a command that uses it."""
         host, _, port = self.admin.rpartition(":")
         first = next(iter(self.callers.values()))
         return {
@@ -71,20 +71,19 @@ class DevFacts(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-class Hushed:
-    """A log that is quiet until everything is ready: warnings and errors only.
+class QuietLog:
+    """A log that drops info lines while ``quiet`` is true.
 
-    Somebody who tries tailbone wants to read the table, and then a line for each token.
+    A user who tries tailbone should see the table first, and then a line for each token.
     """
 
-    def __init__(self, log: Logger, *, hushed: bool) -> None:
-        """Wrap ``log``; quiet until ``hushed`` is made false."""
+    def __init__(self, log: Logger, *, quiet: bool) -> None:
         self._log = log
-        self.hushed = hushed
+        self.quiet = quiet
 
     def info(self, event: str, **fields: Any) -> None:
-        """What happens in normal life."""
-        if not self.hushed:
+        """Log an event of normal operation, unless quiet."""
+        if not self.quiet:
             self._log.info(event, **fields)
 
     def __getattr__(self, name: str) -> Any:
@@ -104,8 +103,8 @@ class Dev:
         self._stop = stop
         self._stack = AsyncExitStack()
         self._daemon: Daemon | None = None
-        # Who asks for a level wants to see it all.
-        self._log = Hushed(get_logger(), hushed=not config.is_set("log.level"))
+        # With an explicit level, the user wants to see every line.
+        self._log = QuietLog(get_logger(), quiet=not config.is_set("log.level"))
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -115,7 +114,7 @@ class Dev:
         await self._stack.__aexit__(*error)
 
     async def start(self) -> DevFacts:
-        """Bring everything up.
+        """Start everything.
 
         Raises:
             AddressInUseError: a port is taken; the message names it.
@@ -134,26 +133,26 @@ class Dev:
         _, nodes = await together(daemon.start(), together(*callers))
         facts = await self._open_ports(devnet, daemon, config, nodes, keys)
         await self._until_ready(daemon)
-        self._log.hushed = False
+        self._log.quiet = False
         return facts
 
     async def failure(self) -> BaseException:
-        """Wait until the server's background work ends, which it does only by a failure, and give that."""
+        """Wait until the server's background work fails, and return the error."""
         if self._daemon is None:
             raise NodeClosedError("not started")
         return await self._daemon.failure()
 
     async def _until_ready(self, daemon: Daemon) -> None:
-        """Wait for the first key to sign; what goes on without is a store that is away, which is logged."""
+        """Wait until a key can sign. Continue without, with a warning, if the store is unavailable."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _READY_S
-        while daemon.reasons() and loop.time() < end:  # noqa: ASYNC110  nothing tells when a key signs
+        while daemon.reasons() and loop.time() < end:  # noqa: ASYNC110 -- the start of signing has no event
             await asyncio.sleep(_READY_PAUSE_S)
         if reasons := daemon.reasons():
             self._log.warn("no token can be issued yet", reasons=reasons)
 
     def _check_ports(self) -> None:
-        """Find a port that is taken, or asked for twice, before anything starts."""
+        """Refuse a port that is in use, or requested twice, before anything starts."""
         wanted = [self._settings.listen.next(i) for i in range(len(self._settings.identities))]
         wanted += [self._settings.jwks_listen, self._settings.admin_listen]
         seen: set[Endpoint] = set()
@@ -164,41 +163,41 @@ class Dev:
                 raise ConfigError(f"flag --listen: port {endpoint.port} for the last caller is above 65535")
             if endpoint in seen:
                 raise AddressInUseError(
-                    f"{endpoint} is asked for twice; give another port, or 0 for a free one"
+                    f"{endpoint} is requested twice; choose another port, or 0 for a free one"
                 )
             seen.add(endpoint)
             _check_free(endpoint)
 
     def _folder(self) -> Path:
-        """The folder of everything that is kept on disk.
+        """Create the folder of all files of this dev.
 
         Raises:
-            ConfigError: the one that was asked for cannot be used.
-            TailnetError: no temporary one can be made.
+            ConfigError: the folder of ``--state-dir`` cannot be used.
+            TailnetError: a temporary folder cannot be created.
         """
         named = self._settings.state_dir
         try:
             if named is None:
                 temporary = TemporaryFolder.make(name="dev-")
                 self._stack.callback(temporary.remove)
-                # There are auth keys and private keys in it.
+                # It contains auth keys and private keys.
                 self._stop.before_exit.append(temporary.remove)
                 folder = temporary.path
             else:
-                # Of a name of its own: what is named may be a server's folder, with that server's keys in it.
+                # A subfolder, since the named folder may be a server's, with that server's keys in it.
                 folder = named / _FOLDER
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "tailnet").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             if named is None:
                 raise TailnetError(
-                    f"no temporary folder can be made ({error.strerror}): set TMPDIR, or give --state-dir"
+                    f"cannot create a temporary folder ({error.strerror}): set TMPDIR, or use --state-dir"
                 ) from None
             raise ConfigError(f"flag --state-dir: {named} cannot be used: {error.strerror}") from None
         return folder.resolve()
 
     async def _server_config(self, devnet: Devnet, folder: Path) -> Config:
-        """The settings of the server in here: the user's, but for where it keeps and finds things."""
+        """Return the server's settings: the user's, with dev's own folders, addresses and tailnet."""
         replace = msgspec.structs.replace
         config = self._config
         tailscale = replace(
@@ -217,7 +216,7 @@ class Dev:
         hosts = (*config.server.allowed_hosts, *LOOPBACK_NAMES, *(endpoint.host for endpoint in listens))
         admin = replace(config.admin, binding="auto")
         if not config.is_set("admin.access"):
-            # Every node here has every role (see _grant): no need for the warning that acl comes with.
+            # Every node here has every role (see _grant), which avoids the warning of acl.
             admin = replace(admin, access="grant")
         return replace(
             config,
@@ -278,11 +277,11 @@ class Dev:
 
 
 def _check_free(endpoint: Endpoint) -> None:
-    """Find out whether one can listen there.
+    """Check that ``endpoint`` can be listened on.
 
     Raises:
-        AddressInUseError: somebody does already; the message names the port.
-        ConfigError: nobody can.
+        AddressInUseError: it is in use; the message names the port.
+        ConfigError: it cannot be listened on at all.
     """
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -295,12 +294,12 @@ def _check_free(endpoint: Endpoint) -> None:
 
 def _cannot_listen(endpoint: Endpoint, error: OSError) -> TailboneError:
     if error.errno != errno.EADDRINUSE:
-        return ConfigError(f"{endpoint}: nobody can listen there: {error.strerror}")
+        return ConfigError(f"{endpoint} cannot be listened on: {error.strerror}")
     return AddressInUseError(
-        f"{endpoint} is in use; give another port, or 0 for a free one", detail=str(error)
+        f"{endpoint} is in use; choose another port, or 0 for a free one", detail=str(error)
     )
 
 
 def _grant(capability: str) -> dict[str, Any]:
-    """Everybody reaches everything, and may do everything in the admin API."""
+    """Return a grant of all connections, and of every role of the admin API, to all nodes."""
     return {"src": ["*"], "dst": ["*"], "ip": ["*"], "app": {capability: [{"roles": ["admin"]}]}}

@@ -261,7 +261,7 @@ def test_port_in_use(tailbone: Callable[..., Program], flag: str) -> None:
         program = tailbone("dev", *flags)
     assert program.process.returncode == 1
     [line] = program.err
-    assert line == f"tailbone: {address} is in use; give another port, or 0 for a free one"
+    assert line == f"tailbone: {address} is in use; choose another port, or 0 for a free one"
 
 
 @pytest.mark.parametrize("identity", ["", "dev", "tag:", "tag:1", "TAG:x", "a b@example.com", "@example.com"])
@@ -321,7 +321,7 @@ def test_settings_that_it_does_not_use_are_named(start: Callable[..., Program], 
     program = start("dev", "--config", str(file), "--listen", "127.0.0.1:0", "--", "true")
     assert program.wait() == 0
     unused = f"keys.dir ({file}), server.tailscale.authkey ({file})"
-    assert program.err[0] == f"tailbone: note: dev has its own, and does not use {unused}"
+    assert program.err[0] == f"tailbone: note: dev sets these itself, and ignores {unused}"
     assert "hidden" not in program.output()
 
 

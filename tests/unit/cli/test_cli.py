@@ -1,4 +1,4 @@
-"""Facts about the command ``tailbone`` as a whole: its help, its cost, its errors."""
+"""The command ``tailbone`` as a whole: its help, its imports, its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def invoke(*arguments: str, **environ: str) -> Result:
 
 
 def loaded(arguments: list[str], names: tuple[str, ...]) -> set[str]:
-    """Which of *names* a run with these arguments has imported at its end."""
+    """Return which modules of *names* a run with these arguments imports."""
     code = (
         "import json, sys\n"
         "from tailbone.cli import tailbone\n"
@@ -41,15 +41,15 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, shell=True, capture_output=True, text=True, check=False, timeout=30)
 
 
-def test_alone_it_shows_its_help() -> None:
-    """As does each group; a person who knows nothing yet types the name."""
+def test_without_arguments_it_prints_its_help() -> None:
+    """So does each group: a new user types the bare name."""
     assert invoke().stdout == invoke("--help").stdout
     assert invoke("server").stdout == invoke("server", "-h").stdout
     assert invoke().exit_code == 0
 
 
-def test_the_help_names_every_command_and_where_to_begin() -> None:
-    """With aliases."""
+def test_the_help_lists_every_command_and_how_to_begin() -> None:
+    """Aliases are listed too."""
     text = invoke("--help").stdout
     for words in ("  dev ", "  server ", "  keys, key ", "  version ", "  completion ", "tailbone dev"):
         assert words in text
@@ -59,7 +59,7 @@ def test_the_help_names_every_command_and_where_to_begin() -> None:
     "arguments", [["--help"], [], ["server"], ["server", "start", "--help"], ["version"]]
 )
 def test_help_is_cheap(arguments: list[str]) -> None:
-    """It loads nothing slow; version needs msgspec, to check the form that is asked for."""
+    """It imports nothing slow, except that version needs msgspec to check the output format."""
     allowed = {"msgspec"} if arguments == ["version"] else set()
     assert loaded(arguments, SLOW) - allowed == set()
 
@@ -68,7 +68,7 @@ def test_help_is_cheap(arguments: list[str]) -> None:
     "arguments",
     [["keys", "--help"], ["key", "list", "--help"], ["dev", "--help"], ["server", "start", "-p0"]],
 )
-def test_no_command_loads_more_than_it_needs(arguments: list[str]) -> None:
+def test_commands_load_only_what_they_need(arguments: list[str]) -> None:
     """Neither help nor a wrong setting loads the server, S3 or the native library."""
     names = (
         "sanic",
@@ -81,8 +81,8 @@ def test_no_command_loads_more_than_it_needs(arguments: list[str]) -> None:
     assert loaded(arguments, names) == set()
 
 
-def test_the_help_of_start_has_every_setting_of_it() -> None:
-    """By flag with its variable and default, or as a setting without a flag."""
+def test_the_help_of_start_lists_all_its_settings() -> None:
+    """Each is listed by its flag, or as a setting without a flag, with variable and default."""
     text = " ".join(invoke("server", "start", "--help").stdout.split())
     for setting in SETTINGS:
         if {"server", "*"} & set(setting.commands):
@@ -93,8 +93,8 @@ def test_the_help_of_start_has_every_setting_of_it() -> None:
             assert all(fallback in text for fallback in setting.fallbacks)
 
 
-def test_the_help_of_dev_names_no_source_that_it_does_not_read() -> None:
-    """A private tailnet takes production's places from no variable, and only the file that it is told of."""
+def test_the_help_of_dev_names_only_sources_that_it_reads() -> None:
+    """dev reads no variable that points at production, and no settings file but that of --config."""
     text = " ".join(invoke("dev", "--help").stdout.split())
     assert "--bucket" in text
     assert "TB_KEYS_BUCKET" not in text
@@ -103,15 +103,15 @@ def test_the_help_of_dev_names_no_source_that_it_does_not_read() -> None:
 
 
 def test_help_shows_no_secret() -> None:
-    """Whatever is set in the environment, help shows defaults, not values."""
+    """Help shows defaults, not the values in the environment."""
     text = invoke(
         "server", "start", "--help", TS_AUTHKEY="verysecret", TB_SERVER_TAILSCALE_AUTHKEY="verysecret"
     )
     assert "verysecret" not in text.output
 
 
-def test_help_needs_no_working_settings() -> None:
-    """Whoever wrote a wrong setting can look up the right one."""
+def test_help_works_with_broken_settings() -> None:
+    """A user with a wrong setting can look up the right one."""
     assert invoke("server", "start", "--help", TB_SERVER_PORT="http", TB_CONFIG="/nonexistent").exit_code == 0
 
 
@@ -125,7 +125,7 @@ def test_help_needs_no_working_settings() -> None:
     ],
 )
 def test_wrong_usage_is_exit_code_2(message: str, arguments: list[str]) -> None:
-    """And one line that says what is wrong, below the usage."""
+    """One line below the usage says what is wrong."""
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -142,14 +142,14 @@ def test_wrong_usage_is_exit_code_2(message: str, arguments: list[str]) -> None:
     ],
 )
 def test_wrong_usage_shows_no_secret(arguments: list[str]) -> None:
-    """A key without its flag is masked in click's errors, too."""
+    """An auth key without its flag is masked in click's errors."""
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert "SECRET" not in result.output
 
 
-def test_a_wrong_form_of_output_is_a_wrong_setting() -> None:
-    """By flag and by variable."""
+def test_an_unknown_output_format_is_a_wrong_setting() -> None:
+    """The error names the flag or the variable."""
     assert invoke("-o", "xml", "version").stderr == (
         'tailbone: output (flag --output): "xml" is unknown; allowed: text, json, yaml\n'
     )
@@ -161,7 +161,7 @@ def test_a_wrong_form_of_output_is_a_wrong_setting() -> None:
 
 
 def test_python_m_is_the_same_command() -> None:
-    """For where the script is not on PATH."""
+    """It works where the script is not on PATH."""
     done = subprocess.run(
         [sys.executable, "-m", "tailbone", "--version"], capture_output=True, text=True, check=True
     )
@@ -169,8 +169,8 @@ def test_python_m_is_the_same_command() -> None:
 
 
 @pytest.mark.parametrize("command", ["--help", "version", "completion bash"])
-def test_a_full_output_is_one_line(command: str) -> None:
-    """Exit code 1, and no traceback."""
+def test_a_full_output_device_is_reported_in_one_line(command: str) -> None:
+    """The exit code is 1, and there is no traceback."""
     done = shell(f"{sys.executable} -m tailbone {command} >/dev/full")
     assert (done.returncode, done.stderr) == (
         1,
@@ -178,8 +178,8 @@ def test_a_full_output_is_one_line(command: str) -> None:
     )
 
 
-def test_a_full_output_has_its_traceback_at_trace() -> None:
-    """For who looks for the cause."""
+def test_a_full_output_device_has_its_traceback_at_trace() -> None:
+    """It helps to find the cause."""
     done = shell(f"{sys.executable} -m tailbone --log-level trace version >/dev/full")
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1] == "tailbone: output cannot be written: No space left on device"
@@ -197,21 +197,21 @@ open(sys.argv[1], "w").write(repr((found.count("/dev/null"), streams, kept)))
 
 
 @pytest.mark.parametrize(("closed", "count"), [("<&-", 1), (">&-", 1), ("2>&-", 1), ("<&- >&- 2>&-", 3)])
-def test_closed_streams_lead_nowhere(tmp_path: Path, closed: str, count: int) -> None:
-    """Nothing that is opened later has their numbers."""
+def test_closed_streams_become_the_null_device(tmp_path: Path, closed: str, count: int) -> None:
+    """Files that are opened later cannot get the streams' numbers."""
     others = " ".join(f"{sign}/dev/full" for sign in ("<", ">", "2>") if f"{sign}&-" not in closed.split())
     shell(f"{sys.executable} -c '{STREAMS}' {tmp_path}/found {others} {closed}")
     assert (tmp_path / "found").read_text() == repr((count, [0, 1, 2], True))
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_no_failure(closed: str) -> None:
-    """As where a daemon is started by a program that closed them."""
+def test_a_command_works_with_closed_streams(closed: str) -> None:
+    """Some programs start daemons with closed standard streams."""
     assert shell(f"{sys.executable} -m tailbone version {closed}").returncode == 0
 
 
-def test_a_broken_pipe_is_no_traceback() -> None:
-    """tailbone --help | head -1 ends quietly."""
+def test_a_broken_pipe_is_silent() -> None:
+    """`tailbone --help | head -1` prints no traceback."""
     done = subprocess.run(
         f"{sys.executable} -m tailbone server start --help | head -1",
         shell=True,
@@ -225,8 +225,8 @@ def test_a_broken_pipe_is_no_traceback() -> None:
     "arguments",
     [["keys", "remove", b"tb-\xff", "--yes"], ["server", "start", b"--issuer=\xff"], [b"\xff"]],
 )
-def test_an_argument_that_is_not_text_is_one_line(arguments: list[str | bytes]) -> None:
-    """Any bytes may stand in an argument; nothing is asked or started with them."""
+def test_an_argument_that_is_not_utf_8_is_refused(arguments: list[str | bytes]) -> None:
+    """One line says so, before anything is asked or started."""
     done = subprocess.run([sys.executable, "-m", "tailbone", *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "is not valid UTF-8" in done.stderr

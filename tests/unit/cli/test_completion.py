@@ -1,4 +1,4 @@
-"""Facts about completion in shells."""
+"""Completion in shells."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tailbone.cli import tailbone
     ],
 )
 def test_a_script_for_each_shell(shell: str, words: str) -> None:
-    """It registers itself for the command tailbone."""
+    """The script registers completion for the command tailbone."""
     result = CliRunner().invoke(tailbone, ["completion", shell])
     assert result.exit_code == 0
     assert words in result.stdout
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
-def test_bash_reads_its_script() -> None:
-    """The real shell takes the script, and knows how to complete afterwards."""
+def test_bash_accepts_its_script() -> None:
+    """A real bash runs the script, and then has a completion for tailbone."""
     script = CliRunner().invoke(tailbone, ["completion", "bash"]).stdout
     done = subprocess.run(
         ["bash", "-c", f"{script}\ncomplete -p tailbone"], capture_output=True, text=True, check=True
@@ -39,7 +39,7 @@ def test_bash_reads_its_script() -> None:
 
 
 def test_another_shell_is_an_error() -> None:
-    """Exit code 2, and the names of those that there are."""
+    """The exit code is 2, and the message lists the known shells."""
     result = CliRunner().invoke(tailbone, ["completion", "tcsh"])
     assert result.exit_code == 2
     assert "'bash', 'zsh', 'fish'" in result.stderr
@@ -58,7 +58,7 @@ def test_another_shell_is_an_error() -> None:
     ],
 )
 def test_commands_flags_and_values_are_completed(words: str, completions: set[str]) -> None:
-    """What the script asks the command for, as bash does it."""
+    """The command answers as bash's script asks it."""
     before, _, current = words.rpartition(" ")
     environ = {
         "PATH": os.environ["PATH"],

@@ -1,4 +1,4 @@
-"""Tests of results as JSON and YAML."""
+"""Results as JSON and YAML."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VALUES = st.recursive(
 
 
 def test_json_is_one_line() -> None:
-    """A script may read line by line."""
+    """Scripts can read line by line."""
     assert render([{"key": {"key_id": "tb-1"}}], "json") == '[{"key": {"key_id": "tb-1"}}]'
 
 
 def test_yaml_in_full() -> None:
-    """Blocks in the order given; text that could be read as another type is in quotes."""
+    """Fields keep their order; text that could be read as another type is in quotes."""
     value = [
         {"key_id": "tb-1", "created_at": 1, "note": None, "own": True},
         {"tags": ["tag:ci", "yes", "1.0"], "none": [], "deep": {"a": {}}},
@@ -47,14 +47,14 @@ def test_yaml_in_full() -> None:
 
 
 @given(VALUES)
-def test_json_is_read_back(value: Any) -> None:
+def test_json_parses_back(value: Any) -> None:
     """Nothing is lost or changed."""
     assert value == json.loads(render(value, "json"))
 
 
 @given(VALUES)
-def test_yaml_is_read_back(value: Any) -> None:
-    """Nothing is lost or changed, whatever the text looks like."""
+def test_yaml_parses_back(value: Any) -> None:
+    """Nothing is lost or changed, whatever the text."""
     assert value == yaml.safe_load(render(value, "yaml"))
 
 

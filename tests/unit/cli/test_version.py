@@ -1,4 +1,4 @@
-"""Facts about ``tailbone version``."""
+"""``tailbone version``."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def test_text(command: list[str]) -> None:
     ],
 )
 def test_json(arguments: list[str]) -> None:
-    """The form may be asked for before and behind; the last one counts."""
+    """The format may precede or follow the command; the last one counts."""
     assert json.loads(printed(*arguments)) == FACTS
 
 
 @pytest.mark.parametrize("form", ["yaml", "yml"])
 def test_yaml(form: str) -> None:
-    """Under both names, also by variable."""
+    """Both names of the format work, also by variable."""
     assert yaml.safe_load(printed("version", "-o", form)) == FACTS
     assert yaml.safe_load(printed("--version", TB_OUTPUT=form)) == FACTS
 
 
-def test_broken_settings_are_no_obstacle() -> None:
-    """Whoever writes a bug report about settings can say which version it is."""
+def test_version_works_with_broken_settings() -> None:
+    """A bug report about settings needs the version."""
     assert printed("version", TB_SERVER_PORT="http", TB_CONFIG="/nonexistent").startswith("tailbone ")

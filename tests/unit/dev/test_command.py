@@ -1,4 +1,4 @@
-"""Facts about the command of dev."""
+"""The command of ``tailbone dev -- COMMAND``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_commands(tmp_path: Path) -> None:
-    """What a shell would find passes; what it would not has a shell's status."""
+def test_a_command_is_checked_as_a_shell_does(tmp_path: Path) -> None:
+    """A command that a shell would not find or run fails with the shell's status."""
     check_command([])
     check_command(["sh", "-c", "true"])
     plain = tmp_path / "plain"
@@ -37,32 +37,32 @@ async def never() -> int:
 
 
 async def run(command: Sequence[str], stop: Stop | None = None, **variables: str) -> int:
-    """Run a command beside work that does not fail."""
+    """Run a command while background work does not fail."""
     return await run_command(command, {"PATH": "/usr/bin:/bin", **variables}, stop or Stop(), never())
 
 
 @pytest.mark.parametrize(
     ("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
 )
-async def test_status(script: str, status: int) -> None:
-    """As a shell gives it."""
+async def test_the_status_is_that_of_a_shell(script: str, status: int) -> None:
+    """It is the exit code, or 128 plus the signal's number."""
     assert await run(["sh", "-c", script]) == status
 
 
-async def test_environment() -> None:
-    """The one that it is given, and no more."""
+async def test_the_environment_is_the_given_one() -> None:
+    """The command does not inherit the environment of this process."""
     assert await run(["sh", "-c", 'test "$MINE-$HOME" = 1-'], MINE="1") == 0
 
 
-async def test_what_cannot_be_run_after_all() -> None:
-    """It has gone since it was checked."""
+async def test_a_command_that_has_disappeared_is_an_error() -> None:
+    """It was deleted after its check."""
     with pytest.raises(CommandError, match="'/nowhere/x' cannot be run"):
         await run(["/nowhere/x"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_the_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -> None:
-    """The command may tidy up, and its status counts."""
+    """The command can clean up, and its status counts."""
     script = f"trap 'exit {int(number)}' {int(number)}; touch {tmp_path}/ready; while :; do sleep 0.01; done"
     stop = Stop()
     running = asyncio.ensure_future(run(["sh", "-c", script], stop))
@@ -71,10 +71,10 @@ async def test_the_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -
     assert await running == int(number)
 
 
-async def test_a_deaf_command_is_killed(tmp_path: Path) -> None:
-    """It gets a second in all."""
-    deaf = "import signal, pathlib, time; signal.signal(15, signal.SIG_IGN)"
-    script = f"{deaf}; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
+async def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    """It has about a second in total."""
+    ignore = "import signal, pathlib, time; signal.signal(15, signal.SIG_IGN)"
+    script = f"{ignore}; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
     stop = Stop()
     running = asyncio.ensure_future(run([sys.executable, "-c", script], stop))
     await _appears(tmp_path / "ready")
@@ -85,7 +85,7 @@ async def test_a_deaf_command_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_failure_ends_the_command(tmp_path: Path) -> None:
-    """As SIGTERM does; the status is the failure's, whatever the command makes of it."""
+    """The command gets SIGTERM; the status is the failure's, whatever the command returns."""
     trap = f"trap 'touch {tmp_path}/asked; exit 0' TERM"
     script = f"{trap}; touch {tmp_path}/ready; while :; do sleep 0.01; done"
 
@@ -98,7 +98,7 @@ async def test_a_failure_ends_the_command(tmp_path: Path) -> None:
     assert (tmp_path / "asked").exists()
 
 
-async def test_what_is_left_of_the_group_ends(tmp_path: Path) -> None:
+async def test_the_rest_of_the_group_ends(tmp_path: Path) -> None:
     """A process that the command left in the background gets SIGTERM, then SIGKILL."""
     asks = f"trap 'touch {tmp_path}/asked' TERM; touch {tmp_path}/ready; while :; do sleep 0.01; done"
     assert (
@@ -108,8 +108,8 @@ async def test_what_is_left_of_the_group_ends(tmp_path: Path) -> None:
 
 
 async def test_ctrl_c_reaches_the_whole_group(tmp_path: Path) -> None:
-    """As it does in a terminal: also what the command started in the foreground."""
-    inner = f"trap 'touch {tmp_path}/heard; exit 0' INT; touch {tmp_path}/ready; while :; do sleep 0.01; done"
+    """As in a terminal, it also reaches what the command runs in the foreground."""
+    inner = f"trap 'touch {tmp_path}/got; exit 0' INT; touch {tmp_path}/ready; while :; do sleep 0.01; done"
     stop = Stop()
     running = asyncio.ensure_future(
         run(["sh", "-c", f'trap "" INT; (trap - INT; sh -c "{inner}"); exit 5'], stop)
@@ -117,7 +117,7 @@ async def test_ctrl_c_reaches_the_whole_group(tmp_path: Path) -> None:
     await _appears(tmp_path / "ready")
     stop.received(signal.SIGINT)
     await running
-    assert (tmp_path / "heard").exists()
+    assert (tmp_path / "got").exists()
 
 
 async def _appears(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Facts about the JWKS port."""
+"""The JWKS port of dev."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def port() -> Iterator[int]:
 
 
 def handlers() -> int:
-    """How many connections are being served."""
+    """Return how many connections are being served."""
     return sum("process_request_thread" in thread.name for thread in threading.enumerate())
 
 
@@ -41,14 +41,14 @@ def ask(port: int, method: str, path: str) -> tuple[int, bytes, str | None]:
         connection.close()
 
 
-def test_a_document(port: int) -> None:
+def test_a_document_is_served(port: int) -> None:
     """It may be cached; HEAD gets no body."""
     assert ask(port, "GET", "/known") == (200, b'{"keys":[]}', "public, max-age=300")
     assert ask(port, "HEAD", "/known") == (200, b"", "public, max-age=300")
 
 
-def test_no_document_yet(port: int) -> None:
-    """Not an empty one, which a verifier would keep."""
+def test_a_document_that_does_not_exist_yet_is_unavailable(port: int) -> None:
+    """An empty document would be cached by verifiers."""
     assert ask(port, "GET", "/later") == (503, b"", "no-store")
 
 
@@ -56,12 +56,12 @@ def test_no_document_yet(port: int) -> None:
     ("method", "path", "status"),
     [("GET", "/issue", 404), ("POST", "/issue", 501), ("POST", "/known", 501), ("GET", "/../known", 404)],
 )
-def test_nothing_else_is_answered(port: int, method: str, path: str, status: int) -> None:
-    """Neither other paths nor other methods."""
+def test_other_requests_are_refused(port: int, method: str, path: str, status: int) -> None:
+    """Only GET and HEAD of known paths are answered."""
     assert ask(port, method, path)[0] == status
 
 
-def test_a_client_that_goes_away(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_disconnected_client_is_ignored(port: int, capfd: pytest.CaptureFixture[str]) -> None:
     """It is not reported, and others are answered."""
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -72,7 +72,7 @@ def test_a_client_that_goes_away(port: int, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr().err == ""
 
 
-def test_ipv6() -> None:
-    """A loopback address of either kind."""
+def test_the_port_may_be_on_ipv6() -> None:
+    """Both loopback addresses can be used."""
     with serve_documents(Endpoint("::1", 0), {}, max_age_s=1) as port:
         socket.create_connection(("::1", port), 5).close()

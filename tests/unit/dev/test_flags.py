@@ -1,4 +1,4 @@
-"""Facts about the flags of dev, and what it refuses to touch."""
+"""The flags of dev, and the refusal of anything that may be production's."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         ("[::1]:65535", Endpoint("::1", 65535)),
     ],
 )
-def test_loopback_endpoints(text: str, endpoint: Endpoint) -> None:
-    """They are read, and written again as they were."""
+def test_loopback_endpoints_are_parsed(text: str, endpoint: Endpoint) -> None:
+    """Formatting an endpoint gives the same text."""
     assert parse_endpoint(text, "--listen") == endpoint
     assert str(endpoint) == text
 
@@ -51,27 +51,27 @@ NO_IDENTITIES = [
 
 
 @pytest.mark.parametrize("text", NO_ENDPOINTS)
-def test_other_endpoints(text: str) -> None:
-    """An error that names the flag."""
+def test_other_endpoints_are_refused(text: str) -> None:
+    """The error names the flag."""
     with pytest.raises(ConfigError, match="flag --admin-listen: "):
         parse_endpoint(text, "--admin-listen")
 
 
-def test_next_ports() -> None:
-    """The next one, but a free port stays a free port."""
+def test_further_callers_get_the_next_ports() -> None:
+    """Port 0 stays 0."""
     assert Endpoint("127.0.0.1", 8080).next(2) == Endpoint("127.0.0.1", 8082)
     assert Endpoint("127.0.0.1", 0).next(2) == Endpoint("127.0.0.1", 0)
 
 
-def test_identities() -> None:
-    """Logins and tags, in the order asked for; two where none is."""
-    asked = ["tag:a-1", "dev@example.com", "tag:CI", "ä@b"]
-    assert check_identities(asked) == tuple(asked)
+def test_identities_are_logins_and_tags() -> None:
+    """Their order is kept; without any, there are two default ones."""
+    given = ["tag:a-1", "dev@example.com", "tag:CI", "ä@b"]
+    assert check_identities(given) == tuple(given)
     assert check_identities([]) == ("dev@example.com", "tag:ci")
 
 
-def test_an_identity_twice() -> None:
-    """Its URL would be there once only."""
+def test_an_identity_is_given_once() -> None:
+    """Its URL could be listed only once."""
     with pytest.raises(ConfigError, match="flag --as: 'a@b' is given twice"):
         check_identities(["a@b", "tag:x", "a@b"])
 
@@ -87,14 +87,14 @@ def test_an_identity_twice() -> None:
         ("x" * 200 + "@y", "x" * 40),
     ],
 )
-def test_names_of_nodes(identity: str, name: str) -> None:
-    """One DNS label that is no longer than allowed."""
+def test_the_name_of_a_node_is_one_dns_label(identity: str, name: str) -> None:
+    """It is made of the identity's ASCII letters and digits, and has at most 40 characters."""
     assert node_name(identity) == name
 
 
 @pytest.mark.parametrize("identity", NO_IDENTITIES)
-def test_no_identity(identity: str) -> None:
-    """An error that names the flag and what is allowed."""
+def test_other_identities_are_refused(identity: str) -> None:
+    """The error names the flag and what is allowed."""
     with pytest.raises(ConfigError, match=r"flag --as: .* allowed: a login"):
         check_identities([identity])
 
@@ -103,8 +103,8 @@ def bucket(name: str) -> Config:
     return load({"keys.bucket": name}, environ={})
 
 
-def test_bucket_on_this_machine() -> None:
-    """AWS' variables lead to a loopback address."""
+def test_a_bucket_on_this_machine_is_accepted() -> None:
+    """The AWS variables point at a loopback address."""
     for url in ("http://127.0.0.1:7070", "http://localhost:7070", "http://[::1]:7070"):
         assert check_bucket(bucket("some-bucket"), {"AWS_ENDPOINT_URL": url}) == "some-bucket"
         assert (
@@ -113,8 +113,8 @@ def test_bucket_on_this_machine() -> None:
         )
 
 
-def test_no_bucket() -> None:
-    """Then AWS' variables do not matter."""
+def test_without_a_bucket_the_aws_variables_do_not_matter() -> None:
+    """Dev then uses a folder."""
     assert check_bucket(load({}, environ={}), {"AWS_ENDPOINT_URL": "https://s3.example"}) == ""
 
 
@@ -133,13 +133,13 @@ def test_no_bucket() -> None:
     ],
     ids=str,
 )
-def test_bucket_that_may_be_a_real_one(environ: dict[str, str]) -> None:
-    """Refused, and the variable to set is named."""
+def test_a_bucket_that_may_be_productions_is_refused(environ: dict[str, str]) -> None:
+    """The error names the variable to set."""
     with pytest.raises(ConfigError, match="AWS_"):
         check_bucket(bucket("some-bucket"), environ)
 
 
-def test_folder_as_bucket() -> None:
-    """It could be production's, too."""
+def test_a_folder_as_bucket_is_refused() -> None:
+    """It could be production's too."""
     with pytest.raises(ConfigError, match="is not a bucket's name"):
         check_bucket(bucket("file:///srv/jwks"), {"AWS_ENDPOINT_URL": "http://127.0.0.1:7070"})

@@ -1,4 +1,4 @@
-"""Facts about a running dev that need no tailnet."""
+"""A running dev, without a tailnet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tailbone.config.load import load
 from tailbone.dev.flags import DevSettings, Endpoint
-from tailbone.dev.running import Dev, DevFacts, Hushed
+from tailbone.dev.running import Dev, DevFacts, QuietLog
 from tailbone.errors import AddressInUseError, ConfigError, TailnetError
 from tailbone.process.signals import Stop
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 FREE = Endpoint("127.0.0.1", 0)
 
 
-def test_environment_of_a_command() -> None:
-    """The first caller's URL, the JWKS, and the admin API in both forms."""
+def test_the_environment_of_a_command() -> None:
+    """It has the first caller's URL, the JWKS, and the admin API in both forms."""
     facts = DevFacts(
         tailnet="dev.tailnet.test",
         control_url="http://127.0.0.1:1",
@@ -42,7 +42,7 @@ def test_environment_of_a_command() -> None:
 
 
 class Lines:
-    """A log that keeps its lines."""
+    """A log that records its lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -51,14 +51,14 @@ class Lines:
         return lambda event, **_: self.lines.append(f"{level} {event}")
 
 
-def test_hushed_log() -> None:
-    """Until it is ready only what somebody must look at is said."""
+def test_a_quiet_log_has_no_info_lines() -> None:
+    """Warnings and errors are always logged."""
     lines = Lines()
-    log = Hushed(cast("Logger", lines), hushed=True)
+    log = QuietLog(cast("Logger", lines), quiet=True)
     log.info("one")
     log.warning("two")
     log.error("three")
-    log.hushed = False
+    log.quiet = False
     log.info("four")
     assert lines.lines == ["warning two", "error three", "info four"]
 
@@ -69,8 +69,8 @@ async def start(**settings: Any) -> None:
         await dev.start()
 
 
-async def test_a_port_in_use() -> None:
-    """Found before anything starts, and named."""
+async def test_a_port_in_use_is_an_error() -> None:
+    """It is found before anything starts, and the message names it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -79,27 +79,27 @@ async def test_a_port_in_use() -> None:
             await start(admin_listen=endpoint)
 
 
-async def test_a_port_twice() -> None:
-    """The second caller's port is the JWKS's. (Ports below those that outgoing connections take.)"""
-    with pytest.raises(AddressInUseError, match=r"127\.0\.0\.1:20001 is asked for twice"):
+async def test_a_port_that_is_requested_twice_is_an_error() -> None:
+    """The second caller's port is the JWKS's. (Outgoing connections never get ports this low.)"""
+    with pytest.raises(AddressInUseError, match=r"127\.0\.0\.1:20001 is requested twice"):
         await start(listen=Endpoint("127.0.0.1", 20000), jwks_listen=Endpoint("127.0.0.1", 20001))
 
 
-async def test_ports_that_do_not_exist() -> None:
-    """The last caller's would be 65536."""
+async def test_a_port_above_65535_is_an_error() -> None:
+    """The second caller's port would be 65536."""
     with pytest.raises(ConfigError, match="port 65536 for the last caller"):
         await start(listen=Endpoint("127.0.0.1", 65535))
 
 
-async def test_no_place_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says what to do."""
+async def test_a_missing_temporary_folder_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to do."""
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
-    with pytest.raises(TailnetError, match="set TMPDIR, or give --state-dir"):
+    with pytest.raises(TailnetError, match="set TMPDIR, or use --state-dir"):
         await start()
 
 
-async def test_a_state_folder_that_cannot_be_used(tmp_path: Path) -> None:
-    """The flag and the folder are named."""
+async def test_a_state_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    """The message names the flag and the folder."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"flag --state-dir: .*/file/x cannot be used"):
         await start(state_dir=tmp_path / "file" / "x")
