@@ -14,10 +14,11 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-compile /wheels/*.whl \
     && python -m compileall -q "$(python -c 'import tailbone; print(tailbone.__path__[0])')" \
     && useradd --system --uid 10001 --no-create-home --home-dir /nonexistent tailbone \
-    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/tailbone
+    && install --directory --owner=10001 --group=0 --mode=0770 /var/lib/tailbone
 USER 10001:10001
 # All that is written: the node's state and the signing keys. The root file system may be read-only.
-VOLUME /var/lib/tailbone
+# Its group is 0 for platforms that run images as an arbitrary user of that group. It is not a VOLUME: without one
+# that somebody made, state would seem to be kept, in a volume without a name.
 WORKDIR /var/lib/tailbone
 ENV TB_SERVER_TAILSCALE_DIR=/var/lib/tailbone/tsnet \
     TB_KEYS_DIR=/var/lib/tailbone/keys \

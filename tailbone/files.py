@@ -19,6 +19,21 @@ _LOCK_PAUSE_S = 0.01
 _CANNOT_FSYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
+def others_who_can(access: int, mode: int, uid: int) -> str:
+    """Return who besides this user and root can use a file or folder: "everybody", "user 1000", "the group".
+
+    Args:
+        access: what they could do: ``stat.S_IROTH``, ``stat.S_IWOTH`` or both.
+        mode: the permission bits of the file or folder.
+        uid: its owner, who can do anything with it.
+    """
+    if mode & access:
+        return "everybody"
+    if uid not in (0, os.geteuid()):
+        return f"user {uid}"
+    return "the group" if mode & access << 3 else ""
+
+
 def read_regular(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
     """Read a whole regular file. A pipe is refused without waiting for its writer.
 

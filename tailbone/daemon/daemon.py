@@ -14,6 +14,7 @@ from tailbone.daemon.keys import key_lifecycle
 from tailbone.daemon.node import TailnetNode
 from tailbone.daemon.servers import Parts, Server, import_servers, make_server
 from tailbone.daemon.sockets import socket_directory
+from tailbone.daemon.state import check_state
 from tailbone.errors import TailboneError
 from tailbone.process.cancellation import together
 from tailbone.process.log import get_logger
@@ -119,12 +120,14 @@ class Daemon:
         Raises:
             ConfigError: issuer and admin API would share a port, the process may have too few descriptors, or
                 a binding is not an address of the node.
-            TailnetError: the node could not join.
+            TailnetError: the node could not join, or everybody can change its state.
             KeyFileError: the key folder cannot be used.
         """
         config, stack = self._config, self._stack
         check_ports(config)
         check_descriptors(config)
+        if not self._isolated:
+            await asyncio.to_thread(check_state, config, self._log)
         self._node = node = await stack.enter_async_context(
             TailnetNode(config, log=self._log, isolated=self._isolated, on_login_url=self._on_login_url)
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from tailbone.errors import KeyFileError, KeyStateError
-from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, read_regular
+from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, others_who_can, read_regular
 from tailbone.keys.record import KeyRecord
 from tailbone.keys.signing_key import SigningKey, created_at_of, parse_jwk, thumbprint_of
 
@@ -256,7 +256,7 @@ class KeyFolder:
                     if name.endswith((PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)):
                         seen[name] = _stamp(found)
             found_folder = self.path.stat()
-            seen["."] = (found_folder.st_mode, 0, 0, 0, 0)
+            seen["."] = (found_folder.st_mode, found_folder.st_uid, 0, 0, 0)
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -264,15 +264,14 @@ class KeyFolder:
         return seen
 
     def _check_mode(self) -> str:
-        mode = self._seen.get(".", (0o700, 0, 0, 0, 0))[0]
-        if mode & stat.S_IWOTH:
+        mode, uid, *_ = self._seen.get(".", (0o700, 0, 0, 0, 0))
+        who = others_who_can(stat.S_IWOTH, mode, uid)
+        if who == "everybody":
             raise KeyFileError(
                 f"everybody can write to the key folder {self.path}: "
-                f"run  chmod o-w {shlex.quote(str(self.path))}"
+                f"run  chmod o-w {shlex.quote(str(self.path))}, or name a folder inside it (--dir)"
             )
-        if mode & stat.S_IWGRP:
-            return f"the group can write to the key folder {self.path}"
-        return ""
+        return f"{who} can write to the key folder {self.path}" if who else ""
 
     def _entry(self, stem: str, names: dict[str, str]) -> Entry:
         # A file name need not be UTF-8, but the kid must be printable.
@@ -355,19 +354,19 @@ def _fault(
 
 def _read_private(path: Path) -> _Half:
     data, status = _read(path)
-    if status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+    who = others_who_can(stat.S_IROTH | stat.S_IWOTH, status.st_mode, status.st_uid)
+    if who == "everybody":
         can = "read" if status.st_mode & stat.S_IROTH else "write"
         return _Half(
             fault=f"is refused: everybody can {can} it; run  chmod 600 {shlex.quote(str(path))}",
             unsafe=True,
         )
     key = SigningKey.from_jwk(data, fallback_created_at=status.st_mtime)
-    group = status.st_mode & (stat.S_IRGRP | stat.S_IWGRP)
     return _Half(
         key=key,
         kid=key.kid,
         thumbprint=key.thumbprint,
-        warning=f"the group can read {path}" if group else "",
+        warning=f"{who} can read {path}" if who else "",
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import resource
 import socket
+import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.programs import TAILBONE, run
+from harness.programs import TAILBONE, Program, run
 from harness.waiting import until
 
 from tailbone.config.load import load
@@ -19,7 +20,6 @@ from tailbone.daemon.descriptors import descriptors_needed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.programs import Program
     from harness.servers import Server
     from harness.tailnet import Caller, Tailnet, Way
 
@@ -266,6 +266,7 @@ def test_state_that_is_damaged(server: Callable[..., Server], tmp_path: Path, co
     """One line that names the file or its folder, and the file is left as it is."""
     state = tmp_path / "tailscaled.state"
     state.write_text(content)
+    state.chmod(0o600)
     program = server("--ts-dir", str(tmp_path), ready=False).program
     assert program.wait() == 1
     what = "the node cannot start: " if "bm9" in content else "the node's state cannot be read ("
@@ -347,3 +348,55 @@ def test_one_caller_cannot_use_up_the_descriptors(
         made = tailbone("keys", "generate", "--host", host, "--port", port_of_admin)
         assert made.process.returncode == 0, made.output()
         assert other.to(started.name).get("/_readyz").json["notes"] == []
+
+
+def test_node_folder_that_everybody_can_write_to(server: Callable[..., Server], tmp_path: Path) -> None:
+    """One line that says what to do, before it joins; exit code 1."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    program = server("--ts-dir", str(shared), ready=False).program
+    assert program.wait() == 1
+    assert one_line(program) == (
+        f"tailbone: everybody can write to the node's folder {shared}: run chmod o-w {shared}, "
+        "or name a folder inside it (--ts-dir)"
+    )
+    assert list(shared.iterdir()) == []
+    assert server("--ts-dir", str(shared / "inside")).program.stop() == 0
+
+
+def test_state_that_is_lost_with_the_container(
+    environment: dict[str, str], tailnet: Tailnet, tmp_path: Path
+) -> None:
+    """Without a volume there is a warning that names the folders, and the server serves."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    alone = (
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs t "{memory}" && exec "$@"',
+        "sh",
+    )
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces for this user")
+    variables = {
+        "TB_LOG_FORMAT": "json",
+        "TB_KEYS_DIR": str(memory / "keys"),
+        "TB_SERVER_TAILSCALE_DIR": str(memory / "node"),
+        "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
+        "TB_SERVER_TAILSCALE_AUTHKEY": tailnet.key("tag:tailbone"),
+    }
+    with Program(
+        [*alone, *TAILBONE, "server", "start"], env=environment | variables, cwd=tmp_path
+    ) as program:
+        program.wait_for('"event":"started"')
+        [warning] = [
+            record for record in program.records() if "is lost with the container" in record["event"]
+        ]
+        assert warning["level"] == "warn"
+        assert warning["folders"] == [str(memory / "keys"), str(memory / "node")]
+        assert program.stop() == 0

@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
     from harness.tailnet import Caller, Tailnet
 
-NOBODY = 65534
+NOBODY = (65534, 65534)
+OPENSHIFT = (1234567890, 0)
+"""A user id that nothing on the machine knows, in root's group."""
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """The only folder that the other user may write to."""
+    """The only folder that the other user may write to, as the image of the Dockerfile makes it."""
     with tempfile.TemporaryDirectory(prefix="tb") as name:
         Path(name).chmod(0o755)
         own = Path(name, "own")
-        own.mkdir(0o700)
+        own.mkdir()
+        own.chmod(0o770)
         if os.geteuid() == 0:
-            os.chown(own, NOBODY, NOBODY)
+            os.chown(own, NOBODY[0], 0)
         yield own
 
 
@@ -39,8 +42,8 @@ def readable(path: Path) -> bool:
     return all(parent.stat().st_mode & 0o005 == 0o005 for parent in (path, *path.parents) if parent.is_dir())
 
 
-def wrapped(folder: Path) -> list[str]:
-    """What starts a command on a read-only root, where only ``folder`` is writable, as nobody, or skips."""
+def wrapped(folder: Path, user: tuple[int, int] = NOBODY) -> list[str]:
+    """What starts a command on a read-only root, where only ``folder`` is writable, as ``user``, or skips."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None or shutil.which("unshare") is None:
         pytest.skip("needs root, setpriv and unshare")
     if not readable(Path(sys.executable)) or not readable(Path(__file__)):
@@ -50,7 +53,7 @@ def wrapped(folder: Path) -> list[str]:
         f'set -e; mount --bind / /mnt; mount --bind "{folder}" "/mnt{folder}"; '
         "mount -o remount,bind,ro /mnt; "
         "for d in proc dev sys; do mount --rbind /$d /mnt/$d; done; "
-        f'exec chroot /mnt setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --no-new-privs "$@"'
+        f'exec chroot /mnt setpriv --reuid {user[0]} --regid {user[1]} --clear-groups --no-new-privs "$@"'
     )
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
     probe = f'! touch /tmp/x 2>/dev/null && ! touch /x 2>/dev/null && touch "{folder}/x"'
@@ -60,8 +63,11 @@ def wrapped(folder: Path) -> list[str]:
     return command
 
 
-def test_read_only_root_without_home(tailnet: Tailnet, caller: Callable[..., Caller], folder: Path) -> None:
-    """As nobody, HOME unset, nothing writable but its own folder: it joins, issues, and stops in order."""
+@pytest.mark.parametrize("user", [NOBODY, OPENSHIFT], ids=["nobody", "openshift"])
+def test_read_only_root_without_home(
+    tailnet: Tailnet, caller: Callable[..., Caller], folder: Path, user: tuple[int, int]
+) -> None:
+    """As another user, HOME unset, nothing writable but its folder: it joins, issues, and stops in order."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
@@ -69,17 +75,17 @@ def test_read_only_root_without_home(tailnet: Tailnet, caller: Callable[..., Cal
         "TB_KEYS_DIR": str(folder / "keys"),
         "TB_KEYS_BUCKET": (folder / "bucket").as_uri(),
         "TB_SERVER_TAILSCALE_DIR": str(folder / "node"),
-        "TB_SERVER_TAILSCALE_HOSTNAME": "contained",
+        "TB_SERVER_TAILSCALE_HOSTNAME": f"contained-{user[0]}",
         "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
         "TB_SERVER_TAILSCALE_AUTHKEY": tailnet.key("tag:tailbone"),
     }
-    with Program([*wrapped(folder), *TAILBONE, "server", "start"], env=environment) as program:
+    with Program([*wrapped(folder, user), *TAILBONE, "server", "start"], env=environment) as program:
         program.wait_for('"event":"started"')
-        way = caller().to("contained")
+        way = caller().to(f"contained-{user[0]}")
         assert way.issue().status == 200
         assert json.loads(way.get("/_readyz").body)["ready"] is True
         status = Path(f"/proc/{program.pid}/status").read_text()
-        assert f"Uid:\t{NOBODY}\t{NOBODY}" in status
+        assert f"Uid:\t{user[0]}\t{user[0]}" in status
         assert program.stop() == 0
     assert [path.name for path in folder.iterdir() if path.name.startswith("tailbone-")] == []
 

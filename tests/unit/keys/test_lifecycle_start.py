@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 from typing import TYPE_CHECKING
@@ -118,7 +119,7 @@ async def test_a_folder_that_everybody_can_write_stops_the_start(server: Callabl
     """Whoever can write it can put a key of their own there."""
     one = await server().start()
     one.folder.chmod(0o777)
-    with pytest.raises(KeyFileError, match=f"chmod o-w {one.folder}"):
+    with pytest.raises(KeyFileError, match=rf"chmod o-w {one.folder}, or name a folder inside it \(--dir\)"):
         await one.again().keys.start()
 
 
@@ -129,6 +130,19 @@ async def test_group_access_is_a_warning(server: Callable[..., Server]) -> None:
     two = await one.again().start()
     assert two.signing == one.signing
     assert any("the group can read" in line for line in two.log.of("warning"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_another_users_folder_and_key_are_warnings(server: Callable[..., Server]) -> None:
+    """Their owner can change the folder and read the key, but root may well work in a user's folder."""
+    one = await server().start()
+    os.chown(one.folder, 1000, -1)
+    os.chown(one.folder / f"{one.signing}.private.jwk", 1001, -1)
+    two = await one.again().start()
+    assert two.signing == one.signing
+    warnings = two.log.of("warning")
+    assert any(f"user 1000 can write to the key folder {one.folder}" in line for line in warnings)
+    assert any("user 1001 can read" in line for line in warnings)
 
 
 async def test_a_folder_of_the_go_programs_mode_is_fine(server: Callable[..., Server]) -> None:

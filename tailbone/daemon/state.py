@@ -1,0 +1,100 @@
+"""The folders of a server's state: who else can change them, and whether they outlive its container."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tailbone.errors import TailnetError
+from tailbone.files import others_who_can
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tailbone.config.model import Config
+    from tailbone.process.log import Logger
+
+_NODE_STATE: Final = "tailscaled.state"
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_PASSING: Final = frozenset({"overlay", "tmpfs", "ramfs"})
+
+
+def check_state(config: Config, log: Logger) -> None:
+    """Check the folders of node and keys; the key folder checks by itself who else can change it.
+
+    Raises:
+        TailnetError: see ``check_node_folder``.
+    """
+    node = Path(config.server.tailscale.dir)
+    for warning in check_node_folder(node):
+        log.warning(warning)
+    folders = [Path(config.keys.dir), *(() if config.server.tailscale.ephemeral else (node,))]
+    passing = passing_folders(folders, _MOUNTS.read_text())
+    if passing:
+        log.warning(
+            "this state is lost with the container, or at the next reboot: put it on a volume",
+            folders=[str(folder) for folder in passing],
+        )
+
+
+def check_node_folder(folder: Path) -> list[str]:
+    """Check who else can be this node, or make it another one.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        TailnetError: everybody can; the message says what to do.
+    """
+    state = folder / _NODE_STATE
+    fix = f"chmod o-w {shlex.quote(str(folder))}, or name a folder inside it (--ts-dir)"
+    return [
+        *_check_access(folder, stat.S_IWOTH, "write to the node's folder", fix),
+        *_check_access(
+            state,
+            stat.S_IROTH | stat.S_IWOTH,
+            "read or write the node's state",
+            f"chmod 600 {shlex.quote(str(state))}",
+        ),
+    ]
+
+
+def _check_access(path: Path, access: int, can: str, fix: str) -> list[str]:
+    try:
+        status = path.stat()
+    except OSError:
+        return []  # not made yet, or the node says why it cannot use it
+    who = others_who_can(access, status.st_mode, status.st_uid)
+    if who == "everybody":
+        raise TailnetError(f"everybody can {can} {path}: run  {fix}")
+    return [f"{who} can {can} {path}"] if who else []
+
+
+def passing_folders(folders: Iterable[Path], mountinfo: str) -> list[Path]:
+    """Return the folders that end with this container, or at the next reboot.
+
+    They are on a container's own file system, or in memory.
+
+    Args:
+        folders: those to look at; for one that does not exist yet, its nearest parent counts.
+        mountinfo: the content of ``/proc/self/mountinfo`` (proc(5)).
+    """
+    types = {}
+    for line in mountinfo.splitlines():
+        mount, _, file_system = line.partition(" - ")
+        types[mount.split()[2]] = file_system.split()[0]
+    return [folder for folder in folders if types.get(_device(folder.absolute())) in _PASSING]
+
+
+def _device(folder: Path) -> str:
+    """Return the device of a folder as mountinfo writes it."""
+    for path in (folder, *folder.parents):
+        try:
+            number = path.stat().st_dev
+        except OSError:
+            continue  # the folder is not made yet
+        return f"{os.major(number)}:{os.minor(number)}"
+    return ""

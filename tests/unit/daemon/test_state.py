@@ -1,0 +1,98 @@
+"""The folders of a server's state."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailbone.daemon.state import check_node_folder, passing_folders
+from tailbone.errors import TailnetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """A node's folder as tsnet makes it."""
+    folder = tmp_path / "node"
+    folder.mkdir(0o700)
+    (folder / "tailscaled.state").touch(0o600)
+    return folder
+
+
+def test_a_folder_as_tsnet_makes_it(node: Path) -> None:
+    """Nothing to say, nor before there is one."""
+    assert check_node_folder(node) == []
+    assert check_node_folder(node / "none") == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o703])
+def test_a_folder_that_everybody_can_write_to_is_refused(node: Path, mode: int) -> None:
+    """They could put another node's state there."""
+    node.chmod(mode)
+    with pytest.raises(TailnetError) as failure:
+        check_node_folder(node)
+    assert failure.value.message == (
+        f"everybody can write to the node's folder {node}: run  chmod o-w {node}, "
+        "or name a folder inside it (--ts-dir)"
+    )
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o602])
+def test_state_that_everybody_can_read_or_write_is_refused(node: Path, mode: int) -> None:
+    """A copy of it is enough to be this node."""
+    state = node / "tailscaled.state"
+    state.chmod(mode)
+    with pytest.raises(TailnetError, match=f"the node's state {state}: run  chmod 600 {state}"):
+        check_node_folder(node)
+
+
+def test_the_groups_access_is_a_warning(node: Path) -> None:
+    """Kubernetes' fsGroup makes it so."""
+    node.chmod(0o770)
+    assert check_node_folder(node) == [f"the group can write to the node's folder {node}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_another_users_folder_is_a_warning(node: Path) -> None:
+    """Root may well work in a user's folder, but its owner can change it."""
+    os.chown(node, 1000, -1)
+    os.chown(node / "tailscaled.state", 1001, -1)
+    assert check_node_folder(node) == [
+        f"user 1000 can write to the node's folder {node}",
+        f"user 1001 can read or write the node's state {node / 'tailscaled.state'}",
+    ]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Callable[[str], str]:
+    """A line of mountinfo (proc(5)) of the file system that ``tmp_path`` is on, with another type."""
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+
+    def line(kind: str) -> str:
+        other = "21 27 0:999 / /sys rw shared:7 - sysfs sysfs rw"
+        return f"{other}\n22 27 {number} / / rw,relatime shared:8 master:1 - {kind} none rw\n"
+
+    return line
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes"),
+    [("overlay", True), ("tmpfs", True), ("ramfs", True), ("ext4", False), ("nfs4", False), ("9p", False)],
+)
+def test_folders_that_end_with_the_container(
+    tmp_path: Path, mounted: Callable[[str], str], kind: str, passes: bool
+) -> None:
+    """They are on the container's own file system or in memory; a folder may be made only later."""
+    folders = [tmp_path, tmp_path / "later" / "keys"]
+    assert passing_folders(folders, mounted(kind)) == (folders if passes else [])
+
+
+def test_a_file_system_that_is_not_listed(tmp_path: Path) -> None:
+    """Nothing is said of it, as of btrfs, whose devices are others than mountinfo's."""
+    assert passing_folders([tmp_path], "21 27 0:999 / /sys rw - sysfs sysfs rw\n") == []
