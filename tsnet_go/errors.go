@@ -1,65 +1,51 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-
-	"github.com/tailbone/tailbone/tsnet_go/devnet"
+	"runtime/debug"
 )
 
-// Codes of the errors that cross to Python. They are stable: tailbone/tsnet maps
-// each of them to one class of exception.
-const (
-	codeBadArgument   = "bad_argument"
-	codeClosed        = "closed"
-	codeCancelled     = "cancelled"
-	codeTimeout       = "timeout"
-	codeLoginRefused  = "login_refused"
-	codeLoginNeeded   = "login_needed"
-	codeApproval      = "approval_needed"
-	codeUnreachable   = "control_unreachable"
-	codeLogsNeeded    = "logs_needed" // the tailnet takes only nodes that upload logs
-	codeNotFound      = "not_found"
-	codePeerNotFound  = "peer_not_found"
-	codeAddressInUse  = "address_in_use"
-	codeStateInUse    = "state_in_use" // another node runs on the state directory
-	codeNotRunning    = "not_running"
-	codeInternal      = "internal"
-	codePanic         = "panic"
-	codeUnknownHandle = "unknown_handle"
-)
+// An unrecovered panic in any goroutine ends the Python process. So every export,
+// every goroutine of ours and every function that tailscale calls in its own
+// goroutines recovers.
 
-// Error is what a failed call hands to Python, as JSON.
-type Error struct {
-	Code    string `json:"code"`
-	Op      string `json:"op"`
-	Message string `json:"message"`
+// guarded runs what an export does and encodes its result or its error; a panic
+// becomes an error.
+func guarded(op string, call func() ([]byte, error)) (answer []byte, ok bool) {
+	_, answer, ok = guardedOpen(op, func() (int64, []byte, error) {
+		answer, err := call()
+		return 0, answer, err
+	})
+	return answer, ok
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s (%s)", e.Op, e.Message, e.Code) }
-
-func errorf(code, op, format string, args ...any) *Error {
-	return &Error{Code: code, Op: op, Message: redact(fmt.Sprintf(format, args...))}
+// guardedOpen is guarded for a call that also gives a handle.
+func guardedOpen(op string, call func() (int64, []byte, error)) (handle int64, answer []byte, ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			handle, answer, ok = 0, panicError(op, r).encode(), false
+		}
+	}()
+	handle, answer, err := call()
+	if err != nil {
+		return 0, asError(op, err).encode(), false
+	}
+	return handle, answer, true
 }
 
-// asError gives any error a code and the name of the operation that failed.
-func asError(op string, err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
-		return e
-	}
-	var d *devnet.Error
-	if errors.As(err, &d) {
-		return errorf(string(d.Code), op, "%s", d.Message)
-	}
-	return errorf(codeInternal, op, "%v", err)
+func panicError(op string, recovered any) *Error {
+	return errorf(codePanic, op, "a fault in the native library: %s", fmt.Sprint(recovered))
 }
 
-func (e *Error) encode() []byte {
-	b, err := json.Marshal(e)
-	if err != nil { // three strings always encode
-		return []byte(`{"code":"internal","op":"encode","message":"the error could not be encoded"}`)
+// recoverGoroutine is deferred where a panic must not end the process; what ended
+// instead is told by an event.
+func recoverGoroutine(ev *events) {
+	if r := recover(); r != nil {
+		ev.fault(r)
 	}
-	return b
+}
+
+// fault tells of a recovered panic, with as much of its stack as an event holds.
+func (e *events) fault(recovered any) {
+	e.send(event{Type: "fault", Line: redact(fmt.Sprintf("%v\n%s", recovered, debug.Stack()))})
 }
