@@ -10,40 +10,63 @@ import (
 
 	"github.com/tailbone/tailbone/tsnet_go/devnet"
 	"github.com/tailbone/tailbone/tsnet_go/internal/callers"
+	"github.com/tailbone/tailbone/tsnet_go/internal/events"
+	"github.com/tailbone/tailbone/tsnet_go/internal/relay"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tailnode"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
-// What each exported function does, on Go values: exports.go adds the C types,
-// tests need none.
+// This file is what each exported function does, in Go's types: it decodes the
+// configuration, finds the handle, calls, and encodes the result.
 
 // buildVersion is set by the linker to the version of the Python package.
 var buildVersion = "unknown"
 
-// nothing is the answer of a call that has none.
-var nothing = []byte("{}")
+// noResult is the answer of a function without a result.
+var noResult = []byte("{}")
 
 func decode[T any](op, config string) (T, error) {
 	var value T
 	if err := json.Unmarshal([]byte(config), &value); err != nil {
-		return value, errorf(codeBadArgument, op, "the configuration is no JSON of the right form: %v", err)
+		return value, tberr.Errorf(tberr.BadArgument, op, "invalid JSON configuration: %v", err)
 	}
 	return value, nil
 }
 
 func milliseconds(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
 
-func callVersion() ([]byte, error) {
+func versions() ([]byte, error) {
 	return json.Marshal(map[string]string{
 		"go": runtime.Version(), "tailscale": version.Short(), "tailbone": buildVersion,
 	})
 }
 
-func callStats() ([]byte, error) { return json.Marshal(stats()) }
+// statistics counts what is open, so that tests can check for leaks.
+type statistics struct {
+	Handles     int   `json:"handles"`
+	Connections int64 `json:"connections"`
+	Rejected    int64 `json:"rejected"`
+	Dropped     int64 `json:"dropped_events"`
+	Goroutines  int   `json:"goroutines"`
+	MaxProcs    int   `json:"max_procs"`
+}
 
-func callMaxProcs(count int) ([]byte, error) { return json.Marshal(runtime.GOMAXPROCS(count)) }
+func stats() ([]byte, error) {
+	return json.Marshal(statistics{
+		Handles:     registry.count(),
+		Connections: relay.Open(),
+		Rejected:    tailnode.Rejected(),
+		Dropped:     events.Dropped(),
+		Goroutines:  runtime.NumGoroutine(),
+		MaxProcs:    runtime.GOMAXPROCS(0),
+	})
+}
 
-// callCallers describes the table of callers to its reader.
-func callCallers() ([]byte, error) {
-	table, err := callerTable()
+func setMaxProcs(count int) ([]byte, error) { return json.Marshal(runtime.GOMAXPROCS(count)) }
+
+// callerTable describes the table of callers to its reader.
+func callerTable() ([]byte, error) {
+	table, err := callers.Shared()
 	if err != nil {
 		return nil, err
 	}
@@ -52,114 +75,114 @@ func callCallers() ([]byte, error) {
 	})
 }
 
-func callNodeNew(config string, eventsFD int) (int64, []byte, error) {
-	settings, err := decode[NodeConfig]("node new", config)
+func newNode(config string, eventsFD int) (int64, []byte, error) {
+	settings, err := decode[tailnode.Config]("node new", config)
 	if err != nil {
 		return 0, nil, err
 	}
-	node, err := newNode(settings, eventsFD)
+	node, err := tailnode.New(settings, eventsFD)
 	if err != nil {
 		return 0, nil, err
 	}
-	answer, err := json.Marshal(map[string]any{"peer_prefix": peerPrefix, "switched_off": node.switchedOff})
+	answer, err := json.Marshal(map[string]any{"peer_prefix": tailnode.PeerPrefix, "switched_off": node.Disabled()})
 	return registry.add(node), answer, err
 }
 
-func callNodeUp(handle, timeoutMS int64) ([]byte, error) {
-	node, err := lookup[*Node]("up", handle)
+func nodeUp(handle, timeoutMS int64) ([]byte, error) {
+	node, err := lookup[*tailnode.Node]("up", handle)
 	if err != nil {
 		return nil, err
 	}
-	status, err := node.up(milliseconds(timeoutMS))
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(status)
-}
-
-func callNodeCancel(handle int64) ([]byte, error) {
-	node, err := lookup[*Node]("cancel", handle)
-	if err != nil {
-		return nil, err
-	}
-	node.cancel()
-	return nothing, nil
-}
-
-func callNodeStatus(handle int64) ([]byte, error) {
-	node, err := lookup[*Node]("status", handle)
-	if err != nil {
-		return nil, err
-	}
-	status, err := node.status()
+	status, err := node.Up(milliseconds(timeoutMS))
 	if err != nil {
 		return nil, err
 	}
 	return json.Marshal(status)
 }
 
-func callNodeClose(handle, timeoutMS int64) ([]byte, error) {
-	return closing("close", handle, func(node *Node) error {
-		defer registry.removeParts(node)
-		return node.close(milliseconds(timeoutMS))
+func nodeCancel(handle int64) ([]byte, error) {
+	node, err := lookup[*tailnode.Node]("cancel", handle)
+	if err != nil {
+		return nil, err
+	}
+	node.Cancel()
+	return noResult, nil
+}
+
+func nodeStatus(handle int64) ([]byte, error) {
+	node, err := lookup[*tailnode.Node]("status", handle)
+	if err != nil {
+		return nil, err
+	}
+	status, err := node.Status()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(status)
+}
+
+func nodeClose(handle, timeoutMS int64) ([]byte, error) {
+	return closeHandle("close", handle, func(node *tailnode.Node) error {
+		defer registry.removeBridges(node)
+		return node.Close(milliseconds(timeoutMS))
 	})
 }
 
-func callListen(handle int64, config string) (int64, []byte, error) {
-	node, err := lookup[*Node]("listen", handle)
+func listen(handle int64, config string) (int64, []byte, error) {
+	node, err := lookup[*tailnode.Node]("listen", handle)
 	if err != nil {
 		return 0, nil, err
 	}
-	settings, err := decode[ListenConfig]("listen", config)
+	settings, err := decode[tailnode.ListenConfig]("listen", config)
 	if err != nil {
 		return 0, nil, err
 	}
-	listener, err := node.listen(settings)
+	listener, err := node.Listen(settings)
 	if err != nil {
 		return 0, nil, err
 	}
-	part, err := registry.addPart("listen", listener)
-	return part, nothing, err
+	bridge, err := registry.addBridge("listen", listener)
+	return bridge, noResult, err
 }
 
-func callForward(handle int64, config string) (int64, []byte, error) {
-	node, err := lookup[*Node]("forward", handle)
+func forward(handle int64, config string) (int64, []byte, error) {
+	node, err := lookup[*tailnode.Node]("forward", handle)
 	if err != nil {
 		return 0, nil, err
 	}
-	settings, err := decode[ForwardConfig]("forward", config)
+	settings, err := decode[tailnode.ForwardConfig]("forward", config)
 	if err != nil {
 		return 0, nil, err
 	}
-	forward, err := node.forward(settings)
+	forward, err := node.Forward(settings)
 	if err != nil {
 		return 0, nil, err
 	}
-	answer, err := json.Marshal(map[string]string{"local": forward.local()})
+	answer, err := json.Marshal(map[string]string{"local": forward.Local()})
 	if err != nil {
 		return 0, nil, err
 	}
-	part, err := registry.addPart("forward", forward)
-	return part, answer, err
+	bridge, err := registry.addBridge("forward", forward)
+	return bridge, answer, err
 }
 
-// callListenerClose closes a listener or a forward.
-func callListenerClose(handle, drainMS int64) ([]byte, error) {
-	return closing("listener close", handle, func(part closer) error {
-		part.close(milliseconds(drainMS))
+// listenerClose closes a listener or a forward.
+func listenerClose(handle, drainMS int64) ([]byte, error) {
+	return closeHandle("listener close", handle, func(bridge tailnode.Bridge) error {
+		bridge.Close(milliseconds(drainMS))
 		return nil
 	})
 }
 
-func callWhois(handle int64, source, destination string) ([]byte, error) {
-	node, err := lookup[*Node]("whois", handle)
+func whois(handle int64, source, destination string) ([]byte, error) {
+	node, err := lookup[*tailnode.Node]("whois", handle)
 	if err != nil {
 		return nil, err
 	}
-	return node.whois(source, destination)
+	return node.Whois(source, destination)
 }
 
-func callDevnetStart(config string) (int64, []byte, error) {
+func devnetStart(config string) (int64, []byte, error) {
 	settings, err := decode[devnet.Config]("devnet start", config)
 	if err != nil {
 		return 0, nil, err
@@ -172,7 +195,7 @@ func callDevnetStart(config string) (int64, []byte, error) {
 	return registry.add(d), answer, err
 }
 
-func callDevnetDo(handle int64, command string) ([]byte, error) {
+func devnetDo(handle int64, command string) ([]byte, error) {
 	d, err := lookup[*devnet.Devnet]("devnet do", handle)
 	if err != nil {
 		return nil, err
@@ -180,8 +203,8 @@ func callDevnetDo(handle int64, command string) ([]byte, error) {
 	return d.Do([]byte(command))
 }
 
-func callDevnetStop(handle, timeoutMS int64) ([]byte, error) {
-	return closing("devnet stop", handle, func(d *devnet.Devnet) error {
+func devnetStop(handle, timeoutMS int64) ([]byte, error) {
+	return closeHandle("devnet stop", handle, func(d *devnet.Devnet) error {
 		ctx, cancel := context.WithTimeout(context.Background(), milliseconds(timeoutMS))
 		defer cancel()
 		return d.Stop(ctx)

@@ -1,9 +1,14 @@
 package main
 
-import "sync"
+import (
+	"sync"
 
-// handles maps the integers that Python holds to Go objects. A number is never
-// reused, so a stale one is an error and never somebody else's object.
+	"github.com/tailbone/tailbone/tsnet_go/internal/tailnode"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
+)
+
+// handles maps the integers that Python holds to Go objects. A number is never reused,
+// so a stale one is an error and never another object.
 type handles struct {
 	mu   sync.Mutex
 	last int64
@@ -20,13 +25,13 @@ func (h *handles) add(object any) int64 {
 	return h.last
 }
 
-// addPart adds a listener or a forward, unless its node was closed meanwhile: then
-// nobody would take it out again.
-func (h *handles) addPart(op string, part closer) (int64, error) {
-	handle := h.add(part)
-	if part.owner().isClosing() {
+// addBridge adds a listener or a forward. It fails if the node was closed in the
+// meantime, since nothing would remove the handle again.
+func (h *handles) addBridge(op string, bridge tailnode.Bridge) (int64, error) {
+	handle := h.add(bridge)
+	if bridge.Node().IsClosed() {
 		h.remove(handle)
-		return 0, errorf(codeClosed, op, "the node is closed")
+		return 0, tberr.Errorf(tberr.Closed, op, "the node is closed")
 	}
 	return handle, nil
 }
@@ -37,12 +42,12 @@ func (h *handles) remove(handle int64) {
 	delete(h.open, handle)
 }
 
-// removeParts forgets the listeners and forwards of a node that was closed.
-func (h *handles) removeParts(node *Node) {
+// removeBridges removes the listeners and forwards of a closed node.
+func (h *handles) removeBridges(node *tailnode.Node) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for handle, object := range h.open {
-		if part, ok := object.(closer); ok && part.owner() == node {
+		if bridge, ok := object.(tailnode.Bridge); ok && bridge.Node() == node {
 			delete(h.open, handle)
 		}
 	}
@@ -54,39 +59,39 @@ func (h *handles) count() int {
 	return len(h.open)
 }
 
-// find looks an object up, and tells whether its handle was given out once.
-func (h *handles) find(handle int64) (object any, given bool) {
+// find returns the object of an open handle, and reports whether the handle was ever
+// returned to Python.
+func (h *handles) find(handle int64) (object any, existed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.open[handle], handle > 0 && handle <= h.last
 }
 
-// lookup finds the object of type T behind handle.
+// lookup returns the object of type T behind handle.
 func lookup[T any](op string, handle int64) (T, error) {
-	object, given := registry.find(handle)
-	value, right := object.(T)
+	object, existed := registry.find(handle)
+	value, ok := object.(T)
 	switch {
-	case right:
+	case ok:
 		return value, nil
 	case object != nil:
-		return value, errorf(codeUnknownHandle, op, "handle %d is of another kind", handle)
-	case given:
-		return value, errorf(codeClosed, op, "already closed")
+		return value, tberr.Errorf(tberr.UnknownHandle, op, "handle %d has another type", handle)
+	case existed:
+		return value, tberr.Errorf(tberr.Closed, op, "already closed")
 	default:
-		return value, errorf(codeUnknownHandle, op, "no handle %d was ever given", handle)
+		return value, tberr.Errorf(tberr.UnknownHandle, op, "unknown handle %d", handle)
 	}
 }
 
-// closing closes the object behind handle. What is closed already is no error:
-// every close can be called twice.
-func closing[T any](op string, handle int64, end func(T) error) ([]byte, error) {
+// closeHandle closes the object behind handle. Closing it again is not an error.
+func closeHandle[T any](op string, handle int64, closeObject func(T) error) ([]byte, error) {
 	object, err := lookup[T](op, handle)
-	if err != nil {
-		if asError(op, err).Code == codeClosed {
-			return nothing, nil
-		}
+	switch {
+	case tberr.CodeOf(err) == tberr.Closed:
+		return noResult, nil
+	case err != nil:
 		return nil, err
 	}
 	defer registry.remove(handle)
-	return nothing, end(object)
+	return noResult, closeObject(object)
 }

@@ -1,9 +1,9 @@
 """Peer names: how a bridged connection says which tailnet address is behind it.
 
-The bridge (tsnet_go/peername.go) binds its end of each Unix connection to the abstract address
-``tailnet/<64 random bits>/<listener>/<ip:port>/<slot>.<generation>``. The last part is the connection's place
-in the table of callers; it is ``<number>`` for a connection that has none. Sanic and gRPC give the address as
-the peer's name.
+The bridge (tsnet_go/internal/tailnode/peername.go) binds its end of each Unix connection to the abstract
+address ``tailnet/<64 random bits>/<listener>/<ip:port>/<slot>.<generation>``. The last part is the
+connection's place in the table of callers; it is ``<number>`` for a connection that has none. Sanic and gRPC
+give the address as the peer's name.
 """
 
 from __future__ import annotations

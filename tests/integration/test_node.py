@@ -364,7 +364,7 @@ async def test_forward_to_a_port_in_use(settings: Settings) -> None:
             await peer.up(20)
             with pytest.raises(AddressInUseError, match=str(port)):
                 await node.forward(f"127.0.0.1:{port}", "peer:80")
-            with pytest.raises(TailnetError, match="no loopback address"):
+            with pytest.raises(TailnetError, match="is not a loopback address"):
                 await node.forward("0.0.0.0:0", "peer:80")
 
 
@@ -372,7 +372,7 @@ async def test_listen_where_the_node_does_not_live(settings: Settings, tmp_path:
     """An address that is not its own is refused, and so is a port that is taken."""
     async with Node(await settings("listening")) as node:
         status = await node.up(20)
-        with pytest.raises(TailnetError, match=r"127\.0\.0\.1 is no address of this node"):
+        with pytest.raises(TailnetError, match=r"127\.0\.0\.1 is not an address of this node"):
             await node.listen("x", 80, tmp_path / "x", addresses=["127.0.0.1"])
         await node.listen("x", 80, tmp_path / "x", addresses=[status.addresses[0]])
         await node.listen("y", 80, tmp_path / "y", addresses=[status.addresses[1]])

@@ -62,6 +62,9 @@ type Table struct {
 	free []int // the last one is taken first: few slots are ever touched
 }
 
+// Shared returns the one table of this process, which the first call makes.
+var Shared = sync.OnceValues(NewTable)
+
 // NewTable makes a table of Count slots outside Go's heap, where it stays for the
 // life of the process.
 func NewTable() (*Table, error) {

@@ -1,30 +1,33 @@
-package main
+// Package events sends what happens to a node through a pipe to Python, one JSON
+// line per event.
+package events
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-	"tailscale.com/tailcfg"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/redact"
 )
 
-// maxEvent keeps a line below PIPE_BUF (4096 on Linux): up to there a write to a
-// pipe is whole or not at all, beyond it half a line could get through.
-const maxEvent = 4096
+// maxLine keeps a line below PIPE_BUF (4096 on Linux). Up to that size a write to a
+// pipe is all or nothing; a longer line could get through in part.
+const maxLine = 4096
 
-// events is the writing end of a node's pipe to Python: one JSON line an event.
-// It never blocks: what the pipe has no room for is dropped and counted.
-type events struct {
-	verbose bool
+// dropped counts the events that no pipe had room for.
+var dropped atomic.Int64
 
-	mu sync.Mutex
-	fd int // -1 when closed
-}
+// Dropped returns the number of events that were dropped in this process.
+func Dropped() int64 { return dropped.Load() }
 
-type event struct {
+// Event is one event of a node.
+type Event struct {
 	Type      string   `json:"type"` // state, self, auth_url, control_unreachable, warning, fault, log
 	Line      string   `json:"line,omitempty"`
 	State     string   `json:"state,omitempty"`
@@ -33,96 +36,115 @@ type event struct {
 	Addresses []string `json:"addresses,omitempty"`
 }
 
-// selfEvent tells how the node is reached, as the control server says now.
-func selfEvent(self tailcfg.NodeView) event {
-	ev := event{Type: "self", DNSName: strings.TrimSuffix(self.Name(), ".")}
-	for _, prefix := range self.Addresses().All() {
-		ev.Addresses = append(ev.Addresses, prefix.Addr().String())
-	}
-	return ev
+// Pipe is the writing end of a node's event pipe. It never blocks: events that the
+// pipe has no room for are dropped and counted.
+type Pipe struct {
+	verbose bool
+
+	mu sync.Mutex
+	fd int // -1 when closed
 }
 
-// newEvents takes a copy of fd; the caller keeps its own. A negative fd means
-// that nobody listens.
-func newEvents(fd int, verbose bool) (*events, error) {
+// Open returns a Pipe that writes to a duplicate of fd; the caller keeps its own. A
+// negative fd gives a Pipe that discards everything. A verbose Pipe also
+// sends what Logf and the standard logger write.
+func Open(fd int, verbose bool) (*Pipe, error) {
 	if fd < 0 {
-		return &events{fd: -1}, nil
+		return &Pipe{fd: -1}, nil
 	}
-	// Not 0 to 2, even where a daemon has closed those: whatever writes to
+	// Not 0 to 2, even if a daemon has closed those: anything that writes to
 	// standard output or standard error would write into the pipe.
-	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	duplicate, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
-		return nil, errorf(codeBadArgument, "node new", "the events descriptor: %v", err)
+		return nil, fmt.Errorf("the events descriptor: %w", err)
 	}
-	if err := unix.SetNonblock(copied, true); err != nil {
-		unix.Close(copied)
-		return nil, errorf(codeBadArgument, "node new", "the events descriptor: %v", err)
+	if err := unix.SetNonblock(duplicate, true); err != nil {
+		unix.Close(duplicate)
+		return nil, fmt.Errorf("the events descriptor: %w", err)
 	}
-	return &events{fd: copied, verbose: verbose}, nil
+	p := &Pipe{fd: duplicate, verbose: verbose}
+	standardLog.add(p)
+	return p, nil
 }
 
-func (e *events) send(ev event) {
+// Close closes the pipe. It may be called more than once; later events are discarded.
+func (p *Pipe) Close() {
+	standardLog.remove(p)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fd >= 0 {
+		unix.Close(p.fd)
+		p.fd = -1
+	}
+}
+
+// Send writes an event to the pipe.
+func (p *Pipe) Send(ev Event) {
 	line, ok := ev.encode()
 	if !ok {
-		droppedEvents.Add(1)
+		dropped.Add(1)
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.fd < 0 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fd < 0 {
 		return
 	}
-	// A reader that is gone raises SIGPIPE here as well, but not to the process's
-	// harm: Go ignores the signal when its own code wrote, and not to fd 1 or 2.
-	_, err := unix.Write(e.fd, line)
+	// A reader that has gone raises SIGPIPE here too, but Go ignores the signal when
+	// its own code wrote to a descriptor other than 1 and 2.
+	_, err := unix.Write(p.fd, line)
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.EPIPE):
-		droppedEvents.Add(1)
-		unix.Close(e.fd)
-		e.fd = -1
+		dropped.Add(1)
+		unix.Close(p.fd)
+		p.fd = -1
 	default:
-		droppedEvents.Add(1)
+		dropped.Add(1)
 	}
 }
 
-// encode makes one line of the event, shortened until it fits. It says no when
-// it cannot be.
-func (ev event) encode() ([]byte, bool) {
+// encode returns the event as one line, shortening Line until it fits. It reports
+// false if the event does not fit at all.
+func (ev Event) encode() ([]byte, bool) {
 	for {
 		b, err := json.Marshal(ev)
 		if err != nil {
 			return nil, false
 		}
-		if len(b) < maxEvent {
+		if len(b) < maxLine {
 			return append(b, '\n'), true
 		}
 		if ev.Line == "" {
 			return nil, false
 		}
-		// Escapes make a text up to six times as long, so its length alone says
-		// nothing; halving ends soon.
-		ev.Line = strings.ToValidUTF8(ev.Line[:min(len(ev.Line)-1, len(ev.Line)/2, maxEvent/2)], "")
+		// Escapes can make a text six times as long, so its length alone says
+		// nothing; halving it needs few rounds.
+		ev.Line = strings.ToValidUTF8(ev.Line[:min(len(ev.Line)-1, len(ev.Line)/2, maxLine/2)], "")
 	}
 }
 
-// logf takes tsnet's own log: Logf and UserLogf of its Server.
-func (e *events) logf(format string, args ...any) {
-	if e.verbose {
-		e.send(event{Type: "log", Line: redact(strings.TrimRight(fmt.Sprintf(format, args...), "\n"))})
+// Logf sends a line of tsnet's log if the Pipe is verbose.
+func (p *Pipe) Logf(format string, args ...any) {
+	if p.verbose {
+		p.Send(Event{Type: "log", Line: redact.Text(strings.TrimRight(fmt.Sprintf(format, args...), "\n"))})
 	}
 }
 
-// warnf tells what an operator has to know, whether tsnet's log is wanted or not.
-func (e *events) warnf(format string, args ...any) {
-	e.send(event{Type: "warning", Line: redact(fmt.Sprintf(format, args...))})
+// Warnf sends a warning for the operator, whether the Pipe is verbose or not.
+func (p *Pipe) Warnf(format string, args ...any) {
+	p.Send(Event{Type: "warning", Line: redact.Text(fmt.Sprintf(format, args...))})
 }
 
-func (e *events) close() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.fd >= 0 {
-		unix.Close(e.fd)
-		e.fd = -1
+// Recover recovers from a panic and sends it as an event. It must be deferred
+// directly by each goroutine: an unrecovered panic ends the Python process.
+func (p *Pipe) Recover() {
+	if r := recover(); r != nil {
+		p.ReportPanic(r)
 	}
+}
+
+// ReportPanic sends a recovered panic, with as much of its stack as fits a line.
+func (p *Pipe) ReportPanic(recovered any) {
+	p.Send(Event{Type: "fault", Line: redact.Text(fmt.Sprintf("%v\n%s", recovered, debug.Stack()))})
 }

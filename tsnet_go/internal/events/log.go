@@ -1,42 +1,45 @@
-package main
+package events
 
 import (
 	"log"
 	"sync"
 )
 
-// strayLog takes what any package writes with the standard logger. Left alone it
-// would go to fd 2, where a write after Python closed it ends the process (SIGPIPE).
-type strayLog struct {
+// logWriter receives what any package writes with the standard logger. By default
+// that would go to descriptor 2, and if Python has closed it the write would end the
+// process (SIGPIPE).
+type logWriter struct {
 	mu    sync.Mutex
-	sinks map[*events]struct{}
+	pipes map[*Pipe]struct{}
 }
 
-var stray = &strayLog{sinks: make(map[*events]struct{})}
+var standardLog = &logWriter{pipes: make(map[*Pipe]struct{})}
 
-func init() {
-	log.SetOutput(stray)
+// CaptureStandardLog makes the standard logger write to the open pipes that are
+// verbose, and nowhere else.
+func CaptureStandardLog() {
+	log.SetOutput(standardLog)
 	log.SetFlags(0)
 }
 
-// Write passes a line to every open node: nothing tells whose it is.
-func (s *strayLog) Write(line []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for sink := range s.sinks {
-		sink.logf("%s", line)
+// Write sends a line to every open pipe: nothing says which node it belongs to.
+func (w *logWriter) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p := range w.pipes {
+		p.Logf("%s", line)
 	}
 	return len(line), nil
 }
 
-func (s *strayLog) add(sink *events) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sinks[sink] = struct{}{}
+func (w *logWriter) add(p *Pipe) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pipes[p] = struct{}{}
 }
 
-func (s *strayLog) remove(sink *events) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sinks, sink)
+func (w *logWriter) remove(p *Pipe) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.pipes, p)
 }

@@ -1,4 +1,6 @@
-package main
+// Package redact removes auth keys from text that leaves the process: errors, log
+// lines and events.
+package redact
 
 import (
 	"regexp"
@@ -6,21 +8,21 @@ import (
 	"sync"
 )
 
-// authKeys matches every kind of Tailscale key: control servers like to quote
-// the key that they refuse, and errors and logs are read by many.
-var authKeys = regexp.MustCompile(`tskey-[A-Za-z0-9_-]+`)
+// tailscaleKeys matches every kind of Tailscale key. Control servers tend to quote
+// the key that they refuse, and many people read errors and logs.
+var tailscaleKeys = regexp.MustCompile(`tskey-[A-Za-z0-9_-]+`)
 
-// secrets are the auth keys that nodes were given: those of other control servers
-// have no form of their own. They stay for the life of the process, since a log
-// line may come after its node's end.
+// secrets holds the auth keys that nodes were given: keys of other control servers
+// have no recognizable form. They stay for the life of the process, since a log line
+// may arrive after its node was closed.
 var secrets = struct {
 	sync.RWMutex
 	known map[string]struct{}
 }{known: make(map[string]struct{})}
 
-// keepSecret makes redact know a key. A short one is left out: it would blot out
-// innocent text, and protects nothing.
-func keepSecret(key string) {
+// AddSecret makes Text remove key. It ignores short keys: replacing them would
+// garble unrelated text, and they protect nothing.
+func AddSecret(key string) {
 	if len(key) < 8 {
 		return
 	}
@@ -29,9 +31,9 @@ func keepSecret(key string) {
 	secrets.known[key] = struct{}{}
 }
 
-// redact takes the keys out of a text.
-func redact(text string) string {
-	text = authKeys.ReplaceAllString(text, "tskey-[redacted]")
+// Text returns text with every auth key replaced.
+func Text(text string) string {
+	text = tailscaleKeys.ReplaceAllString(text, "tskey-[redacted]")
 	secrets.RLock()
 	defer secrets.RUnlock()
 	for key := range secrets.known {

@@ -1,30 +1,30 @@
-package main
+package relay
 
 import "golang.org/x/sys/unix"
 
-// A read tells that the other end has ended its direction; only poll tells whether
-// it has closed the socket, so that nothing is read there any more either.
+// A read reports only that the other end has ended its direction. Poll also reports
+// whether it has closed the socket, so that it reads no more either.
 
 // hasHungUp reports whether the other end has closed the connection.
-func hasHungUp(conn localConn) bool {
+func hasHungUp(conn LocalConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return true
 	}
 	hungUp := true
-	_ = raw.Control(func(fd uintptr) { hungUp = polledHangUp(fd) }) // an error: it is closed
+	_ = raw.Control(func(fd uintptr) { hungUp = pollHangUp(fd) }) // fails only on a closed connection
 	return hungUp
 }
 
-// awaitHangUp waits until the other end has closed the connection. It says no when
-// we closed it first.
-func awaitHangUp(conn localConn) bool {
+// awaitHangUp waits until the other end has closed the connection. It reports false if
+// our end was closed first.
+func awaitHangUp(conn LocalConn) bool {
 	raw, err := conn.SyscallConn()
-	return err == nil && raw.Read(polledHangUp) == nil
+	return err == nil && raw.Read(pollHangUp) == nil
 }
 
-func polledHangUp(fd uintptr) bool {
-	state := []unix.PollFd{{Fd: int32(fd)}} // POLLHUP and POLLERR are always asked for
+func pollHangUp(fd uintptr) bool {
+	state := []unix.PollFd{{Fd: int32(fd)}} // POLLHUP and POLLERR are always reported
 	n, err := unix.Poll(state, 0)
 	return err == nil && n > 0 && state[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }

@@ -1,4 +1,4 @@
-package main
+package relay
 
 import (
 	"net"
@@ -10,29 +10,28 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// gonet's connections can close, which ends them with a FIN: to the peer that is
-// the regular end of what it gets. To say instead that something is missing takes a
-// reset, which only the endpoint inside can send, and gonet keeps that private.
-// gvisor's version is pinned by tailscale's; where the field is not the one we
-// know, a reset becomes a close. A test tells.
+// Closing a gonet connection ends it with a FIN, which tells the peer that it has
+// received everything. Telling it that something is missing takes a RST, which only
+// the endpoint inside can send, and gonet does not export it. tailscale pins gvisor's
+// version; if the field has changed, Reset only closes, and a test fails.
 
-// endpointField is where a gonet.TCPConn has its endpoint.
-var endpointField, endpointKnown = func() (uintptr, bool) {
+// endpointOffset is where a gonet.TCPConn has its endpoint.
+var endpointOffset, endpointFound = func() (uintptr, bool) {
 	field, ok := reflect.TypeFor[gonet.TCPConn]().FieldByName("ep")
 	return field.Offset, ok && field.Type == reflect.TypeFor[tcpip.Endpoint]()
 }()
 
 func endpointOf(conn net.Conn) (tcpip.Endpoint, bool) {
 	c, ok := conn.(*gonet.TCPConn)
-	if !ok || c == nil || !endpointKnown {
+	if !ok || c == nil || !endpointFound {
 		return nil, false
 	}
-	return *(*tcpip.Endpoint)(unsafe.Add(unsafe.Pointer(c), endpointField)), true
+	return *(*tcpip.Endpoint)(unsafe.Add(unsafe.Pointer(c), endpointOffset)), true
 }
 
-// reset ends a connection with a RST, on the tailnet or on loopback. A Unix socket
-// has none: there it is a close.
-func reset(conn net.Conn) {
+// Reset closes a connection on the tailnet or on loopback with a RST. A Unix socket
+// has no reset and is closed.
+func Reset(conn net.Conn) {
 	if endpoint, ok := endpointOf(conn); ok {
 		endpoint.Abort()
 	}
@@ -42,9 +41,9 @@ func reset(conn net.Conn) {
 	conn.Close()
 }
 
-// delivered reports whether the peer has confirmed all that was sent to it, with the
-// end of it.
-func delivered(conn net.Conn) bool {
+// acknowledged reports whether the peer has acknowledged everything that was sent to
+// it, including the FIN.
+func acknowledged(conn net.Conn) bool {
 	endpoint, ok := endpointOf(conn)
 	if !ok {
 		return true

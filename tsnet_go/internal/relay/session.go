@@ -1,4 +1,6 @@
-package main
+// Package relay copies bytes between connections on the tailnet and connections on
+// this machine, and bounds how many there are.
+package relay
 
 import (
 	"errors"
@@ -9,257 +11,273 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/events"
 )
 
 const (
-	// lingerFor is how long the tailnet side may take to end after the local side is
-	// gone: to get its last answer, and to say goodbye.
-	lingerFor = 2 * time.Second
-	// hurryFor is lingerFor while the listener closes.
-	hurryFor = 200 * time.Millisecond
+	// linger is how long the tailnet side may take to end after the local side has
+	// closed: time to receive the last answer, and to close.
+	linger = 2 * time.Second
+	// drainLinger is linger while the Sessions are being closed.
+	drainLinger = 200 * time.Millisecond
 )
 
-// tailnetConn is the side of a pair on the tailnet.
-type tailnetConn interface {
+// TailnetConn is the side of a Session on the tailnet.
+type TailnetConn interface {
 	net.Conn
 	CloseWrite() error
 }
 
-// localConn is the side of a pair on this machine: a Unix socket or loopback TCP.
-type localConn interface {
+// LocalConn is the side of a Session on this machine: a Unix socket or loopback TCP.
+type LocalConn interface {
 	net.Conn
 	CloseWrite() error
 	SyscallConn() (syscall.RawConn, error)
 }
 
-// pair is one bridged connection. Its two directions end apart: a client may end
-// its side and still wait for the answer. What one side ends, the other ends; what
-// breaks on one side, breaks on the other, at once.
+// Session is one relayed connection. Set the exported fields and both connections
+// before Run.
 //
-// A Unix socket does not tell an abort from a close, so what comes from Python is
-// taken for a regular end. But it does tell a close from the end of one direction,
-// and a pair whose local side is closed must not wait for a peer that goes on.
-type pair struct {
-	events    *events
-	source    netip.Addr    // who is behind it, in a listener
-	patience  time.Duration // how long the peer may take nothing of a write; 0 means any time
-	onArrival func()        // called for each piece from the tailnet before it is handed on; may be nil
+// Its two directions end separately: a client may end its side and still wait for the
+// answer. When one side ends its direction, so does the other; when one side breaks,
+// the other is reset at once.
+//
+// A Unix socket does not distinguish an abort from a close, so the end of the Python
+// server's bytes counts as a regular end. It does distinguish a close from the end of
+// one direction, and a session whose local side has closed must not wait for a peer
+// that continues.
+type Session struct {
+	Events *events.Pipe // receives recovered panics
 
-	mu      sync.Mutex // guards what follows until run, and against kill
-	tailnet tailnetConn
-	local   localConn
-	dead    bool
+	// Source is the address that the connection counts against in Sessions.
+	Source netip.Addr
 
-	ended   atomic.Int32  // directions that have ended well
-	gone    atomic.Bool   // the local side is gone: what still comes for it is dropped
-	late    atomic.Bool   // the tailnet side did not end in the time that it got
-	hurried atomic.Bool   // that time was shortened
-	writing atomic.Uint64 // odd while a write to the tailnet is under way
-	swept   uint64        // writing, as the last sweep saw it
-	stuckAt time.Time     // when a sweep first saw the write that is under way
+	// WriteTimeout is how long the peer may accept no bytes; 0 means no limit.
+	WriteTimeout time.Duration
+
+	// OnArrival, if not nil, is called for each piece of bytes from the tailnet before
+	// it is handed on.
+	OnArrival func()
+
+	mu      sync.Mutex // guards the next three until Run, and against Abort
+	tailnet TailnetConn
+	local   LocalConn
+	ended   bool
+
+	directionsEnded atomic.Int32  // directions that have ended regularly
+	localGone       atomic.Bool   // the local side has closed: bytes for it are dropped
+	lingerExpired   atomic.Bool   // the tailnet side did not end in time
+	lingerShortened atomic.Bool   // drainLinger applies
+	writes          atomic.Uint64 // odd while a write to the tailnet is in progress
+
+	// sweep's own, which is called by one goroutine at a time.
+	sweptWrites  uint64    // writes, as seen by the last sweep
+	stalledSince time.Time // when a sweep first saw the write that is in progress
 }
 
-// setTailnet completes a pair; not if it was killed meanwhile: then it ends conn.
-func (p *pair) setTailnet(conn tailnetConn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
-		reset(conn)
+// SetTailnet sets the tailnet side. If the session was aborted, it resets conn and
+// reports false.
+func (s *Session) SetTailnet(conn TailnetConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		Reset(conn)
 		return false
 	}
-	p.tailnet = conn
+	s.tailnet = conn
 	return true
 }
 
-// setLocal is setTailnet for the other side.
-func (p *pair) setLocal(conn localConn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
-		reset(conn)
+// SetLocal sets the local side. If the session was aborted, it resets conn and reports
+// false.
+func (s *Session) SetLocal(conn LocalConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		Reset(conn)
 		return false
 	}
-	p.local = conn
+	s.local = conn
 	return true
 }
 
-// kill ends both sides with a reset. It may be called at any time, by anybody.
-func (p *pair) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
+// Abort resets both sides. It may be called at any time and from any goroutine, and
+// does nothing once the session has ended.
+func (s *Session) Abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
 		return
 	}
-	p.dead = true
-	if p.tailnet != nil {
-		reset(p.tailnet)
+	s.ended = true
+	if s.tailnet != nil {
+		Reset(s.tailnet)
 	}
-	if p.local != nil {
-		reset(p.local)
+	if s.local != nil {
+		Reset(s.local)
 	}
 }
 
-// close ends both sides in peace, after both directions have ended.
-func (p *pair) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
+// close closes both sides after both directions have ended.
+func (s *Session) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
 		return
 	}
-	p.dead = true
-	if p.late.Load() && !delivered(p.tailnet) {
-		// It would be an endpoint that nobody looks after, for as long as its peer
-		// cares to keep it.
-		reset(p.tailnet)
+	s.ended = true
+	if s.lingerExpired.Load() && !acknowledged(s.tailnet) {
+		// A close would leave an unattended endpoint for as long as the peer keeps it.
+		Reset(s.tailnet)
 	}
-	p.tailnet.Close()
-	p.local.Close()
+	s.tailnet.Close()
+	s.local.Close()
 }
 
-// run copies both ways until both directions have ended, or something broke.
-func (p *pair) run() {
+// Run copies in both directions until both have ended or one side breaks.
+func (s *Session) Run() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer p.recovered()
-		p.outbound()
+		defer s.recoverPanic()
+		s.copyToTailnet()
 	}()
-	p.guardedInbound()
+	func() {
+		defer s.recoverPanic()
+		s.copyToLocal()
+	}()
 	<-done
-	p.close()
+	s.close()
 }
 
-func (p *pair) guardedInbound() {
-	defer p.recovered()
-	p.inbound()
-}
-
-func (p *pair) recovered() {
+// recoverPanic must be deferred directly.
+func (s *Session) recoverPanic() {
 	if r := recover(); r != nil {
-		p.events.fault(r)
-		p.kill()
+		s.Events.ReportPanic(r)
+		s.Abort()
 	}
 }
 
-// buffers hold one direction's bytes: a token's request and answer fit many
-// times over, and 1024 connections hold 16 MB.
+// buffers holds one direction's bytes. A token's request and answer fit many times
+// over, and 1024 connections hold 16 MB.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 8<<10); return &b }}
 
-// inbound copies from the tailnet to the local side.
-func (p *pair) inbound() {
+// copyToLocal copies from the tailnet to the local side.
+func (s *Session) copyToLocal() {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	for {
-		n, err := p.tailnet.Read(*buffer)
-		if n > 0 && !p.gone.Load() {
-			if p.onArrival != nil {
-				p.onArrival()
+		n, err := s.tailnet.Read(*buffer)
+		if n > 0 && !s.localGone.Load() {
+			if s.OnArrival != nil {
+				s.OnArrival()
 			}
-			if _, err := p.local.Write((*buffer)[:n]); err != nil {
-				// The local side wants no more. What it said before that may still be
-				// on its way: outbound comes to its end, and then ends the pair.
-				p.gone.Store(true)
+			if _, err := s.local.Write((*buffer)[:n]); err != nil {
+				// The local side reads no more. What it sent before may still be on its
+				// way: copyToTailnet finishes it and then ends the session.
+				s.localGone.Store(true)
 			}
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			if p.ended.Add(1) == 2 {
-				p.local.Close() // wakes outbound, which waits for it to hang up
+			if s.directionsEnded.Add(1) == 2 {
+				s.local.Close() // wakes copyToTailnet, which waits for the local side to hang up
 				return
 			}
-			_ = p.local.CloseWrite() // fails only if the local side is gone
+			_ = s.local.CloseWrite() // fails only if the local side has gone
 			return
 		case isTimeout(err):
-			p.late.Store(true)
+			s.lingerExpired.Store(true)
 			return
 		default:
-			p.kill()
+			s.Abort()
 			return
 		}
 	}
 }
 
-// outbound copies from the local side to the tailnet.
-func (p *pair) outbound() {
+// copyToTailnet copies from the local side to the tailnet.
+func (s *Session) copyToTailnet() {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	for {
-		n, err := p.local.Read(*buffer)
+		n, err := s.local.Read(*buffer)
 		if n > 0 {
-			p.writing.Add(1)
-			_, writeErr := p.tailnet.Write((*buffer)[:n])
-			p.writing.Add(1)
+			s.writes.Add(1)
+			_, writeErr := s.tailnet.Write((*buffer)[:n])
+			s.writes.Add(1)
 			if writeErr != nil {
-				p.kill()
+				s.Abort()
 				return
 			}
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			p.endOutbound(false)
+			s.endTailnet(false)
 			return
-		case errors.Is(err, syscall.ECONNRESET) && !isTCP(p.local):
-			// A Unix socket that was closed before everything was read. The answer
-			// was sent nevertheless: "too large" is one that is sent so.
-			p.endOutbound(true)
+		case errors.Is(err, syscall.ECONNRESET) && !isTCP(s.local):
+			// A Unix socket that was closed before everything was read. The answer was
+			// sent nevertheless: "too large" is sent that way.
+			s.endTailnet(true)
 			return
 		default:
-			p.kill()
+			s.Abort()
 			return
 		}
 	}
 }
 
-// endOutbound ends the tailnet's side of what the local side has ended. If the local
-// side is closed, or once it is, the peer gets a short time to end its own.
-func (p *pair) endOutbound(hungUp bool) {
-	if p.tailnet.CloseWrite() != nil {
-		p.kill()
+// endTailnet ends the direction to the tailnet. If the local side has hung up, or once
+// it does, the peer gets a short time to end its own direction.
+func (s *Session) endTailnet(hungUp bool) {
+	if s.tailnet.CloseWrite() != nil {
+		s.Abort()
 		return
 	}
-	if p.ended.Add(1) == 2 {
+	if s.directionsEnded.Add(1) == 2 {
 		return
 	}
-	if !hungUp && !awaitHangUp(p.local) {
-		return // inbound has come to its end
+	if !hungUp && !awaitHangUp(s.local) {
+		return // copyToLocal has ended
 	}
-	if isTCP(p.local) {
-		p.kill() // TCP hangs up by a reset only, while one direction is open
+	if isTCP(s.local) {
+		s.Abort() // while one direction is open, TCP hangs up by a reset only
 		return
 	}
-	p.gone.Store(true)
-	p.linger(lingerFor)
+	s.localGone.Store(true)
+	s.setLinger(linger)
 }
 
-func (p *pair) linger(most time.Duration) {
-	_ = p.tailnet.SetReadDeadline(time.Now().Add(most)) // gonet's never fails
+func (s *Session) setLinger(limit time.Duration) {
+	_ = s.tailnet.SetReadDeadline(time.Now().Add(limit)) // gonet's never fails
 }
 
-// hurry shortens the time of a pair that lingers.
-func (p *pair) hurry() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.gone.Load() && p.ended.Load() > 0 && !p.hurried.Swap(true) {
-		p.linger(hurryFor)
+// shortenLinger shortens the time of a session that lingers.
+func (s *Session) shortenLinger() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.localGone.Load() && s.directionsEnded.Load() > 0 && !s.lingerShortened.Swap(true) {
+		s.setLinger(drainLinger)
 	}
 }
 
-// sweep kills the pair if one write to the tailnet has been under way since an earlier
-// sweep, and either that was longer ago than the peer may take nothing, or the local
-// side is gone. Nobody else would notice: nobody reads the local side meanwhile.
-func (p *pair) sweep(now time.Time) {
-	p.mu.Lock()
-	local := p.local
-	p.mu.Unlock()
-	writing := p.writing.Load()
-	if writing%2 == 0 || writing != p.swept {
-		p.swept, p.stuckAt = writing, now
+// sweep aborts the session if one write to the tailnet has been in progress since an
+// earlier sweep, and either WriteTimeout has passed or the local side has hung up.
+// Nothing else would notice the hang-up: the local side is not read meanwhile.
+func (s *Session) sweep(now time.Time) {
+	s.mu.Lock()
+	local := s.local
+	s.mu.Unlock()
+	writes := s.writes.Load()
+	if writes%2 == 0 || writes != s.sweptWrites {
+		s.sweptWrites, s.stalledSince = writes, now
 		return
 	}
-	if p.patience > 0 && now.Sub(p.stuckAt) >= p.patience || hasHungUp(local) {
-		p.kill()
+	if s.WriteTimeout > 0 && now.Sub(s.stalledSince) >= s.WriteTimeout || hasHungUp(local) {
+		s.Abort()
 	}
 }
 

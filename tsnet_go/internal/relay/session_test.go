@@ -1,4 +1,4 @@
-package main
+package relay
 
 import (
 	"bytes"
@@ -10,181 +10,125 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/tailbone/tailbone/tsnet_go/internal/events"
+	"github.com/tailbone/tailbone/tsnet_go/internal/events/eventstest"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// A pair between loopback TCP, in the place of the tailnet, and a Unix socket: the
-// kernel's semantics of both are those that the bridge relies on.
-type testPair struct {
-	*pair
-	peer   *net.TCPConn  // who calls over the "tailnet"
-	server *net.UnixConn // the Python server's end
+// testSession is a session between loopback TCP, in place of the tailnet, and a Unix
+// socket. The kernel's semantics of both are those that sessions rely on.
+type testSession struct {
+	*Session
+	peer   *net.TCPConn  // the client
+	server *net.UnixConn // the server's end
 	ended  chan struct{}
 }
 
-func startPair(t *testing.T) *testPair {
+func newSession(t *testing.T, tailnet TailnetConn, local LocalConn) *Session {
 	t.Helper()
-	near, far := tcpPair(t)
-	local, server := unixPair(t)
-	p := &testPair{
-		pair: &pair{events: &events{fd: -1}, tailnet: near, local: local},
-		peer: far, server: server, ended: make(chan struct{}),
-	}
-	go func() { defer close(p.ended); p.run() }()
-	t.Cleanup(func() { p.kill(); <-p.ended })
-	return p
-}
-
-func tcpPair(t *testing.T) (near, far *net.TCPConn) {
-	t.Helper()
-	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	discard, err := events.Open(-1, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	if far, err = net.DialTCP("tcp", nil, listener.Addr().(*net.TCPAddr)); err != nil {
-		t.Fatal(err)
-	}
-	if near, err = listener.AcceptTCP(); err != nil {
-		t.Fatal(err)
-	}
-	limit(t, near, far)
-	return near, far
+	return &Session{Events: discard, tailnet: tailnet, local: local}
 }
 
-func unixPair(t *testing.T) (near, far *net.UnixConn) {
+func startSession(t *testing.T) *testSession {
 	t.Helper()
-	accepted := make(chan *net.UnixConn, 1)
-	server := startUnixServer(t, func(conn *net.UnixConn) {
-		raw, err := conn.File()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer raw.Close()
-		own, err := net.FileConn(raw) // the server closes its own copy
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		accepted <- own.(*net.UnixConn)
-	})
-	near, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: server.path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
+	near, far := tbtest.TCPPair(t)
+	local, server := tbtest.UnixPair(t)
+	s := &testSession{
+		Session: newSession(t, near, local),
+		peer:    far, server: server, ended: make(chan struct{}),
 	}
-	far = <-accepted
-	limit(t, far)
-	return near, far
+	go func() { defer close(s.ended); s.Run() }()
+	t.Cleanup(func() { s.Abort(); s.awaitEnd(t) })
+	return s
 }
 
-// limit bounds the ends that a test uses, and closes them.
-func limit(t *testing.T, conns ...net.Conn) {
+func (s *testSession) awaitEnd(t *testing.T) {
 	t.Helper()
-	for _, conn := range conns {
-		if err := conn.SetDeadline(time.Now().Add(waitLimit)); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-	}
-}
-
-func (p *testPair) awaitEnd(t *testing.T) {
-	t.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(waitLimit):
-		t.Fatal("the pair did not end")
-	}
-}
-
-func readAll(t *testing.T, conn net.Conn) string {
-	t.Helper()
-	b, err := io.ReadAll(conn)
-	if err != nil {
-		t.Fatalf("after %q: %v", b, err)
-	}
-	return string(b)
+	tbtest.Receive(t, "the session ends", s.ended)
 }
 
 // A client that ends its side still gets its answer, and then the end.
-func TestPairHalfCloseByTheClient(t *testing.T) {
-	checkNoLeaks(t)
-	p := startPair(t)
-	write(t, p.peer, "question")
-	if err := p.peer.CloseWrite(); err != nil {
+func TestSessionHalfCloseByTheClient(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
+	s := startSession(t)
+	tbtest.Write(t, s.peer, "question")
+	if err := s.peer.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, p.server); got != "question" {
+	if got := tbtest.ReadAll(t, s.server); got != "question" {
 		t.Fatalf("the server got %q", got)
 	}
-	write(t, p.server, "answer")
-	p.server.Close()
-	if got := readAll(t, p.peer); got != "answer" {
+	tbtest.Write(t, s.server, "answer")
+	s.server.Close()
+	if got := tbtest.ReadAll(t, s.peer); got != "answer" {
 		t.Fatalf("the client got %q", got)
 	}
-	p.awaitEnd(t)
+	s.awaitEnd(t)
 }
 
 // A server that ends its side still gets what the client goes on to say.
-func TestPairHalfCloseByTheServer(t *testing.T) {
-	checkNoLeaks(t)
-	p := startPair(t)
-	write(t, p.server, "answer")
-	if err := p.server.CloseWrite(); err != nil {
+func TestSessionHalfCloseByTheServer(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
+	s := startSession(t)
+	tbtest.Write(t, s.server, "answer")
+	if err := s.server.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, p.peer); got != "answer" {
+	if got := tbtest.ReadAll(t, s.peer); got != "answer" {
 		t.Fatalf("the client got %q", got)
 	}
-	write(t, p.peer, "more")
-	if err := p.peer.CloseWrite(); err != nil {
+	tbtest.Write(t, s.peer, "more")
+	if err := s.peer.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, p.server); got != "more" {
+	if got := tbtest.ReadAll(t, s.server); got != "more" {
 		t.Fatalf("the server got %q", got)
 	}
-	p.awaitEnd(t)
+	s.awaitEnd(t)
 }
 
 // When the server closes, the client gets the end at once; a client that ignores it
-// does not keep the pair.
-func TestPairEndsWithTheServer(t *testing.T) {
+// does not keep the session open.
+func TestSessionEndsWithTheServer(t *testing.T) {
 	for _, how := range []string{"closed", "half-closed first"} {
 		t.Run(how, func(t *testing.T) {
-			checkNoLeaks(t)
-			p := startPair(t)
-			write(t, p.peer, "question")
+			tbtest.CheckNoLeaks(t)
+			s := startSession(t)
+			tbtest.Write(t, s.peer, "question")
 			buffer := make([]byte, 8)
-			if _, err := io.ReadFull(p.server, buffer); err != nil {
+			if _, err := io.ReadFull(s.server, buffer); err != nil {
 				t.Fatal(err)
 			}
-			write(t, p.server, "answer")
+			tbtest.Write(t, s.server, "answer")
 			if how == "half-closed first" {
-				if err := p.server.CloseWrite(); err != nil {
+				if err := s.server.CloseWrite(); err != nil {
 					t.Fatal(err)
 				}
-				if got := readAll(t, p.peer); got != "answer" {
+				if got := tbtest.ReadAll(t, s.peer); got != "answer" {
 					t.Fatalf("the client got %q", got)
 				}
-				write(t, p.peer, "and more") // the pair goes on
-				if _, err := io.ReadFull(p.server, buffer); err != nil {
+				tbtest.Write(t, s.peer, "and more") // the session continues
+				if _, err := io.ReadFull(s.server, buffer); err != nil {
 					t.Fatal(err)
 				}
 			}
 			begun := time.Now()
-			p.server.Close()
+			s.server.Close()
 			if how == "closed" {
-				if got := readAll(t, p.peer); got != "answer" {
+				if got := tbtest.ReadAll(t, s.peer); got != "answer" {
 					t.Fatalf("the client got %q", got)
 				}
-				if took := time.Since(begun); took > lingerFor/2 {
+				if took := time.Since(begun); took > linger/2 {
 					t.Errorf("the client heard of the end after %v", took)
 				}
 			}
-			p.awaitEnd(t)
-			if took := time.Since(begun); took < lingerFor/2 || took > waitLimit/2 {
-				t.Errorf("the pair lasted %v beyond its server", took)
+			s.awaitEnd(t)
+			if took := time.Since(begun); took < linger/2 || took > tbtest.Limit/2 {
+				t.Errorf("the session outlived its server by %v", took)
 			}
 		})
 	}
@@ -192,132 +136,148 @@ func TestPairEndsWithTheServer(t *testing.T) {
 
 // An answer that was sent before everything was read, such as "too large", reaches a
 // client that is still sending, though the server has closed.
-func TestPairDeliversAnAnswerThatCameEarly(t *testing.T) {
-	checkNoLeaks(t)
-	p := startPair(t)
+func TestSessionDeliversAnAnswerThatCameEarly(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
+	s := startSession(t)
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
 		chunk := make([]byte, 64<<10)
 		for range 64 {
-			if _, err := p.peer.Write(chunk); err != nil {
+			if _, err := s.peer.Write(chunk); err != nil {
 				return
 			}
 		}
 	}()
-	if _, err := io.ReadFull(p.server, make([]byte, 10)); err != nil {
+	if _, err := io.ReadFull(s.server, make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
 	answer := bytes.Repeat([]byte("too large "), 1000)
-	write(t, p.server, string(answer))
-	p.server.Close()
+	tbtest.Write(t, s.server, string(answer))
+	s.server.Close()
 	got := make([]byte, len(answer))
-	if _, err := io.ReadFull(p.peer, got); err != nil || !bytes.Equal(got, answer) {
+	if _, err := io.ReadFull(s.peer, got); err != nil || !bytes.Equal(got, answer) {
 		t.Fatalf("the client got %d bytes: %v", len(got), err)
 	}
 	<-sent
-	p.peer.Close()
-	p.awaitEnd(t)
+	s.peer.Close()
+	s.awaitEnd(t)
 }
 
 // A client's reset ends the server's connection at once.
-func TestPairEndsWithAReset(t *testing.T) {
-	checkNoLeaks(t)
-	p := startPair(t)
-	write(t, p.peer, "question")
-	if _, err := io.ReadFull(p.server, make([]byte, 8)); err != nil {
+func TestSessionEndsWithAReset(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
+	s := startSession(t)
+	tbtest.Write(t, s.peer, "question")
+	if _, err := io.ReadFull(s.server, make([]byte, 8)); err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	reset(p.peer)
-	if got := readAll(t, p.server); got != "" {
+	Reset(s.peer)
+	if got := tbtest.ReadAll(t, s.server); got != "" {
 		t.Fatalf("the server got %q", got)
 	}
-	p.awaitEnd(t)
-	if took := time.Since(begun); took > lingerFor/2 {
+	s.awaitEnd(t)
+	if took := time.Since(begun); took > linger/2 {
 		t.Errorf("it took %v", took)
 	}
 }
 
 // kill resets the client, so that it does not take what it has for the whole.
-func TestPairKillResets(t *testing.T) {
-	checkNoLeaks(t)
-	p := startPair(t)
-	write(t, p.server, "half an ans")
-	if _, err := io.ReadFull(p.peer, make([]byte, 11)); err != nil {
+func TestSessionKillResets(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
+	s := startSession(t)
+	tbtest.Write(t, s.server, "half an ans")
+	if _, err := io.ReadFull(s.peer, make([]byte, 11)); err != nil {
 		t.Fatal(err)
 	}
-	p.kill()
-	p.kill()
-	if _, err := io.ReadAll(p.peer); !errors.Is(err, syscall.ECONNRESET) {
+	s.Abort()
+	s.Abort()
+	if _, err := io.ReadAll(s.peer); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client sees %v", err)
 	}
-	p.awaitEnd(t)
+	s.awaitEnd(t)
 }
 
-// A peer that takes nothing does not keep a pair whose server is gone.
-func TestPairSweepEndsAStuckWrite(t *testing.T) {
-	checkNoLeaks(t)
-	p := startPair(t)
-	filled := make(chan struct{})
-	go func() { // until every buffer on the way is full
-		defer close(filled)
-		chunk := make([]byte, 64<<10)
-		for {
-			if err := p.server.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
-				t.Error(err)
-			}
-			if _, err := p.server.Write(chunk); err != nil {
-				return
-			}
-		}
-	}()
-	<-filled
+// A peer that takes nothing does not keep a session open whose server has closed.
+func TestSweepAbortsAStalledWrite(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
+	s := startSession(t)
+	fill(t, s)
 	now := time.Now()
-	p.sweep(now)
-	p.sweep(now.Add(time.Hour))
+	s.sweep(now)
+	s.sweep(now.Add(time.Hour))
 	select {
-	case <-p.ended:
-		t.Fatal("a pair was ended whose server is still there")
+	case <-s.ended:
+		t.Fatal("the session was aborted although its server is open and there is no WriteTimeout")
 	default:
 	}
-	p.server.Close()
-	eventually(t, "the server's end is seen", func() bool { return hasHungUp(p.local) })
-	p.sweep(now.Add(time.Hour))
-	p.awaitEnd(t)
-	if _, err := io.Copy(io.Discard, p.peer); !errors.Is(err, syscall.ECONNRESET) {
+	s.server.Close()
+	tbtest.Eventually(t, "the server's end is seen", func() bool { return hasHungUp(s.local) })
+	s.sweep(now.Add(time.Hour))
+	s.awaitEnd(t)
+	if _, err := io.Copy(io.Discard, s.peer); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client sees %v", err)
+	}
+}
+
+// A peer that accepts nothing for WriteTimeout is reset.
+func TestSweepAppliesTheWriteTimeout(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
+	s := startSession(t)
+	s.WriteTimeout = 10 * time.Second // only sweep reads it
+	fill(t, s)
+	now := time.Now()
+	s.sweep(now)
+	s.sweep(now.Add(s.WriteTimeout - 1))
+	select {
+	case <-s.ended:
+		t.Fatal("the session was aborted before its time")
+	default:
+	}
+	s.sweep(now.Add(s.WriteTimeout))
+	s.awaitEnd(t)
+	if _, err := io.Copy(io.Discard, s.peer); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client sees %v", err)
+	}
+}
+
+// fill sends from the server until every buffer on the way is full.
+func fill(t *testing.T, s *testSession) {
+	t.Helper()
+	chunk := make([]byte, 64<<10)
+	for {
+		if err := s.server.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.server.Write(chunk); err != nil {
+			return
+		}
 	}
 }
 
 // A panic while copying costs that connection and nothing else.
-func TestPairSurvivesAPanic(t *testing.T) {
+func TestSessionSurvivesAPanic(t *testing.T) {
 	for _, side := range []string{"inbound", "outbound"} {
 		t.Run(side, func(t *testing.T) {
-			checkNoLeaks(t)
-			log, fd := newEventLog(t)
-			ev, err := newEvents(fd, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			unix.Close(fd)
-			t.Cleanup(ev.close)
-			near, far := tcpPair(t)
-			local, server := unixPair(t)
-			p := &pair{events: ev, tailnet: near, local: local}
+			tbtest.CheckNoLeaks(t)
+			log, pipe := eventstest.Open(t)
+			near, far := tbtest.TCPPair(t)
+			local, server := tbtest.UnixPair(t)
+			s := &Session{Events: pipe, tailnet: near, local: local}
 			if side == "inbound" {
-				p.tailnet = brokenConn{near}
+				s.tailnet = brokenConn{near}
 			} else {
-				p.local = brokenLocal{local}
+				s.local = brokenLocal{local}
 			}
-			p.run()
+			s.Run()
 			if _, err := io.ReadAll(far); !errors.Is(err, syscall.ECONNRESET) && err != nil {
 				t.Errorf("the client sees %v", err)
 			}
-			if got := readAll(t, server); got != "" {
+			if got := tbtest.ReadAll(t, server); got != "" {
 				t.Errorf("the server got %q", got)
 			}
-			eventually(t, "the fault is told", func() bool { return log.hasType("fault") })
+			tbtest.Eventually(t, "the panic is reported", func() bool { return log.HasType("fault") })
 		})
 	}
 }
@@ -332,40 +292,33 @@ func (brokenLocal) Read([]byte) (int, error) { panic("injected") }
 
 // Half-closing both ways looks like a hang-up to poll; the last answer still gets
 // through, every time.
-func TestPairBothEndsAtOnceLosesNothing(t *testing.T) {
-	checkNoLeaks(t)
+func TestSessionBothEndsAtOnceLosesNothing(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
 	for range 200 {
-		p := startPair(t)
+		s := startSession(t)
 		go func() {
-			_, _ = io.WriteString(p.peer, "question")
-			_ = p.peer.CloseWrite()
+			_, _ = io.WriteString(s.peer, "question")
+			_ = s.peer.CloseWrite()
 		}()
-		if _, err := io.WriteString(p.server, "answer"); err != nil {
+		if _, err := io.WriteString(s.server, "answer"); err != nil {
 			t.Fatal(err)
 		}
-		p.server.CloseWrite()
-		if got := readAll(t, p.server); got != "question" {
+		s.server.CloseWrite()
+		if got := tbtest.ReadAll(t, s.server); got != "question" {
 			t.Fatalf("the server got %q", got)
 		}
-		p.server.Close()
-		if got := readAll(t, p.peer); got != "answer" {
+		s.server.Close()
+		if got := tbtest.ReadAll(t, s.peer); got != "answer" {
 			t.Fatalf("the client got %q", got)
 		}
-		p.awaitEnd(t)
-	}
-}
-
-func write(t *testing.T, conn net.Conn, text string) {
-	t.Helper()
-	if _, err := io.WriteString(conn, text); err != nil {
-		t.Fatal(err)
+		s.awaitEnd(t)
 	}
 }
 
 // A listener's or forward's bytes come through unchanged, however many.
-func TestPairCopiesEverything(t *testing.T) {
-	checkNoLeaks(t)
-	p := startPair(t)
+func TestSessionCopiesEverything(t *testing.T) {
+	tbtest.CheckNoLeaks(t)
+	s := startSession(t)
 	want := make([]byte, 5<<20)
 	for i := range want {
 		want[i] = byte(i * 7 >> 3)
@@ -373,7 +326,7 @@ func TestPairCopiesEverything(t *testing.T) {
 	for _, way := range []struct {
 		name     string
 		from, to net.Conn
-	}{{"in", p.peer, p.server}, {"out", p.server, p.peer}} {
+	}{{"in", s.peer, s.server}, {"out", s.server, s.peer}} {
 		failed := make(chan error, 1)
 		go func() { _, err := way.from.Write(want); failed <- err }()
 		got := make([]byte, len(want))

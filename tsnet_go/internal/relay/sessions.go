@@ -1,149 +1,157 @@
-package main
+package relay
 
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// sweepEvery is how often pairs are looked at that may be stuck.
-const sweepEvery = 5 * time.Second
+// sweepInterval is how often sessions are checked for stalled writes.
+const sweepInterval = 5 * time.Second
 
-// leastShare is the smallest share of a listener's connections that one source address
-// has: programs of one peer open several at once.
-const leastShare = 16
+// open counts the sessions of all Sessions in this process.
+var open atomic.Int64
 
-// connections is the set of the pairs of a listener or a forward, of which there are
-// at most limit, and of one source address at most share. The zero value takes none.
-type connections struct {
-	limit int
-	share int // 0: no limit of its own
+// Open returns the number of open sessions in this process.
+func Open() int64 { return open.Load() }
 
-	mu     sync.Mutex
-	open   map[*pair]struct{}
-	from   map[netip.Addr]int // how many of open have this source
-	shut   bool
-	empty  chan struct{} // closed when the last one leaves; nil when nobody waits
-	sweeps *time.Timer   // nil while there is nothing to sweep
+// Sessions is the set of the open sessions of a listener or a forward.
+type Sessions struct {
+	limit     int
+	perSource int // 0: no limit
+
+	mu      sync.Mutex
+	open    map[*Session]struct{}
+	from    map[netip.Addr]int // how many of open have this source
+	closed  bool
+	empty   chan struct{} // closed when the last one leaves; nil while nothing waits
+	sweeper *time.Timer   // nil while there is nothing to sweep
 }
 
-// shareOf returns how many of limit connections one source address may have: a
-// quarter, so that no single peer can take every place, and leastShare where a quarter
-// is less.
-func shareOf(limit int) int { return max(limit/4, leastShare) }
+// NewSessions returns an empty set that accepts at most limit sessions, of which at
+// most perSource have the same source address; 0 means no limit per source.
+func NewSessions(limit, perSource int) *Sessions {
+	return &Sessions{
+		limit: limit, perSource: perSource,
+		open: make(map[*Session]struct{}), from: make(map[netip.Addr]int),
+	}
+}
 
-// isFull reports whether another pair with that source would be one too many.
-func (c *connections) isFull(source netip.Addr) bool {
+// IsFull reports whether Add would refuse another session with that source.
+func (c *Sessions) IsFull(source netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.isFullLocked(source)
 }
 
-func (c *connections) isFullLocked(source netip.Addr) bool {
-	return len(c.open) >= c.limit || c.share > 0 && c.from[source] >= c.share
+func (c *Sessions) isFullLocked(source netip.Addr) bool {
+	return len(c.open) >= c.limit || c.perSource > 0 && c.from[source] >= c.perSource
 }
 
-// add takes a pair in, unless that would be one too many, or the set is shut.
-func (c *connections) add(p *pair) bool {
+// Add adds a session. It reports false if the set is full or closed.
+func (c *Sessions) Add(s *Session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shut || c.isFullLocked(p.source) {
+	if c.closed || c.isFullLocked(s.Source) {
 		return false
 	}
-	if c.open == nil {
-		c.open, c.from = make(map[*pair]struct{}), make(map[netip.Addr]int)
-	}
-	c.open[p] = struct{}{}
-	c.from[p.source]++
-	openConnections.Add(1)
-	if c.sweeps == nil {
-		c.sweeps = time.AfterFunc(sweepEvery, c.sweep)
+	c.open[s] = struct{}{}
+	c.from[s.Source]++
+	open.Add(1)
+	if c.sweeper == nil {
+		c.sweeper = time.AfterFunc(sweepInterval, c.sweepAndRepeat)
 	}
 	return true
 }
 
-func (c *connections) remove(p *pair) {
+// Remove removes a session that has ended.
+func (c *Sessions) Remove(s *Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.open[p]; !ok {
+	if _, ok := c.open[s]; !ok {
 		return
 	}
-	delete(c.open, p)
-	if c.from[p.source]--; c.from[p.source] == 0 {
-		delete(c.from, p.source)
+	delete(c.open, s)
+	if c.from[s.Source]--; c.from[s.Source] == 0 {
+		delete(c.from, s.Source)
 	}
-	openConnections.Add(-1)
+	open.Add(-1)
 	if len(c.open) == 0 && c.empty != nil {
 		close(c.empty)
 		c.empty = nil
 	}
 }
 
-func (c *connections) count() int {
+// Len returns the number of open sessions.
+func (c *Sessions) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.open)
 }
 
-func (c *connections) pairs() []*pair {
+func (c *Sessions) all() []*Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	pairs := make([]*pair, 0, len(c.open))
-	for p := range c.open {
-		pairs = append(pairs, p)
+	all := make([]*Session, 0, len(c.open))
+	for s := range c.open {
+		all = append(all, s)
 	}
-	return pairs
+	return all
 }
 
-// sweep runs in a goroutine of its own for as long as there is a pair.
-func (c *connections) sweep() {
-	now := time.Now()
-	for _, p := range c.pairs() {
-		sweepGuarded(p, now)
-	}
+// sweepAndRepeat runs in the sweeper's goroutine.
+func (c *Sessions) sweepAndRepeat() {
+	c.Sweep(time.Now())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sweeps = nil
-	if len(c.open) > 0 && !c.shut {
-		c.sweeps = time.AfterFunc(sweepEvery, c.sweep)
+	c.sweeper = nil
+	if len(c.open) > 0 && !c.closed {
+		c.sweeper = time.AfterFunc(sweepInterval, c.sweepAndRepeat)
 	}
 }
 
-func sweepGuarded(p *pair, now time.Time) {
-	defer p.recovered()
-	p.sweep(now)
+// Sweep aborts the sessions whose write to the tailnet is stalled. The sweeper calls it
+// every sweepInterval, tests with a time of their choice.
+func (c *Sessions) Sweep(now time.Time) {
+	for _, s := range c.all() {
+		func() {
+			defer s.recoverPanic()
+			s.sweep(now)
+		}()
+	}
 }
 
-// close takes no further pair, gives those there are the time to end, then kills
-// what is left and waits for that to be over; end stops what pairs wait for before
-// they are complete.
-func (c *connections) close(drain time.Duration, end func()) {
+// Close accepts no further session, gives the open ones drain to end, then aborts the
+// rest and waits for them. It calls cancel, which must end what sessions wait for
+// before they run, once they may no longer wait.
+func (c *Sessions) Close(drain time.Duration, cancel func()) {
 	c.mu.Lock()
-	c.shut = true
-	if c.sweeps != nil {
-		c.sweeps.Stop()
-		c.sweeps = nil
+	c.closed = true
+	if c.sweeper != nil {
+		c.sweeper.Stop()
+		c.sweeper = nil
 	}
 	c.mu.Unlock()
-	defer end()
-	if drain > 0 && c.drained(drain) {
+	defer cancel()
+	if drain > 0 && c.awaitDrained(drain) {
 		return
 	}
-	end()
-	for _, p := range c.pairs() {
-		p.kill()
+	cancel()
+	for _, s := range c.all() {
+		s.Abort()
 	}
 	c.await(time.Second)
 }
 
-// drained is await for pairs of which those that only linger are to hurry.
-func (c *connections) drained(most time.Duration) bool {
-	for end := time.Now().Add(most); ; {
-		for _, p := range c.pairs() {
-			p.hurry()
+// awaitDrained is await that shortens the time of sessions that only linger.
+func (c *Sessions) awaitDrained(limit time.Duration) bool {
+	for deadline := time.Now().Add(limit); ; {
+		for _, s := range c.all() {
+			s.shortenLinger()
 		}
-		left := time.Until(end)
-		if c.await(min(left, hurryFor)) {
+		left := time.Until(deadline)
+		if c.await(min(left, drainLinger)) {
 			return true
 		}
 		if left <= 0 {
@@ -152,8 +160,8 @@ func (c *connections) drained(most time.Duration) bool {
 	}
 }
 
-// await waits until no pair is left.
-func (c *connections) await(most time.Duration) bool {
+// await waits until no session is open, and reports false if limit passes first.
+func (c *Sessions) await(limit time.Duration) bool {
 	c.mu.Lock()
 	if len(c.open) == 0 {
 		c.mu.Unlock()
@@ -164,7 +172,7 @@ func (c *connections) await(most time.Duration) bool {
 	}
 	empty := c.empty
 	c.mu.Unlock()
-	timer := time.NewTimer(most)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-empty:

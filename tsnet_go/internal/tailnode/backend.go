@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"net/netip"
@@ -13,10 +13,10 @@ import (
 	"tailscale.com/types/logger"
 )
 
-// localBackend is what we use of ipnlocal.LocalBackend. tsnet keeps its own
-// private; an extension is handed the same one as a SafeBackend. The assertion
-// to this interface fails when a new tailscale changes a signature, and then
-// whois falls back to the LocalAPI: see whois.go.
+// localBackend is the part of ipnlocal.LocalBackend that we use. tsnet does not export
+// its backend, but an extension receives it as a SafeBackend. If a new tailscale
+// changes a signature, the assertion to this interface fails and whois falls back to
+// the LocalAPI; see whois.go.
 type localBackend interface {
 	WhoIs(proto string, addr netip.AddrPort) (tailcfg.NodeView, tailcfg.UserProfile, bool)
 	PeerCaps(src netip.Addr) tailcfg.PeerCapMap
@@ -25,9 +25,9 @@ type localBackend interface {
 
 const extensionName = "tailbone"
 
-// backends holds the extension of each running node, by the subsystems that it
+// extensions holds the extension of each running node, by the tsd.System that it
 // shares with its tsnet.Server.
-var backends = struct {
+var extensions = struct {
 	sync.Mutex
 	bySystem map[*tsd.System]*extension
 }{bySystem: make(map[*tsd.System]*extension)}
@@ -37,20 +37,20 @@ func init() {
 		e := &extension{sys: sb.Sys()}
 		e.backend, _ = sb.(localBackend)
 		if backend, ok := sb.(interface{ Shutdown() }); ok {
-			e.shutdown = backend.Shutdown
+			e.shutdownBackend = backend.Shutdown
 		}
-		backends.Lock()
-		defer backends.Unlock()
-		backends.bySystem[e.sys] = e
+		extensions.Lock()
+		defer extensions.Unlock()
+		extensions.bySystem[e.sys] = e
 		return e, nil
 	})
 }
 
-// extension is our foothold in one node's LocalBackend.
+// extension is our access to one node's LocalBackend. It implements ipnext.Extension.
 type extension struct {
-	sys      *tsd.System
-	backend  localBackend // nil when tailscale's methods are not the ones we know
-	shutdown func()       // of the whole backend; for one whose Server did not start
+	sys             *tsd.System
+	backend         localBackend // nil if this tailscale's methods have other signatures
+	shutdownBackend func()       // for a backend whose tsnet.Server did not start
 
 	mu      sync.Mutex
 	host    ipnext.Host
@@ -97,23 +97,23 @@ func (e *extension) Init(host ipnext.Host) error {
 }
 
 func (e *extension) Shutdown() error {
-	dropBackend(e.sys)
+	dropExtension(e.sys)
 	return nil
 }
 
-// follow calls onState with the backend's state and on every change of it, and
-// onSelf with what the control server says of the node when that changes; in order
-// and with locks held: they must return at once, and must not panic.
-func (e *extension) follow(onState func(ipn.State), onSelf func(tailcfg.NodeView)) {
+// watch calls onState with the backend's state now and on every change, and onSelf
+// when the control server changes what the node is. The calls are in order and hold
+// locks: the functions must return at once and must not panic.
+func (e *extension) watch(onState func(ipn.State), onSelf func(tailcfg.NodeView)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.onState, e.onSelf = onState, onSelf
 	onState(e.state)
 }
 
-// retryLogin makes the control client try now, instead of when its own backoff
-// (up to 30 s) is over. The flag is asked for with every attempt: one without it
-// would make an ephemeral node a lasting one.
+// retryLogin makes the control client log in now instead of after its backoff, which
+// grows up to 30 s. Every attempt must state whether the node is ephemeral: one
+// without the flag would make an ephemeral node permanent.
 func (e *extension) retryLogin(ephemeral bool) {
 	e.mu.Lock()
 	control := e.control
@@ -128,9 +128,9 @@ func (e *extension) retryLogin(ephemeral bool) {
 	control.Login(flags)
 }
 
-// eachPeer calls f with every peer of the current netmap.
-func (e *extension) eachPeer(f func(tailcfg.NodeView)) {
-	if host := e.hostNow(); host != nil {
+// forEachPeer calls f with every peer of the current netmap.
+func (e *extension) forEachPeer(f func(tailcfg.NodeView)) {
+	if host := e.currentHost(); host != nil {
 		host.NodeBackend().AppendMatchingPeers(nil, func(node tailcfg.NodeView) bool {
 			f(node)
 			return false
@@ -138,33 +138,33 @@ func (e *extension) eachPeer(f func(tailcfg.NodeView)) {
 	}
 }
 
-// self is the node itself; invalid without a netmap.
+// self returns the node itself; it is invalid without a netmap.
 func (e *extension) self() tailcfg.NodeView {
-	if host := e.hostNow(); host != nil {
+	if host := e.currentHost(); host != nil {
 		return host.NodeBackend().Self()
 	}
 	return tailcfg.NodeView{}
 }
 
-func (e *extension) hostNow() ipnext.Host {
+func (e *extension) currentHost() ipnext.Host {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.host
 }
 
-// backendOf finds the extension that tailscale made for srv, after srv's start.
-func backendOf(srv *tsnet.Server) *extension {
+// extensionOf returns the extension that tailscale made for srv when it started.
+func extensionOf(srv *tsnet.Server) *extension {
 	sys := srv.Sys()
 	if sys == nil {
 		return nil
 	}
-	backends.Lock()
-	defer backends.Unlock()
-	return backends.bySystem[sys]
+	extensions.Lock()
+	defer extensions.Unlock()
+	return extensions.bySystem[sys]
 }
 
-func dropBackend(sys *tsd.System) {
-	backends.Lock()
-	defer backends.Unlock()
-	delete(backends.bySystem, sys)
+func dropExtension(sys *tsd.System) {
+	extensions.Lock()
+	defer extensions.Unlock()
+	delete(extensions.bySystem, sys)
 }

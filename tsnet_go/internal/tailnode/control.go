@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"context"
@@ -7,22 +7,25 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/events"
+	"github.com/tailbone/tailbone/tsnet_go/internal/redact"
 )
 
-// defaultControl answers for a node that names no control server, as in tsnet.
-const defaultControl = "https://controlplane.tailscale.com"
+// defaultControlURL is the control server of a node that names none, as in tsnet.
+const defaultControlURL = "https://controlplane.tailscale.com"
 
 const (
-	controlAsk    = 2 * time.Second // for one answer
-	controlCalm   = 5 * time.Second // between questions while it answers
-	leastInterval = 50 * time.Millisecond
+	probeTimeout     = 2 * time.Second
+	probeInterval    = 5 * time.Second // while the control server answers
+	minProbeInterval = 50 * time.Millisecond
 )
 
-// What join.control says.
+// Values of join.control.
 const (
-	controlUnasked int32 = iota
-	controlAway
-	controlAnswered
+	controlUnknown int32 = iota
+	controlUnreachable
+	controlReachable
 )
 
 func (n *Node) controlURL() string {
@@ -31,19 +34,20 @@ func (n *Node) controlURL() string {
 		url = os.Getenv("TS_CONTROL_URL") // as in tsnet
 	}
 	if url == "" {
-		url = defaultControl
+		url = defaultControlURL
 	}
 	return strings.TrimSuffix(url, "/")
 }
 
-// watchControl notices that a control server that was away has come back, and
-// makes the node try again then: tailscale's own pauses grow up to 30 s.
+// watchControl probes the control server while the node joins. When it answers again
+// after an outage, watchControl makes tailscale retry the login, whose own backoff
+// grows up to 30 s.
 func (j *join) watchControl() {
-	defer recoverGoroutine(j.node.events)
-	retry := max(time.Duration(j.node.config.RetryMS)*time.Millisecond, leastInterval)
-	owed := 0 // how many answers there were since the server came back
+	defer j.node.events.Recover()
+	retry := max(time.Duration(j.node.config.RetryMS)*time.Millisecond, minProbeInterval)
+	answers := 0 // since the end of an outage, plus one; 0 if there is no login to retry
 	for {
-		failure := j.node.askControl(j.ctx)
+		failure := j.node.probeControl(j.ctx)
 		if j.ctx.Err() != nil {
 			return
 		}
@@ -51,18 +55,18 @@ func (j *join) watchControl() {
 		switch {
 		case failure != nil:
 			j.controlFailure.Store(&failure)
-			if j.control.Swap(controlAway) != controlAway {
-				j.node.events.send(event{
-					Type: "control_unreachable", URL: j.node.controlURL(), Line: redact(failure.Error()),
+			if j.control.Swap(controlUnreachable) != controlUnreachable {
+				j.node.events.Send(events.Event{
+					Type: "control_unreachable", URL: j.node.controlURL(), Line: redact.Text(failure.Error()),
 				})
 			}
-			owed = 1
-		case owed > 0 && !j.waits.Load():
-			j.control.Store(controlAnswered)
-			owed = j.settle(owed)
+			answers = 1
+		case answers > 0 && !j.needsPerson.Load():
+			j.control.Store(controlReachable)
+			answers = j.retryAfterOutage(answers)
 		default:
-			j.control.Store(controlAnswered)
-			pause = max(retry, controlCalm)
+			j.control.Store(controlReachable)
+			pause = max(retry, probeInterval)
 		}
 		select {
 		case <-j.ctx.Done():
@@ -72,39 +76,39 @@ func (j *join) watchControl() {
 	}
 }
 
-// settle repeats the login for a server that has come back, and returns what is
-// still owed. An attempt that is known to have failed is repeated at once. One that
-// may be under way gets until the second answer: to break off an attempt that the
-// server is just granting would use up a key that counts once.
-func (j *join) settle(owed int) int {
+// retryAfterOutage retries the login once the control server answers again, and
+// returns the new value of answers. A login that is known to have failed is retried at
+// once. One that may be in progress gets until the second answer: interrupting a login
+// that the server is about to grant would use up a one-time key.
+func (j *join) retryAfterOutage(answers int) int {
 	switch {
 	case !j.node.isStarted():
-		return owed
-	case j.node.loginFailed(), owed > 1 && !j.node.inMapPoll():
+		return answers
+	case j.node.loginFailed(), answers > 1 && !j.node.inMapPoll():
 		j.node.retryLogin()
 		return 0
-	case owed > 1:
+	case answers > 1:
 		return 0
 	default:
-		return owed + 1
+		return answers + 1
 	}
 }
 
-// askControl asks the control server for its public key, as every node does first.
-// The error says why there was no answer.
-func (n *Node) askControl(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, controlAsk)
+// probeControl requests the control server's public key, as every node does first. It
+// returns why there was no answer.
+func (n *Node) probeControl(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.controlURL()+"/key?v=1", nil)
 	if err != nil {
 		return err
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
-	answer, err := transport.RoundTrip(request)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<16))
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<16))
 	return nil
 }

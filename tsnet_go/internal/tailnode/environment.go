@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"os"
@@ -9,8 +9,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/devnet"
 )
 
-// ownVariables are set by this program itself, on behalf of the whole process; one
-// of them is a safeguard of tests.
+// ownVariables are set by this program for the whole process; one of them is a
+// safeguard of tests.
 var ownVariables = map[string]bool{
 	logsDirVariable:                 true,
 	"TS_ASSUME_NETWORK_UP_FOR_TEST": true,
@@ -21,16 +21,17 @@ var ownVariables = map[string]bool{
 
 const logsDirVariable = "TS_LOGS_DIR"
 
-// keepalives bound how long a connection lasts whose peer vanished without a word,
-// such as a laptop that was shut: netstack's own two hours would fill a listener.
+// keepalives bound how long a connection stays open whose peer vanished without closing
+// it, such as a laptop that was shut. With netstack's default of two hours, such
+// connections would fill a listener.
 var keepalives = map[string]string{
 	"TS_NETSTACK_KEEPALIVE_IDLE":     "2m",
 	"TS_NETSTACK_KEEPALIVE_INTERVAL": "15s",
 }
 
-// prepareProcess sets what tailscale reads from the environment of the whole
-// process, and tells what that switches off.
-func prepareProcess(config NodeConfig) ([]string, error) {
+// prepareProcess sets what tailscale reads from the environment of the whole process.
+// It returns what that disables.
+func prepareProcess(config Config) ([]string, error) {
 	if config.IgnoreEnv {
 		if err := clearVariables(); err != nil {
 			return nil, err
@@ -47,8 +48,8 @@ func prepareProcess(config NodeConfig) ([]string, error) {
 	return []string{}, nil
 }
 
-// clearVariables takes away every variable that tsnet or tailscale reads settings
-// from. Go sees the environment of the process's start, so Python cannot do it.
+// clearVariables removes every variable that tsnet or tailscale reads settings from. Go
+// sees the environment of the process's start, so Python cannot do this.
 func clearVariables() error {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
@@ -56,7 +57,7 @@ func clearVariables() error {
 		if !isTailscales || ownVariables[name] {
 			continue
 		}
-		// Most are read once, when the library is loaded, and kept by envknob.
+		// envknob reads most of them once, when the library is loaded.
 		envknob.Setenv(name, "")
 		if err := os.Unsetenv(name); err != nil {
 			return err
@@ -65,8 +66,8 @@ func clearVariables() error {
 	return nil
 }
 
-// setLogsDir must come right before tsnet's Start, which looks for a place for
-// logs, though it uploads none: without the variable it takes one under HOME, and
-// panics where there is none. It holds for the process, and the directory that
-// an earlier node set may be gone.
+// setLogsDir must be called right before tsnet's Start, which looks for a directory for
+// logs although it uploads none: without the variable it takes one below HOME, and
+// panics if there is none. The variable applies to the process, and the directory that
+// an earlier node set may have been removed.
 func setLogsDir(dir string) error { return os.Setenv(logsDirVariable, dir) }

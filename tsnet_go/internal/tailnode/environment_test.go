@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"os"
@@ -6,7 +6,11 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"tailscale.com/envknob"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // A connection whose peer vanished without a word is noticed within minutes, not
@@ -14,14 +18,11 @@ import (
 func TestKeepalivesAreShort(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	listener := server.listenOn(startUnixServer(t, echo), 10)
+	server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 10)
 	conn := client.mustDial(server.port80())
 	defer conn.Close()
-	mustExchange(t, conn, "in")
-	endpoint, ok := endpointOf(listener.conns.pairs()[0].tailnet)
-	if !ok {
-		t.Fatal("no endpoint")
-	}
+	tbtest.MustExchange(t, conn, "in")
+	endpoint := connectedEndpoint(t, stackOf(t, server.stack))
 	var idle tcpip.KeepaliveIdleOption
 	var interval tcpip.KeepaliveIntervalOption
 	if err := endpoint.GetSockOpt(&idle); err != nil {
@@ -35,6 +36,19 @@ func TestKeepalivesAreShort(t *testing.T) {
 	}
 }
 
+// connectedEndpoint returns the TCP endpoint of the one open connection of a stack.
+func connectedEndpoint(t *testing.T, s *stack.Stack) tcpip.Endpoint {
+	t.Helper()
+	for _, registered := range s.RegisteredEndpoints() {
+		endpoint, ok := registered.(tcpip.Endpoint)
+		if ok && tcp.EndpointState(endpoint.State()) == tcp.StateEstablished {
+			return endpoint
+		}
+	}
+	t.Fatal("the stack has no open connection")
+	return nil
+}
+
 // Where asked to, a node takes nothing from tsnet's and tailscale's own variables,
 // which Python cannot take away from Go; also not what was read from one before.
 func TestIgnoreEnvTakesTheVariablesAway(t *testing.T) {
@@ -46,10 +60,10 @@ func TestIgnoreEnvTakesTheVariablesAway(t *testing.T) {
 	}
 	t.Setenv("OTHER_TS_SETTING", "1")
 	logs := os.Getenv(logsDirVariable)
-	if _, err := prepareProcess(NodeConfig{}); err != nil || os.Getenv("TS_AUTHKEY") != "1" || !knob() {
+	if _, err := prepareProcess(Config{}); err != nil || os.Getenv("TS_AUTHKEY") != "1" || !knob() {
 		t.Errorf("taken without being asked to: %v", err)
 	}
-	if _, err := prepareProcess(NodeConfig{IgnoreEnv: true}); err != nil {
+	if _, err := prepareProcess(Config{IgnoreEnv: true}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range names {
@@ -68,7 +82,7 @@ func TestIgnoreEnvTakesTheVariablesAway(t *testing.T) {
 // What the loopback settings take away is told, and nothing else is.
 func TestSwitchedOffIsTold(t *testing.T) {
 	for _, loopback := range []bool{true, false} {
-		off, err := prepareProcess(NodeConfig{Loopback: loopback})
+		off, err := prepareProcess(Config{Loopback: loopback})
 		if err != nil || off == nil || (len(off) > 0) != loopback {
 			t.Errorf("loopback %v: %q, %v", loopback, off, err)
 		}

@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"context"
@@ -13,41 +13,53 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/relay"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
-// ForwardConfig is what Python decides about a forward.
+// ForwardConfig configures a Forward.
 type ForwardConfig struct {
 	Local  string `json:"local"`   // "unix:/path", or a loopback host:port (port 0: a free one)
-	Remote string `json:"remote"`  // "peer:port", peer a name or a tailnet address
+	Remote string `json:"remote"`  // "peer:port"; peer is a name or a tailnet address
 	WaitMS int64  `json:"wait_ms"` // how long the peer may take to appear in the netmap
 }
 
 const (
-	// forwardDial bounds the first contact with a peer: paths are found by then, or never.
-	forwardDial = 15 * time.Second
-	// forwardMax bounds the connections of one forward at once: loopback is open to
-	// every user of the machine.
-	forwardMax = 1024
-	// peerAsk is the pause between looks for a peer that is not in the netmap yet.
-	peerAsk = 5 * time.Millisecond
+	// forwardDialTimeout bounds the first contact with a peer: paths are found by then,
+	// or never.
+	forwardDialTimeout = 15 * time.Second
+	// maxForwardSessions bounds the connections of one forward at once: loopback is
+	// open to every user of the machine.
+	maxForwardSessions = 1024
+	// peerPollInterval is the pause between looks for a peer that is not in the netmap
+	// yet.
+	peerPollInterval = 5 * time.Millisecond
+	// acceptRetryPause is the pause after a failed accept.
+	acceptRetryPause = 10 * time.Millisecond
 )
 
-// Forward is a local socket whose connections go out over the tailnet, and
-// nowhere else: tsnet's own dialer would fall back to the host's network for
-// an address that is no peer's.
+// Forward is a local socket whose connections go to one peer on the tailnet, and
+// nowhere else: for an address that is not a peer's, tsnet's own dialer would fall back
+// to the host's network.
 type Forward struct {
 	node     *Node
-	config   ForwardConfig
+	remote   string
 	peer     string
 	port     uint16
 	listener net.Listener
-	conns    connections
+	sessions *relay.Sessions
 
-	life context.Context // of what dials
-	end  context.CancelFunc
+	ctx    context.Context // of the accept loop and of dials
+	cancel context.CancelFunc
 }
 
-func (n *Node) forward(config ForwardConfig) (_ *Forward, err error) {
+// Forward starts a Forward.
+func (n *Node) Forward(config ForwardConfig) (*Forward, error) {
+	return n.forward(config, maxForwardSessions)
+}
+
+func (n *Node) forward(config ForwardConfig, maxSessions int) (_ *Forward, err error) {
 	const op = "forward"
 	if _, err := n.running(op); err != nil {
 		return nil, err
@@ -55,22 +67,24 @@ func (n *Node) forward(config ForwardConfig) (_ *Forward, err error) {
 	peer, portText, err := net.SplitHostPort(config.Remote)
 	port, portErr := strconv.ParseUint(portText, 10, 16)
 	if err != nil || portErr != nil || port == 0 || peer == "" {
-		return nil, errorf(codeBadArgument, op, "the remote %q is no peer:port", config.Remote)
+		return nil, tberr.Errorf(tberr.BadArgument, op, "the remote %q must be peer:port", config.Remote)
 	}
-	f := &Forward{node: n, config: config, peer: peer, port: uint16(port), conns: connections{limit: forwardMax}}
-	f.life, f.end = context.WithCancel(n.life)
+	f := &Forward{
+		node: n, remote: config.Remote, peer: peer, port: uint16(port), sessions: relay.NewSessions(maxSessions, 0),
+	}
+	f.ctx, f.cancel = context.WithCancel(n.ctx)
 	defer func() {
 		if err != nil {
-			f.end()
+			f.cancel()
 		}
 	}()
-	if err := f.awaitPeer(milliseconds(config.WaitMS)); err != nil {
+	if err := f.awaitPeer(time.Duration(config.WaitMS) * time.Millisecond); err != nil {
 		return nil, err
 	}
 	if f.listener, err = listenLocal(config.Local); err != nil {
 		return nil, err
 	}
-	if err := n.attach(op, f, func(closer) error { return nil }); err != nil {
+	if err := n.addBridge(op, f, func(Bridge) error { return nil }); err != nil {
 		f.listener.Close()
 		return nil, err
 	}
@@ -78,8 +92,11 @@ func (n *Node) forward(config ForwardConfig) (_ *Forward, err error) {
 	return f, nil
 }
 
-// local is where the forward listens, with the port that was picked.
-func (f *Forward) local() string {
+// Node returns the node that the forward belongs to.
+func (f *Forward) Node() *Node { return f.node }
+
+// Local returns where the forward listens, with the port that was chosen.
+func (f *Forward) Local() string {
 	addr := f.listener.Addr()
 	if addr.Network() == "unix" {
 		return "unix:" + addr.String()
@@ -90,21 +107,21 @@ func (f *Forward) local() string {
 func listenLocal(local string) (net.Listener, error) {
 	const op = "forward"
 	if path, ok := strings.CutPrefix(local, "unix:"); ok {
-		if !filepath.IsAbs(path) { // an abstract one would be open to everybody
-			return nil, errorf(codeBadArgument, op, "%q is no absolute path of a Unix socket", path)
+		if !filepath.IsAbs(path) { // every user could connect to an abstract one
+			return nil, tberr.Errorf(tberr.BadArgument, op, "%q must be the absolute path of a Unix socket", path)
 		}
 		return listenAt("unix", path)
 	}
 	host, port, err := net.SplitHostPort(local)
 	if err != nil {
-		return nil, errorf(codeBadArgument, op, "%q is neither host:port nor unix:/path", local)
+		return nil, tberr.Errorf(tberr.BadArgument, op, "%q must be host:port or unix:/path", local)
 	}
 	if host == "localhost" {
-		host = "127.0.0.1" // not what some resolver says
+		host = "127.0.0.1" // whatever a resolver would answer
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil || !addr.IsLoopback() {
-		return nil, errorf(codeBadArgument, op, "%q is no loopback address; allowed: 127.0.0.1, ::1, localhost", host)
+		return nil, tberr.Errorf(tberr.BadArgument, op, "%q is not a loopback address; allowed: 127.0.0.1, ::1, localhost", host)
 	}
 	return listenAt("tcp", net.JoinHostPort(host, port))
 }
@@ -112,32 +129,31 @@ func listenLocal(local string) (net.Listener, error) {
 func listenAt(network, address string) (net.Listener, error) {
 	config := net.ListenConfig{}
 	if network == "unix" {
-		config.Control = private
+		config.Control = restrictToUser
 	}
 	listener, err := config.Listen(context.Background(), network, address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, errorf(codeAddressInUse, "forward", "%s is in use", address)
+		return nil, tberr.Errorf(tberr.AddressInUse, "forward", "%s is in use", address)
 	case err != nil:
-		return nil, errorf(codeBadArgument, "forward", "cannot listen on %s: %v", address, err)
+		return nil, tberr.Errorf(tberr.BadArgument, "forward", "cannot listen on %s: %v", address, err)
 	}
 	return listener, nil
 }
 
-// private makes a Unix socket its user's own: only the process's own user may send
-// through the node. Linux gives the file the socket's mode when it is bound, so
-// that there is no moment in between.
-func private(_, _ string, raw syscall.RawConn) error {
-	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) }); err != nil {
+// restrictToUser lets only the process's own user connect to a Unix socket. Linux gives
+// the file the socket's mode when it is bound, so it is never open to others.
+func restrictToUser(_, _ string, raw syscall.RawConn) error {
+	var chmodErr error
+	if err := raw.Control(func(fd uintptr) { chmodErr = unix.Fchmod(int(fd), 0o600) }); err != nil {
 		return err
 	}
-	return failed
+	return chmodErr
 }
 
-// awaitPeer waits until the netmap has the peer: right after a join it may not yet.
-func (f *Forward) awaitPeer(most time.Duration) error {
-	ctx, cancel := context.WithTimeout(f.life, most)
+// awaitPeer waits until the peer is in the netmap: right after a join it may not be yet.
+func (f *Forward) awaitPeer(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(f.ctx, timeout)
 	defer cancel()
 	for {
 		_, _, err := f.resolve()
@@ -145,19 +161,19 @@ func (f *Forward) awaitPeer(most time.Duration) error {
 			return nil
 		}
 		select {
-		case <-f.node.life.Done():
-			return errorf(codeClosed, "forward", "the node is closed")
+		case <-f.node.ctx.Done():
+			return errClosed("forward")
 		case <-ctx.Done():
 			return err
-		case <-time.After(peerAsk):
+		case <-time.After(peerPollInterval):
 		}
 	}
 }
 
-// resolve finds the peer in the current netmap: an address of it, and the own one to
-// call from.
+// resolve looks the peer up in the current netmap. It returns an address of the peer,
+// and the node's own address to dial from.
 func (f *Forward) resolve() (from netip.Addr, to netip.AddrPort, err error) {
-	peers, suffix, err := f.node.netPeers()
+	peers, suffix, err := f.node.netmapPeers()
 	if err != nil {
 		return from, to, err
 	}
@@ -178,61 +194,62 @@ func (f *Forward) resolve() (from netip.Addr, to netip.AddrPort, err error) {
 			return from, netip.AddrPortFrom(addr, f.port), nil
 		}
 	}
-	return from, to, errorf(codePeerNotFound, "forward", "peer %q has no address of a kind that this node has", f.peer)
+	return from, to, tberr.Errorf(tberr.PeerNotFound, "forward", "peer %q and this node have no address family in common", f.peer)
 }
 
 func (f *Forward) accept() {
-	defer recoverGoroutine(f.node.events)
+	defer f.node.events.Recover()
 	for {
 		conn, err := f.listener.Accept()
 		if err == nil {
-			f.take(conn)
+			f.handle(conn)
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		// Out of descriptors, most likely: it passes.
-		f.node.events.logf("forward: accept: %v", err)
+		// The process is most likely out of descriptors, which passes.
+		f.node.events.Logf("forward: accept: %v", err)
 		select {
-		case <-f.life.Done():
+		case <-f.ctx.Done():
 			return
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(acceptRetryPause):
 		}
 	}
 }
 
-func (f *Forward) take(conn net.Conn) {
-	local, ok := conn.(localConn)
-	if !ok { // net's always is
-		reset(conn)
+func (f *Forward) handle(conn net.Conn) {
+	local, ok := conn.(relay.LocalConn)
+	if !ok { // net's connections always are
+		relay.Reset(conn)
 		return
 	}
-	p := &pair{events: f.node.events, local: local}
-	if !f.conns.add(p) {
-		rejectedConnections.Add(1)
-		p.kill()
+	s := &relay.Session{Events: f.node.events}
+	s.SetLocal(local)
+	if !f.sessions.Add(s) {
+		rejected.Add(1)
+		s.Abort()
 		return
 	}
-	go f.serve(p)
+	go f.serve(s)
 }
 
-func (f *Forward) serve(p *pair) {
-	defer recoverGoroutine(f.node.events)
-	defer f.conns.remove(p)
-	defer p.kill() // does nothing to a pair that came to its end; else the client sees a reset
-	remote, err := f.dial()
+func (f *Forward) serve(s *relay.Session) {
+	defer f.node.events.Recover()
+	defer f.sessions.Remove(s)
+	defer s.Abort() // resets the client unless the session has ended
+	tailnet, err := f.dial()
 	if err != nil {
-		f.node.events.logf("forward to %s: %v", f.config.Remote, err)
+		f.node.events.Logf("forward to %s: %v", f.remote, err)
 		return
 	}
-	if p.setTailnet(remote) {
-		p.run()
+	if s.SetTailnet(tailnet) {
+		s.Run()
 	}
 }
 
-// dial goes through the node's own netstack, to a peer of the current netmap.
-func (f *Forward) dial() (tailnetConn, error) {
+// dial connects to the peer through the node's own netstack.
+func (f *Forward) dial() (relay.TailnetConn, error) {
 	from, to, err := f.resolve()
 	if err != nil {
 		return nil, err
@@ -240,7 +257,7 @@ func (f *Forward) dial() (tailnetConn, error) {
 	f.node.mu.Lock()
 	stack := f.node.stack
 	f.node.mu.Unlock()
-	ctx, cancel := context.WithTimeout(f.life, forwardDial)
+	ctx, cancel := context.WithTimeout(f.ctx, forwardDialTimeout)
 	defer cancel()
 	conn, err := stack.DialContextTCPWithBind(ctx, from, to)
 	if err != nil {
@@ -249,12 +266,10 @@ func (f *Forward) dial() (tailnetConn, error) {
 	return conn, nil
 }
 
-func (f *Forward) owner() *Node { return f.node }
-
-// close takes no further connection, gives those there are until drain, and ends the
-// rest. A further call waits as well.
-func (f *Forward) close(drain time.Duration) {
-	f.listener.Close() // removes a Unix socket's file as well
-	f.conns.close(drain, f.end)
-	f.node.detach(f)
+// Close accepts no further connection, gives the open ones drain to end, and resets
+// the rest. Concurrent calls wait as well.
+func (f *Forward) Close(drain time.Duration) {
+	f.listener.Close() // also removes a Unix socket's file
+	f.sessions.Close(drain, f.cancel)
+	f.node.removeBridge(f)
 }

@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"errors"
@@ -13,11 +13,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/relay"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 func (n *testNode) mustForward(local, remote string) *Forward {
 	n.t.Helper()
-	forward, err := n.forward(ForwardConfig{Local: local, Remote: remote, WaitMS: waitLimit.Milliseconds()})
+	forward, err := n.Forward(ForwardConfig{Local: local, Remote: remote, WaitMS: tbtest.Limit.Milliseconds()})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -31,19 +35,19 @@ func (f *Forward) mustConnect(t *testing.T) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit(t, conn)
+	tbtest.Bound(t, conn)
 	return conn
 }
 
 // wantReset connects, and expects a reset, however early.
 func (f *Forward) wantReset(t *testing.T) {
 	t.Helper()
-	conn, err := net.Dial("tcp", f.local())
+	conn, err := net.Dial("tcp", f.Local())
 	if err == nil {
-		limit(t, conn)
+		tbtest.Bound(t, conn)
 		_, err = io.ReadAll(conn)
 	}
-	if !isReset(err) {
+	if !tbtest.IsReset(err) {
 		t.Errorf("the client sees %v", err)
 	}
 }
@@ -53,7 +57,7 @@ func (f *Forward) wantReset(t *testing.T) {
 func TestForwardLeadsToItsPeer(t *testing.T) {
 	checkNoLeaks(t)
 	net, server, client := two(t)
-	server.listenOn(startUnixServer(t, echo), 100)
+	server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 100)
 	path := filepath.Join(t.TempDir(), "f")
 	full := "server." + net.Info().Tailnet
 	for _, way := range [][2]string{
@@ -68,11 +72,11 @@ func TestForwardLeadsToItsPeer(t *testing.T) {
 	} {
 		forward := client.mustForward(way[0], way[1])
 		conn := forward.mustConnect(t)
-		if err := exchange(conn, "hello"); err != nil {
+		if err := tbtest.Exchange(conn, "hello"); err != nil {
 			t.Errorf("%s to %s: %v", way[0], way[1], err)
 		}
 		conn.Close()
-		forward.close(time.Second)
+		forward.Close(time.Second)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket's file is left: %v", err)
@@ -109,14 +113,14 @@ func TestForwardKnowsPeersOnly(t *testing.T) {
 		"server.other.test:80", "server.dev:80", "*:80", ".:80", net.Info().Tailnet + ":80", "100.100.100.100:80",
 		"100.127.255.254:80", "[fd7a:115c:a1e0::dead]:80", client.v4().String() + ":80", "client:80", "[fe80::1%lo]:80",
 	} {
-		_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: remote, WaitMS: 1})
-		if codeOf(err) != codePeerNotFound {
+		_, err := client.Forward(ForwardConfig{Local: "127.0.0.1:0", Remote: remote, WaitMS: 1})
+		if tberr.CodeOf(err) != tberr.PeerNotFound {
 			t.Errorf("%s: %v", remote, err)
 		}
 	}
 	for _, remote := range []string{"", "server", "server:", ":80", "server:0", "server:65536", "server:http", "server:-1", "a:b:80"} {
-		_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: remote, WaitMS: 1})
-		if codeOf(err) != codeBadArgument {
+		_, err := client.Forward(ForwardConfig{Local: "127.0.0.1:0", Remote: remote, WaitMS: 1})
+		if tberr.CodeOf(err) != tberr.BadArgument {
 			t.Errorf("%s: %v", remote, err)
 		}
 	}
@@ -141,14 +145,14 @@ func TestForwardListensOnLoopbackOnly(t *testing.T) {
 		"0.0.0.0:0", "[::]:0", ":0", "192.168.0.1:0", "example.com:0", "127.0.0.1", "unix:relative", "unix:@abstract", "unix:", "",
 		"unix:/no/such/dir/s", "127.0.0.1:99999", "127.0.0.1:x", client.v4().String() + ":0", "unix:/" + strings.Repeat("x", 200),
 	} {
-		_, err := client.forward(ForwardConfig{Local: local, Remote: "server:80", WaitMS: waitLimit.Milliseconds()})
-		if codeOf(err) != codeBadArgument {
+		_, err := client.Forward(ForwardConfig{Local: local, Remote: "server:80", WaitMS: tbtest.Limit.Milliseconds()})
+		if tberr.CodeOf(err) != tberr.BadArgument {
 			t.Errorf("%q: %v", local, err)
 		}
 	}
 	taken := startEcho(t)
-	_, err := client.forward(ForwardConfig{Local: taken, Remote: "server:80", WaitMS: waitLimit.Milliseconds()})
-	wantCode(t, codeAddressInUse, err)
+	_, err := client.Forward(ForwardConfig{Local: taken, Remote: "server:80", WaitMS: tbtest.Limit.Milliseconds()})
+	wantCode(t, tberr.AddressInUse, err)
 	if !strings.Contains(err.Error(), taken) {
 		t.Errorf("the error does not name %s: %v", taken, err)
 	}
@@ -161,20 +165,20 @@ func TestForwardEndsWithItsPeer(t *testing.T) {
 		t.Run(fault, func(t *testing.T) {
 			checkNoLeaks(t)
 			net, server, client := two(t)
-			server.listenOn(startUnixServer(t, echo), 100)
+			server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 100)
 			forward := client.mustForward("127.0.0.1:0", "server:80")
 			conn := forward.mustConnect(t)
-			mustExchange(t, conn, "hello")
+			tbtest.MustExchange(t, conn, "hello")
 			net.do(fault, map[string]any{"node": "server"})
-			eventually(t, "the peer is gone", func() bool {
+			tbtest.Eventually(t, "the peer is gone", func() bool {
 				_, _, err := forward.resolve()
-				return codeOf(err) == codePeerNotFound
+				return tberr.CodeOf(err) == tberr.PeerNotFound
 			})
 			forward.wantReset(t)
-			_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "server:80", WaitMS: 1})
-			wantCode(t, codePeerNotFound, err)
+			_, err := client.Forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "server:80", WaitMS: 1})
+			wantCode(t, tberr.PeerNotFound, err)
 			// The server hears of nothing any more: its connection ends with it.
-			if err := server.close(waitLimit); err != nil {
+			if err := server.Close(tbtest.Limit); err != nil {
 				t.Error(err)
 			}
 		})
@@ -188,7 +192,7 @@ func TestForwardWaitsForItsPeer(t *testing.T) {
 	client := net.join("client", "dev@example.com")
 	made := make(chan error, 1)
 	go func() {
-		_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "server:80", WaitMS: waitLimit.Milliseconds()})
+		_, err := client.Forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "server:80", WaitMS: tbtest.Limit.Milliseconds()})
 		made <- err
 	}()
 	net.join("server", "srv@example.com")
@@ -197,13 +201,13 @@ func TestForwardWaitsForItsPeer(t *testing.T) {
 	}
 	closing := make(chan error, 1)
 	go func() {
-		_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "never:80", WaitMS: 10 * waitLimit.Milliseconds()})
+		_, err := client.Forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "never:80", WaitMS: 10 * tbtest.Limit.Milliseconds()})
 		closing <- err
 	}()
-	if err := client.close(waitLimit); err != nil {
+	if err := client.Close(tbtest.Limit); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, codeClosed, <-closing)
+	wantCode(t, tberr.Closed, <-closing)
 }
 
 // A port that the peer refuses is a reset for the local client, as if it had called
@@ -220,7 +224,7 @@ func TestForwardEndsAsEitherSideDoes(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	ended := make(chan string, 4)
-	server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+	server.listenOn(tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
 		question, err := io.ReadAll(conn)
 		if len(question) > 0 {
 			_, _ = io.WriteString(conn, strings.ToUpper(string(question)))
@@ -230,44 +234,44 @@ func TestForwardEndsAsEitherSideDoes(t *testing.T) {
 	forward := client.mustForward("127.0.0.1:0", "server:80")
 
 	conn := forward.mustConnect(t).(*net.TCPConn)
-	write(t, conn, "question")
+	tbtest.Write(t, conn, "question")
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, conn); got != "QUESTION" {
+	if got := tbtest.ReadAll(t, conn); got != "QUESTION" {
 		t.Errorf("got %q", got)
 	}
 	<-ended
 
 	conn = forward.mustConnect(t).(*net.TCPConn)
-	write(t, conn, "never answered")
-	eventually(t, "the connection is there", func() bool { return openConnections.Load() == 2 })
+	tbtest.Write(t, conn, "never answered")
+	tbtest.Eventually(t, "the connection is there", func() bool { return relay.Open() == 2 })
 	begun := time.Now()
-	reset(conn)
+	relay.Reset(conn)
 	<-ended
-	if took := time.Since(begun); took > waitLimit/2 {
+	if took := time.Since(begun); took > tbtest.Limit/2 {
 		t.Errorf("the server heard of the reset after %v", took)
 	}
-	eventually(t, "nothing is left", func() bool { return openConnections.Load() == 0 })
+	tbtest.Eventually(t, "nothing is left", func() bool { return relay.Open() == 0 })
 }
 
 // Closing a forward ends what goes through it, at once without a drain.
 func TestForwardClose(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	server.listenOn(startUnixServer(t, echo), 100)
+	server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 100)
 	forward := client.mustForward("127.0.0.1:0", "server:80")
 	conn := forward.mustConnect(t)
-	mustExchange(t, conn, "hello")
+	tbtest.MustExchange(t, conn, "hello")
 	var closers sync.WaitGroup
 	for range 2 {
-		closers.Go(func() { forward.close(0) })
+		closers.Go(func() { forward.Close(0) })
 	}
 	closers.Wait()
-	if _, err := io.ReadAll(conn); !isReset(err) {
+	if _, err := io.ReadAll(conn); !tbtest.IsReset(err) {
 		t.Errorf("the client sees %v", err)
 	}
-	if _, err := net.Dial("tcp", forward.local()); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := net.Dial("tcp", forward.Local()); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("the port is still open: %v", err)
 	}
 }
@@ -276,20 +280,20 @@ func TestForwardClose(t *testing.T) {
 func TestForwardTakesManyAtOnce(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	server.listenOn(startUnixServer(t, echo), 100)
-	forward := client.mustForward("127.0.0.1:0", "server:80")
-	forward.conns.mu.Lock()
-	forward.conns.limit = 16
-	forward.conns.mu.Unlock()
+	server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 100)
+	forward, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "server:80"}, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var open []net.Conn
 	for range 16 {
 		conn := forward.mustConnect(t)
-		mustExchange(t, conn, "in")
+		tbtest.MustExchange(t, conn, "in")
 		open = append(open, conn)
 	}
 	forward.wantReset(t)
 	for _, conn := range open {
-		mustExchange(t, conn, "still in")
+		tbtest.MustExchange(t, conn, "still in")
 	}
 }
 
@@ -297,11 +301,11 @@ func TestForwardTakesManyAtOnce(t *testing.T) {
 func TestForwardWithoutTheExtension(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	server.listenOn(startUnixServer(t, echo), 100)
+	server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 100)
 	client.mu.Lock()
 	client.ext = nil
 	client.mu.Unlock()
-	mustExchange(t, client.mustForward("127.0.0.1:0", "server:80").mustConnect(t), "hello")
-	_, err := client.forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "nobody:80", WaitMS: 1})
-	wantCode(t, codePeerNotFound, err)
+	tbtest.MustExchange(t, client.mustForward("127.0.0.1:0", "server:80").mustConnect(t), "hello")
+	_, err := client.Forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "nobody:80", WaitMS: 1})
+	wantCode(t, tberr.PeerNotFound, err)
 }

@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 
 	"tailscale.com/health"
 	"tailscale.com/ipn"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/events"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
 // join is one attempt to join the tailnet.
@@ -19,18 +22,15 @@ type join struct {
 	state   ipn.State
 	authURL string
 
-	// waits is set when a person has to act: the control server did its part.
-	waits atomic.Bool
-	// control is what the control server did when it was last asked.
-	control atomic.Int32
-	// controlFailure is why it last gave no answer.
-	controlFailure atomic.Pointer[error]
+	needsPerson    atomic.Bool           // a person must act: the control server did its part
+	control        atomic.Int32          // whether the control server answered the last probe
+	controlFailure atomic.Pointer[error] // why it did not answer
 }
 
-// up joins the tailnet and returns when the node is running. tsnet's own Up
-// waits for ever on a login that cannot happen; this one knows why it waits.
-func (n *Node) up(timeout time.Duration) (*Status, error) {
-	ctx, cancel := context.WithTimeout(n.life, timeout)
+// Up joins the tailnet and returns when the node is running. tsnet's own Up waits
+// forever for a login that cannot succeed; this one returns why it does not.
+func (n *Node) Up(timeout time.Duration) (*Status, error) {
+	ctx, cancel := context.WithTimeout(n.ctx, timeout)
 	defer cancel()
 	if err := n.beginJoin(cancel); err != nil {
 		return nil, err
@@ -40,36 +40,36 @@ func (n *Node) up(timeout time.Duration) (*Status, error) {
 	j := &join{node: n, ctx: ctx, timeout: timeout}
 	if err := j.run(); err != nil {
 		if ctx.Err() != nil {
-			return nil, j.ended()
+			return nil, j.incomplete()
 		}
 		return nil, err
 	}
-	return n.status()
+	return n.Status()
 }
 
 func (n *Node) beginJoin(cancel context.CancelFunc) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closing {
-		return errorf(codeClosed, "up", "the node is closed")
+		return errClosed("up")
 	}
-	if n.upCancel != nil {
-		return errorf(codeBadArgument, "up", "the node is joining already")
+	if n.cancelJoin != nil {
+		return tberr.Errorf(tberr.BadArgument, "up", "the node is already joining")
 	}
-	n.upCancel = cancel
+	n.cancelJoin = cancel
 	return nil
 }
 
 func (n *Node) endJoin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.upCancel = nil
+	n.cancelJoin = nil
 }
 
-// cancel ends a join that is under way; without one it does nothing.
-func (n *Node) cancel() {
+// Cancel ends an Up that is in progress.
+func (n *Node) Cancel() {
 	n.mu.Lock()
-	cancel := n.upCancel
+	cancel := n.cancelJoin
 	n.mu.Unlock()
 	if cancel != nil {
 		cancel()
@@ -80,7 +80,7 @@ func (j *join) run() error {
 	go j.watchControl()
 	started := make(chan error, 1)
 	go func() {
-		defer recoverGoroutine(j.node.events)
+		defer j.node.events.Recover()
 		started <- j.node.start()
 	}()
 	select {
@@ -92,57 +92,58 @@ func (j *join) run() error {
 		return j.ctx.Err()
 	}
 	if j.node.loginFailed() {
-		// An earlier join ended, and tailscale may be in one of its long pauses.
+		// An earlier Up ended, and tailscale may be in a long backoff.
 		j.node.retryLogin()
 	}
-	if err := j.wait(); err != nil {
+	if err := j.awaitRunning(); err != nil {
 		return err
 	}
-	// Now that the node runs, tsnet's Up returns at once; it clears what an
-	// earlier process may have left in the serve configuration.
+	// Now that the node runs, tsnet's Up returns at once. It clears what an earlier
+	// process may have left in the serve configuration.
 	if _, err := j.node.srv.Up(j.ctx); err != nil {
-		return errorf(codeInternal, "up", "%v", err)
+		return tberr.Errorf(tberr.Internal, "up", "%v", err)
 	}
-	j.node.keepPort()
+	j.node.savePort()
 	return nil
 }
 
-// wait follows the backend until it runs or cannot run.
-func (j *join) wait() error {
+// awaitRunning waits until the backend runs, or cannot run.
+func (j *join) awaitRunning() error {
 	for {
-		again, err := j.follow()
+		again, err := j.watchBackend()
 		if err != nil || !again {
 			return err
 		}
 	}
 }
 
-// follow is wait for as long as the backend keeps one watcher: it drops a slow one.
-func (j *join) follow() (again bool, err error) {
+// watchBackend is awaitRunning with one watcher. It asks for another one if the backend
+// drops the watcher for being slow.
+func (j *join) watchBackend() (again bool, err error) {
 	client, err := j.node.srv.LocalClient()
 	if err != nil {
-		return false, errorf(codeInternal, "up", "%v", err)
+		return false, tberr.Errorf(tberr.Internal, "up", "%v", err)
 	}
 	watcher, err := client.WatchIPNBus(j.ctx, ipn.NotifyInitialState)
 	if err != nil {
-		return false, errorf(codeInternal, "up", "%v", err)
+		return false, tberr.Errorf(tberr.Internal, "up", "%v", err)
 	}
 	defer watcher.Close()
 	for {
 		notify, err := watcher.Next()
 		if err != nil {
-			return false, errorf(codeInternal, "up", "the backend's notifications ended: %v", err)
+			return false, tberr.Errorf(tberr.Internal, "up", "the backend's notifications ended: %v", err)
 		}
 		if message := notify.ErrMessage; message != nil {
-			if again, err := judge(*message); err != nil || again {
+			if again, err := classifyBackendError(*message); err != nil || again {
 				return again, err
 			}
-			j.node.events.warnf("%s", *message)
+			j.node.events.Warnf("%s", *message)
 		}
 		if url := notify.BrowseToURL; url != nil && *url != "" && *url != j.authURL {
 			j.authURL = *url
-			j.waits.Store(true)
-			j.node.events.send(event{Type: "auth_url", URL: *url})
+			j.needsPerson.Store(true)
+			j.node.events.Send(events.Event{Type: "auth_url", URL: *url})
 		}
 		if notify.State == nil {
 			continue
@@ -152,58 +153,60 @@ func (j *join) follow() (again bool, err error) {
 		case ipn.Running:
 			return false, nil
 		case ipn.NeedsMachineAuth:
-			j.waits.Store(true)
+			j.needsPerson.Store(true)
 		}
 	}
 }
 
-// The backend's error messages that are no refusal of the login, by their
-// beginnings: they have no type.
+// Beginnings of the backend's error messages that do not refuse the login; the
+// messages have no type.
 const (
 	watcherDropped = "IPN bus consumer fell behind"   // ipnlocal
-	rateLimited    = "node registration rate limited" // controlclient; it tries again by itself
+	rateLimited    = "node registration rate limited" // controlclient; it retries by itself
 	logsRequired   = "tailnet requires logging"       // ipnlocal; it has stopped the node
 )
 
-// judge tells what an error message of the backend means for a join: the end, a
-// new watcher, or nothing.
-func judge(message string) (again bool, err error) {
+// classifyBackendError returns the error that ends the join because of an error message
+// of the backend, or again if the join needs another watcher, or neither if the join
+// continues.
+func classifyBackendError(message string) (again bool, err error) {
 	switch {
 	case strings.HasPrefix(message, watcherDropped):
 		return true, nil
 	case strings.HasPrefix(message, rateLimited):
 		return false, nil
 	case strings.HasPrefix(message, logsRequired):
-		return false, errorf(codeLogsNeeded, "up", "this tailnet takes only nodes that upload their logs, which tailbone never does")
+		return false, tberr.Errorf(tberr.LogsNeeded, "up", "this tailnet accepts only nodes that upload their logs, which tailbone never does")
 	default:
-		return false, errorf(codeLoginRefused, "up", "the control server refused this node: %s", message)
+		return false, tberr.Errorf(tberr.LoginRefused, "up", "the control server refused this node: %s", message)
 	}
 }
 
-// ended tells why a join ended early: by a close, a cancel, or its deadline.
-func (j *join) ended() error {
+// incomplete returns why a join ended before the node was running: because of a close,
+// a cancel or its timeout.
+func (j *join) incomplete() error {
 	n := j.node
 	switch {
-	case n.life.Err() != nil:
-		return errorf(codeClosed, "up", "the node was closed while it joined")
+	case n.ctx.Err() != nil:
+		return tberr.Errorf(tberr.Closed, "up", "the node was closed while it joined")
 	case errors.Is(j.ctx.Err(), context.Canceled):
-		return errorf(codeCancelled, "up", "joining was cancelled")
+		return tberr.Errorf(tberr.Canceled, "up", "joining was cancelled")
 	case j.state == ipn.NeedsMachineAuth:
-		return errorf(codeApproval, "up", "the node waits for an administrator's approval; none came within %v", j.timeout)
+		return tberr.Errorf(tberr.ApprovalNeeded, "up", "the node waits for an administrator's approval; none came within %v", j.timeout)
 	case j.authURL != "":
-		return errorf(codeLoginNeeded, "up", "nobody opened the login URL within %v", j.timeout)
-	case j.control.Load() != controlAnswered:
-		// Also when the first question is still open: then it was for all of the time.
-		return errorf(codeUnreachable, "up", "the control server %s did not answer within %v%s",
-			n.controlURL(), j.timeout, j.whyNoAnswer())
+		return tberr.Errorf(tberr.LoginNeeded, "up", "nobody opened the login URL within %v", j.timeout)
+	case j.control.Load() != controlReachable:
+		// The first probe may still be waiting: then there was no answer all the time.
+		return tberr.Errorf(tberr.Unreachable, "up", "the control server %s did not answer within %v%s",
+			n.controlURL(), j.timeout, j.controlError())
 	default:
-		return errorf(codeTimeout, "up", "the node was not running after %v (state %s)%s", j.timeout, j.state, n.loginError())
+		return tberr.Errorf(tberr.Timeout, "up", "the node was not running after %v (state %s)%s", j.timeout, j.state, n.loginError())
 	}
 }
 
-// whyNoAnswer returns why the control server last gave no answer, for the end of a
-// message. A server that is only silent has no reason.
-func (j *join) whyNoAnswer() string {
+// controlError returns why the control server did not answer the last probe, for the
+// end of a message. It is empty for a server that is only silent.
+func (j *join) controlError() string {
 	failure := j.controlFailure.Load()
 	if failure == nil || errors.Is(*failure, context.DeadlineExceeded) || errors.Is(*failure, context.Canceled) {
 		return ""
@@ -211,14 +214,15 @@ func (j *join) whyNoAnswer() string {
 	return ": " + (*failure).Error()
 }
 
-// loginFailed reports whether tailscale's last attempt to log in failed, so that
-// it may be waiting before the next.
+// loginFailed reports whether tailscale's last login attempt failed, so that it may be
+// waiting before the next.
 func (n *Node) loginFailed() bool {
 	tracker := n.srv.Sys().HealthTracker.Get()
 	return tracker.IsUnhealthy(health.LoginStateWarnable)
 }
 
-// loginError is what tailscale says of the last attempt, for the end of a message.
+// loginError returns what tailscale says about the last login attempt, for the end of a
+// message.
 func (n *Node) loginError() string {
 	if !n.isStarted() || health.LoginStateWarnable == nil {
 		return ""
@@ -230,8 +234,8 @@ func (n *Node) loginError() string {
 	return ""
 }
 
-// retryLogin makes tailscale try to log in now, instead of when its own pause
-// (which grows up to 30 s) is over.
+// retryLogin makes tailscale log in now instead of after its backoff, which grows up to
+// 30 s.
 func (n *Node) retryLogin() {
 	n.mu.Lock()
 	ext := n.ext

@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"context"
@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/tailbone/tailbone/tsnet_go/devnet"
+	"github.com/tailbone/tailbone/tsnet_go/internal/events"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // A key that the control server refuses ends the join at once, with a code of its
@@ -38,8 +41,8 @@ func TestUpRefused(t *testing.T) {
 		node := newTestNode(t, config)
 		for range 2 {
 			begun := time.Now()
-			_, err := node.up(waitLimit)
-			if codeOf(err) != codeLoginRefused || time.Since(begun) > waitLimit/2 {
+			_, err := node.Up(tbtest.Limit)
+			if tberr.CodeOf(err) != tberr.LoginRefused || time.Since(begun) > tbtest.Limit/2 {
 				t.Errorf("%s: after %v: %v", what, time.Since(begun), err)
 			}
 			if strings.Contains(fmt.Sprint(err), key) {
@@ -57,11 +60,11 @@ func TestUpNeedsALogin(t *testing.T) {
 	config := net.config("node", "dev@example.com")
 	config.AuthKey = ""
 	node := newTestNode(t, config)
-	_, err := node.up(2 * time.Second)
-	wantCode(t, codeLoginNeeded, err)
+	_, err := node.Up(2 * time.Second)
+	wantCode(t, tberr.LoginNeeded, err)
 	var url string
-	eventually(t, "the login URL is told", func() bool {
-		return node.heard.has(func(ev event) bool { url = ev.URL; return ev.Type == "auth_url" })
+	tbtest.Eventually(t, "the login URL is told", func() bool {
+		return node.heard.Has(func(ev events.Event) bool { url = ev.URL; return ev.Type == "auth_url" })
 	})
 	net.do("complete_login", map[string]any{"url": url, "identity": "dev@example.com"})
 	node.mustUp()
@@ -74,14 +77,13 @@ func TestUpWaitsForALogin(t *testing.T) {
 	config := net.config("node", "dev@example.com")
 	config.AuthKey = ""
 	node := newTestNode(t, config)
-	joined := make(chan error, 1)
-	go func() { _, err := node.up(waitLimit); joined <- err }()
+	joined := node.goUp()
 	var url string
-	eventually(t, "the login URL is told", func() bool {
-		return node.heard.has(func(ev event) bool { url = ev.URL; return ev.Type == "auth_url" })
+	tbtest.Eventually(t, "the login URL is told", func() bool {
+		return node.heard.Has(func(ev events.Event) bool { url = ev.URL; return ev.Type == "auth_url" })
 	})
 	net.do("complete_login", map[string]any{"url": url, "identity": "dev@example.com"})
-	if err := <-joined; err != nil {
+	if err := tbtest.Receive(t, "Up returns", joined); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -94,8 +96,8 @@ func TestUpNeedsApproval(t *testing.T) {
 	config := net.config("node", "dev@example.com")
 	config.AuthKey = net.key("dev@example.com", map[string]any{"needs_approval": true})
 	node := newTestNode(t, config)
-	_, err := node.up(2 * time.Second)
-	wantCode(t, codeApproval, err)
+	_, err := node.Up(2 * time.Second)
+	wantCode(t, tberr.ApprovalNeeded, err)
 	net.do("approve_node", map[string]any{"node": "node"})
 	node.mustUp()
 }
@@ -111,8 +113,8 @@ func TestUpUnreachable(t *testing.T) {
 	net.do("pause_control", nil)
 	for _, node := range []*testNode{newTestNode(t, nowhere), silent} {
 		begun := time.Now()
-		_, err := node.up(time.Second)
-		wantCode(t, codeUnreachable, err)
+		_, err := node.Up(time.Second)
+		wantCode(t, tberr.Unreachable, err)
 		if took := time.Since(begun); took > 10*time.Second {
 			t.Errorf("up took %v", took)
 		}
@@ -145,7 +147,7 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 		return d
 	}
 	stop := func(d *devnet.Devnet) {
-		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), tbtest.Limit)
 		defer cancel()
 		if err := d.Stop(ctx); err != nil {
 			t.Fatal(err)
@@ -156,7 +158,7 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 	known := net.config("known", "dev@example.com")
 	before := newTestNode(t, known)
 	address := before.mustUp().Addresses[0]
-	if err := before.close(waitLimit); err != nil {
+	if err := before.Close(tbtest.Limit); err != nil {
 		t.Fatal(err)
 	}
 	once := net.config("once", "dev@example.com")
@@ -170,12 +172,12 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 	nodes := []*testNode{newTestNode(t, known), newTestNode(t, once), newTestNode(t, brief)}
 	joined := make(chan error, len(nodes))
 	for _, node := range nodes {
-		go func() { _, err := node.up(2 * waitLimit); joined <- err }()
+		go func() { _, err := node.Up(2 * tbtest.Limit); joined <- err }()
 	}
 	for _, node := range nodes {
-		eventually(t, "the outage is told", func() bool { return node.heard.hasType("control_unreachable") })
-		eventually(t, "tailscale's own pauses are long", func() bool {
-			return node.heard.has(func(ev event) bool {
+		tbtest.Eventually(t, "the outage is told", func() bool { return node.heard.HasType("control_unreachable") })
+		tbtest.Eventually(t, "tailscale's own pauses are long", func() bool {
+			return node.heard.Has(func(ev events.Event) bool {
 				var pause int
 				_, after, found := strings.Cut(ev.Line, "authRoutine: [v1] backoff: ")
 				n, _ := fmt.Sscan(after, &pause)
@@ -188,7 +190,7 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 	defer stop(second)
 	back := time.Now()
 	for range nodes {
-		if err := <-joined; err != nil {
+		if err := tbtest.Receive(t, "Up returns", joined); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -216,7 +218,7 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 		}
 	}
 	for _, node := range nodes { // before the second control server goes
-		if err := node.close(waitLimit); err != nil {
+		if err := node.Close(tbtest.Limit); err != nil {
 			t.Error(err)
 		}
 	}
@@ -225,7 +227,7 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 // loginsOf counts how often a login was begun.
 func loginsOf(nodes []*testNode) (count int) {
 	for _, node := range nodes {
-		for _, ev := range node.heard.all() {
+		for _, ev := range node.heard.All() {
 			if strings.Contains(ev.Line, "client.Login(") {
 				count++
 			}
@@ -240,11 +242,10 @@ func TestUpOutlastsAPause(t *testing.T) {
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
 	net.do("pause_control", nil)
-	joined := make(chan error, 1)
-	go func() { _, err := node.up(waitLimit); joined <- err }()
-	eventually(t, "the outage is told", func() bool { return node.heard.hasType("control_unreachable") })
+	joined := node.goUp()
+	tbtest.Eventually(t, "the outage is told", func() bool { return node.heard.HasType("control_unreachable") })
 	net.do("resume_control", nil)
-	if err := <-joined; err != nil {
+	if err := tbtest.Receive(t, "Up returns", joined); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -254,15 +255,14 @@ func TestUpCancelled(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
-	node.cancel()
+	node.Cancel()
 	net.do("pause_control", nil)
-	joined := make(chan error, 1)
-	go func() { _, err := node.up(waitLimit); joined <- err }()
-	eventually(t, "the join has begun", func() bool { return node.isStarted() })
+	joined := node.goUp()
+	tbtest.Eventually(t, "the join has begun", func() bool { return node.isStarted() })
 	begun := time.Now()
-	node.cancel()
-	wantCode(t, codeCancelled, <-joined)
-	if took := time.Since(begun); took > waitLimit/2 {
+	node.Cancel()
+	wantCode(t, tberr.Canceled, tbtest.Receive(t, "Up returns", joined))
+	if took := time.Since(begun); took > tbtest.Limit/2 {
 		t.Errorf("it took %v", took)
 	}
 	net.do("resume_control", nil)
@@ -275,13 +275,12 @@ func TestUpClosed(t *testing.T) {
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
 	net.do("pause_control", nil)
-	joined := make(chan error, 1)
-	go func() { _, err := node.up(waitLimit); joined <- err }()
-	eventually(t, "the join has begun", func() bool { return node.isStarted() })
-	if err := node.close(waitLimit); err != nil {
+	joined := node.goUp()
+	tbtest.Eventually(t, "the join has begun", func() bool { return node.isStarted() })
+	if err := node.Close(tbtest.Limit); err != nil {
 		t.Error(err)
 	}
-	wantCode(t, codeClosed, <-joined)
+	wantCode(t, tberr.Closed, tbtest.Receive(t, "Up returns", joined))
 }
 
 // Two joins at once are a mistake; one after the other are not.
@@ -290,13 +289,12 @@ func TestUpTwice(t *testing.T) {
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
 	net.do("pause_control", nil)
-	joined := make(chan error, 1)
-	go func() { _, err := node.up(waitLimit); joined <- err }()
-	eventually(t, "the join has begun", func() bool { return node.isStarted() })
-	_, err := node.up(waitLimit)
-	wantCode(t, codeBadArgument, err)
+	joined := node.goUp()
+	tbtest.Eventually(t, "the join has begun", func() bool { return node.isStarted() })
+	_, err := node.Up(tbtest.Limit)
+	wantCode(t, tberr.BadArgument, err)
 	net.do("resume_control", nil)
-	if err := <-joined; err != nil {
+	if err := tbtest.Receive(t, "Up returns", joined); err != nil {
 		t.Fatal(err)
 	}
 	node.mustUp()
@@ -308,7 +306,7 @@ func TestUpWithoutTime(t *testing.T) {
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
 	for _, timeout := range []time.Duration{0, -time.Second} {
-		if _, err := node.up(timeout); err == nil || codeOf(err) == codeInternal {
+		if _, err := node.Up(timeout); err == nil || tberr.CodeOf(err) == tberr.Internal {
 			t.Errorf("%v: %v", timeout, err)
 		}
 	}
@@ -331,15 +329,15 @@ func TestUpSaysWhyTheControlServerIsUnreachable(t *testing.T) {
 		config := net.config("node", "dev@example.com")
 		config.ControlURL = url
 		node := newTestNode(t, config)
-		_, err := node.up(2 * time.Second)
-		wantCode(t, codeUnreachable, err)
+		_, err := node.Up(2 * time.Second)
+		wantCode(t, tberr.Unreachable, err)
 		if !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: want %q in %v", url, why, err)
 		}
-		if !node.heard.has(func(ev event) bool {
+		if !node.heard.Has(func(ev events.Event) bool {
 			return ev.Type == "control_unreachable" && strings.Contains(ev.Line, why)
 		}) {
-			t.Errorf("%s: no event says %q: %+v", url, why, node.heard.all())
+			t.Errorf("%s: no event says %q: %+v", url, why, node.heard.All())
 		}
 	}
 }
@@ -352,28 +350,27 @@ func TestUpAtAStranger(t *testing.T) {
 	config := net.config("node", "dev@example.com")
 	config.ControlURL += "/nothing-here"
 	node := newTestNode(t, config)
-	_, err := node.up(2 * time.Second)
-	wantCode(t, codeTimeout, err)
+	_, err := node.Up(2 * time.Second)
+	wantCode(t, tberr.Timeout, err)
 	if !strings.Contains(err.Error(), "fetch control key") {
 		t.Errorf("it does not say why: %v", err)
 	}
 }
 
-// The backend's messages that are no refusal are not reported as one.
-func TestJudge(t *testing.T) {
-	for message, want := range map[string]string{
-		"invalid key: API key does not exist":                           codeLoginRefused,
-		"IPN bus consumer fell behind; closing watch":                   "again",
-		"node registration rate limited; will retry after 10s":          "no error",
-		"tailnet requires logging to be enabled. Remove --no-logs-no-…": codeLogsNeeded,
+// Only a message that refuses the login is reported as a refusal.
+func TestClassifyBackendError(t *testing.T) {
+	for message, want := range map[string]struct {
+		again bool
+		code  tberr.Code
+	}{
+		"invalid key: API key does not exist":                           {code: tberr.LoginRefused},
+		"IPN bus consumer fell behind; closing watch":                   {again: true},
+		"node registration rate limited; will retry after 10s":          {},
+		"tailnet requires logging to be enabled. Remove --no-logs-no-…": {code: tberr.LogsNeeded},
 	} {
-		again, err := judge(message)
-		got := codeOf(err)
-		if again {
-			got = "again"
-		}
-		if got != want {
-			t.Errorf("%s: want %s, got %s", message, want, got)
+		again, err := classifyBackendError(message)
+		if code := tberr.CodeOf(err); again != want.again || code != want.code {
+			t.Errorf("%s: got again %v and the code %q, want %v and %q", message, again, code, want.again, want.code)
 		}
 	}
 }
@@ -383,9 +380,9 @@ func TestARunningNodeNoticesItsExpiry(t *testing.T) {
 	checkNoLeaks(t)
 	net, server, _ := two(t)
 	net.do("expire_node", map[string]any{"node": "server"})
-	eventually(t, "the state is told", func() bool {
-		status, err := server.status()
+	tbtest.Eventually(t, "the state is told", func() bool {
+		status, err := server.Status()
 		return err == nil && status.State == "NeedsLogin" &&
-			server.heard.has(func(ev event) bool { return ev.State == "NeedsLogin" })
+			server.heard.Has(func(ev events.Event) bool { return ev.State == "NeedsLogin" })
 	})
 }

@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"context"
@@ -13,12 +13,15 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/relay"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
-// ListenConfig is what Python decides about a listener.
+// ListenConfig configures a Listener.
 type ListenConfig struct {
 	Kind           string   `json:"kind"`            // "tcp"
-	Name           string   `json:"name"`            // shown in the peer names of its connections
+	Name           string   `json:"name"`            // part of the peer names of its connections
 	Port           uint16   `json:"port"`            //
 	Addresses      []string `json:"addresses"`       // own tailnet addresses; none means all of them
 	UnixPath       string   `json:"unix_path"`       // where the Python server listens
@@ -27,186 +30,202 @@ type ListenConfig struct {
 
 const (
 	// A full backlog of a Unix socket refuses at once (EAGAIN) instead of waiting.
-	dialRetryFirst = 1 * time.Millisecond
-	dialRetryMost  = 50 * time.Millisecond
-	dialRetryFor   = 2 * time.Second
+	dialFirstPause = 1 * time.Millisecond
+	dialMaxPause   = 50 * time.Millisecond
+	dialTimeout    = 2 * time.Second
 
-	// writePatience is how long a peer may take nothing of what it is sent; sweeps
-	// notice it up to twice sweepEvery later.
-	writePatience = 10 * time.Second
+	// writeTimeout is how long a peer may accept none of the bytes sent to it. The
+	// relay's sweeps notice it up to 10 s later.
+	writeTimeout = 10 * time.Second
 
-	// A server that is away is told of once in this time, not for every connection.
-	complainEvery = 5 * time.Second
+	// minPerSource is the smallest number of connections that one source address may
+	// have: the programs of one peer open several at once.
+	minPerSource = 16
+
+	// unavailableInterval bounds how often a server that accepts no connection is
+	// reported.
+	unavailableInterval = 5 * time.Second
 )
 
 var listenerNames = regexp.MustCompile(`^[a-z0-9-]{1,12}$`)
 
 // Listener bridges a port on the tailnet to a Unix socket.
 type Listener struct {
-	node   *Node
-	config ListenConfig
-	only   []netip.Addr // empty: every address of the node
-	conns  connections
+	node      *Node
+	config    ListenConfig
+	addresses []netip.Addr // empty: every address of the node
+	perSource int
+	sessions  *relay.Sessions
 
-	life context.Context // of what waits for the Unix socket
-	end  context.CancelFunc
+	ctx    context.Context // of dials to the Unix socket
+	cancel context.CancelFunc
 
-	complained atomic.Int64 // when, unix ns
-	rejections rejections
+	lastUnavailable atomic.Int64 // when unavailability was last reported, unix ns
+	rejections      rejections
 
-	mu     sync.Mutex
-	closed bool
-	remove func() // takes the handler out of tsnet
+	mu         sync.Mutex
+	closed     bool
+	unregister func() // removes the handler from tsnet
 }
 
-func (n *Node) listen(config ListenConfig) (*Listener, error) {
+// maxPerSource returns how many of limit connections one source address may have: a
+// quarter, so that no single peer can take every place, but at least minPerSource.
+func maxPerSource(limit int) int { return max(limit/4, minPerSource) }
+
+// Listen starts a Listener.
+func (n *Node) Listen(config ListenConfig) (*Listener, error) {
 	const op = "listen"
 	if _, err := n.running(op); err != nil {
 		return nil, err
 	}
 	switch {
 	case config.Kind != "tcp":
-		return nil, errorf(codeBadArgument, op, "the kind %q is not known; allowed: tcp", config.Kind)
+		return nil, tberr.Errorf(tberr.BadArgument, op, "unknown kind %q; allowed: tcp", config.Kind)
 	case !listenerNames.MatchString(config.Name):
-		return nil, errorf(codeBadArgument, op, "the name %q must be 1 to 12 of a-z, 0-9 and -", config.Name)
+		return nil, tberr.Errorf(tberr.BadArgument, op, "the name %q must be 1 to 12 of a-z, 0-9 and -", config.Name)
 	case config.Port == 0:
-		return nil, errorf(codeBadArgument, op, "a port from 1 to 65535 is needed")
+		return nil, tberr.Errorf(tberr.BadArgument, op, "the port must be from 1 to 65535")
 	case !filepath.IsAbs(config.UnixPath):
-		return nil, errorf(codeBadArgument, op, "the absolute path of a Unix socket is needed")
+		return nil, tberr.Errorf(tberr.BadArgument, op, "unix_path must be the absolute path of a Unix socket")
 	case config.MaxConnections < 1:
-		return nil, errorf(codeBadArgument, op, "max_connections must be at least 1")
+		return nil, tberr.Errorf(tberr.BadArgument, op, "max_connections must be at least 1")
 	}
-	l := &Listener{node: n, config: config, conns: connections{
-		limit: config.MaxConnections, share: shareOf(config.MaxConnections),
-	}}
+	l := &Listener{node: n, config: config, perSource: maxPerSource(config.MaxConnections)}
+	l.sessions = relay.NewSessions(config.MaxConnections, l.perSource)
 	for _, text := range config.Addresses {
 		addr, err := netip.ParseAddr(text)
-		if err != nil || !n.owns(addr) {
-			return nil, errorf(codeBadArgument, op, "%s is no address of this node; allowed: %s",
-				text, strings.Join(addressStrings(n.ownAddresses()), ", "))
+		if err != nil || !n.hasAddress(addr) {
+			return nil, tberr.Errorf(tberr.BadArgument, op, "%s is not an address of this node; allowed: %s",
+				text, strings.Join(addressStrings(n.addresses()), ", "))
 		}
-		l.only = append(l.only, addr)
+		l.addresses = append(l.addresses, addr)
 	}
-	l.life, l.end = context.WithCancel(n.life)
-	if err := n.attach(op, l, l.clashes); err != nil {
-		l.end()
+	l.ctx, l.cancel = context.WithCancel(n.ctx)
+	if err := n.addBridge(op, l, l.conflictsWith); err != nil {
+		l.cancel()
 		return nil, err
 	}
 	l.register()
 	return l, nil
 }
 
-// clashes says no to a second listener on one port and address.
-func (l *Listener) clashes(part closer) error {
-	other, ok := part.(*Listener)
-	if !ok || other.config.Port != l.config.Port {
+// Node returns the node that the listener belongs to.
+func (l *Listener) Node() *Node { return l.node }
+
+// conflictsWith returns an error if other listens on the same port and address.
+func (l *Listener) conflictsWith(other Bridge) error {
+	listener, ok := other.(*Listener)
+	if !ok || listener.config.Port != l.config.Port {
 		return nil
 	}
-	if len(l.only) > 0 && len(other.only) > 0 && !slices.ContainsFunc(l.only, other.serves) {
+	if len(l.addresses) > 0 && len(listener.addresses) > 0 && !slices.ContainsFunc(l.addresses, listener.serves) {
 		return nil
 	}
-	return errorf(codeAddressInUse, "listen", "port %d of this node is taken", l.config.Port)
+	return tberr.Errorf(tberr.AddressInUse, "listen", "port %d of this node is in use", l.config.Port)
 }
 
-// register makes tsnet ask for new connections. A close that came in between found
-// nothing to take out.
+// register makes tsnet pass new connections to the listener. A Close in the meantime
+// found nothing to remove.
 func (l *Listener) register() {
-	remove := l.node.srv.RegisterFallbackTCPHandler(l.flow)
+	unregister := l.node.srv.RegisterFallbackTCPHandler(l.handleSYN)
 	l.mu.Lock()
 	closed := l.closed
-	l.remove = remove
+	l.unregister = unregister
 	l.mu.Unlock()
 	if closed {
-		remove()
+		unregister()
 	}
 }
 
-// flow decides about a new connection while it is only a SYN: that is the one
-// place from which it can be refused. (tsnet's own listeners accept first.) tsnet
-// calls it with a lock held.
-func (l *Listener) flow(source, destination netip.AddrPort) (handler func(net.Conn), intercept bool) {
+// handleSYN decides about a new connection while it is only a SYN, the one moment at
+// which it can be refused. (tsnet's own listeners accept first.) tsnet calls it with a
+// lock held.
+func (l *Listener) handleSYN(source, destination netip.AddrPort) (handler func(net.Conn), intercept bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			l.node.events.fault(r)
+			l.node.events.ReportPanic(r)
 			handler, intercept = nil, true
 		}
 	}()
 	if destination.Port() != l.config.Port || !l.serves(destination.Addr()) {
 		return nil, false
 	}
-	if l.conns.isFull(source.Addr()) {
-		l.rejected()
+	if l.sessions.IsFull(source.Addr()) {
+		l.reportRejection()
 		return nil, true // tsnet answers with a reset
 	}
 	return func(conn net.Conn) {
-		defer recoverGoroutine(l.node.events)
+		defer l.node.events.Recover()
 		l.serve(conn, source)
 	}, true
 }
 
 func (l *Listener) serves(addr netip.Addr) bool {
-	if len(l.only) == 0 {
-		return l.node.owns(addr)
+	if len(l.addresses) == 0 {
+		return l.node.hasAddress(addr)
 	}
-	return slices.Contains(l.only, addr)
+	return slices.Contains(l.addresses, addr)
 }
 
-// serve connects the Unix socket and copies until both sides are done. netstack
-// calls it in a goroutine of its own once the handshake is over: a SYN alone takes
-// no place. So many can have come this far at once, and be too many now.
+// serve connects to the Unix socket and relays until both sides have ended. netstack
+// calls it in a new goroutine once the handshake is complete. A SYN alone takes no
+// place, so more connections than allowed can get this far at once.
 func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
-	tailnet, ok := conn.(tailnetConn)
-	if !ok { // netstack's always is
-		reset(conn)
+	tailnet, ok := conn.(relay.TailnetConn)
+	if !ok { // netstack's connections always are
+		relay.Reset(conn)
 		return
 	}
-	p := &pair{events: l.node.events, tailnet: tailnet, source: source.Addr(), patience: writePatience}
-	if !l.conns.add(p) {
-		l.rejected()
-		p.kill()
+	s := &relay.Session{Events: l.node.events, Source: source.Addr(), WriteTimeout: writeTimeout}
+	s.SetTailnet(tailnet)
+	if !l.sessions.Add(s) {
+		l.reportRejection()
+		s.Abort()
 		return
 	}
-	defer l.conns.remove(p)
-	defer p.kill() // does nothing to a pair that came to its end
-	caller := newCaller(l.node, source)
+	defer l.sessions.Remove(s)
+	defer s.Abort() // does nothing to a session that has ended
+	caller := newCallerSlot(l.node, source)
 	defer caller.release()
-	p.onArrival = caller.update
-	local, err := dialUnix(l.life, l.config.UnixPath, peerName(l.config.Name, source, caller.slot))
+	s.OnArrival = caller.update
+	local, err := dialUnix(l.ctx, l.config.UnixPath, peerName(l.config.Name, source, caller.slot))
 	if err != nil {
-		l.complain(err)
+		l.reportUnavailable(err)
 		return
 	}
-	if p.setLocal(local) {
-		p.run()
+	if s.SetLocal(local) {
+		s.Run()
 	}
 }
 
-// rejected counts a connection that is one too many, and now and then tells of them.
-func (l *Listener) rejected() {
-	rejectedConnections.Add(1)
-	if untold := l.rejections.add(time.Now()); untold > 0 {
-		l.node.events.warnf("the listener %s is full (%d connections at a time, %d of one address): "+
-			"%d more were reset since this was last reported", l.config.Name, l.config.MaxConnections, l.conns.share, untold)
+// reportRejection counts a connection beyond the limit, and sends a warning unless the
+// last one was sent a moment ago.
+func (l *Listener) reportRejection() {
+	rejected.Add(1)
+	if count := l.rejections.add(time.Now()); count > 0 {
+		l.node.events.Warnf("the listener %s is full (%d connections at a time, %d per address): "+
+			"%d more were reset since the last report", l.config.Name, l.config.MaxConnections, l.perSource, count)
 	}
 }
 
-func (l *Listener) complain(err error) {
-	now, last := time.Now().UnixNano(), l.complained.Load()
-	if l.life.Err() == nil && now-last > int64(complainEvery) && l.complained.CompareAndSwap(last, now) {
-		l.node.events.warnf("the server behind the listener %s takes no connection: %v", l.config.Name, err)
+func (l *Listener) reportUnavailable(err error) {
+	now, last := time.Now().UnixNano(), l.lastUnavailable.Load()
+	if l.ctx.Err() == nil && now-last > int64(unavailableInterval) && l.lastUnavailable.CompareAndSwap(last, now) {
+		l.node.events.Warnf("the server behind the listener %s does not accept connections: %v", l.config.Name, err)
 	}
 }
 
-// dialUnix connects to path from the abstract name, and waits out a full backlog.
+// dialUnix connects to path from the abstract name, and retries while the backlog is
+// full.
 func dialUnix(ctx context.Context, path, name string) (*net.UnixConn, error) {
 	from, to := &net.UnixAddr{Name: name, Net: "unix"}, &net.UnixAddr{Name: path, Net: "unix"}
-	end := time.Now().Add(dialRetryFor)
-	for pause := dialRetryFirst; ; pause = min(2*pause, dialRetryMost) {
+	deadline := time.Now().Add(dialTimeout)
+	for pause := dialFirstPause; ; pause = min(2*pause, dialMaxPause) {
 		conn, err := net.DialUnix("unix", from, to)
 		if err == nil {
 			return conn, nil
 		}
-		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(end) {
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(deadline) {
 			return nil, err
 		}
 		select {
@@ -217,19 +236,17 @@ func dialUnix(ctx context.Context, path, name string) (*net.UnixConn, error) {
 	}
 }
 
-func (l *Listener) owner() *Node { return l.node }
-
-// close takes no further connection, gives those there are until drain, and ends the
-// rest. A further call waits as well.
-func (l *Listener) close(drain time.Duration) {
+// Close accepts no further connection, gives the open ones drain to end, and resets
+// the rest. Concurrent calls wait as well.
+func (l *Listener) Close(drain time.Duration) {
 	l.mu.Lock()
 	l.closed = true
-	remove := l.remove
-	l.remove = nil
+	unregister := l.unregister
+	l.unregister = nil
 	l.mu.Unlock()
-	if remove != nil {
-		remove()
+	if unregister != nil {
+		unregister()
 	}
-	l.conns.close(drain, l.end)
-	l.node.detach(l)
+	l.sessions.Close(drain, l.cancel)
+	l.node.removeBridge(l)
 }

@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"context"
@@ -24,6 +24,9 @@ import (
 	"tailscale.com/wgengine/netstack"
 
 	"github.com/tailbone/tailbone/tsnet_go/internal/callers"
+	"github.com/tailbone/tailbone/tsnet_go/internal/relay"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // stackOf is the gvisor stack inside tailscale's, to open connections from chosen ports.
@@ -48,22 +51,22 @@ func TestListenerTellsWhoCalls(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	names := make(chan string, 2)
-	unixEnd := startUnixServer(t, func(conn *net.UnixConn) {
+	unixEnd := tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
 		names <- conn.RemoteAddr().String()
-		echo(conn)
+		tbtest.Echo(conn)
 	})
 	server.listenOn(unixEnd, 10)
 	for _, to := range []netip.Addr{server.v4(), server.v6()} {
 		conn := client.mustDial(netip.AddrPortFrom(to, 80))
 		defer conn.Close()
-		mustExchange(t, conn, "hello")
+		tbtest.MustExchange(t, conn, "hello")
 		name := <-names
-		want := "@" + peerPrefix + "test/" + conn.LocalAddr().String() + "/"
+		want := "@" + PeerPrefix + "test/" + conn.LocalAddr().String() + "/"
 		if !strings.HasPrefix(name, want) || len(name) > 108 {
 			t.Errorf("want %s…, got %s", want, name)
 		}
-		source := strings.Split(strings.TrimPrefix(name, "@"+peerPrefix), "/")[1]
-		answer, err := server.whois(source, to.String())
+		source := strings.Split(strings.TrimPrefix(name, "@"+PeerPrefix), "/")[1]
+		answer, err := server.Whois(source, to.String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,13 +105,13 @@ func TestPeerNamesFitAndDiffer(t *testing.T) {
 func TestListenerRefusesTheOneTooMany(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	listener := server.listenOn(startUnixServer(t, echo), 3)
-	rejected := rejectedConnections.Load()
+	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 3)
+	rejected := Rejected()
 	var open []*gonet.TCPConn
 	for range 3 {
 		conn := client.mustDial(server.port80())
 		defer conn.Close()
-		mustExchange(t, conn, "in")
+		tbtest.MustExchange(t, conn, "in")
 		open = append(open, conn)
 	}
 	for i := range int64(5) {
@@ -120,16 +123,16 @@ func TestListenerRefusesTheOneTooMany(t *testing.T) {
 		if !strings.Contains(err.Error(), "refused") {
 			t.Errorf("the client sees %v", err)
 		}
-		if got := rejectedConnections.Load() - rejected; got != i+1 {
+		if got := Rejected() - rejected; got != i+1 {
 			t.Errorf("%d are counted, want %d", got, i+1)
 		}
 	}
-	mustExchange(t, open[0], "still in")
+	tbtest.MustExchange(t, open[0], "still in")
 	open[1].Close()
-	eventually(t, "the place is free", func() bool { return listener.conns.count() == 2 })
+	tbtest.Eventually(t, "the place is free", func() bool { return listener.sessions.Len() == 2 })
 	conn := client.mustDial(server.port80())
 	defer conn.Close()
-	mustExchange(t, conn, "in again")
+	tbtest.MustExchange(t, conn, "in again")
 }
 
 // One peer can take its share of the places and no more; the others are still served,
@@ -140,12 +143,12 @@ func TestListenerKeepsPlacesFromOnePeer(t *testing.T) {
 	other := net.join("other", "dev@example.com")
 	other.sees(server)
 	const share = 20
-	listener := server.listenOn(startUnixServer(t, echo), 4*share)
+	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 4*share)
 	var open []*gonet.TCPConn
 	for range share {
 		conn := client.mustDial(server.port80())
 		defer conn.Close()
-		mustExchange(t, conn, "in")
+		tbtest.MustExchange(t, conn, "in")
 		open = append(open, conn)
 	}
 	if conn, err := client.dial(server.port80()); err == nil {
@@ -154,59 +157,50 @@ func TestListenerKeepsPlacesFromOnePeer(t *testing.T) {
 	}
 	conn := other.mustDial(server.port80())
 	defer conn.Close()
-	mustExchange(t, conn, "in")
+	tbtest.MustExchange(t, conn, "in")
 	open[0].Close()
-	eventually(t, "the place is free", func() bool { return listener.conns.count() == share })
+	tbtest.Eventually(t, "the place is free", func() bool { return listener.sessions.Len() == share })
 	again := client.mustDial(server.port80())
 	defer again.Close()
-	mustExchange(t, again, "in again")
+	tbtest.MustExchange(t, again, "in again")
 }
 
-// A peer that asks for much and reads nothing holds little in netstack, and is reset.
-func TestListenerResetsAPeerThatTakesNothing(t *testing.T) {
+// A peer that requests much and reads nothing holds little in netstack, and is reset.
+func TestListenerResetsAPeerThatReadsNothing(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	sent := make(chan int64, 1)
-	listener := server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
-		written, _ := io.Copy(conn, endless{}) // until the bridge hangs up
-		sent <- written
+	var written atomic.Int64
+	listener := server.listenOn(tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
+		for chunk := make([]byte, 4<<10); ; {
+			n, err := conn.Write(chunk)
+			written.Add(int64(n))
+			if err != nil { // the relay has hung up
+				return
+			}
+		}
 	}), 10)
 	conn := client.mustDial(server.port80())
-	defer conn.Close()
-	eventually(t, "a write to the tailnet is stuck", func() bool {
-		for _, p := range listener.conns.pairs() {
-			before := p.writing.Load()
-			time.Sleep(100 * time.Millisecond)
-			return before%2 == 1 && p.writing.Load() == before
-		}
-		return false
+	tbtest.Eventually(t, "the server's writes are stalled", func() bool {
+		before := written.Load()
+		time.Sleep(100 * time.Millisecond)
+		return before > 0 && written.Load() == before
 	})
 	now := time.Now()
-	sweep := func(after time.Duration) {
-		for _, p := range listener.conns.pairs() {
-			p.sweep(now.Add(after))
-		}
-	}
-	sweep(0)
-	sweep(writePatience - 1)
-	if n := listener.conns.count(); n != 1 {
+	listener.sessions.Sweep(now)
+	listener.sessions.Sweep(now.Add(writeTimeout - 1))
+	if n := listener.sessions.Len(); n != 1 {
 		t.Fatalf("%d connections are open, want 1", n)
 	}
-	sweep(writePatience)
-	eventually(t, "the connection is reset", func() bool { return listener.conns.count() == 0 })
+	listener.sessions.Sweep(now.Add(writeTimeout))
+	tbtest.Eventually(t, "the connection is reset", func() bool { return listener.sessions.Len() == 0 })
 	// Both ends' buffers in netstack, the socket's buffers, and a piece in between.
-	if written := <-sent; written > 2<<20 {
-		t.Errorf("%d bytes were taken for a peer that reads nothing", written)
+	if n := written.Load(); n > 2<<20 {
+		t.Errorf("%d bytes were accepted for a peer that reads nothing", n)
 	}
-	if _, err := io.Copy(io.Discard, conn); !isReset(err) {
+	if _, err := io.Copy(io.Discard, conn); !tbtest.IsReset(err) {
 		t.Errorf("the client sees %v", err)
 	}
 }
-
-// endless is a source that never ends.
-type endless struct{}
-
-func (endless) Read(b []byte) (int, error) { return len(b), nil }
 
 // Under a flood of connections that come and go in every way, no more than allowed
 // are open at once, and at the end the count is exactly none.
@@ -214,7 +208,7 @@ func TestListenerCountNeverDrifts(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	const most = 8
-	listener := server.listenOn(startUnixServer(t, echo), most)
+	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), most)
 	var clients sync.WaitGroup
 	var served atomic.Int64
 	for worker := range 24 {
@@ -224,15 +218,15 @@ func TestListenerCountNeverDrifts(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				if conn.SetDeadline(time.Now().Add(waitLimit)) == nil && exchange(conn, "x") == nil {
+				if conn.SetDeadline(time.Now().Add(tbtest.Limit)) == nil && tbtest.Exchange(conn, "x") == nil {
 					served.Add(1)
 				}
-				if n := listener.conns.count(); n > most {
+				if n := listener.sessions.Len(); n > most {
 					t.Errorf("%d are open at once", n)
 				}
 				switch (worker + i) % 3 {
 				case 0:
-					reset(conn)
+					relay.Reset(conn)
 				case 1:
 					_ = conn.CloseWrite()
 					_, _ = io.Copy(io.Discard, conn)
@@ -242,14 +236,14 @@ func TestListenerCountNeverDrifts(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	eventually(t, "no connection is left", func() bool { return listener.conns.count() == 0 })
-	if served.Load() == 0 || rejectedConnections.Load() == 0 {
-		t.Errorf("%d served, %d rejected: the flood was none", served.Load(), rejectedConnections.Load())
+	tbtest.Eventually(t, "no connection is left", func() bool { return listener.sessions.Len() == 0 })
+	if served.Load() == 0 || Rejected() == 0 {
+		t.Errorf("%d served, %d rejected: the flood was none", served.Load(), Rejected())
 	}
 	for range most {
 		conn := client.mustDial(server.port80())
 		defer conn.Close()
-		mustExchange(t, conn, "every place is free")
+		tbtest.MustExchange(t, conn, "every place is free")
 	}
 }
 
@@ -257,9 +251,9 @@ func TestListenerCountNeverDrifts(t *testing.T) {
 func TestHalfOpenConnectionsTakeNoPlace(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	listener := server.listenOn(startUnixServer(t, echo), 2)
+	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 2)
 	for port := uint16(1); port <= 50; port++ {
-		handler, intercept := listener.flow(netip.AddrPortFrom(client.v4(), port), server.port80())
+		handler, intercept := listener.handleSYN(netip.AddrPortFrom(client.v4(), port), server.port80())
 		if handler == nil || !intercept {
 			t.Fatalf("SYN %d was refused", port)
 		}
@@ -267,7 +261,7 @@ func TestHalfOpenConnectionsTakeNoPlace(t *testing.T) {
 	for range 2 {
 		conn := client.mustDial(server.port80())
 		defer conn.Close()
-		mustExchange(t, conn, "in")
+		tbtest.MustExchange(t, conn, "in")
 	}
 }
 
@@ -276,40 +270,38 @@ func TestHalfOpenConnectionsTakeNoPlace(t *testing.T) {
 func TestListenerResetsWhatCameTogether(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	listener := server.listenOn(startUnixServer(t, echo), 1)
+	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 1)
 	source := netip.AddrPortFrom(client.v4(), 1)
 	var handlers []func(net.Conn)
 	for range 2 { // both SYNs before either handshake is over
-		handler, _ := listener.flow(source, server.port80())
+		handler, _ := listener.handleSYN(source, server.port80())
 		handlers = append(handlers, handler)
 	}
-	first, firstPeer := tcpPair(t)
-	second, secondPeer := tcpPair(t)
+	first, firstPeer := tbtest.TCPPair(t)
+	second, secondPeer := tbtest.TCPPair(t)
 	ended := make(chan struct{})
 	go func() { defer close(ended); handlers[0](first) }()
-	mustExchange(t, firstPeer, "in")
+	tbtest.MustExchange(t, firstPeer, "in")
 	handlers[1](second)
-	if _, err := io.ReadAll(secondPeer); !isReset(err) {
+	if _, err := io.ReadAll(secondPeer); !tbtest.IsReset(err) {
 		t.Errorf("the second sees %v", err)
 	}
 	firstPeer.Close()
 	<-ended
 }
 
-func isReset(err error) bool { return err != nil && strings.Contains(err.Error(), "reset") }
-
 // A client that reuses its port right after the server has closed first gets its new
 // connection: the old one does not linger in TIME-WAIT for a minute.
 func TestReusedPortsDoNotHang(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+	server.listenOn(tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
 		_, _ = io.WriteString(conn, "bye")
 	}), 100)
 	for i := range 4 {
 		var conn *gonet.TCPConn
 		begun := time.Now()
-		eventually(t, "the port can be used again", func() (ok bool) {
+		tbtest.Eventually(t, "the port can be used again", func() (ok bool) {
 			var err error
 			conn, err = client.dialFrom(t, 40000, server.port80(), 5*time.Second)
 			return err == nil
@@ -317,7 +309,7 @@ func TestReusedPortsDoNotHang(t *testing.T) {
 		if took := time.Since(begun); took > 10*time.Second {
 			t.Errorf("connection %d took %v", i, took)
 		}
-		if got := readAll(t, conn); got != "bye" {
+		if got := tbtest.ReadAll(t, conn); got != "bye" {
 			t.Errorf("got %q", got)
 		}
 		conn.Close()
@@ -328,12 +320,12 @@ func TestReusedPortsDoNotHang(t *testing.T) {
 func TestManyShortConnections(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+	server.listenOn(tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
 		_, _ = io.WriteString(conn, "bye")
 	}), 100)
 	for i := range 300 {
 		conn := client.mustDial(server.port80())
-		if got := readAll(t, conn); got != "bye" {
+		if got := tbtest.ReadAll(t, conn); got != "bye" {
 			t.Fatalf("connection %d got %q", i, got)
 		}
 		conn.Close()
@@ -358,7 +350,7 @@ func TestTimeWaitIsOneSecond(t *testing.T) {
 func TestListenerHalfClose(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+	server.listenOn(tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
 		question, _ := io.ReadAll(conn) // until the client's end
 		_, _ = io.WriteString(conn, strings.ToUpper(string(question)))
 		_ = conn.CloseWrite()
@@ -366,11 +358,11 @@ func TestListenerHalfClose(t *testing.T) {
 	}), 10)
 	conn := client.mustDial(server.port80())
 	defer conn.Close()
-	write(t, conn, "question")
+	tbtest.Write(t, conn, "question")
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, conn); got != "QUESTION" {
+	if got := tbtest.ReadAll(t, conn); got != "QUESTION" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -381,23 +373,23 @@ func TestListenerResetsBothWays(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	ended := make(chan struct{}, 1)
-	listener := server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
-		echo(conn)
+	listener := server.listenOn(tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
+		tbtest.Echo(conn)
 		ended <- struct{}{}
 	}), 10)
 	conn := client.mustDial(server.port80())
-	mustExchange(t, conn, "in")
-	reset(conn)
+	tbtest.MustExchange(t, conn, "in")
+	relay.Reset(conn)
 	select {
 	case <-ended:
-	case <-time.After(waitLimit):
+	case <-time.After(tbtest.Limit):
 		t.Fatal("the server did not hear of the reset")
 	}
 	conn = client.mustDial(server.port80())
 	defer conn.Close()
-	mustExchange(t, conn, "in")
-	listener.close(0)
-	if _, err := io.ReadAll(conn); !isReset(err) {
+	tbtest.MustExchange(t, conn, "in")
+	listener.Close(0)
+	if _, err := io.ReadAll(conn); !tbtest.IsReset(err) {
 		t.Errorf("the client sees %v", err)
 	}
 	<-ended
@@ -408,15 +400,15 @@ func TestListenerResetsBothWays(t *testing.T) {
 func TestListenerEndsASilentClient(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	listener := server.listenOn(startUnixServer(t, func(conn *net.UnixConn) {
+	listener := server.listenOn(tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
 		_, _ = io.WriteString(conn, "too late")
 	}), 1)
 	conn := client.mustDial(server.port80()) // never closed by itself
 	defer conn.Close()
-	if got := readAll(t, conn); got != "too late" {
+	if got := tbtest.ReadAll(t, conn); got != "too late" {
 		t.Errorf("got %q", got)
 	}
-	eventually(t, "the place is free", func() bool { return listener.conns.count() == 0 })
+	tbtest.Eventually(t, "the place is free", func() bool { return listener.sessions.Len() == 0 })
 }
 
 // A full backlog is waited out; nobody there is a reset, and a warning.
@@ -432,7 +424,7 @@ func TestListenerWaitsForAFullBacklog(t *testing.T) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: path, MaxConnections: 9}); err != nil {
+	if _, err := server.Listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: path, MaxConnections: 9}); err != nil {
 		t.Fatal(err)
 	}
 	// Bound, but nobody listens. The reset can come before the client's dial has returned.
@@ -441,10 +433,10 @@ func TestListenerWaitsForAFullBacklog(t *testing.T) {
 		_, err = io.ReadAll(conn)
 		conn.Close()
 	}
-	if !isReset(err) {
+	if !tbtest.IsReset(err) {
 		t.Errorf("the client sees %v", err)
 	}
-	eventually(t, "the warning", func() bool { return server.heard.hasType("warning") })
+	tbtest.Eventually(t, "the warning", func() bool { return server.heard.HasType("warning") })
 
 	if err := unix.Listen(fd, 0); err != nil {
 		t.Fatal(err)
@@ -459,9 +451,9 @@ func TestListenerWaitsForAFullBacklog(t *testing.T) {
 	}
 	waiting := client.mustDial(server.port80())
 	defer waiting.Close()
-	write(t, waiting, "hello")
+	tbtest.Write(t, waiting, "hello")
 	accepted := 0
-	eventually(t, "the waiting connection arrives", func() bool {
+	tbtest.Eventually(t, "the waiting connection arrives", func() bool {
 		nfd, from, err := unix.Accept(fd)
 		if err != nil {
 			return false
@@ -469,7 +461,7 @@ func TestListenerWaitsForAFullBacklog(t *testing.T) {
 		accepted++
 		defer unix.Close(nfd)
 		name, _ := from.(*unix.SockaddrUnix)
-		return strings.HasPrefix(name.Name, "@"+peerPrefix+"x/")
+		return strings.HasPrefix(name.Name, "@"+PeerPrefix+"x/")
 	})
 	if accepted < 2 {
 		t.Errorf("the backlog was not full: %d accepted", accepted)
@@ -486,8 +478,8 @@ func TestListenRefusesBadSettings(t *testing.T) {
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
 	good := ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: "/nowhere", MaxConnections: 1}
-	_, err := node.listen(good)
-	wantCode(t, codeNotRunning, err)
+	_, err := node.Listen(good)
+	wantCode(t, tberr.NotRunning, err)
 	node.mustUp()
 	for what, change := range map[string]func(*ListenConfig){
 		"kind":            func(c *ListenConfig) { c.Kind = "udp" },
@@ -503,27 +495,27 @@ func TestListenRefusesBadSettings(t *testing.T) {
 	} {
 		config := good
 		change(&config)
-		_, err := node.listen(config)
-		if codeOf(err) != codeBadArgument {
+		_, err := node.Listen(config)
+		if tberr.CodeOf(err) != tberr.BadArgument {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	_, err = node.listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: "/x", MaxConnections: 1, Addresses: []string{"1.2.3.4"}})
+	_, err = node.Listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: "/x", MaxConnections: 1, Addresses: []string{"1.2.3.4"}})
 	if !strings.Contains(fmt.Sprint(err), node.v4().String()) {
 		t.Errorf("the error does not list the allowed addresses: %v", err)
 	}
-	one, err := node.listen(good)
+	one, err := node.Listen(good)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = node.listen(good)
-	wantCode(t, codeAddressInUse, err)
-	one.close(0)
-	one.close(0)
+	_, err = node.Listen(good)
+	wantCode(t, tberr.AddressInUse, err)
+	one.Close(0)
+	one.Close(0)
 	v4Only, v6Only := good, good
 	v4Only.Addresses, v6Only.Addresses = []string{node.v4().String()}, []string{node.v6().String()}
 	for _, config := range []ListenConfig{v4Only, v6Only} {
-		if _, err := node.listen(config); err != nil {
+		if _, err := node.Listen(config); err != nil {
 			t.Errorf("after the first was closed: %v", err)
 		}
 	}
@@ -533,15 +525,15 @@ func TestListenRefusesBadSettings(t *testing.T) {
 func TestListenerServesItsOwnAddressOnly(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	unixEnd := startUnixServer(t, echo)
-	if _, err := server.listen(ListenConfig{
-		Kind: "tcp", Name: "x", Port: 80, UnixPath: unixEnd.path, MaxConnections: 5, Addresses: []string{server.v4().String()},
+	unixEnd := tbtest.StartUnixServer(t, tbtest.Echo)
+	if _, err := server.Listen(ListenConfig{
+		Kind: "tcp", Name: "x", Port: 80, UnixPath: unixEnd, MaxConnections: 5, Addresses: []string{server.v4().String()},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	conn := client.mustDial(server.port80())
 	defer conn.Close()
-	mustExchange(t, conn, "in")
+	tbtest.MustExchange(t, conn, "in")
 	for _, to := range []netip.AddrPort{netip.AddrPortFrom(server.v6(), 80), netip.AddrPortFrom(server.v4(), 81)} {
 		if conn, err := client.dial(to); err == nil {
 			conn.Close()
@@ -554,20 +546,20 @@ func TestListenerServesItsOwnAddressOnly(t *testing.T) {
 func TestListenerCloseDrains(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	listener := server.listenOn(startUnixServer(t, echo), 10)
+	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 10)
 	conn := client.mustDial(server.port80())
 	defer conn.Close()
-	mustExchange(t, conn, "in")
+	tbtest.MustExchange(t, conn, "in")
 	closed := make(chan struct{})
-	go func() { defer close(closed); listener.close(waitLimit) }()
-	eventually(t, "new connections are refused", func() bool {
+	go func() { defer close(closed); listener.Close(tbtest.Limit) }()
+	tbtest.Eventually(t, "new connections are refused", func() bool {
 		late, err := client.dial(server.port80())
 		if err == nil {
 			late.Close()
 		}
 		return err != nil
 	})
-	mustExchange(t, conn, "still served")
+	tbtest.MustExchange(t, conn, "still served")
 	select {
 	case <-closed:
 		t.Fatal("close did not wait")
@@ -576,7 +568,7 @@ func TestListenerCloseDrains(t *testing.T) {
 	conn.Close()
 	select {
 	case <-closed:
-	case <-time.After(waitLimit / 2):
+	case <-time.After(tbtest.Limit / 2):
 		t.Fatal("close waited for nobody")
 	}
 }
@@ -585,23 +577,23 @@ func TestListenerCloseDrains(t *testing.T) {
 func TestListenerSurvivesAPanic(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	listener := server.listenOn(startUnixServer(t, echo), 10)
+	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 10)
 	broken := &Listener{node: &Node{events: server.events}, config: listener.config} // no server behind it
-	handler, intercept := broken.flow(netip.AddrPortFrom(client.v4(), 1), server.port80())
+	handler, intercept := broken.handleSYN(netip.AddrPortFrom(client.v4(), 1), server.port80())
 	if handler != nil || !intercept {
 		t.Error("the broken one took the connection")
 	}
-	eventually(t, "the fault is told", func() bool { return server.heard.hasType("fault") })
+	tbtest.Eventually(t, "the fault is told", func() bool { return server.heard.HasType("fault") })
 	conn := client.mustDial(server.port80())
 	defer conn.Close()
-	mustExchange(t, conn, "in")
+	tbtest.MustExchange(t, conn, "in")
 }
 
 // Closing a node with hundreds of open connections takes no longer than it may.
 func TestCloseWithManyConnections(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	server.listenOn(startUnixServer(t, echo), 4*600)
+	server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 4*600)
 	for range 600 {
 		conn := client.mustDial(server.port80())
 		defer conn.Close()
@@ -609,9 +601,9 @@ func TestCloseWithManyConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all are open", func() bool { return openConnections.Load() == 600 })
+	tbtest.Eventually(t, "all are open", func() bool { return relay.Open() == 600 })
 	begun := time.Now()
-	if _, err := callNodeClose(server.handle, 10_000); err != nil {
+	if err := server.Close(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(begun); took > 5*time.Second {

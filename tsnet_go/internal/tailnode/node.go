@@ -1,4 +1,6 @@
-package main
+// Package tailnode runs nodes of a tailnet: joining it, listening on it, forwarding to
+// its peers, and whois.
+package tailnode
 
 import (
 	"context"
@@ -6,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,30 +19,34 @@ import (
 	"tailscale.com/tsd"
 	"tailscale.com/tsnet"
 	"tailscale.com/wgengine/netstack"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/events"
+	"github.com/tailbone/tailbone/tsnet_go/internal/redact"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
 const (
-	// timeWait is how long a closed connection keeps its addresses. With the 60 s of
-	// netstack a new SYN that reuses them is dropped, and since userspace clients pick
-	// ports at random, a few per cent of new connections would hang.
+	// timeWait is how long a closed connection keeps its addresses. With netstack's
+	// 60 s a new SYN that reuses them is dropped, and since userspace clients pick ports
+	// at random, a few per cent of new connections would hang.
 	timeWait = 1 * time.Second
 
-	// finWait is how long an end waits for the other to close as well, after nobody
-	// reads it any more; 60 s in netstack, whose close gets slower with every such end.
+	// finWait is how long a closed end waits for the peer to close too. netstack's
+	// default is 60 s, and closing it gets slower with every such end.
 	finWait = 5 * time.Second
 
 	// sendBuffer and receiveBuffer bound what one connection holds in netstack, where
-	// they would grow to 6 and 8 MiB: a peer that asks for much and reads nothing, or
+	// they would grow to 6 and 8 MiB. A peer that requests much and reads nothing, or
 	// sends much that nobody reads, must not fill the memory.
 	sendBuffer    = 128 << 10
 	receiveBuffer = 256 << 10
 
-	// leaveFor bounds each step of a node's goodbye to its control server.
-	leaveFor = 3 * time.Second
+	// disconnectTimeout bounds each step of disconnecting from the control server.
+	disconnectTimeout = 3 * time.Second
 )
 
-// NodeConfig is what Python decides about a node.
-type NodeConfig struct {
+// Config configures a Node.
+type Config struct {
 	Hostname   string   `json:"hostname"`
 	Dir        string   `json:"dir"`
 	AuthKey    string   `json:"auth_key"`
@@ -47,72 +54,67 @@ type NodeConfig struct {
 	Ephemeral  bool     `json:"ephemeral"`
 	Tags       []string `json:"tags"`
 	Verbose    bool     `json:"verbose"`       // send tsnet's own log as events
-	Loopback   bool     `json:"loopback"`      // the settings of a tailnet on this machine
-	IgnoreEnv  bool     `json:"ignore_env"`    // take nothing from tsnet's TS_ variables
+	Loopback   bool     `json:"loopback"`      // the settings for a tailnet on this machine
+	IgnoreEnv  bool     `json:"ignore_env"`    // ignore tsnet's TS_ variables
 	RetryMS    int64    `json:"join_retry_ms"` // pause between attempts to reach the control server
 }
 
-// Node is one tsnet server and everything that hangs on it.
+// Node is one tsnet.Server with its listeners and forwards.
 type Node struct {
-	config      NodeConfig
-	dir         string   // absolute
-	dirLock     *os.File // held until the server is closed
-	switchedOff []string // what the loopback settings took away
-	events      *events
-	srv         *tsnet.Server
+	config   Config
+	dir      string   // absolute
+	dirLock  *os.File // held until the server is closed
+	disabled []string // what the loopback settings disable
+	events   *events.Pipe
+	srv      *tsnet.Server
 
-	// life ends when the node is closed: everything that the node started ends with it.
-	life context.Context
-	end  context.CancelFunc
+	// ctx ends when the node is closed, and with it everything that the node started.
+	ctx    context.Context
+	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	started  chan struct{} // closed when srv.Start has returned; nil before it was called
-	startErr error
-	serving  bool // srv.Start succeeded, so that srv.Close is due
-	localAPI *http.Transport
-	ext      *extension
-	stack    *netstack.Impl
-	upCancel context.CancelFunc // ends the join that is under way
-	parts    map[closer]struct{}
-	closing  bool
-	closed   chan struct{}
-	closeErr error // valid once closed is closed
+	mu         sync.Mutex
+	started    chan struct{} // closed when srv.Start has returned; nil before it is called
+	startErr   error         // valid once started is closed
+	serverUp   bool          // srv.Start succeeded, so srv.Close must be called
+	localAPI   *http.Transport
+	ext        *extension
+	stack      *netstack.Impl
+	cancelJoin context.CancelFunc // ends the join that is in progress
+	bridges    map[Bridge]struct{}
+	closing    bool
+	closed     chan struct{}
+	closeErr   error // valid once closed is closed
 }
 
-// closer is a listener or a forward, closed with its node.
-type closer interface {
-	owner() *Node
-	close(drain time.Duration)
-}
-
-func newNode(config NodeConfig, eventsFD int) (_ *Node, err error) {
+// New returns a Node that is not yet up. Its events go to a duplicate of eventsFD; a
+// negative one discards them.
+func New(config Config, eventsFD int) (_ *Node, err error) {
 	const op = "node new"
 	switch {
 	case config.Hostname == "":
-		return nil, errorf(codeBadArgument, op, "a hostname is needed")
+		return nil, tberr.Errorf(tberr.BadArgument, op, "a hostname is required")
 	case config.Dir == "":
-		return nil, errorf(codeBadArgument, op, "a state directory is needed")
+		return nil, tberr.Errorf(tberr.BadArgument, op, "a state directory is required")
 	}
-	keepSecret(config.AuthKey)
-	n := &Node{config: config, parts: make(map[closer]struct{}), closed: make(chan struct{})}
+	redact.AddSecret(config.AuthKey)
+	n := &Node{config: config, bridges: make(map[Bridge]struct{}), closed: make(chan struct{})}
 	if n.dir, err = filepath.Abs(config.Dir); err != nil {
-		return nil, errorf(codeBadArgument, op, "the node's state directory: %v", err)
+		return nil, tberr.Errorf(tberr.BadArgument, op, "the node's state directory: %v", err)
 	}
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
-		return nil, errorf(codeBadArgument, op, "the node's state directory cannot be made: %v", err)
+		return nil, tberr.Errorf(tberr.BadArgument, op, "the node's state directory cannot be made: %v", err)
 	}
-	if n.switchedOff, err = prepareProcess(config); err != nil {
-		return nil, errorf(codeInternal, op, "%v", err)
+	if n.disabled, err = prepareProcess(config); err != nil {
+		return nil, tberr.Errorf(tberr.Internal, op, "%v", err)
 	}
-	if n.events, err = newEvents(eventsFD, config.Verbose); err != nil {
-		return nil, err
+	if n.events, err = events.Open(eventsFD, config.Verbose); err != nil {
+		return nil, tberr.Errorf(tberr.BadArgument, op, "%v", err)
 	}
 	if n.dirLock, err = lockDir(n.dir); err != nil {
-		n.events.close()
+		n.events.Close()
 		return nil, err
 	}
-	stray.add(n.events)
-	n.life, n.end = context.WithCancel(context.Background())
+	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.srv = &tsnet.Server{
 		Dir:           n.dir,
 		Hostname:      config.Hostname,
@@ -120,18 +122,22 @@ func newNode(config NodeConfig, eventsFD int) (_ *Node, err error) {
 		ControlURL:    config.ControlURL,
 		Ephemeral:     config.Ephemeral,
 		AdvertiseTags: config.Tags,
-		UserLogf:      n.events.logf,
-		Logf:          n.events.logf,
+		UserLogf:      n.events.Logf,
+		Logf:          n.events.Logf,
 	}
 	return n, nil
 }
 
-// start runs tsnet's Start once; its error is final, as it is tsnet's.
+// Disabled returns what the loopback settings disable in this process, one short phrase
+// each.
+func (n *Node) Disabled() []string { return n.disabled }
+
+// start calls tsnet's Start once. Like tsnet's, its error is final.
 func (n *Node) start() error {
 	n.mu.Lock()
 	if n.closing {
 		n.mu.Unlock()
-		return errorf(codeClosed, "up", "the node is closed")
+		return errClosed("up")
 	}
 	if done := n.started; done != nil {
 		n.mu.Unlock()
@@ -150,28 +156,28 @@ func (n *Node) start() error {
 func (n *Node) startServer() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = panicError("up", r)
+			err = tberr.FromPanic("up", r)
 		}
 	}()
 	if err := setLogsDir(n.dir); err != nil {
-		return errorf(codeInternal, "up", "%v", err)
+		return tberr.Errorf(tberr.Internal, "up", "%v", err)
 	}
 	if err := checkState(n.dir); err != nil {
 		return err
 	}
 	n.srv.Port = lastPort(n.dir)
 	if err := n.srv.Start(); err != nil {
-		return errorf(codeInternal, "up", "the node cannot start: %v", err)
+		return tberr.Errorf(tberr.Internal, "up", "the node cannot start: %v", err)
 	}
 	n.mu.Lock()
-	n.serving = true
+	n.serverUp = true
 	n.mu.Unlock()
-	if err := n.ownLocalAPI(); err != nil {
-		return errorf(codeInternal, "up", "%v", err)
+	if err := n.setLocalAPITransport(); err != nil {
+		return tberr.Errorf(tberr.Internal, "up", "%v", err)
 	}
 	stack, ok := n.srv.Sys().Netstack.Get().(*netstack.Impl)
 	if !ok {
-		return errorf(codeInternal, "up", "this tailscale has another netstack than expected")
+		return tberr.Errorf(tberr.Internal, "up", "this tailscale has an unknown netstack")
 	}
 	if err := tuneTCP(stack); err != nil {
 		return err
@@ -179,32 +185,41 @@ func (n *Node) startServer() (err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.stack = stack
-	if n.ext = backendOf(n.srv); n.ext != nil {
-		n.ext.follow(
-			func(state ipn.State) { n.events.send(event{Type: "state", State: state.String()}) },
-			func(self tailcfg.NodeView) { n.events.send(selfEvent(self)) },
+	if n.ext = extensionOf(n.srv); n.ext != nil {
+		n.ext.watch(
+			func(state ipn.State) { n.events.Send(events.Event{Type: "state", State: state.String()}) },
+			func(self tailcfg.NodeView) { n.events.Send(selfEvent(self)) },
 		)
 	}
 	return nil
 }
 
-// ownLocalAPI gives tsnet's client of its own backend a transport that we can close.
-// A call that is cancelled while it connects leaves an idle connection there, which
-// tsnet's Close waits for, and then leaves behind.
-func (n *Node) ownLocalAPI() error {
+// selfEvent returns the event with the node's current name and addresses.
+func selfEvent(self tailcfg.NodeView) events.Event {
+	ev := events.Event{Type: "self", DNSName: strings.TrimSuffix(self.Name(), ".")}
+	for _, prefix := range self.Addresses().All() {
+		ev.Addresses = append(ev.Addresses, prefix.Addr().String())
+	}
+	return ev
+}
+
+// setLocalAPITransport gives tsnet's client of its own backend a transport that we can
+// close. A call that is cancelled while it connects leaves an idle connection there;
+// tsnet's Close waits for it and then leaks it.
+func (n *Node) setLocalAPITransport() error {
 	client, err := n.srv.LocalClient()
 	if err != nil {
 		return err
 	}
 	transport := &http.Transport{DialContext: client.Dial}
-	client.Transport = transport // looked at with the first call, which is ours
+	client.Transport = transport // the client reads it with its first call, which is ours
 	n.mu.Lock()
 	n.localAPI = transport
 	n.mu.Unlock()
 	return nil
 }
 
-// tuneTCP sets how long connections of the node wait, and how much they hold.
+// tuneTCP sets the node's TCP timeouts and buffer sizes.
 func tuneTCP(stack *netstack.Impl) error {
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	fin := tcpip.TCPLingerTimeoutOption(finWait)
@@ -212,83 +227,62 @@ func tuneTCP(stack *netstack.Impl) error {
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: receiveBuffer / 2, Max: receiveBuffer}
 	for _, option := range []tcpip.SettableTransportProtocolOption{&wait, &fin, &send, &receive} {
 		if err := stack.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
-			return errorf(codeInternal, "up", "TCP option %T: %v", option, err)
+			return tberr.Errorf(tberr.Internal, "up", "TCP option %T: %v", option, err)
 		}
 	}
 	return nil
 }
 
-// keepPort remembers the UDP port for the next start. Without it that start takes
-// another one, where no peer looks for it: one that knew the node waits until
-// WireGuard has repeated its handshake, which is 5 to 10 s.
-func (n *Node) keepPort() {
+// savePort records the UDP port for the next start. Peers look for the node there: on
+// another port, a peer that knew the node waits until WireGuard repeats its handshake,
+// which takes 5 to 10 s.
+func (n *Node) savePort() {
 	conn, ok := n.srv.Sys().MagicSock.GetOK()
 	if !ok {
 		return
 	}
 	if err := writePort(n.dir, conn.LocalPort()); err != nil {
-		n.events.warnf("the node's UDP port cannot be kept for its next start: %v", err)
+		n.events.Warnf("the node's UDP port cannot be recorded for its next start: %v", err)
 	}
 }
 
-// running is the node's foothold once it was started and until it is closed; the
-// extension is nil where this tailscale has none.
+// running returns the node's extension, or an error unless the node is started and not
+// closed. The extension is nil if this tailscale has none.
 func (n *Node) running(op string) (*extension, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
 	case n.closing:
-		return nil, errorf(codeClosed, op, "the node is closed")
+		return nil, errClosed(op)
 	case n.stack == nil:
-		return nil, errorf(codeNotRunning, op, "the node is not up")
+		return nil, tberr.Errorf(tberr.NotRunning, op, "the node is not up")
 	}
 	return n.ext, nil
 }
 
-// isStarted reports whether tsnet's Start is over, and well.
+// isStarted reports whether tsnet's Start has succeeded.
 func (n *Node) isStarted() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.stack != nil
 }
 
-func (n *Node) isClosing() bool {
+// IsClosed reports whether Close was called.
+func (n *Node) IsClosed() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.closing
 }
 
-// attach makes part end with the node, unless the node is closing already or the
-// part clashes with another.
-func (n *Node) attach(op string, part closer, clashes func(closer) error) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closing {
-		return errorf(codeClosed, op, "the node is closed")
-	}
-	for other := range n.parts {
-		if err := clashes(other); err != nil {
-			return err
-		}
-	}
-	n.parts[part] = struct{}{}
-	return nil
-}
-
-func (n *Node) detach(part closer) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.parts, part)
-}
-
-// close ends everything, in order and within timeout; a further call waits for the first.
-func (n *Node) close(timeout time.Duration) error {
+// Close closes the node with its listeners and forwards. Further calls wait for the
+// first. If closing takes longer than timeout, it goes on in the background.
+func (n *Node) Close(timeout time.Duration) error {
 	n.mu.Lock()
 	first := !n.closing
 	n.closing = true
 	n.mu.Unlock()
 	if first {
-		n.end()
+		n.cancel()
 		go n.shutdown()
 	}
 	deadline := time.NewTimer(timeout)
@@ -297,40 +291,39 @@ func (n *Node) close(timeout time.Duration) error {
 	case <-n.closed:
 		return n.closeErr
 	case <-deadline.C:
-		// Nobody is left to read them.
-		n.closeEvents()
-		return errorf(codeTimeout, "close", "the node did not close within %v; its remains are left behind", timeout)
+		n.events.Close() // nothing reads the events any more
+		return tberr.Errorf(tberr.Timeout, "close", "the node did not close within %v; its remains are left behind", timeout)
 	}
 }
 
 func (n *Node) shutdown() {
 	defer close(n.closed)
-	defer n.closeEvents()
+	defer n.events.Close()
 	defer n.dirLock.Close()
 	n.mu.Lock()
-	parts := make([]closer, 0, len(n.parts))
-	for part := range n.parts {
-		parts = append(parts, part)
+	bridges := make([]Bridge, 0, len(n.bridges))
+	for bridge := range n.bridges {
+		bridges = append(bridges, bridge)
 	}
 	started := n.started
 	n.mu.Unlock()
-	var failed []error
-	for _, part := range parts {
-		failed = append(failed, survive(func() error { part.close(0); return nil }))
+	var errs []error
+	for _, bridge := range bridges {
+		errs = append(errs, catchPanic(func() error { bridge.Close(0); return nil }))
 	}
 	// tsnet's Close before or during Start panics or leaks.
 	if started != nil {
 		<-started
-		failed = append(failed, survive(n.closeServer))
+		errs = append(errs, catchPanic(n.closeServer))
 	}
-	n.closeErr = errors.Join(failed...)
+	n.closeErr = errors.Join(errs...)
 }
 
-// survive runs one step of a close: those after it come in any case.
-func survive(step func() error) (err error) {
+// catchPanic runs one step of closing, so that the next ones run in any case.
+func catchPanic(step func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = panicError("close", r)
+			err = tberr.FromPanic("close", r)
 		}
 	}()
 	return step()
@@ -341,68 +334,63 @@ func (n *Node) closeServer() error {
 	if sys == nil {
 		return nil
 	}
-	defer dropBackend(sys)
-	if !n.serving {
-		return discard(sys, backendOf(n.srv))
+	defer dropExtension(sys)
+	if !n.serverUp {
+		return closeUnstarted(sys, extensionOf(n.srv))
 	}
-	n.leaveControl()
+	n.disconnectControl()
 	if n.localAPI != nil {
 		n.localAPI.CloseIdleConnections()
 	}
 	if err := n.srv.Close(); err != nil {
-		return errorf(codeInternal, "close", "tsnet: %v", err)
+		return tberr.Errorf(tberr.Internal, "close", "tsnet: %v", err)
 	}
 	return nil
 }
 
-// leaveControl ends the talk with the control server, and logs an ephemeral node out
-// while there is somebody to tell. tsnet's Close does both, but does not wait for a
-// netmap that it is just taking in: one that meets its closed engine ends the process
-// (magicsock's updateRelayServersSet without a self node).
-func (n *Node) leaveControl() {
+// disconnectControl disconnects from the control server, and first logs an ephemeral
+// node out. tsnet's Close does both, but does not wait for a netmap that is being
+// processed: one that meets the closed engine ends the process (magicsock's
+// updateRelayServersSet without a self node).
+func (n *Node) disconnectControl() {
 	client, err := n.srv.LocalClient()
 	if err != nil {
 		return
 	}
-	within := func(what string, step func(context.Context) error) {
-		ctx, cancel := context.WithTimeout(context.Background(), leaveFor)
+	bounded := func(what string, step func(context.Context) error) {
+		ctx, cancel := context.WithTimeout(context.Background(), disconnectTimeout)
 		defer cancel()
 		if err := step(ctx); err != nil {
-			n.events.logf("%s: %v", what, err)
+			n.events.Logf("%s: %v", what, err)
 		}
 	}
 	if n.config.Ephemeral {
-		within("logging the ephemeral node out", client.Logout)
+		bounded("logging the ephemeral node out", client.Logout)
 	}
-	within("leaving the control server", client.DisconnectControl)
+	bounded("disconnecting from the control server", client.DisconnectControl)
 }
 
-// discard closes what a failed Start leaves behind. tsnet means to do that itself,
-// but it closes nothing: its list of what to close is taken before it is filled.
-func discard(sys *tsd.System, ext *extension) error {
-	if ext != nil && ext.shutdown != nil {
-		ext.shutdown()
+// closeUnstarted closes what a failed Start leaves behind. tsnet intends to do so, but
+// closes nothing: it takes its list of what to close before filling it.
+func closeUnstarted(sys *tsd.System, ext *extension) error {
+	if ext != nil && ext.shutdownBackend != nil {
+		ext.shutdownBackend()
 	}
-	var failed []error
+	var errs []error
 	if subsystem, ok := sys.Netstack.GetOK(); ok {
 		if stack, ok := subsystem.(*netstack.Impl); ok {
-			failed = append(failed, stack.Close())
+			errs = append(errs, stack.Close())
 		}
 	}
 	if engine, ok := sys.Engine.GetOK(); ok {
 		engine.Close()
 	}
 	if dialer, ok := sys.Dialer.GetOK(); ok {
-		failed = append(failed, dialer.Close())
+		errs = append(errs, dialer.Close())
 	}
 	if monitor, ok := sys.NetMon.GetOK(); ok {
-		failed = append(failed, monitor.Close())
+		errs = append(errs, monitor.Close())
 	}
 	sys.Bus.Get().Close()
-	return errors.Join(failed...)
-}
-
-func (n *Node) closeEvents() {
-	stray.remove(n.events)
-	n.events.close()
+	return errors.Join(errs...)
 }

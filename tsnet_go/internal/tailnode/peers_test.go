@@ -1,15 +1,17 @@
-package main
+package tailnode
 
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
 // One name means one peer: the full name before the short one, this tailnet's own
 // before those shared in, and never a guess between two.
 func TestFindPeer(t *testing.T) {
 	addr := func(text string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(text)} }
-	peers := []netPeer{
+	peers := []netmapPeer{
 		{name: "web.mine.ts.net", addresses: addr("100.64.0.1")},
 		{name: "web.other.ts.net", addresses: addr("100.64.0.2")},
 		{name: "db.one.ts.net", addresses: addr("100.64.0.3")},
@@ -39,7 +41,7 @@ func TestFindPeer(t *testing.T) {
 		"100.64.0.9":        "",
 	} {
 		peer, err := findPeer(peers, "mine.ts.net", wanted)
-		if want == "" && codeOf(err) != codePeerNotFound || want != "" && (err != nil || peer.name != want) {
+		if want == "" && tberr.CodeOf(err) != tberr.PeerNotFound || want != "" && (err != nil || peer.name != want) {
 			t.Errorf("%q: want %q, got %q, %v", wanted, want, peer.name, err)
 		}
 	}

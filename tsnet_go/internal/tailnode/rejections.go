@@ -1,30 +1,39 @@
-package main
+package tailnode
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// tellRejectionsEvery is how often a listener tells that it is full: under a flood
-// a line for each connection would be a second one.
-const tellRejectionsEvery = 10 * time.Second
+// rejectionInterval bounds how often a full listener is reported: under a flood, a line
+// per connection would be a second flood.
+const rejectionInterval = 10 * time.Second
 
-// rejections counts the connections that a listener has reset and not told of yet.
+// rejected counts the connections of all listeners and forwards that were reset
+// because too many were open.
+var rejected atomic.Int64
+
+// Rejected returns the number of connections in this process that were reset because
+// a listener or a forward was full.
+func Rejected() int64 { return rejected.Load() }
+
+// rejections counts the connections that a listener has reset and not yet reported.
 type rejections struct {
-	mu     sync.Mutex
-	untold int
-	told   time.Time
+	mu         sync.Mutex
+	unreported int
+	lastReport time.Time
 }
 
-// add counts one more, and returns how many are to be told of now: mostly none.
+// add counts one rejection and returns how many to report now; usually zero.
 func (r *rejections) add(now time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.untold++
-	if !r.told.IsZero() && now.Sub(r.told) < tellRejectionsEvery {
+	r.unreported++
+	if !r.lastReport.IsZero() && now.Sub(r.lastReport) < rejectionInterval {
 		return 0
 	}
-	untold := r.untold
-	r.untold, r.told = 0, now
-	return untold
+	count := r.unreported
+	r.unreported, r.lastReport = 0, now
+	return count
 }

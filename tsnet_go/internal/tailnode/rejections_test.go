@@ -1,12 +1,17 @@
-package main
+package tailnode
 
 import (
+	"reflect"
 	"testing"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/events"
+	"github.com/tailbone/tailbone/tsnet_go/internal/events/eventstest"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// Rejections are told of at once, then at most once in ten seconds, and none is left out.
-func TestRejectionsAreToldNowAndThen(t *testing.T) {
+// Rejections are reported at once, then at most every ten seconds, and none is left out.
+func TestRejectionsAreReportedNowAndThen(t *testing.T) {
 	var r rejections
 	start := time.Unix(1795518230, 0)
 	for _, step := range []struct {
@@ -21,22 +26,23 @@ func TestRejectionsAreToldNowAndThen(t *testing.T) {
 		{time.Minute, 2},
 	} {
 		if got := r.add(start.Add(step.after)); got != step.want {
-			t.Errorf("%v after the first: %d are told of, want %d", step.after, got, step.want)
+			t.Errorf("%v after the first: %d are reported, want %d", step.after, got, step.want)
 		}
 	}
 }
 
-// A full listener warns who it is, and how many connections it takes.
+// A full listener's warning has its name and its limits.
 func TestFullListenerWarns(t *testing.T) {
 	checkNoLeaks(t)
-	ev, read := newPipe(t, false)
-	l := &Listener{node: &Node{events: ev}, config: ListenConfig{Name: "issuer", MaxConnections: 300}, conns: connections{share: 75}}
-	l.rejected()
-	l.rejected()
-	ev.close()
-	want := `{"type":"warning","line":"the listener issuer is full (300 connections at a time, 75 of one address): ` +
-		`1 more were reset since this was last reported"}` + "\n"
-	if got := readFile(t, read); got != want {
-		t.Errorf("got %q, want %q", got, want)
+	log, pipe := eventstest.Open(t)
+	l := &Listener{node: &Node{events: pipe}, config: ListenConfig{Name: "issuer", MaxConnections: 300}, perSource: 75}
+	l.reportRejection()
+	l.reportRejection()
+	want := []events.Event{{Type: "warning", Line: "the listener issuer is full (300 connections at a time, 75 per address): " +
+		"1 more were reset since the last report"}}
+	pipe.Close()
+	tbtest.Eventually(t, "the warning arrives", func() bool { return len(log.All()) > 0 })
+	if got := log.All(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

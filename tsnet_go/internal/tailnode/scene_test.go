@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"fmt"

@@ -1,36 +1,31 @@
-package main
+package tailnode
 
 import (
 	"net/netip"
-	"sync"
 
 	"github.com/tailbone/tailbone/tsnet_go/internal/callers"
 )
 
-// callerTable returns the one table of this process, and makes it when first asked.
-var callerTable = sync.OnceValues(callers.NewTable)
-
-// caller keeps one connection's slot in the table of callers up to date.
-type caller struct {
+// callerSlot keeps one connection's slot in the table of callers up to date.
+type callerSlot struct {
 	node   *Node
 	source netip.AddrPort
-	slot   *callers.Slot // nil: none was free, and Python asks by tb_whois
+	slot   *callers.Slot // nil if none was free: Python then calls tb_whois
 	answer []byte
 }
 
-func newCaller(n *Node, source netip.AddrPort) *caller {
-	c := &caller{node: n, source: source}
-	if table, err := callerTable(); err == nil { // tb_callers has reported the error
+func newCallerSlot(n *Node, source netip.AddrPort) *callerSlot {
+	c := &callerSlot{node: n, source: source}
+	if table, err := callers.Shared(); err == nil { // tb_callers has reported the error
 		c.slot = table.Acquire()
 	}
 	return c
 }
 
-// update writes who has the source address now. The bridge calls it for every piece
-// that arrives, before it hands the piece on. An unknown caller empties the slot, and
-// so does a tailscale whose own state cannot be asked directly: then Python asks by
-// tb_whois, which knows the reason.
-func (c *caller) update() {
+// update writes who has the source address now. The relay calls it for each piece of
+// bytes before handing it on. The slot is emptied for an unknown caller, and if whois
+// needs the LocalAPI: Python then calls tb_whois, which knows the reason.
+func (c *callerSlot) update() {
 	if c.slot == nil {
 		return
 	}
@@ -42,7 +37,7 @@ func (c *caller) update() {
 }
 
 // release gives the slot back after the connection has ended.
-func (c *caller) release() {
+func (c *callerSlot) release() {
 	if c.slot != nil {
 		c.slot.Release()
 	}

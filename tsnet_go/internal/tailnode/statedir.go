@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"encoding/json"
@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
-// checkState finds a state file that was damaged: what tsnet says of one is about
-// something else, a migration that it tries first.
+// checkState returns an error for a damaged state file. tsnet would report a failed
+// migration instead, which it tries first.
 func checkState(dir string) error {
 	path := filepath.Join(dir, "tailscaled.state")
 	data, err := os.ReadFile(path)
@@ -25,31 +27,31 @@ func checkState(dir string) error {
 			return nil
 		}
 	}
-	return errorf(codeBadArgument, "up", "the node's state cannot be read (%s: %v): put a copy of it back, "+
-		"or move it away, and the node joins anew", path, err)
+	return tberr.Errorf(tberr.BadArgument, "up", "the node's state cannot be read (%s: %v): restore the file from a backup, "+
+		"or move it away and the node joins as a new one", path, err)
 }
 
-// lockDir makes sure that one node at a time uses a state directory: two would be
-// one machine in two places, and the tailnet would reach now one and now the
-// other. The lock ends with the file or the process, whichever is first.
+// lockDir makes sure that only one node uses a state directory. Two nodes would be one
+// machine in two places, and the tailnet would reach now one and now the other. The
+// lock ends when the file is closed or the process ends.
 func lockDir(dir string) (*os.File, error) {
 	file, err := os.Open(dir)
 	if err != nil {
-		return nil, errorf(codeBadArgument, "node new", "the node's state directory: %v", err)
+		return nil, tberr.Errorf(tberr.BadArgument, "node new", "the node's state directory: %v", err)
 	}
 	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		file.Close()
-		return nil, errorf(codeStateInUse, "node new", "another node uses the state directory %s", dir)
+		return nil, tberr.Errorf(tberr.StateInUse, "node new", "another node uses the state directory %s", dir)
 	}
-	// Any other error is a file system without locks, where nothing can be said.
+	// Any other error means a file system without locks, where nothing can be checked.
 	return file, nil
 }
 
 const portFile = "udp-port"
 
-// lastPort is the UDP port of the node's last run, 0 for any. tailscale takes
-// another one where it is not free, so that whatever the file says is harmless.
+// lastPort returns the UDP port of the node's last run, or 0 for any. tailscale takes
+// another port if it is in use, so a wrong number does no harm.
 func lastPort(dir string) uint16 {
 	text, err := os.ReadFile(filepath.Join(dir, portFile))
 	if err != nil {
@@ -62,7 +64,7 @@ func lastPort(dir string) uint16 {
 	return uint16(port)
 }
 
-// writePort keeps the port for lastPort; it writes only what has changed.
+// writePort records the port for lastPort, if it has changed.
 func writePort(dir string, port uint16) error {
 	if port == 0 || port == lastPort(dir) {
 		return nil

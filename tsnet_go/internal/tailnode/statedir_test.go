@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"net"
@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // A node that starts again is found where its peers knew it: at its last UDP port.
@@ -16,12 +18,12 @@ func TestANodeKeepsItsPort(t *testing.T) {
 	var ports []uint16
 	for range 2 {
 		node := newTestNode(t, config)
-		if _, err := node.up(waitLimit); err != nil {
+		if _, err := node.Up(tbtest.Limit); err != nil {
 			t.Fatal(err)
 		}
 		conn, _ := node.srv.Sys().MagicSock.GetOK()
 		ports = append(ports, conn.LocalPort())
-		if err := node.close(waitLimit); err != nil {
+		if err := node.Close(tbtest.Limit); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -51,13 +53,13 @@ func TestANodeStartsWithoutItsPort(t *testing.T) {
 				t.Fatal(err)
 			}
 			node := newTestNode(t, config)
-			if _, err := node.up(waitLimit); err != nil {
+			if _, err := node.Up(tbtest.Limit); err != nil {
 				t.Fatal(err)
 			}
 			if now := lastPort(config.Dir); now == 0 || int(now) == port {
 				t.Errorf("the port kept is %d", now)
 			}
-			if err := node.close(waitLimit); err != nil {
+			if err := node.Close(tbtest.Limit); err != nil {
 				t.Fatal(err)
 			}
 		})

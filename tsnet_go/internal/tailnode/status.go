@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"context"
@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"tailscale.com/ipn"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
-// Status is a node's state for Python.
+// Status is the state of a node.
 type Status struct {
 	State            string   `json:"state"`
 	Hostname         string   `json:"hostname"`
@@ -24,25 +26,26 @@ type Status struct {
 	Health           []string `json:"health"`
 }
 
-func (n *Node) status() (*Status, error) {
-	if n.isClosing() {
-		return nil, errorf(codeClosed, "status", "the node is closed")
+// Status returns the node's state.
+func (n *Node) Status() (*Status, error) {
+	if n.IsClosed() {
+		return nil, errClosed("status")
 	}
 	if !n.isStarted() {
 		return &Status{State: ipn.NoState.String(), Hostname: n.config.Hostname, Addresses: []string{}, Health: []string{}}, nil
 	}
 	client, err := n.srv.LocalClient()
 	if err != nil {
-		return nil, errorf(codeNotRunning, "status", "%v", err)
+		return nil, tberr.Errorf(tberr.NotRunning, "status", "%v", err)
 	}
-	ctx, cancel := context.WithTimeout(n.life, 5*time.Second)
+	ctx, cancel := context.WithTimeout(n.ctx, localAPITimeout)
 	defer cancel()
 	st, err := client.StatusWithoutPeers(ctx)
 	switch {
-	case err != nil && n.life.Err() != nil:
-		return nil, errorf(codeClosed, "status", "the node is closed")
+	case err != nil && n.ctx.Err() != nil:
+		return nil, errClosed("status")
 	case err != nil:
-		return nil, errorf(codeInternal, "status", "%v", err)
+		return nil, tberr.Errorf(tberr.Internal, "status", "%v", err)
 	}
 	out := &Status{
 		State:            st.BackendState,
@@ -66,8 +69,23 @@ func (n *Node) status() (*Status, error) {
 	return out, nil
 }
 
-// inMapPoll reports whether the control server is connected now.
+// localAPITimeout bounds one call of the LocalAPI, which is in this process.
+const localAPITimeout = 5 * time.Second
+
+// inMapPoll reports whether the node is connected to the control server.
 func (n *Node) inMapPoll() bool { return n.srv.Sys().HealthTracker.Get().GetInPollNetMap() }
+
+// hasAddress reports whether addr is one of the node's own tailnet addresses.
+func (n *Node) hasAddress(addr netip.Addr) bool {
+	v4, v6 := n.srv.TailscaleIPs()
+	return addr.IsValid() && (addr == v4 || addr == v6)
+}
+
+// addresses returns the node's own tailnet addresses.
+func (n *Node) addresses() []netip.Addr {
+	v4, v6 := n.srv.TailscaleIPs()
+	return slices.DeleteFunc([]netip.Addr{v4, v6}, func(a netip.Addr) bool { return !a.IsValid() })
+}
 
 func addressStrings(addrs []netip.Addr) []string {
 	out := make([]string, 0, len(addrs))
@@ -75,15 +93,4 @@ func addressStrings(addrs []netip.Addr) []string {
 		out = append(out, a.String())
 	}
 	return out
-}
-
-// owns reports whether addr is one of the node's own tailnet addresses.
-func (n *Node) owns(addr netip.Addr) bool {
-	v4, v6 := n.srv.TailscaleIPs()
-	return addr.IsValid() && (addr == v4 || addr == v6)
-}
-
-func (n *Node) ownAddresses() []netip.Addr {
-	v4, v6 := n.srv.TailscaleIPs()
-	return slices.DeleteFunc([]netip.Addr{v4, v6}, func(a netip.Addr) bool { return !a.IsValid() })
 }

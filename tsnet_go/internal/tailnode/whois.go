@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"bytes"
@@ -12,10 +12,12 @@ import (
 	"tailscale.com/client/local"
 	"tailscale.com/client/tailscale/apitype"
 	"tailscale.com/tailcfg"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
-// peer is who is behind an address, in the words of tailbone/identity.py.
-type peer struct {
+// identity is who is behind an address. tailbone/tsnet decodes its JSON.
+type identity struct {
 	NodeID       string
 	Node         string // full DNS name without the final dot
 	UserID       int64  // 0 for a tagged node
@@ -28,9 +30,9 @@ type peer struct {
 	Capabilities tailcfg.PeerCapMap
 }
 
-// whois answers from the node's own state: it is asked for every request, so
-// that a changed grant, tag or user counts at once, and nothing is cached.
-func (n *Node) whois(source, destination string) ([]byte, error) {
+// Whois returns who has the source address, as JSON. It reads the node's own state and
+// caches nothing, so that a changed grant, tag or user counts for the next request.
+func (n *Node) Whois(source, destination string) ([]byte, error) {
 	src, dst, err := parseWhois(source, destination)
 	if err != nil {
 		return nil, err
@@ -44,13 +46,13 @@ func (n *Node) whois(source, destination string) ([]byte, error) {
 	}
 	answer, ok := ext.appendWhois(make([]byte, 0, 512), src, dst)
 	if !ok {
-		return nil, errorf(codeNotFound, "whois", "no node of this tailnet has the address %s", src.Addr())
+		return nil, tberr.Errorf(tberr.NotFound, "whois", "no node of this tailnet has the address %s", src.Addr())
 	}
 	return answer, nil
 }
 
-// appendWhois appends the answer for a source from the node's own state; not ok if no
-// node of the tailnet has that address. A destination that is not valid means any.
+// appendWhois appends the answer for a source from the node's own state. It reports
+// false if no node of the tailnet has that address. An invalid destination means any.
 func (e *extension) appendWhois(b []byte, src netip.AddrPort, dst netip.Addr) (_ []byte, ok bool) {
 	node, user, ok := e.backend.WhoIs("tcp", src)
 	if !ok {
@@ -64,18 +66,17 @@ func (e *extension) appendWhois(b []byte, src netip.AddrPort, dst netip.Addr) (_
 			caps = e.backend.PeerCaps(from)
 		}
 	}
-	return appendPeer(b, newPeer(node, user, caps)), true
+	return appendIdentity(b, newIdentity(node, user, caps)), true
 }
 
-// whoisLocalAPI is the same answer through tailscale's public API, at 300 times
-// the cost: the fallback when the direct way is not there, and the yardstick of
-// the test that compares both.
+// whoisLocalAPI is Whois through tailscale's public API, at 300 times the cost. It is
+// the fallback without a backend, and what a test compares Whois with.
 func (n *Node) whoisLocalAPI(src netip.AddrPort, dst netip.Addr) ([]byte, error) {
 	client, err := n.srv.LocalClient()
 	if err != nil {
-		return nil, errorf(codeNotRunning, "whois", "%v", err)
+		return nil, tberr.Errorf(tberr.NotRunning, "whois", "%v", err)
 	}
-	ctx, cancel := context.WithTimeout(n.life, 5*time.Second)
+	ctx, cancel := context.WithTimeout(n.ctx, localAPITimeout)
 	defer cancel()
 	var answer *apitype.WhoIsResponse
 	if dst.IsValid() {
@@ -84,21 +85,21 @@ func (n *Node) whoisLocalAPI(src netip.AddrPort, dst netip.Addr) ([]byte, error)
 		answer, err = client.WhoIs(ctx, src.String())
 	}
 	if errors.Is(err, local.ErrPeerNotFound) {
-		return nil, errorf(codeNotFound, "whois", "no node of this tailnet has the address %s", src.Addr())
+		return nil, tberr.Errorf(tberr.NotFound, "whois", "no node of this tailnet has the address %s", src.Addr())
 	}
 	if err != nil {
-		return nil, errorf(codeInternal, "whois", "%v", err)
+		return nil, tberr.Errorf(tberr.Internal, "whois", "%v", err)
 	}
-	return appendPeer(nil, newPeer(answer.Node.View(), *answer.UserProfile, compacted(answer.CapMap))), nil
+	return appendIdentity(nil, newIdentity(answer.Node.View(), *answer.UserProfile, compactCaps(answer.CapMap))), nil
 }
 
-// compacted takes out the white space that the LocalAPI's indented answer adds.
-func compacted(caps tailcfg.PeerCapMap) tailcfg.PeerCapMap {
+// compactCaps removes the white space that the LocalAPI's indented answer adds.
+func compactCaps(caps tailcfg.PeerCapMap) tailcfg.PeerCapMap {
 	out := make(tailcfg.PeerCapMap, len(caps))
 	for name, values := range caps {
 		for _, value := range values {
 			var b bytes.Buffer
-			if json.Compact(&b, []byte(value)) == nil { // it was decoded: it is valid
+			if json.Compact(&b, []byte(value)) == nil { // always: it was decoded before
 				out[name] = append(out[name], tailcfg.RawMessage(b.String()))
 			}
 		}
@@ -114,44 +115,44 @@ func parseWhois(source, destination string) (src netip.AddrPort, dst netip.Addr,
 	if err != nil {
 		addr, addrErr := netip.ParseAddr(source)
 		if addrErr != nil {
-			return src, dst, errorf(codeBadArgument, "whois", "the source %q is neither ip:port nor ip", source)
+			return src, dst, tberr.Errorf(tberr.BadArgument, "whois", "the source %q must be ip:port or ip", source)
 		}
 		src = netip.AddrPortFrom(addr, 0)
 	}
 	if destination != "" {
 		if dst, err = netip.ParseAddr(destination); err != nil {
-			return src, dst, errorf(codeBadArgument, "whois", "the destination %q is no ip", destination)
+			return src, dst, tberr.Errorf(tberr.BadArgument, "whois", "the destination %q must be an ip", destination)
 		}
 	}
 	return src, dst, nil
 }
 
-func newPeer(node tailcfg.NodeView, user tailcfg.UserProfile, caps tailcfg.PeerCapMap) peer {
-	p := peer{
+func newIdentity(node tailcfg.NodeView, user tailcfg.UserProfile, caps tailcfg.PeerCapMap) identity {
+	id := identity{
 		NodeID:       string(node.StableID()),
 		Node:         strings.TrimSuffix(node.Name(), "."),
 		Expired:      isExpired(node),
 		Shared:       node.Sharer() != 0,
 		Capabilities: caps,
 	}
-	// ShareeNode marks a node of another tailnet that somebody shared ours with.
+	// ShareeNode marks a node of another tailnet that this node was shared with.
 	if info := node.Hostinfo(); info.Valid() && info.ShareeNode() {
-		p.Shared = true
+		id.Shared = true
 	}
-	p.Addresses = node.Addresses().AppendTo(make([]netip.Prefix, 0, 2))
+	id.Addresses = node.Addresses().AppendTo(make([]netip.Prefix, 0, 2))
 	if node.IsTagged() {
-		// The profile is the pseudo user "tagged-devices": nobody.
-		p.Tags = node.Tags().AsSlice()
-		return p
+		// The profile is that of the pseudo user "tagged-devices".
+		id.Tags = node.Tags().AsSlice()
+		return id
 	}
-	p.UserID = int64(node.User())
-	p.Login = user.LoginName
-	p.DisplayName = user.DisplayName
-	return p
+	id.UserID = int64(node.User())
+	id.Login = user.LoginName
+	id.DisplayName = user.DisplayName
+	return id
 }
 
-// isExpired reports whether the node's key has expired; tailscale's own flag comes
-// some seconds late.
+// isExpired reports whether the node's key has expired. tailscale sets its own flag some
+// seconds late.
 func isExpired(node tailcfg.NodeView) bool {
 	expiry := node.KeyExpiry()
 	return node.Expired() || (!expiry.IsZero() && expiry.Before(time.Now()))

@@ -1,8 +1,11 @@
-package main
+package tailnode
 
 import (
 	"encoding/json"
 	"testing"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // A peer's identity is the same whether it comes from the node's own state or
@@ -38,7 +41,7 @@ func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 		Shared, Expired bool
 		Capabilities    map[string][]any
 	}) {
-		answer, err := server.whois(source, "")
+		answer, err := server.Whois(source, "")
 		if err == nil {
 			err = json.Unmarshal(answer, &p)
 		}
@@ -47,7 +50,7 @@ func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 		}
 		return p
 	}
-	eventually(t, "the server knows what changed", func() bool {
+	tbtest.Eventually(t, "the server knows what changed", func() bool {
 		return who(addresses["shared"][0]).Shared && who(addresses["expired"][0]).Expired
 	})
 	if p := who(addresses["user"][0]); p.Login != "dev@example.com" || p.UserID == 0 || len(p.Tags) != 0 || len(p.Capabilities) != 2 {
@@ -73,9 +76,9 @@ func compareWhois(t *testing.T, node *testNode, source, destination string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	direct, err := node.whois(source, destination)
+	direct, err := node.Whois(source, destination)
 	other, otherErr := node.whoisLocalAPI(src, dst)
-	if codeOf(err) != codeOf(otherErr) {
+	if tberr.CodeOf(err) != tberr.CodeOf(otherErr) {
 		t.Errorf("%s to %s: directly %v, through the LocalAPI %v", source, destination, err, otherErr)
 	}
 	if err == nil && !json.Valid(direct) {
@@ -91,7 +94,7 @@ func compareWhois(t *testing.T, node *testNode, source, destination string) {
 func TestWhoisFallsBackToTheLocalAPI(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	direct, err := server.whois(client.v4().String(), "")
+	direct, err := server.Whois(client.v4().String(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,12 +103,12 @@ func TestWhoisFallsBackToTheLocalAPI(t *testing.T) {
 		server.mu.Lock()
 		server.ext = ext
 		server.mu.Unlock()
-		fallback, err := server.whois(client.v4().String(), "")
+		fallback, err := server.Whois(client.v4().String(), "")
 		if err != nil || string(fallback) != string(direct) {
 			t.Errorf("with %s: %s, %v; want %s", name, fallback, err, direct)
 		}
-		_, err = server.whois("100.127.255.254", "")
-		wantCode(t, codeNotFound, err)
+		_, err = server.Whois("100.127.255.254", "")
+		wantCode(t, tberr.NotFound, err)
 	}
 	server.mu.Lock()
 	server.ext = whole
@@ -120,8 +123,8 @@ func TestWhoisSeesAChangedGrantAtOnce(t *testing.T) {
 		{"src": []string{"*"}, "dst": []string{"*"}, "ip": []string{"*"}},
 		{"src": []string{"dev@example.com"}, "dst": []string{"*"}, "app": map[string]any{"example.com/cap/x": []any{1}}},
 	}})
-	eventually(t, "the grant is in the answer", func() bool {
-		answer, err := server.whois(client.v4().String(), server.v4().String())
+	tbtest.Eventually(t, "the grant is in the answer", func() bool {
+		answer, err := server.Whois(client.v4().String(), server.v4().String())
 		var p struct{ Capabilities map[string][]int }
 		return err == nil && json.Unmarshal(answer, &p) == nil && len(p.Capabilities["example.com/cap/x"]) == 1
 	})
@@ -132,15 +135,15 @@ func TestWhoisRefusesWhatItCannotAnswer(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
-	_, err := node.whois("100.64.0.1", "")
-	wantCode(t, codeNotRunning, err)
+	_, err := node.Whois("100.64.0.1", "")
+	wantCode(t, tberr.NotRunning, err)
 	node.mustUp()
 	for _, source := range []string{"", "x", "100.64.0", "100.64.0.1:", "[100.64.0.1", "100.64.0.1:99999"} {
-		_, err := node.whois(source, "")
-		wantCode(t, codeBadArgument, err)
+		_, err := node.Whois(source, "")
+		wantCode(t, tberr.BadArgument, err)
 	}
-	_, err = node.whois("100.64.0.1", "x")
-	wantCode(t, codeBadArgument, err)
+	_, err = node.Whois("100.64.0.1", "x")
+	wantCode(t, tberr.BadArgument, err)
 }
 
 // Names that nobody chose with care are still JSON.
@@ -150,7 +153,7 @@ func TestAPeerIsAlwaysJSON(t *testing.T) {
 			Login string
 			Tags  []string
 		}
-		b := appendPeer(nil, peer{Login: text, Tags: []string{text, text}})
+		b := appendIdentity(nil, identity{Login: text, Tags: []string{text, text}})
 		if err := json.Unmarshal(b, &back); err != nil {
 			t.Errorf("%q: %s: %v", text, b, err)
 		}
@@ -165,7 +168,7 @@ func BenchmarkWhois(b *testing.B) {
 	source, destination := client.v4().String()+":12345", server.v4().String()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := server.whois(source, destination); err != nil {
+		if _, err := server.Whois(source, destination); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package tailnode
 
 import (
 	"maps"
@@ -9,31 +9,31 @@ import (
 	"tailscale.com/tailcfg"
 )
 
-// appendPeer writes the JSON by hand: with reflection it would cost more than
-// the whole look-up.
-func appendPeer(b []byte, p peer) []byte {
-	b = appendString(append(b, `{"node_id":`...), p.NodeID)
-	b = appendString(append(b, `,"node":`...), p.Node)
-	b = strconv.AppendInt(append(b, `,"user_id":`...), p.UserID, 10)
-	b = appendString(append(b, `,"login":`...), p.Login)
-	b = appendString(append(b, `,"display_name":`...), p.DisplayName)
-	b = appendStrings(append(b, `,"tags":`...), p.Tags)
-	b = strconv.AppendBool(append(b, `,"shared":`...), p.Shared)
-	b = strconv.AppendBool(append(b, `,"expired":`...), p.Expired)
+// appendIdentity appends an identity as JSON, without reflection, which would cost more
+// than the whole lookup.
+func appendIdentity(b []byte, id identity) []byte {
+	b = appendString(append(b, `{"node_id":`...), id.NodeID)
+	b = appendString(append(b, `,"node":`...), id.Node)
+	b = strconv.AppendInt(append(b, `,"user_id":`...), id.UserID, 10)
+	b = appendString(append(b, `,"login":`...), id.Login)
+	b = appendString(append(b, `,"display_name":`...), id.DisplayName)
+	b = appendStrings(append(b, `,"tags":`...), id.Tags)
+	b = strconv.AppendBool(append(b, `,"shared":`...), id.Shared)
+	b = strconv.AppendBool(append(b, `,"expired":`...), id.Expired)
 	b = append(b, `,"addresses":[`...)
-	for i, prefix := range p.Addresses {
+	for i, prefix := range id.Addresses {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(prefix.Addr().AppendTo(append(b, '"')), '"')
 	}
 	b = append(b, `],"capabilities":{`...)
-	for i, name := range capabilityNames(p.Capabilities) {
+	for i, name := range capabilityNames(id.Capabilities) {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(appendString(b, string(name)), ':', '[')
-		for i, value := range p.Capabilities[name] {
+		for i, value := range id.Capabilities[name] {
 			if i > 0 {
 				b = append(b, ',')
 			}
@@ -44,7 +44,7 @@ func appendPeer(b []byte, p peer) []byte {
 	return append(b, '}', '}')
 }
 
-// capabilityNames are in order, so that one peer has one answer.
+// capabilityNames returns the names in order, so that equal identities have equal JSON.
 func capabilityNames(caps tailcfg.PeerCapMap) []tailcfg.PeerCapability {
 	if len(caps) == 0 {
 		return nil
@@ -53,7 +53,7 @@ func capabilityNames(caps tailcfg.PeerCapMap) []tailcfg.PeerCapability {
 }
 
 func appendString(b []byte, s string) []byte {
-	// An error means invalid UTF-8, which AppendQuote has replaced by U+FFFD.
+	// An error means invalid UTF-8, which AppendQuote has replaced with U+FFFD.
 	quoted, err := jsontext.AppendQuote(b, s)
 	if err != nil && len(quoted) == len(b) {
 		return append(b, '"', '"')
