@@ -52,9 +52,14 @@ class Connection:
         self._request = f"POST /issue HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
     @classmethod
-    async def open(cls, place: Place) -> Connection:
-        """Connect."""
-        return cls(*await asyncio.open_connection(*place.issuer), place.host)
+    async def open(cls, address: tuple[str, int], host: str) -> Connection:
+        """Connect.
+
+        Args:
+            address: a local port that leads to the issuer.
+            host: the Host field that means the server.
+        """
+        return cls(*await asyncio.open_connection(*address), host)
 
     async def issue(self) -> str:
         """Ask for a token.
@@ -126,7 +131,8 @@ class _Caller:
 
     async def _issue(self, *, fresh: bool) -> None:
         kept = self._idle and not fresh
-        connection = self._idle.pop() if kept else await Connection.open(self._place)
+        place = self._place
+        connection = self._idle.pop() if kept else await Connection.open(place.issuer, place.host)
         try:
             await connection.issue()
         except BaseException:

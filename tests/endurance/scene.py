@@ -97,12 +97,21 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Start it, and return at once."""
+    def start(self, stdout: int | None = None) -> None:
+        """Start it, and return at once.
+
+        Args:
+            stdout: where its standard output, and so the log, goes in place of the file.
+        """
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
             self._process = Popen(
-                self._command, env=self._environment, cwd=self.folder, stdin=DEVNULL, stdout=log, stderr=log
+                self._command,
+                env=self._environment,
+                cwd=self.folder,
+                stdin=DEVNULL,
+                stdout=log if stdout is None else stdout,
+                stderr=log,
             )
 
     def started(self) -> bool:
