@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import socket
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 # grpc reads both when it is imported. Its own resolver knows less about search domains and MagicDNS's split
@@ -16,7 +19,7 @@ import grpc
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.key import SEE_THE_KEYS
-from tailbone.errors import AdminError, OldServerError, ServerUnreachableError
+from tailbone.errors import AdminError, ConfigError, OldServerError, ServerUnreachableError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,7 +61,7 @@ class AdminClient:
     Attributes:
         address: host and port.
 
-    Every call raises AdminError, or one of its subclasses, with one line that says what to do.
+    Every call raises AdminError or one of its subclasses, with one line that says what to do.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -67,6 +70,9 @@ class AdminClient:
         Args:
             host: a tailnet name or address, as this machine resolves it.
             port: of the admin API.
+
+        Raises:
+            ConfigError: a variable names a proxy that is not an HTTP proxy.
         """
         self._host = host
         self._port = port
@@ -169,21 +175,44 @@ class AdminClient:
 def proxy_for(host: str, port: int) -> str:
     """Return the proxy for a server as a URL; "" for none.
 
-    grpc_proxy and HTTPS_PROXY name it, NO_PROXY lists exceptions, each in lower or upper case. As in Go,
-    loopback is never asked through a proxy, and one without a scheme speaks HTTP.
-    """
-    if host == "localhost" or host == "::1" or host.startswith("127."):
-        return ""
-    if not any(name.lower() in ("grpc_proxy", "https_proxy") for name in os.environ):
-        return ""
-    # Costs a fifth of the command, and is needed only behind a proxy.
-    from urllib.request import getproxies, proxy_bypass
+    grpc_proxy and HTTPS_PROXY name it and NO_PROXY lists exceptions, as in Go. grpc's own reading of these
+    variables takes lower case only, http_proxy too, loopback through the proxy, and no ``*.domain``.
 
-    proxies = getproxies()
-    if proxy_bypass(f"{host}:{port}"):
+    Raises:
+        ConfigError: the proxy is not an HTTP proxy.
+    """
+    names = ("grpc_proxy", "GRPC_PROXY", "https_proxy", "HTTPS_PROXY")
+    name = next((name for name in names if os.environ.get(name)), None)
+    if name is None or _is_direct(host, port):
         return ""
-    proxy = proxies.get("grpc") or proxies.get("https", "")
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+    proxy = os.environ[name]
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if not re.fullmatch("http://[!-~]+", proxy):
+        # The value may contain a password.
+        raise ConfigError(f"variable {name}: a proxy must be http://HOST:PORT; gRPC supports no other kind")
+    return proxy
+
+
+def _is_direct(host: str, port: int) -> bool:
+    """Return whether a server is on this machine or among the exceptions of NO_PROXY."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        address = None
+    if host == "localhost" or (address is not None and address.is_loopback):
+        return True
+    no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    for entry in no_proxy.lower().replace(" ", "").split(","):
+        if entry in ("*", host.lower(), _joined(host, port).lower()):
+            return True
+        domain = entry.removeprefix("*").removeprefix(".")
+        if domain and host.lower().endswith(f".{domain}"):
+            return True
+        with contextlib.suppress(ValueError):
+            if address is not None and address in ip_network(entry, strict=False):
+                return True
+    return False
 
 
 def _address_of(proxy: str) -> str:
