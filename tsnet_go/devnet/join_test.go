@@ -111,6 +111,31 @@ func TestWhoisTagged(t *testing.T) {
 	}
 }
 
+// A node gets the tags that it asks for where its key allows them.
+func TestRequestedTags(t *testing.T) {
+	d := startDevnet(t, Config{})
+	for _, tt := range []struct{ identity, ask, want, refusal string }{
+		{identity: "dev@example.com", ask: "tag:ci", want: "tag:ci"},
+		{identity: "tag:ci", ask: "tag:ci", want: "tag:ci"},
+		{identity: "tag:ci", ask: "tag:prod", refusal: "requested tags [tag:prod] are invalid or not permitted"},
+		{identity: "dev@example.com", ask: "tag:1", refusal: `"tag:1" is not a tag`},
+	} {
+		n := newNode(t, d, "asks", addKey(t, d, tt.identity))
+		n.AdvertiseTags = []string{tt.ask}
+		if tt.refusal != "" {
+			if got := upFails(t, n); !strings.Contains(got, tt.refusal) {
+				t.Errorf("%s asks for %s: refused with %q, want %q", tt.identity, tt.ask, got, tt.refusal)
+			}
+			continue
+		}
+		n.up(t)
+		self := n.status(t).Self
+		if self.Tags == nil || strings.Join(self.Tags.AsSlice(), " ") != tt.want {
+			t.Errorf("%s asks for %s: tags %v, want %s", tt.identity, tt.ask, self.Tags, tt.want)
+		}
+	}
+}
+
 // upFails joins and returns why it was refused.
 func upFails(t *testing.T, n *testNode) string {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"tailscale.com/tailcfg"
@@ -111,7 +112,11 @@ func (r *registry) register(m key.MachinePublic, req *tailcfg.RegisterRequest, c
 		p := r.startLogin(m, req.NodeKey, now)
 		return &tailcfg.RegisterResponse{AuthURL: controlURL + loginPath + "/" + p.id}, false
 	}
-	n, err := r.admit(m, req, *as, authKey, now)
+	owner, err := withRequestedTags(*as, req.Hostinfo)
+	if err != nil {
+		return &tailcfg.RegisterResponse{Error: err.Error()}, false
+	}
+	n, err := r.admit(m, req, owner, authKey, now)
 	if err != nil {
 		return &tailcfg.RegisterResponse{Error: err.Error()}, false
 	}
@@ -137,6 +142,23 @@ func (r *registry) authorize(m key.MachinePublic, req *tailcfg.RegisterRequest, 
 		return nil, nil, why
 	}
 	return k, &k.Identity, ""
+}
+
+// withRequestedTags returns as with the tags that the node asks for. A user's key or
+// login allows any, as if everybody owned every tag; a tagged auth key only its own.
+func withRequestedTags(as identity, hi *tailcfg.Hostinfo) (identity, error) {
+	if hi == nil || len(hi.RequestTags) == 0 {
+		return as, nil
+	}
+	if !as.tagged() {
+		return newIdentity("", "", "", hi.RequestTags)
+	}
+	for _, tag := range hi.RequestTags {
+		if !slices.Contains(as.Tags, tag) {
+			return identity{}, fmt.Errorf("requested tags [%s] are invalid or not permitted", tag)
+		}
+	}
+	return as, nil
 }
 
 // admit lets a node key in: as the next key of a node that this machine already
