@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import socket
 import subprocess
+import threading
 import time
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -314,6 +317,70 @@ def test_key_logs_in_again(
     started = server(hostname="renewed")
     assert caller().to("renewed").issue().status == 200
     assert started.program.err == []
+
+
+# --- tags
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_tags_that_it_asks_for(server: Callable[..., Server], tailnet: Tailnet, how: str) -> None:
+    """With a user's auth key it joins as a tagged node."""
+    flags = ("--ts-tags", "tag:one,tag:two") if how == "flag" else ()
+    variables = {} if flags else {"TS_ADVERTISE_TAGS": "tag:one,tag:two"}
+    started = server(*flags, authkey=tailnet.key("dev@example.com"), **variables)
+    assert tailnet.known(started.name)["tags"] == ["tag:one", "tag:two"]
+
+
+def test_tags_that_it_may_not_have(server: Callable[..., Server], tailnet: Tailnet) -> None:
+    """One line that names them; exit code 1."""
+    program = server("--ts-tags", "tag:prod", authkey=tailnet.key("tag:ci"), ready=False).program
+    assert program.wait() == 1
+    refusal = "requested tags [tag:prod] are invalid or not permitted"
+    assert one_line(program) == f"tailbone: the control server refused this node: {refusal}"
+
+
+@pytest.fixture
+def tailscale_api(tailnet: Tailnet) -> Iterator[str]:
+    """Tailscale's API as far as an OAuth client secret needs it: an auth key for the tags asked for.
+
+    Gives its URL. The real one is https://api.tailscale.com.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/api/v2/oauth/token":
+                answer = {"access_token": "access", "token_type": "Bearer", "expires_in": 3600}
+            else:
+                assert self.path == "/api/v2/tailnet/-/keys"
+                assert self.headers["Authorization"] == "Bearer access"
+                [tag] = json.loads(sent)["capabilities"]["devices"]["create"]["tags"]
+                answer = {"id": "k", "key": tailnet.key(tag)}
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as api:
+        thread = threading.Thread(target=api.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{api.server_port}"
+        api.shutdown()
+        thread.join()
+
+
+def test_oauth_client_secret(server: Callable[..., Server], tailnet: Tailnet, tailscale_api: str) -> None:
+    """It is exchanged for an auth key of the tags, and appears nowhere."""
+    secret = f"tskey-client-secret?baseURL={tailscale_api}&preauthorized=true"
+    started = server("--ts-tags", "tag:oauth", authkey="", TS_CLIENT_SECRET=secret)
+    assert tailnet.known(started.name)["tags"] == ["tag:oauth"]
+    assert started.program.stop() == 0
+    assert "tskey-client-secret" not in started.program.output()
 
 
 # --- what the machine gives
