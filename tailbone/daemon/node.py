@@ -34,6 +34,8 @@ _EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0)
 _UNREACHABLE_S = 120.0
 """How long the control server may be away before there is a warning and a note."""
 
+_DELETED = "the control server has deleted it"
+
 
 class TailnetNode:
     """One node, from its making to its end: ``async with TailnetNode(…) as node: await node.join()``.
@@ -78,7 +80,7 @@ class TailnetNode:
         self._expiry_step = 0
         self._key_expiry: float | None = None
         self._away_since: float | None = None
-        self._away_warned = False
+        self._control_note = ""
         self._loopback = _wants_loopback(config)
         self._settings = NodeSettings(
             hostname=tailscale.hostname,
@@ -124,8 +126,8 @@ class TailnetNode:
         if self._expiry_step and self._key_expiry is not None:
             left_h = max(0.0, self._key_expiry - self._clock()) / 3600
             notes.append(f"node: its key expires in {left_h:.0f} h")
-        if self._away_warned:
-            notes.append("node: the control server does not answer")
+        if self._control_note:
+            notes.append(f"node: {self._control_note}")
         return notes
 
     async def join(self) -> NodeStatus:
@@ -188,17 +190,26 @@ class TailnetNode:
 
     def _check_control(self, status: NodeStatus) -> None:
         if status.control_reachable:
-            if self._away_warned:
+            if self._control_note:
                 self._log.info("the control server answers again")
-            self._away_since, self._away_warned = None, False
+            self._away_since, self._control_note = None, ""
             return
         now = self._monotonic()
         self._away_since = now if self._away_since is None else self._away_since
-        if now - self._away_since >= _UNREACHABLE_S and not self._away_warned:
-            self._away_warned = True
+        if now - self._away_since >= _UNREACHABLE_S and not self._control_note:
+            self._control_note = "the control server does not answer"
             self._log.warn(
                 "the control server does not answer: changes of the tailnet are not seen until it does",
                 since_s=round(now - self._away_since),
+            )
+
+    def _deleted(self) -> None:
+        """Warn at once that the control server no longer knows the node; the event comes with each poll."""
+        if self._control_note != _DELETED:
+            self._control_note = _DELETED
+            self._log.warn(
+                "the control server has deleted this node: no caller is served until it joins again, "
+                "at a restart with a valid auth key"
             )
 
     def _heard(self, event: Event) -> None:
@@ -214,6 +225,8 @@ class TailnetNode:
                 self._log.warn(
                     "the control server does not answer; trying again", url=event.url, reason=event.line
                 )
+            case "node_deleted":
+                self._deleted()
             case "warning":
                 self._log.warn("tailnet", warning=event.line)
             case "fault":

@@ -18,8 +18,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         type: ``state`` (see ``state``), ``self`` (how the node is reached now: ``dns_name``, ``addresses``),
             ``auth_url`` (``url`` is to be opened by a person), ``log`` (``line`` of tsnet's own log),
-            ``control_unreachable`` (``url``), ``warning`` (``line``: what an operator has to know), ``fault``
-            (``line``: a fault in the native library that one connection paid for).
+            ``control_unreachable`` (``url``), ``node_deleted`` (by the control server; with each poll),
+            ``warning`` (``line``: what an operator has to know), ``fault`` (``line``: a fault in the native
+            library that one connection paid for).
     """
 
     type: str

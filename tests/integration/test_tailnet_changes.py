@@ -142,6 +142,20 @@ def test_server_is_renamed(
     assert way.issue(headers={"Host": full}).status == 200
 
 
+def test_server_is_deleted(server: Callable[..., Server], tailnet: Tailnet) -> None:
+    """A control server that no longer knows the node (404) is one warning at once."""
+    started = server()
+    tailnet.do("forget_node", node=started.name)
+    deleted = (
+        "the control server has deleted this node: no caller is served until it joins again, "
+        "at a restart with a valid auth key"
+    )
+    until(lambda: started.events(deleted), "a line about it")
+    assert started.events(deleted)[0]["level"] == "warn"
+    assert started.program.stop() == 0
+    assert len(started.events(deleted)) == 1
+
+
 def test_server_is_removed(
     server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet
 ) -> None:

@@ -90,6 +90,18 @@ func TestRemoveNode(t *testing.T) {
 	}
 }
 
+// A forgotten node is gone from its peers, and its polls fail while it believes that it runs.
+func TestForgetNode(t *testing.T) {
+	d, server, _ := pair(t, Config{})
+	do[done](t, d, "forget_node", map[string]any{"node": "client"})
+	eventually(t, "the server has forgotten the client", func() bool {
+		return server.peer(t, "client.dev.tailnet.test") == nil
+	})
+	if info := nodeInfo(t, d, "client"); info != nil {
+		t.Errorf("nodes lists %+v, want it gone", info)
+	}
+}
+
 // A node marked as shared is seen so by its peers, and unmarked again.
 func TestShareNode(t *testing.T) {
 	d, server, client := pair(t, Config{})

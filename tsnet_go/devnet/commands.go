@@ -26,6 +26,7 @@ const maxCommand = 1 << 20
 //	nodes                                         {"nodes": [NodeInfo]}
 //	expire_node     node (stable id, name, addr)  {}
 //	remove_node     node                          {}
+//	forget_node     node                          {}
 //	approve_node    node                          {}
 //	share_node      node, shared                  {}
 //	rename_node     node, name                    {}
@@ -46,6 +47,7 @@ var commands = map[string]func(d *Devnet, args []byte) (any, error){
 	"nodes":          command((*Devnet).listNodes),
 	"expire_node":    command((*Devnet).expireNode),
 	"remove_node":    command((*Devnet).removeNode),
+	"forget_node":    command((*Devnet).forgetNode),
 	"approve_node":   command((*Devnet).approveNode),
 	"share_node":     command((*Devnet).shareNode),
 	"rename_node":    command((*Devnet).renameNode),
@@ -307,6 +309,11 @@ func (d *Devnet) expireNode(a nodeArgs) (any, error) {
 // removeNode takes the node out of the tailnet; its peers forget it.
 func (d *Devnet) removeNode(a nodeArgs) (any, error) {
 	return d.changeNode(a.Node, func(n *node) { d.reg.remove(n, d.now()) })
+}
+
+// forgetNode deletes the node, and answers it with 404 from then on.
+func (d *Devnet) forgetNode(a nodeArgs) (any, error) {
+	return d.changeNode(a.Node, d.reg.forget)
 }
 
 // approveNode lets a node join whose key needs approval.

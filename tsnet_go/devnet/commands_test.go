@@ -17,7 +17,7 @@ func TestBadCommands(t *testing.T) {
 		text string
 	}{
 		"no JSON":          {`{`, CodeBadCommand, "do", "a command must be a JSON object with an op: unexpected end of JSON input"},
-		"no op":            {`{}`, CodeBadCommand, "do", `unknown op "": allowed are add_key, approve_node, complete_login, drop_control, drop_derp, expire_node, info, logins, nodes, pause_control, pause_derp, refuse_key, remove_node, rename_node, resume_control, resume_derp, set_grants, share_node`},
+		"no op":            {`{}`, CodeBadCommand, "do", `unknown op "": allowed are add_key, approve_node, complete_login, drop_control, drop_derp, expire_node, forget_node, info, logins, nodes, pause_control, pause_derp, refuse_key, remove_node, rename_node, resume_control, resume_derp, set_grants, share_node`},
 		"unknown field":    {`{"op":"add_key","identity":"tag:ci","reuseable":false}`, CodeBadCommand, "add_key", `unknown field "reuseable"`},
 		"field too much":   {`{"op":"nodes","node":"x"}`, CodeBadCommand, "nodes", `unknown field "node"`},
 		"no identity":      {`{"op":"add_key"}`, CodeBadCommand, "add_key", `"" is not a valid identity: use a login such as dev@example.com, or a tag such as tag:ci`},

@@ -139,6 +139,16 @@ func (r *registry) addNode(m key.MachinePublic, now time.Time) (*node, error) {
 	return n, nil
 }
 
+// forget deletes the node with its key, as Tailscale and Headscale delete a node:
+// its requests are answered with 404.
+func (r *registry) forget(n *node) {
+	r.nodes = slices.DeleteFunc(r.nodes, func(other *node) bool { return other == n })
+	if n.stream != nil {
+		close(n.stream.replaced)
+		n.stream = nil
+	}
+}
+
 // maxRemoved bounds how many removed nodes are remembered.
 const maxRemoved = 1000
 

@@ -170,6 +170,18 @@ def test_the_nodes_key_expires(days: Sequence[float | None], warnings: int, note
     assert ([level for level, _ in heard.lines], heard.member.notes) == (["warn"] * warnings, notes)
 
 
+def test_a_deleted_node() -> None:
+    """One warning at once and a note; a line when the control server knows the node again."""
+    heard = Heard()
+    for _ in range(3):
+        heard.hear("node_deleted")
+    heard.monotonic = 600.0
+    heard.member._check(status(reachable=False))
+    assert heard.member.notes == ["node: the control server has deleted it"]
+    heard.member._check(status(reachable=True))
+    assert ([level for level, _ in heard.lines], heard.member.notes) == (["warn", "info"], [])
+
+
 def test_the_control_server_goes_away_and_comes_back() -> None:
     """After two minutes there is one warning and a note, and a line when it answers again."""
     heard = Heard()

@@ -28,7 +28,7 @@ func Dropped() int64 { return dropped.Load() }
 
 // Event is one event of a node.
 type Event struct {
-	Type      string   `json:"type"` // state, self, auth_url, control_unreachable, warning, fault, log
+	Type      string   `json:"type"` // state, self, auth_url, control_unreachable, node_deleted, warning, fault, log
 	Line      string   `json:"line,omitempty"`
 	State     string   `json:"state,omitempty"`
 	URL       string   `json:"url,omitempty"`

@@ -28,6 +28,21 @@ const (
 	controlReachable
 )
 
+// nodeDeletedPrefix begins the error of a map poll that the control server answers
+// with 404, as it does for a node that was deleted. The error has no type, and goes
+// nowhere but into tailscale's log.
+const nodeDeletedPrefix = "PollNetMap: initial fetch failed 404"
+
+// logf passes on a line of tailscale's log, and sends an event for a deleted node.
+func (n *Node) logf(format string, args ...any) {
+	if len(args) == 1 {
+		if err, ok := args[0].(error); ok && strings.HasPrefix(err.Error(), nodeDeletedPrefix) {
+			n.events.Send(events.Event{Type: "node_deleted"})
+		}
+	}
+	n.events.Logf(format, args...)
+}
+
 func (n *Node) controlURL() string {
 	url := n.config.ControlURL
 	if url == "" {

@@ -375,6 +375,18 @@ func TestClassifyBackendError(t *testing.T) {
 	}
 }
 
+// A node that was deleted while it ran is told so by its polls, which tailscale only logs.
+func TestARunningNodeNoticesItsDeletion(t *testing.T) {
+	checkNoLeaks(t)
+	net, server, client := two(t)
+	net.do("forget_node", map[string]any{"node": "server"})
+	isDeletion := func(ev events.Event) bool { return ev.Type == "node_deleted" }
+	tbtest.Eventually(t, "the deletion is sent", func() bool { return server.heard.Has(isDeletion) })
+	if client.heard.Has(isDeletion) {
+		t.Error("the other node is told of its deletion, want nothing")
+	}
+}
+
 // A node whose key expires while it runs says so by its state, and whois goes on.
 func TestARunningNodeNoticesItsExpiry(t *testing.T) {
 	checkNoLeaks(t)

@@ -123,7 +123,7 @@ func New(config Config, eventsFD int) (_ *Node, err error) {
 		Ephemeral:     config.Ephemeral,
 		AdvertiseTags: config.Tags,
 		UserLogf:      n.events.Logf,
-		Logf:          n.events.Logf,
+		Logf:          n.logf,
 	}
 	return n, nil
 }
