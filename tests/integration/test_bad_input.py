@@ -199,6 +199,18 @@ def test_browser(way: Way, headers: dict[str, str]) -> None:
     assert (answer.status, answer.json["error"]) == (403, "browser_request")
 
 
+def test_a_web_page_cannot_call_the_admin_api(issuer: Server, tailnet: Tailnet, way: Way) -> None:
+    """It speaks HTTP/2 with prior knowledge only: a browser's HTTP/1.1 gets no answer and changes nothing."""
+    with tailnet.caller("dev@example.com") as page:
+        answer = page.to(issuer.name, 50051).raw(
+            b"POST /proto.AdminService/GenerateNewKeys HTTP/1.1\r\nHost: tailbone\r\n"
+            b"Content-Type: application/grpc\r\nContent-Length: 5\r\n\r\n" + bytes(5)
+        )
+    assert not answer.startswith(b"HTTP/1.1")
+    assert b"grpc-status" not in answer
+    assert len(way.get("/.well-known/jwks.json").json["keys"]) == 1
+
+
 @pytest.mark.parametrize(
     "headers",
     [{"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Mode": "cors", "User-Agent": "node", "Accept-Language": "*"}],
