@@ -1,4 +1,4 @@
-"""Temporary folders that end with their process: after a kill, the next start removes them."""
+"""Temporary folders that are removed with their process; after a kill, the next start removes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tailbone.files import ProcessLock
 
 _PREFIX: Final = "tailbone-"
 _LOCK: Final = ".tailbone-lock"
-"""Held as long as the process lives. A folder without this file is never removed: it is somebody else's."""
+"""Held while the process runs. A folder without this file belongs to another program, and is not removed."""
 
 
 class TemporaryFolder:
@@ -24,20 +24,20 @@ class TemporaryFolder:
     """
 
     def __init__(self, path: Path, lock: ProcessLock) -> None:
-        """Own a folder whose lock is held; see ``make``."""
+        """Take over a folder whose lock is held; see ``make``."""
         self.path = path
         self._lock = lock
 
     @classmethod
     def make(cls, *, parent: Path | None = None, name: str = "") -> Self:
-        """Make a folder, and remove those beside it whose processes were killed.
+        """Create a folder, and remove those beside it whose processes were killed.
 
         Args:
-            parent: where; by default the system's folder for temporary files (TMPDIR).
+            parent: the folder to create it in; by default the system's for temporary files (TMPDIR).
             name: part of the folder's name.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the folder cannot be created.
         """
         parent = (parent or Path(tempfile.gettempdir())).absolute()
         _remove_abandoned(parent)
@@ -51,7 +51,7 @@ class TemporaryFolder:
                 raise
             if locked:
                 return cls(folder, lock)
-            # Another process took it for an abandoned one, and removes it.
+            # Another process removes the folder, since it was without a held lock for a moment.
 
     def remove(self) -> None:
         """Remove the folder and its contents; idempotent."""
@@ -68,13 +68,13 @@ def _remove_abandoned(parent: Path) -> None:
             if lock.try_acquire():
                 shutil.rmtree(folder, ignore_errors=True)
         except FileNotFoundError:
-            continue  # its own process has removed it meanwhile
+            continue  # its process has removed it meanwhile
         finally:
             lock.release()
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether a process of this user made the folder: others, too, can write to the parent."""
+    """Return whether a process of this user created the folder, since others can write to the parent too."""
     try:
         status, lock = folder.lstat(), (folder / _LOCK).lstat()
     except OSError:

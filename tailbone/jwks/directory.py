@@ -1,4 +1,4 @@
-"""DirectoryStore: documents in a local directory (file:// buckets)."""
+"""The store of ``file://`` buckets: documents in a local directory."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _T = TypeVar("_T")
 
 
 def directory_of(bucket: str) -> Path:
-    """The directory that a ``file://`` URL names (RFC 8089).
+    """Return the directory that a ``file://`` URL names (RFC 8089).
 
     Raises:
-        ConfigError: the URL is of another kind, or names another host or no absolute path.
+        ConfigError: the URL has another scheme, names another host, or does not name an absolute path.
     """
     url = urlsplit(bucket)
     here = url.netloc in {"", "localhost"} and url.path.startswith("/") and not url.query and not url.fragment
@@ -43,13 +43,13 @@ def directory_of(bucket: str) -> Path:
 
 
 class DirectoryStore:
-    """Documents as files, replaced as a whole; a lock between processes makes the compare-and-swap.
+    """Stores documents as files, replaced atomically; a lock between processes gives the compare-and-swap.
 
-    Content type and Cache-Control are left to whatever serves the directory.
+    Content type and Cache-Control are up to the web server of the directory.
     """
 
     def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
-        """Take the absolute path of the directory; the first write creates it if needed."""
+        """Use the directory with this absolute path; the first write creates it if needed."""
         self.place = f"file://{root}"
         self._root = root
         self._disk = disk or Disk()
@@ -65,8 +65,8 @@ class DirectoryStore:
         data: bytes,
         *,
         etag: str | None,
-        content_type: str,  # noqa: ARG002 -- a file has none
-        cache_control: str,  # noqa: ARG002 -- a file has none
+        content_type: str,  # noqa: ARG002 -- files have none
+        cache_control: str,  # noqa: ARG002 -- files have none
     ) -> str:
         """See ``Store.write``."""
         file = self._file(path)
@@ -86,7 +86,7 @@ class DirectoryStore:
             return await asyncio.to_thread(call)
         except PermissionError as error:
             raise StoreDeniedError(
-                f"permission denied: cannot {what}; give this user the right to", detail=str(error)
+                f"permission denied: cannot {what}; grant this user the permission", detail=str(error)
             ) from error
         except OSError as error:
             raise StoreError(
@@ -102,7 +102,7 @@ class DirectoryStore:
             before = _read(file)
             if etag not in (ANY_CONTENT, before.etag if before else None):
                 raise StoreConflictError(f"{file} was changed by another writer")
-            # Left by a killed write: no other one is going on.
+            # Left by a killed write: under the lock there is no other.
             for left in list(file.parent.glob(f".{file.name}.*{TEMPORARY_SUFFIX}")):
                 self._disk.unlink(left)
             self._disk.replace(file, data, mode=_READABLE_BY_ALL)
@@ -118,7 +118,7 @@ def _read(file: Path) -> Stored | None:
         return None
     except ValueError as error:
         raise ForeignDocumentError(
-            f"{file} {error}, and so not a JWKS; it is left as it is: delete it, or set keys.keyPath to "
+            f"{file} {error}, so it cannot be a JWKS; it is left as it is: delete it, or set keys.keyPath to "
             "another"
         ) from None
     return Stored(data=data, etag=_etag(data))

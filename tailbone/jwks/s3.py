@@ -1,4 +1,4 @@
-"""S3Store: documents in an S3 bucket, changed by conditional writes."""
+"""The store of S3 buckets: documents are changed by conditional writes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _HERE: Final = "127.0.0.1"
 _SPELLINGS_OF_HERE: Final = ("localhost", "::1")
 _PORTS: Final = {"http": 80, "https": 443}
 _MAY_BE_SENT: Final = ContextVar("_MAY_BE_SENT", default=False)
-"""Whether this task's call has reached the network: before that, no write can have been taken."""
+"""Whether this task's call may have reached the network: before that, no write can have been applied."""
 
 
 class S3Store:
-    """A bucket, reached through the AWS default chain.
+    """A bucket, with settings and credentials from the AWS default chain.
 
-    Making the client for it takes most of half a second: it is made when first needed, in a thread as far as
+    Creating the client takes almost half a second, so this happens on first use, in a thread as far as
     possible.
     """
 
@@ -49,7 +49,7 @@ class S3Store:
         """Read the AWS settings; nothing is sent yet.
 
         Raises:
-            ConfigError: the server's address names the bucket, too.
+            ConfigError: the server's address also names the bucket.
         """
         endpoint = _endpoint()
         _check_endpoint(endpoint, bucket)
@@ -100,8 +100,8 @@ class S3Store:
         """See ``Store.write``."""
         if etag and etag.startswith("W/"):
             raise UnconditionalStoreError(
-                f"s3://{self._bucket}/{path} came with a weak ETag, under which nothing can be written: "
-                "remove the proxy that makes it, or set keys.conditionalWrites = false if this is the only "
+                f"s3://{self._bucket}/{path} came with a weak ETag, which does not allow conditional writes: "
+                "remove the proxy that weakens it, or set keys.conditionalWrites = false if this is the only "
                 "writer"
             )
         condition = {} if etag == ANY_CONTENT else {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
@@ -130,10 +130,10 @@ class S3Store:
         await self._stack.aclose()
 
     async def _connected(self) -> Any:
-        """Return the client, with credentials that hold for the next call.
+        """Return the client, with credentials that are valid for the next call.
 
         Raises:
-            StoreError: it cannot be made; nothing was sent to the bucket.
+            StoreError: the client cannot be created; nothing was sent to the bucket.
         """
         _MAY_BE_SENT.set(False)
         async with self._making:
@@ -147,7 +147,7 @@ class S3Store:
                 except Exception as error:
                     raise s3_errors.not_made(error) from error
             client, credentials = self._client, self._credentials
-        # Renewed here and not when the call is signed: a failure there looks like any other.
+        # Renew credentials here: a failure while the call is signed would look like any other.
         try:
             await credentials.get_frozen_credentials()
         except Exception as error:
@@ -176,7 +176,7 @@ class S3Store:
         return client
 
     def _failure(self, error: Exception, path: str, *, writing: bool) -> StoreError | None:
-        """What a failed call means; None when there certainly is no such object."""
+        """Return the error for a failed call; None if the object certainly does not exist."""
         from botocore.exceptions import ClientError
 
         sent = _MAY_BE_SENT.get()
@@ -188,7 +188,7 @@ class S3Store:
         return s3_errors.refusal(error.response, self._bucket, path, writing=writing, detail=detail)
 
     def _refuse_redirect(self, answer: Any) -> None:
-        """Raise for a redirect that botocore takes for a success, as it does 300."""
+        """Raise an error for a redirect that botocore treats as a success, such as 300."""
         failure = s3_errors.redirect(answer, self._bucket, detail="not an error to botocore")
         if failure is not None:
             raise failure
@@ -200,14 +200,14 @@ async def _read_whole(body: Any, where: str) -> bytes:
             data: bytes = await body.read()
         except _TooLongError as error:
             raise ForeignDocumentError(
-                f"{where} is longer than {LARGEST} bytes, too long for a JWKS; it is left as it is: delete "
-                "it, or set keys.keyPath to another"
+                f"{where} is longer than {LARGEST} bytes, so it cannot be a JWKS; it is left as it is: "
+                "delete it, or set keys.keyPath to another"
             ) from error
         return data
 
 
 def normalised(endpoint: str) -> str:
-    """Spell a server's URL in one way, without user and password; any other text stays as it is."""
+    """Normalise a server's URL, without user and password; return any other text unchanged."""
     try:
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port
@@ -221,10 +221,10 @@ def normalised(endpoint: str) -> str:
 
 
 def _endpoint() -> str:
-    """The configured URL of the S3 server; "" for AWS's own.
+    """Return the configured URL of the S3 server; "" for AWS.
 
-    A client that has no credentials and is never used says where it would go. Its region is not a real one:
-    a host that follows the region is AWS's own.
+    It is the endpoint of a client that has no credentials and is never used. The client's region does not
+    exist: an endpoint whose host contains it is AWS.
     """
     import botocore.session
     from botocore.exceptions import BotoCoreError
@@ -235,12 +235,12 @@ def _endpoint() -> str:
         client = session.create_client(
             "s3",
             region_name=_ANY_REGION,
-            # Given, so that none are looked for.
+            # Set, so that botocore does not search for credentials.
             aws_access_key_id="none",
             aws_secret_access_key="none",  # noqa: S106 -- not a secret
         )
     except (BotoCoreError, ValueError, OSError):
-        # The first call says what is wrong with these settings.
+        # The first call reports what is wrong with these settings.
         return next(filter(None, map(os.environ.get, _ENDPOINT_VARIABLES)), "")
     url: str = client.meta.endpoint_url
     client.close()
@@ -248,7 +248,7 @@ def _endpoint() -> str:
 
 
 def _check_endpoint(endpoint: str, bucket: str) -> None:
-    """Raise ConfigError for a URL that names the bucket: it would be named twice in each request."""
+    """Raise ConfigError for a URL that names the bucket, since each request would name it twice."""
     try:
         url = urlsplit(endpoint)
         named = (url.hostname or "").startswith(f"{bucket}.") or bucket in url.path.split("/")
@@ -256,23 +256,23 @@ def _check_endpoint(endpoint: str, bucket: str) -> None:
         return
     if named:
         raise ConfigError(
-            f"AWS_ENDPOINT_URL names the bucket {bucket}, too: give the address of the S3 server without it"
+            f"AWS_ENDPOINT_URL also names the bucket {bucket}: set the address of the S3 server without it"
         )
 
 
 @functools.cache
 def _loader() -> Any:
-    """The reader of botocore's descriptions of services, which are megabytes, read once."""
+    """Return botocore's loader of service descriptions, which are megabytes, so that they are read once."""
     from botocore.loaders import create_loader
 
     return create_loader()
 
 
 async def _credentials(session: Any) -> Any:
-    """The session's credentials, which may have to be renewed before a call.
+    """Return the session's credentials, which may have to be renewed before a call.
 
     Raises:
-        StoreError: there are none.
+        StoreError: there are no credentials.
     """
     from botocore.exceptions import NoCredentialsError
 
@@ -300,7 +300,7 @@ def _session() -> Any:
 def _config(session: Any, *, is_custom: bool) -> Any:
     from aiobotocore.config import AioConfig
 
-    # Older S3 servers refuse the checksums that AWS requires by now; what the user has set wins.
+    # Older S3 servers refuse the checksums that AWS now requires. The user's own settings win.
     profile = session.get_scoped_config()
     checksums = {
         name: "when_required"
@@ -310,7 +310,7 @@ def _config(session: Any, *, is_custom: bool) -> Any:
     return AioConfig(
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,
-        # The publisher tries again itself: it reads before each write.
+        # The publisher retries by itself, since it must read before each write.
         retries={"total_max_attempts": 1},
         max_pool_connections=4,
         http_session_cls=_http_session_class(),
@@ -319,31 +319,31 @@ def _config(session: Any, *, is_custom: bool) -> Any:
 
 
 def _stay(context: dict[str, Any], **_: Any) -> None:
-    """Mark the call as redirected already, so that botocore does not look for another region.
+    """Mark the call as already redirected, so that botocore does not look for another region.
 
-    What it sends elsewhere is signed with our credentials, and without a region in the answer it asks for
-    one until the stack is full.
+    It would sign the redirected request with our credentials, and recurse without end if an answer names no
+    region.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _send_at_once(params: dict[str, Any], **_: Any) -> None:
-    """Send a few kilobytes without asking first (Expect: 100-continue): some servers never answer that."""
+    """Send the body without Expect: 100-continue, which some servers never answer."""
     params["headers"].pop("Expect", None)
 
 
 class _TooLongError(Exception):
-    """An answer is longer than any answer of interest."""
+    """An answer is longer than ``LARGEST``."""
 
 
 @functools.cache
 def _http_session_class() -> Any:
-    """The HTTP client: httpx, which follows no redirect and sends no request twice."""
+    """Return the HTTP client's class: httpx, which follows no redirect and sends no request twice."""
     import httpx2
     from aiobotocore.httpxsession import HttpxSession
 
-    class Cut(httpx2.AsyncByteStream):
-        """The bytes of an answer up to ``LARGEST``."""
+    class LimitedStream(httpx2.AsyncByteStream):
+        """The bytes of an answer; an error after ``LARGEST``."""
 
         def __init__(self, whole: httpx2.AsyncByteStream) -> None:
             self._whole = whole
@@ -359,15 +359,15 @@ def _http_session_class() -> Any:
         async def aclose(self) -> None:
             await self._whole.aclose()
 
-    class CutSession(HttpxSession):  # type: ignore[misc]
-        """Notes that a request may be sent, and cuts its answer."""
+    class LimitedSession(HttpxSession):  # type: ignore[misc]
+        """Records that a request may have been sent, and limits its answer."""
 
         async def send(self, request: Any) -> Any:
             _MAY_BE_SENT.set(True)
-            # Else the whole answer is read in there.
+            # Otherwise super() would read the whole answer.
             request.stream_output = True
             answer = await super().send(request)
-            answer.raw.stream = Cut(answer.raw.stream)
+            answer.raw.stream = LimitedStream(answer.raw.stream)
             return answer
 
-    return CutSession
+    return LimitedSession

@@ -1,4 +1,4 @@
-"""What a failed call to S3 means, as a StoreError that says what to do."""
+"""Turn a failed S3 call into a StoreError that says what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOT_FOUND: Final = 404
 _LOST_RACE: Final = (409, 412)
 _BAD_REQUEST: Final = 400
 _BUSY: Final = (429, 503)
-# A proxy gave up on its caller: what it passed on may still be carried out.
+# A proxy gave up on its client: the request that it passed on may still be applied.
 _GIVEN_UP: Final = (408, 460, 499)
 _BUSY_CODES: Final = frozenset(
     {"RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "SlowDownRead", "Throttling"}
@@ -54,24 +54,24 @@ _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}")
 
 
 def detail_of(error: Exception) -> str:
-    """An exception's class and text, for the log."""
+    """Return an exception's class and text, for the log."""
     return f"{type(error).__name__}: {error}"
 
 
 def refusal(
     answer: dict[str, Any], bucket: str, path: str, *, writing: bool, detail: str
 ) -> StoreError | None:
-    """Say what an answer that is not a success means.
+    """Return the error for an unsuccessful answer.
 
     Args:
-        answer: as botocore parses it: ``Error`` and ``ResponseMetadata``.
-        bucket: which was asked.
-        path: of the object in it.
+        answer: the answer as botocore parses it: ``Error`` and ``ResponseMetadata``.
+        bucket: the bucket that was asked.
+        path: the path of the object.
         writing: whether the call was a write.
         detail: for the log.
 
     Returns:
-        None when there certainly is no such object.
+        None if the object certainly does not exist.
     """
     status: int = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(answer.get("Error", {}).get("Code", ""))
@@ -82,11 +82,11 @@ def refusal(
         return elsewhere
     if writing and (status in _LOST_RACE or code in {"PreconditionFailed", "ConditionalRequestConflict"}):
         return StoreConflictError(f"{where} was changed by another writer", detail=detail)
-    # Only S3 itself can vouch that it took nothing; a proxy before it may say the same of what it passed on.
+    # Only S3 itself can assert that it applied nothing; a proxy may answer so after it passed a write on.
     if code in _BUSY_CODES or (status in _BUSY and not writing):
         return StoreError("S3 is busy and asks to slow down", detail=detail)
     if status == _BAD_REQUEST and code in _NOT_WHOLE_CODES:
-        return StoreError("S3 did not get the request whole, or in time: look at the network", detail=detail)
+        return StoreError("S3 did not receive the whole request in time: check the network", detail=detail)
     if code == "NoSuchBucket":
         return StoreMissingError(
             f"there is no bucket {bucket}: create it, or correct keys.bucket", detail=detail
@@ -102,20 +102,20 @@ def refusal(
         )
     if writing and (status == _NOT_IMPLEMENTED or code == "NotImplemented"):
         return UnconditionalStoreError(
-            "the store knows no conditional writes: use one that does, "
+            "the store does not support conditional writes: use one that does, "
             "or set keys.conditionalWrites = false if this is the only writer",
             detail=detail,
         )
     passing = status >= _SERVER_ERRORS or status in _BUSY or status in _GIVEN_UP
     if passing and writing:
         return StoreOutcomeUnknownError(
-            f"S3 answered a write with {status}; a later read will show whether it was taken", detail=detail
+            f"S3 answered a write with {status}; a later read will show whether it was applied", detail=detail
         )
     if passing:
         return StoreError(f"S3 answered {status}", detail=detail)
     if status == _NOT_FOUND and not writing:
         return StoreMissingError(
-            f"S3 answered 404 for {where} and does not say whether the object or something else is missing"
+            f"S3 answered 404 for {where}, without saying whether the object or something else is missing"
             f"{_words(answer)}: is AWS_ENDPOINT_URL an S3 server, and keys.bucket right? If both are, upload "
             'a first object {"keys":[]}',
             detail=detail,
@@ -129,11 +129,11 @@ def refusal(
 
 
 def redirect(answer: dict[str, Any], bucket: str, *, detail: str) -> StoreMissingError | None:
-    """Say where else an answer sends its caller; None when it does not.
+    """Return the error for an answer that redirects its caller; None for any other.
 
     Args:
         answer: as in ``refusal``.
-        bucket: which was asked.
+        bucket: the bucket that was asked.
         detail: for the log.
     """
     metadata, error = answer.get("ResponseMetadata", {}), answer.get("Error", {})
@@ -142,7 +142,7 @@ def redirect(answer: dict[str, Any], bucket: str, *, detail: str) -> StoreMissin
     if status not in _REDIRECTS and not in_region:
         return None
     fields = metadata.get("HTTPHeaders", {})
-    # Shown only if they look like a region and a URL: they may come from anyone.
+    # Shown only if they look like a region and a URL, since any server may have sent them.
     region = str(fields.get("x-amz-bucket-region") or error.get("Region") or "")
     target = _origin(str(fields.get("location", "")))
     if _REGION.fullmatch(region):
@@ -158,7 +158,7 @@ def redirect(answer: dict[str, Any], bucket: str, *, detail: str) -> StoreMissin
 
 
 def _origin(location: str) -> str:
-    """Scheme, host and port of a URL; "" for anything else. The rest may hold a signature."""
+    """Return scheme, host and port of a URL; "" for other text. The rest may contain a signature."""
     try:
         url = urlsplit(location)
         origin = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
@@ -168,7 +168,7 @@ def _origin(location: str) -> str:
 
 
 def _words(answer: dict[str, Any]) -> str:
-    """What the server itself says, made safe to show; "" when it says nothing."""
+    """Return the server's own message, made safe to show; "" if it has none."""
     error = answer.get("Error", {})
     message = redact(str(error.get("Message") or ""))[:_LONGEST_WORDS]
     if not message:
@@ -177,22 +177,22 @@ def _words(answer: dict[str, Any]) -> str:
 
 
 def _forbidden(where: str, bucket: str, action: str, *, writing: bool) -> str:
-    """What to grant; ``action`` is the one that the server says is missing, "" when it names none."""
+    """Return the message for a 403; ``action`` is the missing permission that the server names, if any."""
     what = "writing" if writing else "reading"
     if action and action not in _OBJECT_ACTIONS:
         return f"S3 forbids {what} {where}: grant {action} to the AWS credentials in use"
     if writing:
         return f"S3 forbids writing {where}: grant s3:PutObject on it"
-    # AWS hides whether an object exists from those who may not list the bucket.
+    # Without s3:ListBucket, AWS does not reveal whether an object exists.
     return (
         f"S3 forbids reading {where}: either s3:GetObject on it is missing: grant it; or there is no such "
-        f"object yet, and S3 does not say so without s3:ListBucket on {bucket}: grant that, "
+        f"object yet, which S3 does not reveal without s3:ListBucket on {bucket}: grant that, "
         'or upload a first object {"keys":[]}'
     )
 
 
 def not_made(error: Exception) -> StoreError:
-    """No client could be made; nothing was sent to S3."""
+    """Return the error for a client that could not be created; nothing was sent to S3."""
     from botocore import exceptions as boto
 
     if isinstance(error, boto.ProfileNotFound):
@@ -201,26 +201,26 @@ def not_made(error: Exception) -> StoreError:
         return StoreMissingError("AWS_REGION is not a region, such as eu-north-1", detail=detail_of(error))
     if isinstance(error, ValueError):
         return StoreMissingError(
-            "invalid AWS settings: AWS_ENDPOINT_URL is a URL, such as http://127.0.0.1:7070",
+            "invalid AWS settings: AWS_ENDPOINT_URL must be a URL, such as http://127.0.0.1:7070",
             detail=detail_of(error),
         )
     return StoreMissingError(
-        "S3 cannot be asked with these AWS settings: look at the AWS variables and the AWS profile",
+        "S3 cannot be used with these AWS settings: check the AWS variables and the AWS profile",
         detail=detail_of(error),
     )
 
 
 def no_certificates(error: OSError, file: object) -> StoreError:
-    """The certificates that are to be trusted cannot be loaded."""
+    """Return the error for trusted certificates that cannot be loaded."""
     return StoreMissingError(
         "AWS_CA_BUNDLE, or ca_bundle of the AWS profile, is not a readable file of certificates (PEM): "
-        "correct it, or unset it",
+        "correct or unset it",
         detail=f"{file}: {detail_of(error)}",
     )
 
 
 def no_credentials(error: Exception, *, by_process: bool) -> StoreError:
-    """There are no credentials to call S3 with; ``by_process``: the profile names a program for them."""
+    """Return the error for missing credentials; ``by_process`` if the profile names a program for them."""
     import aiohttp
     from botocore import exceptions as boto
 
@@ -228,21 +228,21 @@ def no_credentials(error: Exception, *, by_process: bool) -> StoreError:
     if isinstance(error, boto.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if status >= _SERVER_ERRORS:
-            return StoreError(f"the service that gives the AWS credentials answered {status}", detail=detail)
+            return StoreError(f"the service that issues AWS credentials answered {status}", detail=detail)
         return StoreDeniedError(
-            "AWS refuses to give credentials: look at the AWS profile, its role and who may assume it",
+            "AWS refuses to issue credentials: check the AWS profile, its role and who may assume it",
             detail=detail,
         )
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError | aiohttp.ClientError | TimeoutError):
         return StoreError(
-            "the service that gives the AWS credentials cannot be reached: look at the network and the AWS "
+            "the service that issues AWS credentials cannot be reached: check the network and the AWS "
             "profile",
             detail=detail,
         )
     if by_process:
         return StoreDeniedError(
-            "the credential_process of the AWS profile gave no credentials: it names a program that exists "
-            "and prints them as JSON",
+            "the credential_process of the AWS profile returned no credentials: it must name a program that "
+            "exists and prints them as JSON",
             detail=detail,
         )
     if isinstance(error, boto.BotoCoreError):
@@ -252,17 +252,17 @@ def no_credentials(error: Exception, *, by_process: bool) -> StoreError:
             detail=detail,
         )
     return StoreDeniedError(
-        "the AWS credentials cannot be read: look at the AWS profile, and at the files and programs it names",
+        "the AWS credentials cannot be read: check the AWS profile, and the files and programs it names",
         detail=detail,
     )
 
 
 def unanswered(error: Exception, where: str, *, writing: bool, sent: bool) -> StoreError:
-    """A call without an answer, or with one that cannot be understood.
+    """Return the error for a call without an answer, or with one that cannot be understood.
 
     Args:
         error: what the SDK raised.
-        where: the object that was asked for.
+        where: the URL of the object.
         writing: whether the call was a write.
         sent: whether the call reached the HTTP client.
     """
@@ -288,25 +288,25 @@ def unanswered(error: Exception, where: str, *, writing: bool, sent: bool) -> St
         )
     if isinstance(error, boto.ProxyConnectionError):
         return StoreError(
-            "the proxy before S3 cannot be reached or refuses: look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
+            "the proxy before S3 cannot be reached or refuses: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
             detail=detail,
         )
-    # A write that takes too long has the class of a connection that does.
+    # The SDK raises the same class for a write that takes too long as for a connection that does.
     in_write = isinstance(error, boto.ConnectTimeoutError) and isinstance(
         error.kwargs.get("error"), httpx2.WriteTimeout
     )
     if isinstance(error, boto.ConnectionError) and not in_write:
         return StoreError(
-            "S3 cannot be reached: look at the network, AWS_ENDPOINT_URL and the region", detail=detail
+            "S3 cannot be reached: check the network, AWS_ENDPOINT_URL and the region", detail=detail
         )
     if not sent:
         return StoreMissingError(
-            f"S3 cannot be asked for {where}: look at keys.bucket and the AWS settings", detail=detail
+            f"S3 cannot be asked for {where}: check keys.bucket and the AWS settings", detail=detail
         )
-    what = "the connection to S3 broke during" if isinstance(error, broke) else "S3 gave no S3 answer to"
+    what = "the connection to S3 broke during" if isinstance(error, broke) else "S3 sent an invalid answer to"
     if writing:
         return StoreOutcomeUnknownError(
-            f"{what} a write; a later read will show whether it was taken", detail=detail
+            f"{what} a write; a later read will show whether it was applied", detail=detail
         )
     if isinstance(error, broke):
         return StoreError(f"{what} a read", detail=detail)

@@ -1,4 +1,4 @@
-/* The C interface of libtsnet, as cffi reads it. tsnet_go/exports.go is the other side.
+/* The C interface of libtsnet, for cffi. tsnet_go/exports.go implements it.
  *
  * Every function returns 0 or -1 and sets *out to a string that tb_free frees:
  * the result as JSON, or {"code","op","message"}. Times are milliseconds.

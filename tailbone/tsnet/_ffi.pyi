@@ -1,4 +1,4 @@
-"""The extension that build.py makes from _cdef.h; cffi's objects have no types."""
+"""The extension that build.py generates from _cdef.h; cffi's objects have no types."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""Callers: who is behind each bridged connection, read from the table that the bridge writes.
+"""The callers of bridged connections, read from the table that the bridge writes.
 
-The bridge asks the node's own state for every piece that arrives from the tailnet, and writes a new answer
-into the connection's slot before it hands the piece on (tsnet_go/internal/callers). So an answer is never
-older than the request, and reading it is no call into Go.
+For each chunk of bytes that arrives from the tailnet, the bridge asks the node's own state who sent it, and
+writes a new answer into the connection's slot before it passes the chunk on (tsnet_go/internal/callers). So
+an answer is never older than the request, and reading it needs no call into Go.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _GENERATION_SHIFT: Final = 32
 
 
 class CallerTable(Protocol):
-    """What is read of the table; ``Library`` has it."""
+    """The read access to the table that ``Library`` provides."""
 
     def caller_version(self, slot: int) -> int: ...
 
@@ -26,9 +26,9 @@ class CallerTable(Protocol):
 
 
 class Callers:
-    """The identities that the table shows, each decoded once a version.
+    """The identities in the table, each decoded once per version.
 
-    A version of a slot never comes back, so an identity holds for as long as the slot shows its version.
+    Versions of a slot are never reused, so an identity is valid while its slot has that version.
     """
 
     def __init__(self, table: CallerTable) -> None:
@@ -36,14 +36,14 @@ class Callers:
         self._decoded: dict[int, tuple[int, Identity]] = {}
 
     def identity(self, slot: Slot) -> Identity | None:
-        """Who is behind the connection with this slot.
+        """Return the caller of the connection with this slot.
 
         Returns:
-            None where whois has to be asked: the slot belongs to another connection by now, it is being
-            written, its caller is unknown, or the answer is too long for it.
+            None if the caller must use whois instead: the slot now belongs to another connection, is being
+            written, has an unknown caller, or the answer is too long for it.
 
         Raises:
-            UnknownCallerError: the caller's node could not be the subject of a token.
+            UnknownCallerError: the caller's node has neither a user nor tags.
         """
         version = self._table.caller_version(slot.number)
         if version >> _GENERATION_SHIFT != slot.generation:

@@ -1,4 +1,4 @@
-"""Devnet: a private tailnet on loopback (control server, DERP, STUN) as an async context manager."""
+"""A private tailnet on loopback (control server, DERP, STUN), as an async context manager."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STOP_TIMEOUT_S = 5.0
 
 
 class DevnetInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the private tailnet is.
+    """The address and name of the private tailnet.
 
     Attributes:
         control_url: ``http://127.0.0.1:PORT`` of its control server.
@@ -33,7 +33,7 @@ class DevnetInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Devnet:
     """A private tailnet in this process, on loopback only: no packet leaves the machine.
 
-    ``async with Devnet() as devnet``; leaving stops it and everything that it started.
+    Use it as ``async with Devnet() as devnet``. Leaving the context stops it and everything it started.
     """
 
     def __init__(self, *, domain: str = "dev.tailnet.test", state_dir: Path | None = None) -> None:
@@ -45,7 +45,7 @@ class Devnet:
 
     @property
     def info(self) -> DevnetInfo:
-        """Where it is."""
+        """Its address and name."""
         if self._info is None:
             raise NodeClosedError("the private tailnet was not entered: use it in `async with`")
         return self._info
@@ -61,10 +61,10 @@ class Devnet:
         await self.stop()
 
     async def do(self, op: str, **arguments: Any) -> Any:
-        """Carry out one command; tsnet_go/devnet/commands.go lists them.
+        """Run one command of tsnet_go/devnet/commands.go.
 
         Raises:
-            TailnetError: the command, or what it names, is unknown.
+            TailnetError: the command, or something it names, is unknown.
         """
         if self._library is None or self._stopping.begun:
             raise NodeClosedError("the private tailnet is stopped")
@@ -72,10 +72,10 @@ class Devnet:
         return msgspec.json.decode(await self._library.devnet_do(self._handle, command))
 
     async def add_key(self, identity: str, **options: Any) -> str:
-        """A reusable auth key for an identity, a login (``dev@example.com``) or a tag (``tag:ci``).
+        """Create a reusable auth key for an identity: a login (``dev@example.com``) or a tag (``tag:ci``).
 
         Args:
-            identity: whose nodes the key makes.
+            identity: the identity of the nodes that join with the key.
             options: ``login``, ``display_name``, ``tags``, ``reusable``, ``ephemeral``, ``expires_in_s``,
                 ``needs_approval``, ``shared``.
         """
@@ -92,12 +92,12 @@ class Devnet:
         await self.do("set_grants", grants=list(grants))
 
     async def nodes(self) -> list[dict[str, Any]]:
-        """The nodes that the control server knows."""
+        """Return the nodes that the control server knows."""
         answer = await self.do("nodes")
         return list(answer["nodes"] if isinstance(answer, dict) else answer)
 
     async def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
-        """Stop it within ``timeout_s`` seconds; idempotent."""
+        """Stop the tailnet within ``timeout_s`` seconds; idempotent."""
         library = self._library
         if library is not None and self._handle != 0:
             await self._stopping.once(lambda: self._stop(library, timeout_s))

@@ -1,4 +1,4 @@
-"""Finds what in this process's environment keeps a node from running, before the native library is loaded."""
+"""Checks, before the native library is loaded, that a node can run in this process's environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tailbone.config.table import SETTINGS
 from tailbone.errors import ConfigError, TailnetError
 
 _LIBRARY: Final = Path(__file__).with_name("libtsnet.so")
-# Loading returns before Go has initialised its packages; a call waits for that.
+# Loading returns before Go has initialised its packages; the call waits until it has.
 _LOAD: Final = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).tb_free(None)"
 _TEXTS: Final = frozenset(name for setting in SETTINGS for name in setting.fallbacks)
 
@@ -45,7 +45,7 @@ def _check_switches() -> None:
 
     tailscale's ``envknob`` parses its switches when the library is loaded, and ends the whole process over a
     bad one. Which variables these are changes with each version, so a child process loads the library first.
-    It is started only where a variable of tailscale's is set that is not one of tailbone's own fallbacks.
+    It is started only if a variable of tailscale's is set that is not one of tailbone's own fallbacks.
     """
     switches = {name for name in os.environ if name.startswith(("TS_", "TSNET_"))} - _TEXTS
     if not switches:
@@ -54,5 +54,5 @@ def _check_switches() -> None:
     child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
     refusals = [line for line in child.stderr.splitlines() if " environment variable " in line]
     if child.returncode and refusals:
-        # After the date and time of Go's log.
+        # Go's log line begins with date and time.
         raise ConfigError(f"tailscale refuses a setting: {refusals[-1].split(' ', 2)[2]}")

@@ -1,4 +1,4 @@
-"""Events of a native node: JSON lines on a pipe that Go never waits for."""
+"""Events of a native node: JSON lines on a pipe, on which Go never blocks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a node tells about itself.
+    """An event of a node.
 
     Attributes:
-        type: ``state`` (see ``state``), ``self`` (how the node is reached now: ``dns_name``, ``addresses``),
-            ``auth_url`` (``url`` is to be opened by a person), ``log`` (``line`` of tsnet's own log),
-            ``control_unreachable`` (``url``), ``node_deleted`` (by the control server; with each poll),
-            ``warning`` (``line``: what an operator has to know), ``fault`` (``line``: a fault in the native
-            library that one connection paid for).
+        type: ``state`` (see ``state``), ``self`` (the node's current ``dns_name`` and ``addresses``),
+            ``auth_url`` (a person must open ``url``), ``log`` (a ``line`` of tsnet's own log),
+            ``control_unreachable`` (``url``), ``node_deleted`` (by the control server; repeated with each
+            poll), ``warning`` (a ``line`` for the operator), ``fault`` (a ``line`` about a fault in the
+            native library that ended one connection).
     """
 
     type: str
@@ -32,7 +32,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventPipe:
-    """The reading end of a node's events, on the running event loop."""
+    """The pipe of a node's events, read on the running event loop."""
 
     def __init__(self, handle: Callable[[Event], None]) -> None:
         self._handle = handle
@@ -45,11 +45,11 @@ class EventPipe:
 
     @property
     def writing_end(self) -> int:
-        """The descriptor for Go, which makes its own copy of it."""
+        """The descriptor for Go, which duplicates it."""
         return self._write
 
     def handed_over(self) -> None:
-        """Close our copy of the writing end, so that Go's close is the end of the pipe."""
+        """Close our copy of the writing end, so that the pipe ends when Go closes its own."""
         if self._write >= 0:
             os.close(self._write)
             self._write = -1
@@ -68,7 +68,7 @@ class EventPipe:
             self._handle(self._decode(line))
 
     async def close(self, timeout_s: float) -> None:
-        """Read what is left, for at most ``timeout_s`` seconds, then close both ends; idempotent."""
+        """Read the remaining events for at most ``timeout_s`` seconds, then close both ends; idempotent."""
         self.handed_over()
         if self._read < 0:
             return
@@ -76,7 +76,7 @@ class EventPipe:
             async with asyncio.timeout(timeout_s):
                 await self._ended.wait()
         except TimeoutError:
-            # A node that did not close in time still holds its end; nothing more is wanted from it.
+            # The node did not close its end in time; its further events do not matter.
             self._loop.remove_reader(self._read)
         finally:
             self._loop.remove_reader(self._read)

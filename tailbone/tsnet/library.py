@@ -1,8 +1,8 @@
-"""Calls into libtsnet, and the only module that touches it.
+"""Calls into libtsnet; the only module that touches it.
 
-One method for each C function of ``_cdef.h``: strings go in as UTF-8, answers come back as JSON bytes, and
-a failure becomes the typed exception of its code, here and nowhere else. A call that may wait is a coroutine
-and runs on a thread, so that the event loop and its signals go on.
+There is one method for each C function of ``_cdef.h``. Strings are passed as UTF-8, answers are returned as
+JSON bytes, and a failure becomes the typed exception of its code here, nowhere else. A call that may block is
+a coroutine and runs in a thread, so that the event loop keeps handling signals.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _PR_SET_TIMERSLACK: Final = 29
 _PROCS: Final = 1
 _SLACK_NS: Final = 5_000_000
 
-# Calls wait for the network, not for a processor: a node may join while others do.
+# Calls wait for the network, not for a processor, so many nodes can join at once.
 _THREADS: Final = 64
 
 _CLOSE_AGAIN_S: Final = 1.0
@@ -74,21 +74,21 @@ class _CallerTable(msgspec.Struct, frozen=True):
 
 
 class Opened(NamedTuple):
-    """A new native object: its handle, and what the call said about it."""
+    """A new native object: its handle, and the answer of the call that opened it."""
 
     handle: int
     answer: bytes
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """What is alive in the native library, in the whole process.
+    """Counters of the native library, for the whole process.
 
     Attributes:
-        handles: native objects that are open: nodes, listeners, forwards, private tailnets.
-        connections: bridged now, in both directions.
+        handles: open native objects: nodes, listeners, forwards, private tailnets.
+        connections: open bridged connections, of both directions.
         rejected: connections reset since the start because a listener was full.
-        dropped_events: events since the start that their pipe had no room for.
-        goroutines: Go's.
+        dropped_events: events lost since the start because their pipe was full.
+        goroutines: Go's goroutines.
         max_procs: how many threads may run Go code at once.
     """
 
@@ -112,14 +112,14 @@ def _error(text: bytes) -> Exception:
 
 @contextlib.contextmanager
 def _coarse_timers() -> Iterator[None]:
-    """Let the kernel wake the threads that start in here up to 5 ms late.
+    """Let the kernel wake up to 5 ms late the threads that are started in this context.
 
-    Go's monitor thread sleeps for 20 µs at a time while others run, and each of its awakenings takes a
-    processor from the thread that signs. A thread inherits the slack of the one that starts it (prctl(2),
+    Go's monitor thread sleeps for 20 µs at a time while others run, and each wake-up takes a processor from
+    the thread that signs. A thread inherits the slack of the thread that starts it (prctl(2),
     PR_SET_TIMERSLACK).
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    # A kernel that refuses leaves everything as it was.
+    # If the kernel refuses, everything stays as it was.
     libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_SLACK_NS), 0, 0, 0)
     try:
         yield
@@ -129,12 +129,12 @@ def _coarse_timers() -> Iterator[None]:
 
 
 class Library:
-    """The loaded native library. There is one in a process: ``load()`` gives it."""
+    """The loaded native library. There is one per process, which ``load()`` returns."""
 
     def __init__(self) -> None:
-        # Go chains the signal handlers that it finds: faulthandler's must be there before.
+        # Go chains the signal handlers that it finds, so faulthandler's must be installed before.
         if not faulthandler.is_enabled() and sys.__stderr__ is not None:
-            # Where standard error is closed, there is nowhere to write a traceback to.
+            # A closed standard error cannot take a traceback.
             with contextlib.suppress(OSError, ValueError):
                 faulthandler.enable(sys.__stderr__)
         with _coarse_timers():
@@ -144,7 +144,7 @@ class Library:
         self._lib: Any = _ffi.lib
         self._forked = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tsnet")
-        # The bridge only copies, and requests do not call into Go: one thread at a time switches least.
+        # The bridge only copies, and requests do not call into Go: one running thread means fewest switches.
         if "GOMAXPROCS" not in os.environ:
             self._call(self._lib.tb_max_procs, _PROCS)
         self._callers = msgspec.json.decode(self._call(self._lib.tb_callers), type=_CallerTable)
@@ -178,13 +178,13 @@ class Library:
         return self._call(self._lib.tb_version)
 
     def stats(self) -> Stats:
-        """Return what is alive in the native library now."""
+        """Return the counters of the native library."""
         return msgspec.json.decode(self._call(self._lib.tb_stats), type=Stats)
 
     # --- nodes
 
     async def node_new(self, config: bytes, events_fd: int) -> Opened:
-        """Create a node that writes its events to ``events_fd``, of which Go makes its own copy."""
+        """Create a node that writes its events to ``events_fd``, which Go duplicates."""
         return await self._run_open(self._lib.tb_node_new, self._lib.tb_node_close, config, events_fd)
 
     async def node_up(self, node: int, timeout_s: float) -> bytes:
@@ -192,7 +192,7 @@ class Library:
         return await self._run(self._lib.tb_node_up, node, _ms(timeout_s))
 
     def node_cancel(self, node: int) -> None:
-        """End a join that is under way."""
+        """Cancel a join in progress."""
         self._call(self._lib.tb_node_cancel, node)
 
     async def node_status(self, node: int) -> bytes:
@@ -200,7 +200,7 @@ class Library:
         return await self._run(self._lib.tb_node_status, node)
 
     async def node_close(self, node: int, timeout_s: float) -> None:
-        """Close a node with its listeners and forwards."""
+        """Close a node, its listeners and its forwards."""
         await self._run(self._lib.tb_node_close, node, _ms(timeout_s))
 
     async def listen(self, node: int, config: bytes) -> Opened:
@@ -221,7 +221,7 @@ class Library:
         Args:
             node: a node's handle.
             source: ``ip`` or ``ip:port``.
-            destination: the address of the node that was called; empty for any.
+            destination: the node's address that was called; empty for any.
 
         Raises:
             UnknownCallerError: the tailnet has no such peer.
@@ -240,7 +240,7 @@ class Library:
     def caller_answer(self, slot: int, version: int) -> bytes | None:
         """Return the whois answer in a slot at one version; None if the slot no longer has that version.
 
-        Empty where ``whois`` has to be asked: the caller is unknown, or the answer is too long for a slot.
+        It is empty if ``whois`` must be used: the caller is unknown, or the answer is too long for a slot.
         """
         start = self._caller_slots + slot * self._callers.size
         length = self._lib.tb_caller_read(start, self._callers.size, version, self._caller_text)
@@ -253,14 +253,14 @@ class Library:
         return await self._run_open(self._lib.tb_devnet_start, self._lib.tb_devnet_stop, config)
 
     async def devnet_do(self, devnet: int, command: bytes) -> bytes:
-        """Carry out one command of tsnet_go/devnet/commands.go."""
+        """Run one command of tsnet_go/devnet/commands.go."""
         return await self._run(self._lib.tb_devnet_do, devnet, command)
 
     async def devnet_stop(self, devnet: int, timeout_s: float) -> None:
         """Stop a private tailnet."""
         await self._run(self._lib.tb_devnet_stop, devnet, _ms(timeout_s))
 
-    # --- how
+    # --- the calls themselves
 
     def _call(self, function: Any, *args: int | bytes) -> bytes:
         """Call a function with the arguments of ``_cdef.h``, without the out-parameter.
@@ -285,12 +285,12 @@ class Library:
         return [self._ffi.new("char[]", arg) if isinstance(arg, bytes) else arg for arg in args]
 
     async def _run(self, function: Any, *args: int | bytes) -> bytes:
-        """``_call`` on a thread. A cancelled caller waits for the call's end, which is bounded in time."""
+        """Run ``_call`` in a thread. A cancelled caller waits for its end, which is bounded in time."""
         loop = asyncio.get_running_loop()
         return await finish(loop.run_in_executor(self._threads, self._call, function, *args))
 
     async def _run_open(self, function: Any, close: Any, *args: int | bytes) -> Opened:
-        """``_open`` on a thread; what was opened for a cancelled caller is closed again by ``close``."""
+        """Run ``_open`` in a thread; ``close`` what was opened for a caller that was cancelled."""
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(self._threads, self._open, function, *args)
         try:
@@ -310,10 +310,10 @@ _library: Library | None = None
 
 
 def load() -> Library:
-    """Return the native library, loaded on first use (some milliseconds).
+    """Return the native library; the first call loads it, which takes some milliseconds.
 
     Raises:
-        ImportError: the package was installed without its native part.
+        ImportError: the package was installed without its native library.
     """
     global _library
     with _loading:
@@ -323,5 +323,5 @@ def load() -> Library:
 
 
 def stats() -> Stats:
-    """Return what is alive in the native library now."""
+    """Return the counters of the native library."""
     return load().stats()

@@ -1,4 +1,4 @@
-"""Node: a tsnet node inside this process, as an async context manager over the C calls."""
+"""A tsnet node inside this process, as an async context manager over the C calls."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A node's state.
 
     Attributes:
-        state: tailscale's own word: ``NoState``, ``NeedsLogin``, ``NeedsMachineAuth``, ``Starting``,
+        state: tailscale's name of the state: ``NoState``, ``NeedsLogin``, ``NeedsMachineAuth``, ``Starting``,
             ``Running``, ``Stopped``.
-        hostname: the name that was asked for.
-        dns_name: the full name that the control server gave, without the final dot.
+        hostname: the requested name.
+        dns_name: the full name that the control server assigned, without the final dot.
         tailnet: the tailnet's name.
         addresses: the node's own tailnet addresses, IPv4 first.
-        node_id: stable id.
-        key_expiry: when the node must log in again, unix seconds; None for never.
-        control_reachable: the control server is connected now.
-        auth_url: where a person must log in; empty where nobody must.
+        node_id: the stable id.
+        key_expiry: when the node must log in again, in Unix seconds; None for never.
+        control_reachable: whether the control server is connected now.
+        auth_url: where a person must log in; empty if that is not needed.
         health: tailscale's own warnings.
     """
 
@@ -57,19 +57,19 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node is made from.
+    """The settings of a node.
 
     Attributes:
-        hostname: the name to ask for.
-        dir: state directory; made (0700) if missing. One node at a time may use it.
-        authkey: for the first login only; afterwards the state counts.
-        control_url: empty means Tailscale's.
+        hostname: the name to request.
+        dir: state directory; created (0700) if missing. One node at a time may use it.
+        authkey: used for the first login only; afterwards the state counts.
+        control_url: the control server; empty means Tailscale's.
         ephemeral: the node leaves the tailnet when it closes.
-        tags: tags to ask for.
-        join_retry_s: pause between attempts to reach an unreachable control server, seconds.
-        loopback: the settings of a tailnet on this machine. They hold for the whole process and switch
-            off port mapping, binding to the default route's interface, and waiting for a network.
-        ignore_environment: take nothing from tsnet's own TS_ variables.
+        tags: the tags to request.
+        join_retry_s: pause between attempts to reach an unreachable control server, in seconds.
+        loopback: adapt to a tailnet on this machine. This applies to the whole process and turns off port
+            mapping, binding to the default route's interface, and waiting for a network.
+        ignore_environment: ignore tsnet's own TS_ variables.
         verbose: send tsnet's own log as events.
     """
 
@@ -89,7 +89,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
         return "NodeSettings(hostname={!r}, dir={!r}, control_url={!r})".format(*shown)
 
     def encode(self) -> bytes:
-        """The JSON that ``tb_node_new`` reads."""
+        """Encode as the JSON that ``tb_node_new`` expects."""
         return msgspec.json.encode(
             {
                 "hostname": self.hostname,
@@ -106,13 +106,13 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class _Made(msgspec.Struct, frozen=True):
+class _NewNode(msgspec.Struct, frozen=True):
     peer_prefix: str
     switched_off: tuple[str, ...]
 
 
 class _Part:
-    """A listener or a forward: what they share is how they close."""
+    """Base class of listeners and forwards, which close in the same way."""
 
     def __init__(self, library: Library, handle: int) -> None:
         self._library = library
@@ -120,11 +120,11 @@ class _Part:
         self._closing = Closing()
 
     async def close(self, drain_s: float = 0.0) -> None:
-        """Take no further connection, give those there are ``drain_s`` seconds, end the rest; idempotent."""
+        """Accept no more connections, end the open ones after at most ``drain_s`` seconds; idempotent."""
         await self._closing.once(lambda: self._close(drain_s))
 
     async def end(self, after_s: float) -> None:
-        """End a close that is under way ``after_s`` seconds from now, if it has not ended by then."""
+        """Cut a close in progress short ``after_s`` seconds from now."""
         closing = asyncio.ensure_future(self.close())
         done, _ = await asyncio.wait([closing], timeout=after_s)
         if not done:
@@ -135,7 +135,7 @@ class _Part:
         try:
             await self._library.listener_close(self._handle, drain_s)
         except NodeClosedError:
-            return  # the node closed it
+            return  # closed together with the node
 
     async def __aenter__(self) -> Self:
         return self
@@ -149,10 +149,10 @@ class Listener(_Part):
 
 
 class Forward(_Part):
-    """A local socket that leads to one peer over the tailnet.
+    """A local socket whose connections are forwarded to one peer of the tailnet.
 
     Attributes:
-        local: where it listens: ``127.0.0.1:8080`` or ``unix:/path``.
+        local: its address: ``127.0.0.1:8080`` or ``unix:/path``.
     """
 
     def __init__(self, library: Library, handle: int, local: str) -> None:
@@ -163,12 +163,12 @@ class Forward(_Part):
 class Node:
     """A tsnet node in this process.
 
-    ``async with Node(settings) as node: await node.up(60)``. Leaving the context closes the node: first its
-    listeners and forwards, then tsnet, each within a bounded time. Closing is idempotent, from any state.
-    Nothing blocks the event loop; cancelling ``up`` ends the join.
+    Use it as ``async with Node(settings) as node: await node.up(60)``. Leaving the context closes the node:
+    first its listeners and forwards, then tsnet, each within a bounded time. Closing is idempotent and
+    possible in any state. Nothing blocks the event loop; cancelling ``up`` ends the join.
 
     Attributes:
-        switched_off: what the loopback settings took away from every node of this process.
+        switched_off: the features that the loopback settings turned off for every node of this process.
     """
 
     def __init__(self, settings: NodeSettings, *, on_event: Callable[[Event], None] | None = None) -> None:
@@ -185,7 +185,7 @@ class Node:
 
     @property
     def state(self) -> str:
-        """The last known state, without a call: tailscale's own word, or ``CLOSED``."""
+        """The last known state, without a call: tailscale's name of it, or ``CLOSED``."""
         return self._state
 
     @property
@@ -204,8 +204,8 @@ class Node:
             raise
         self._events.handed_over()
         self._handle = opened.handle
-        made = msgspec.json.decode(opened.answer, type=_Made)
-        self._peer_prefix, self.switched_off = made.peer_prefix, made.switched_off
+        answer = msgspec.json.decode(opened.answer, type=_NewNode)
+        self._peer_prefix, self.switched_off = answer.peer_prefix, answer.switched_off
         return self
 
     async def __aexit__(
@@ -237,7 +237,7 @@ class Node:
             LoginNeededError: nobody opened the login URL (an ``auth_url`` event) in time.
             ApprovalNeededError: the node still waits for an administrator's approval.
             ControlUnreachableError: the control server did not answer.
-            JoinTimeoutError: any other reason that took too long.
+            JoinTimeoutError: joining took too long for another reason.
             NodeClosedError: the node was closed meanwhile.
         """
         library = self._open()
@@ -253,21 +253,21 @@ class Node:
         return status
 
     async def _end_join(self, library: Library, joining: asyncio.Future[bytes]) -> None:
-        """Cancel a join until it has ended: a cancel that comes before its thread has begun does nothing."""
+        """Cancel a join repeatedly until it has ended: a cancel before its thread has begun does nothing."""
         while not joining.done():
             with suppress(NodeClosedError):
                 library.node_cancel(self._handle)
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([joining], timeout=_CANCEL_AGAIN_S)
         if not joining.cancelled():
-            joining.exception()  # looked at, or asyncio reports it: who cancelled wants no answer
+            joining.exception()  # retrieved, since asyncio would report it; a cancelled caller needs no error
 
     async def status(self) -> NodeStatus:
-        """The node's state now."""
+        """Return the node's current state."""
         answer = await self._open().node_status(self._handle)
         status = msgspec.json.decode(answer, type=NodeStatus)
         if not self._closing.begun:
-            # An event that found no room in the pipe was lost.
+            # Events are lost while their pipe is full.
             self._state = status.state
         return status
 
@@ -286,12 +286,12 @@ class Node:
             name: short name of the listener, 1 to 12 of ``a-z0-9-``.
             port: 1 to 65535.
             unix_path: the socket's path.
-            addresses: own tailnet addresses to listen on; none means all.
-            max_connections: at once, a quarter of them (at least 16) from one address; more are reset.
+            addresses: the node's tailnet addresses to listen on; empty means all.
+            max_connections: connections at a time, up to a quarter (at least 16) per address; more are reset.
 
         Raises:
             TailnetError: an address is not one of the node's, or the node is not up.
-            AddressInUseError: the node listens on that port already.
+            AddressInUseError: the node already listens on that port.
         """
         library = self._open()
         config = {
@@ -306,16 +306,16 @@ class Node:
         return Listener(library, opened.handle)
 
     async def forward(self, local: str, remote: str, *, wait_s: float = 10.0) -> Forward:
-        """Open a local socket that leads to a peer.
+        """Open a local socket whose connections are forwarded to a peer.
 
         Args:
-            local: loopback ``host:port`` (port 0: a free one), or ``unix:/path``.
-            remote: ``peer:port``, the peer by short or full name, or by tailnet address.
+            local: loopback ``host:port`` (port 0 picks a free one), or ``unix:/path``.
+            remote: ``peer:port``; the peer is a short or full name, or a tailnet address.
             wait_s: how many seconds the peer may take to appear in the netmap.
 
         Raises:
-            PeerNotFoundError: no such peer: a forward never leaves the tailnet.
-            AddressInUseError: the local port or path is taken.
+            PeerNotFoundError: the tailnet has no such peer; a forward never leaves the tailnet.
+            AddressInUseError: the local port or path is in use.
         """
         library = self._open()
         config = {"local": local, "remote": remote, "wait_ms": int(wait_s * 1000)}
@@ -325,11 +325,11 @@ class Node:
         )
 
     def whois(self, source: str, destination: str = "") -> Identity:
-        """Who is behind a tailnet address: from the node's own state, in microseconds, never cached.
+        """Return the peer with a tailnet address, from the node's own state: in microseconds, uncached.
 
         Args:
             source: ``ip`` or ``ip:port``.
-            destination: the address of this node that was called; empty: any.
+            destination: this node's address that was called; empty for any.
 
         Raises:
             UnknownCallerError: no node of this tailnet has that address.
@@ -339,13 +339,14 @@ class Node:
         return Identity.decode(self._library.whois(self._handle, source.encode(), destination.encode()))
 
     def identify(self, peer: object) -> Identity:
-        """Who is behind a bridged connection, by its peer name, as of the last piece that arrived on it.
+        """Return the caller of a bridged connection, as of the last bytes that arrived on it.
 
         Args:
-            peer: what Sanic (``transport.get_extra_info("peername")``) or gRPC (``context.peer()``) gives.
+            peer: the peer's name from Sanic (``transport.get_extra_info("peername")``) or gRPC
+                (``context.peer()``).
 
         Raises:
-            UnknownCallerError: nobody that this tailnet knows.
+            UnknownCallerError: this tailnet does not know the caller.
         """
         name = parse(peer, self._peer_prefix)
         if name.slot is not None and self._callers is not None and not self._closing.begun:
@@ -355,10 +356,10 @@ class Node:
         return self.whois(name.source)
 
     async def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> None:
-        """Close listeners and forwards, then the node; also during ``up``, and twice.
+        """Close listeners and forwards, then the node; also possible during ``up``; idempotent.
 
         Raises:
-            TailnetError: tsnet did not close within ``timeout_s`` seconds; its remains are left behind.
+            TailnetError: tsnet did not close within ``timeout_s`` seconds; parts of it may still run.
         """
         library = self._library
         if library is not None and self._handle != 0:

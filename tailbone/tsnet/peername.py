@@ -1,9 +1,9 @@
-"""Peer names: how a bridged connection says which tailnet address is behind it.
+"""Peer names: they contain the tailnet address of a bridged connection.
 
 The bridge (tsnet_go/internal/tailnode/peername.go) binds its end of each Unix connection to the abstract
 address ``tailnet/<64 random bits>/<listener>/<ip:port>/<slot>.<generation>``. The last part is the
-connection's place in the table of callers; it is ``<number>`` for a connection that has none. Sanic and gRPC
-give the address as the peer's name.
+connection's slot in the table of callers; a connection without a slot has ``<number>`` there. Sanic and gRPC
+return the address as the peer's name.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _SLOT: Final = re.compile(r"([0-9a-z]{1,6})\.([0-9a-z]{1,7})")
 
 
 class Slot(NamedTuple):
-    """A connection's place in the table of callers."""
+    """A connection's slot in the table of callers."""
 
     number: int
     generation: int
 
 
 class PeerName(NamedTuple):
-    """What the peer's name of a bridged connection says.
+    """The parts of a peer's name.
 
     Attributes:
-        source: the tailnet address behind the connection, ``ip:port``; IPv6 in brackets.
-        slot: the connection's place in the table of callers; None for one without.
+        source: the caller's tailnet address, ``ip:port``; IPv6 in brackets.
+        slot: the connection's slot in the table of callers; None if it has none.
     """
 
     source: str
@@ -39,14 +39,15 @@ class PeerName(NamedTuple):
 
 
 def parse(peer: object, prefix: str) -> PeerName:
-    """Read the peer's name of a bridged connection.
+    """Parse the peer's name of a bridged connection.
 
     Args:
         peer: the peer's name: bytes from a socket (``b"\\0tailnet/…"``), or text from gRPC
             (``unix-abstract:tailnet/…``, where some characters are percent-encoded).
-        prefix: ``tailnet/<64 random bits>/`` of the bridge in this process. It tells bridges apart and keeps
-            no secret: ``/proc/net/unix`` shows the names of all sockets to every user of the machine. What
-            keeps other users out is the directory of the listening sockets, which only this user can enter.
+        prefix: ``tailnet/<64 random bits>/`` of the bridge in this process. It distinguishes bridges and is
+            not a secret: ``/proc/net/unix`` shows the names of all sockets to every user of the machine.
+            Other users are kept out by the directory of the listening sockets, which only this user can
+            enter.
 
     Raises:
         UnknownCallerError: the connection did not come over the bridge.
@@ -59,7 +60,7 @@ def parse(peer: object, prefix: str) -> PeerName:
     return found
 
 
-# A name is parsed for each request, and means the same each time.
+# The name of a connection is parsed for each request, with the same result.
 @lru_cache(maxsize=1024)
 def _parse(peer: bytes | str, prefix: str) -> PeerName | None:
     name = _name_of(peer)
@@ -71,7 +72,7 @@ def _parse(peer: bytes | str, prefix: str) -> PeerName | None:
 
 
 def address_of(peer: object) -> str:
-    """Return what a log may show of a peer's name, which is never its random part.
+    """Return the part of a peer's name that may be logged, never its random part.
 
     Returns:
         ``ip:port`` of a bridged peer; the kind of any other address; empty without a name.

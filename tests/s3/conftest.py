@@ -1,4 +1,4 @@
-"""S3 servers that the whole session shares, a bucket for each test, a proxy that breaks things."""
+"""S3 servers for the whole session, a bucket for each test, and a proxy that injects faults."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = s3.find_versitygw()
     if program is None:
-        pytest.skip("versitygw is not installed; .ci/run does it, TAILBONE_VERSITYGW names it")
+        pytest.skip("versitygw is not installed; .ci/run installs it, or set TAILBONE_VERSITYGW")
     with s3.versitygw(program, tmp_path_factory.mktemp("versitygw")) as endpoint:
         yield endpoint
 
 
 @pytest.fixture(params=["moto", pytest.param("versitygw", marks=pytest.mark.s3)])
 def endpoint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a server, which the AWS default chain finds too."""
+    """The URL of a server, which is also in the AWS default chain."""
     url: str = request.getfixturevalue(request.param)
     _set_environment(monkeypatch, url)
     return url
@@ -39,7 +39,7 @@ def endpoint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def bucket(endpoint: str) -> str:
-    """A bucket that nobody else uses."""
+    """A bucket that no other test uses."""
     name = f"{s3.BUCKET}-{next(_numbers)}"
     s3.make_bucket(endpoint, name)
     return name
@@ -47,7 +47,7 @@ def bucket(endpoint: str) -> str:
 
 @pytest.fixture
 async def proxy(moto: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[s3.FaultProxy]:
-    """A proxy before moto; the AWS default chain finds the proxy."""
+    """A proxy in front of moto; it is the server of the AWS default chain."""
     async with s3.FaultProxy(moto) as between:
         _set_environment(monkeypatch, between.url)
         yield between

@@ -1,4 +1,4 @@
-"""A server's keys on S3 that misbehaves in every way that was thought of: nothing lost, and it recovers."""
+"""A server's keys on an S3 server with faults: no key is lost, and the server recovers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """Keys in a bucket behind the proxy; the wall clock is the test's, deadlines are real."""
+    """Keys in a bucket behind the proxy, with a fake wall clock and real deadlines."""
 
     def __init__(self, folder: Path, bucket: str, endpoint: str, proxy: s3.FaultProxy) -> None:
         self.folder = folder
@@ -42,7 +42,7 @@ class Server:
 
     @property
     def published(self) -> list[str]:
-        """Past the proxy."""
+        """The kids in the bucket, read without the proxy."""
         body = s3.client(self.endpoint).get_object(Bucket=self.bucket, Key=JWKS)["Body"].read()
         return [key["kid"] for key in json.loads(body)["keys"]]
 
@@ -53,7 +53,7 @@ class Server:
 
 @pytest.fixture
 async def server(tmp_path: Path, behind: str, moto: str, proxy: s3.FaultProxy) -> AsyncIterator[Server]:
-    """One that has published its first key, through a proxy without a fault."""
+    """A server that has published its first key, through a proxy without faults."""
     made = Server(tmp_path / "keys", behind, moto, proxy)
     async with made.keys:
         await made.keys.sync()
@@ -85,15 +85,15 @@ async def server(tmp_path: Path, behind: str, moto: str, proxy: s3.FaultProxy) -
 async def test_two_faults_in_a_row_cost_a_generate_only_time(
     server: Server, method: str, fault: dict[str, Any]
 ) -> None:
-    """The key is published once, and the first one stays."""
+    """The key is published once, and the first key stays."""
     server.proxy.add(method, times=2, **fault)
     made = await server.keys.generate()
     assert server.published == [*server.private[:1], made.key_id]
     assert server.private == server.published
 
 
-async def test_a_remove_whose_write_was_taken_and_reset_is_done(server: Server) -> None:
-    """The re-read decides."""
+async def test_a_remove_whose_write_was_applied_and_reset_succeeds(server: Server) -> None:
+    """A read shows that the write was applied."""
     old = server.private[0]
     made = await server.keys.generate()
     server.proxy.add("PUT", "reset after", times=1)
@@ -103,10 +103,10 @@ async def test_a_remove_whose_write_was_taken_and_reset_is_done(server: Server) 
 
 @pytest.mark.parametrize("status", [412, 499, 503])
 @pytest.mark.parametrize("change", ["remove", "generate"])
-async def test_a_write_that_a_proxy_passed_on_and_called_failed_may_have_been_taken(
+async def test_a_failed_write_that_a_proxy_passed_on_may_have_been_applied(
     server: Server, change: str, status: int
 ) -> None:
-    """While nobody can look, a key that has left the bucket signs no more, and one that has come in stays."""
+    """Until a read succeeds, a key that may have left the bucket does not sign, and a new key is kept."""
     old, made = server.private[0], (await server.keys.generate()).key_id
     if change == "remove":
         # The first write is the rehearsal's.
@@ -139,10 +139,10 @@ async def test_a_write_that_a_proxy_passed_on_and_called_failed_may_have_been_ta
         ("GET", {"kind": "status", "status": 500}, StoreError),
     ],
 )
-async def test_a_fault_that_lasts_changes_nothing_and_ends_in_time(
+async def test_a_lasting_fault_changes_nothing_and_ends_in_time(
     server: Server, method: str, fault: dict[str, Any], error: type[StoreError]
 ) -> None:
-    """No key is lost, no pair stays behind, and the signing key signs on."""
+    """No key is lost, no key pair is left over, and the signing key keeps signing."""
     before = server.published
     began = time.monotonic()
     server.proxy.add(method, **fault)
@@ -159,7 +159,7 @@ async def test_a_fault_that_lasts_changes_nothing_and_ends_in_time(
 
 
 async def test_412_for_ever_on_an_unchanged_object_is_named(server: Server) -> None:
-    """A store that refuses the ETag that it gave; not a race that is always lost."""
+    """The store refuses its own ETag; this is not a race that is always lost."""
     began = time.monotonic()
     # The first write is the probe, to which 412 is the right answer.
     server.proxy.add("PUT", "status", status=412, code="PreconditionFailed")
@@ -169,10 +169,10 @@ async def test_412_for_ever_on_an_unchanged_object_is_named(server: Server) -> N
     assert server.published == server.private
 
 
-async def test_a_server_that_starts_while_s3_fails_signs_with_what_was_confirmed(
+async def test_a_server_that_starts_while_s3_fails_signs_with_its_confirmed_key(
     server: Server, tmp_path: Path
 ) -> None:
-    """It says that its copy is stale, and recovers when S3 does."""
+    """It reports that its copy is stale, and recovers when S3 does."""
     signing = server.keys.ring.require().kid
     server.proxy.add("GET", "status", status=500)
     again = Server(server.folder, server.bucket, server.endpoint, server.proxy)
@@ -198,11 +198,11 @@ OLD_RECORD = """{{
   "expiry_s": 3600.0
 }}
 """
-"""As releases before wrote it, which found the place without the SDK."""
+"""A record of an earlier release, which found the place without the SDK."""
 
 
 async def test_a_record_of_an_earlier_release_still_names_this_place(server: Server) -> None:
-    """A restart after an upgrade, while S3 fails: the key that was confirmed signs on."""
+    """After an upgrade and a restart while S3 fails, the confirmed key keeps signing."""
     signing = server.keys.ring.require()
     record = OLD_RECORD.format(thumbprint=signing.thumbprint, bucket=server.bucket, url=server.proxy.url)
     (server.folder / f"{signing.kid}.state.json").write_text(record)

@@ -1,4 +1,4 @@
-"""S3Store against servers and settings that nobody should have: always a StoreError that says what to do."""
+"""The S3 store with odd servers and settings: each is a StoreError that says what to do."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ async def store(behind: str) -> AsyncIterator[S3Store]:
 
 @pytest.fixture
 async def trap(moto: str) -> AsyncIterator[s3.FaultProxy]:
-    """Another server, which no request should come to."""
+    """Another server, which must get no request."""
     async with s3.FaultProxy(moto) as elsewhere:
         yield elsewhere
 
 
 @pytest.fixture
 def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of the AWS profile in use, in place of credentials in variables."""
+    """The file of the AWS profile, instead of credentials in variables."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     file = tmp_path / "aws-config"
@@ -72,7 +72,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def test_no_redirect_is_followed_and_each_is_an_error(
     store: S3Store, proxy: s3.FaultProxy, trap: s3.FaultProxy, status: int, code: str, fields: bytes
 ) -> None:
-    """Else another host gets the session token, and what it serves is taken for the JWKS."""
+    """Otherwise another host would get the session token, and its answer would count as the JWKS."""
     for method in ("GET", "PUT"):
         located = fields.replace(b"{trap}", trap.url.encode())
         proxy.add(method, "status", status=status, code=code, fields=located)
@@ -106,7 +106,7 @@ async def test_no_redirect_is_followed_and_each_is_an_error(
 async def test_a_redirect_names_the_region_or_server_to_set(
     store: S3Store, proxy: s3.FaultProxy, status: int, code: str, fields: bytes, text: str
 ) -> None:
-    """As far as it tells, and only what looks like a name."""
+    """Only text that looks like a region or a server is shown."""
     proxy.add("GET", "status", status=status, code=code, fields=fields)
     with pytest.raises(StoreMissingError, match=text):
         await store.read(PATH)
@@ -115,50 +115,50 @@ async def test_a_redirect_names_the_region_or_server_to_set(
 async def test_an_answer_with_a_malformed_date_is_not_blamed_on_the_settings(
     store: S3Store, proxy: s3.FaultProxy
 ) -> None:
-    """The SDK gives the same error for an address that is none."""
+    """The SDK raises the same error for an invalid address."""
     proxy.add("GET", "status", status=200, code="", fields=b'ETag: "e"\r\nLast-Modified: never\r\n')
-    with pytest.raises(StoreError, match="no S3 answer to a read") as caught:
+    with pytest.raises(StoreError, match="an invalid answer to a read") as caught:
         await store.read(PATH)
     assert type(caught.value) is StoreError
     assert "never" in caught.value.detail
 
 
-def stumble_at(store: S3Store, event: str, over: str) -> None:
-    """Let the SDK raise what nobody foresees when it comes to an event of its own."""
+def fail_at(store: S3Store, event: str, message: str) -> None:
+    """Let the SDK raise an unexpected error at one of its own events."""
 
-    def stumble(**_: object) -> None:
-        raise RecursionError(over)
+    def fail(**_: object) -> None:
+        raise RecursionError(message)
 
-    store._client.meta.events.register(event, stumble)
+    store._client.meta.events.register(event, fail)
 
 
-async def test_a_write_whose_answer_is_not_understood_may_have_been_taken(store: S3Store) -> None:
-    """Whatever the SDK raises over it."""
+async def test_a_write_whose_answer_is_not_understood_may_have_been_applied(store: S3Store) -> None:
+    """This is so for any error of the SDK."""
     await store.read(PATH)
-    stumble_at(store, "response-received.s3", "over the answer")
+    fail_at(store, "response-received.s3", "at the answer")
     with pytest.raises(StoreOutcomeUnknownError, match="a later read will show") as caught:
         await store.write(PATH, b"one", etag=None, **HOW)
-    assert caught.value.detail == "RecursionError: over the answer"
+    assert caught.value.detail == "RecursionError: at the answer"
 
 
 async def test_a_write_that_failed_before_it_was_sent_changed_nothing(
     store: S3Store, proxy: s3.FaultProxy
 ) -> None:
-    """Whatever the SDK raises over it."""
+    """This is so for any error of the SDK."""
     await store.read(PATH)
-    stumble_at(store, "request-created.s3", "over the request")
+    fail_at(store, "request-created.s3", "at the request")
     with pytest.raises(StoreError) as caught:
         await store.write(PATH, b"one", etag=None, **HOW)
     assert not isinstance(caught.value, StoreOutcomeUnknownError)
-    assert caught.value.detail == "RecursionError: over the request"
+    assert caught.value.detail == "RecursionError: at the request"
     assert proxy.requests == ["GET"]
 
 
 @pytest.mark.parametrize("command", ["echo 5", "echo no-json", "echo {}", "/no/such/program", "false", "'"])
-async def test_a_credential_process_that_gives_none_is_named(
+async def test_a_credential_process_without_credentials_is_named(
     behind: str, proxy: s3.FaultProxy, profile: Path, command: str
 ) -> None:
-    """Nothing is sent; the outcome of a write is known."""
+    """Nothing is sent, so a write was certainly not applied."""
     profile.write_text(f"[default]\ncredential_process = {command}\n")
     async with S3Store(behind) as store:
         for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
@@ -171,7 +171,7 @@ async def test_a_credential_process_that_gives_none_is_named(
 async def test_a_credential_process_that_fails_later_is_named(
     behind: str, proxy: s3.FaultProxy, profile: Path, tmp_path: Path
 ) -> None:
-    """Its credentials end at once here, so that each call asks it again."""
+    """Its credentials expire at once here, so each call asks it again."""
     program = tmp_path / "credentials"
     content = (
         f'{{"Version": 1, "AccessKeyId": "{s3.ACCESS}", "SecretAccessKey": "{s3.SECRET}", '
@@ -188,8 +188,8 @@ async def test_a_credential_process_that_fails_later_is_named(
     assert proxy.requests == ["GET"]
 
 
-async def test_a_profile_that_is_no_profile_is_a_setting(behind: str, profile: Path) -> None:
-    """The parser's own error does not come through."""
+async def test_a_malformed_profile_is_named(behind: str, profile: Path) -> None:
+    """The parser's own error is not shown."""
     profile.write_text("no section\n")
     async with S3Store(behind) as store:
         with pytest.raises(StoreMissingError, match="the AWS profile"):
@@ -200,7 +200,7 @@ async def test_a_profile_that_is_no_profile_is_a_setting(behind: str, profile: P
 async def test_a_bundle_of_certificates_that_cannot_be_loaded_is_named(
     behind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
-    """No connection was broken."""
+    """The error does not claim that a connection broke."""
     bundle = tmp_path / "bundle.pem"
     if content is not None:
         bundle.write_text(content)
@@ -215,15 +215,15 @@ async def test_a_bundle_of_certificates_that_cannot_be_loaded_is_named(
 @pytest.mark.parametrize(
     ("variable", "value", "text"),
     [
-        ("AWS_ENDPOINT_URL", "127.0.0.1:7070", "AWS_ENDPOINT_URL is a URL"),
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999", "look at keys.bucket and the AWS settings"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:7070", "AWS_ENDPOINT_URL must be a URL"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999", "check keys.bucket and the AWS settings"),
         ("AWS_REGION", "not a region!", "AWS_REGION is not a region"),
     ],
 )
-async def test_a_setting_that_is_malformed_is_named(
+async def test_a_malformed_setting_is_named(
     behind: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, text: str
 ) -> None:
-    """And no write was made under it."""
+    """A write was certainly not applied."""
     monkeypatch.setenv(variable, value)
     async with S3Store(behind) as store:
         for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
@@ -235,13 +235,13 @@ async def test_a_setting_that_is_malformed_is_named(
     ("variable", "value", "text"),
     [
         ("AWS_ENDPOINT_URL", "http://me:hidden@127.0.0.1:7070", "credentials belong in AWS_ACCESS_KEY_ID"),
-        ("HTTP_PROXY", "http://127.0.0.1:1", "look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY"),
+        ("HTTP_PROXY", "http://127.0.0.1:1", "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"),
     ],
 )
-async def test_what_stands_in_the_way_is_named(
+async def test_credentials_in_the_url_and_a_broken_proxy_are_named(
     behind: str, proxy: s3.FaultProxy, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, text: str
 ) -> None:
-    """No write can have been taken, and no password shows."""
+    """A write was certainly not applied, and no password is shown."""
     monkeypatch.setenv(variable, value)
     monkeypatch.delenv("NO_PROXY")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -255,10 +255,10 @@ async def test_what_stands_in_the_way_is_named(
     assert proxy.requests == []
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_named(
+async def test_an_untrusted_certificate_is_named(
     behind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nothing was sent to whoever it is; with the certificate in AWS_CA_BUNDLE it is spoken to."""
+    """Nothing is sent to such a server until its certificate is in AWS_CA_BUNDLE."""
     bundle = self_signed(tmp_path / "s3.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(bundle)
@@ -284,7 +284,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_named(
 
 
 def self_signed(file: Path) -> Path:
-    """A certificate for 127.0.0.1 with its key, in one file."""
+    """Write a certificate for 127.0.0.1 with its key into one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -297,8 +297,8 @@ def self_signed(file: Path) -> Path:
     return file
 
 
-async def test_a_write_does_not_wait_to_be_asked_for_its_body(store: S3Store, proxy: s3.FaultProxy) -> None:
-    """Some servers never do."""
+async def test_a_write_sends_its_body_without_expect(store: S3Store, proxy: s3.FaultProxy) -> None:
+    """Some servers never answer Expect: 100-continue."""
     await store.write(PATH, b"one", etag=None, **HOW)
     assert proxy.requests == ["PUT"]
     assert proxy.expected == 0
@@ -306,17 +306,15 @@ async def test_a_write_does_not_wait_to_be_asked_for_its_body(store: S3Store, pr
 
 @pytest.mark.parametrize("how", ["reset before", "reset after"])
 async def test_a_write_is_sent_once(store: S3Store, proxy: s3.FaultProxy, how: str) -> None:
-    """Sent again after it was taken, it would look like a lost race."""
+    """A write that is repeated after it was applied would look like a lost race."""
     proxy.add("PUT", how)
     with pytest.raises(StoreOutcomeUnknownError):
         await store.write(PATH, b"one", etag=None, **HOW)
     assert proxy.requests == ["PUT"]
 
 
-async def test_a_weak_etag_is_read_and_no_write_is_made_under_it(
-    store: S3Store, proxy: s3.FaultProxy
-) -> None:
-    """No If-Match can hold for it (RFC 9110 section 8.8.3.2); tokens need only the read."""
+async def test_a_weak_etag_allows_reads_but_not_writes(store: S3Store, proxy: s3.FaultProxy) -> None:
+    """It never matches If-Match (RFC 9110 section 8.8.3.2); tokens need only the read."""
     await store.write(PATH, b"one", etag=None, **HOW)
     proxy.add("GET", "fields", fields=b'ETag: W/"e"\r\n')
     stored = await store.read(PATH)
@@ -327,7 +325,7 @@ async def test_a_weak_etag_is_read_and_no_write_is_made_under_it(
 
 
 async def test_a_body_too_long_says_what_to_do(store: S3Store, moto: str, behind: str) -> None:
-    """As for any other document that is no JWKS."""
+    """The message is that of other documents that cannot be a JWKS."""
     s3.client(moto).put_object(Bucket=behind, Key=PATH, Body=b" " * 1_100_000)
     with pytest.raises(ForeignDocumentError, match=r"delete it, or set keys\.keyPath to another"):
         await store.read(PATH)
@@ -342,10 +340,10 @@ async def test_a_body_too_long_says_what_to_do(store: S3Store, moto: str, behind
         ("PUT", 500, StoreOutcomeUnknownError),
     ],
 )
-async def test_an_answer_without_end_is_cut(
+async def test_an_endless_answer_is_cut_off(
     store: S3Store, proxy: s3.FaultProxy, method: str, status: int, error: type[StoreError]
 ) -> None:
-    """At 1 MiB, whatever the answer is to; the rest was in the buffers of the connection."""
+    """It is cut off at 1 MiB; the proxy may have sent more into the connection's buffers."""
     proxy.add(method, "endless", status=status)
     with pytest.raises(StoreError) as caught:
         await (store.read(PATH) if method == "GET" else store.write(PATH, b"one", etag=None, **HOW))

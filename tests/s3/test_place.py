@@ -1,4 +1,4 @@
-"""The name of an S3 store: one for each store, the one that the SDK would find."""
+"""The place of an S3 store: it is unique, and where the SDK goes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVICES = f"[services s]\nsts =\n  endpoint_url = http://sts:1\ns3 =\n  endpoin
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings but the test's own."""
+    """Remove all AWS settings that are not the test's own."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -50,10 +50,10 @@ def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("s3.example.com", "s3://b at s3.example.com"),
     ],
 )
-def test_each_store_has_one_place_however_it_is_spelt(
+def test_all_spellings_of_a_store_have_one_place(
     monkeypatch: pytest.MonkeyPatch, endpoint: str, place: str
 ) -> None:
-    """A key that is confirmed in one place is not in another."""
+    """A key that is confirmed in one place is not confirmed in another."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     assert S3Store("b").place == place
 
@@ -102,7 +102,7 @@ def test_each_store_has_one_place_however_it_is_spelt(
 async def test_the_place_is_where_the_sdk_goes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], config: str, credentials: str
 ) -> None:
-    """The SDK finds it too late; what is found without it must not be another."""
+    """The place is needed before there is a client, and must not differ from the client's."""
     (tmp_path / "config").write_text(config)
     (tmp_path / "credentials").write_text(credentials)
     for name, value in variables.items():
@@ -115,7 +115,7 @@ async def test_the_place_is_where_the_sdk_goes(
 
 @pytest.mark.parametrize("content", [b"no section\n", b"\xff\xfe", b"[profile 'p]\n"])
 def test_a_file_that_cannot_be_understood_names_no_endpoint(tmp_path: Path, content: bytes) -> None:
-    """The first call tells of it."""
+    """The first call reports the file."""
     (tmp_path / "config").write_bytes(content)
     assert S3Store("b").place == "s3://b"
 

@@ -1,4 +1,4 @@
-"""S3Store on real servers: what is stored, what counts as missing, what each refusal says."""
+"""The S3 store on real servers: what is stored, what counts as missing, what each error says."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ async def store(bucket: str) -> AsyncIterator[S3Store]:
 
 @pytest.fixture
 def take_away(endpoint: str, bucket: str) -> Callable[[], object]:
-    """Somebody deletes the document."""
+    """Delete the document as another program would."""
     return lambda: s3.client(endpoint).delete_object(Bucket=bucket, Key=PATH)
 
 
 class TestAsAnyStore(StoreContract):
-    """It keeps the contract of stores."""
+    """S3 fulfils the contract of stores."""
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ async def broken(behind: str) -> AsyncIterator[S3Store]:
 
 
 async def test_the_object_has_type_and_cache_control(store: S3Store, endpoint: str, bucket: str) -> None:
-    """As a web server, or a CDN before it, hands them out."""
+    """A web server or a CDN passes them on to verifiers."""
     await store.write(PATH, b"{}", etag=None, **HOW)
     head = s3.client(endpoint).head_object(Bucket=bucket, Key=PATH)
     assert (head["ContentType"], head["CacheControl"]) == ("application/json", "public, max-age=300")
 
 
-async def test_no_such_bucket_is_an_error_not_a_missing_object(endpoint: str) -> None:
-    """Reading and writing; it names the bucket."""
+async def test_a_missing_bucket_is_an_error_not_a_missing_object(endpoint: str) -> None:
+    """The errors of reading and writing name the bucket."""
     async with S3Store("no-such-bucket-here") as store:
         with pytest.raises(StoreMissingError, match="no bucket no-such-bucket-here"):
             await store.read(PATH)
@@ -68,7 +68,7 @@ async def test_no_such_bucket_is_an_error_not_a_missing_object(endpoint: str) ->
             await store.write(PATH, b"one", etag=None, **HOW)
 
 
-async def test_a_bucket_name_that_is_none_is_an_error_that_says_where_to_look(endpoint: str) -> None:
+async def test_an_invalid_bucket_name_is_an_error_that_names_the_setting(endpoint: str) -> None:
     """It is found before anything is sent."""
     async with S3Store("not a bucket!") as store:
         with pytest.raises(StoreMissingError, match=r"keys\.bucket"):
@@ -86,7 +86,7 @@ async def test_without_credentials_the_error_says_where_they_come_from(
             await store.read(PATH)
 
 
-async def test_a_profile_that_does_not_exist_is_said(behind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_profile_is_an_error(behind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS_PROFILE is part of the default chain."""
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     async with S3Store(behind) as store:
@@ -95,7 +95,7 @@ async def test_a_profile_that_does_not_exist_is_said(behind: str, monkeypatch: p
 
 
 @pytest.mark.s3
-async def test_wrong_credentials_are_said(versitygw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wrong_credentials_are_an_error(versitygw: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """moto does not check them."""
     for name, value in {**s3.environment(versitygw), "AWS_SECRET_ACCESS_KEY": "wrong"}.items():
         monkeypatch.setenv(name, value)
@@ -104,8 +104,8 @@ async def test_wrong_credentials_are_said(versitygw: str, monkeypatch: pytest.Mo
             await store.read(PATH)
 
 
-async def test_403_names_both_causes_and_both_mends(broken: S3Store, proxy: s3.FaultProxy) -> None:
-    """AWS answers 403 for a missing object to who may not list the bucket."""
+async def test_403_names_both_causes_and_both_remedies(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """Without s3:ListBucket, AWS also answers 403 for a missing object."""
     proxy.add("GET", "status", status=403, code="AccessDenied")
     with pytest.raises(StoreDeniedError) as caught:
         await broken.read(PATH)
@@ -118,8 +118,8 @@ async def test_403_names_both_causes_and_both_mends(broken: S3Store, proxy: s3.F
         assert part in caught.value.message
 
 
-async def test_403_on_a_write_names_the_right_that_is_missing(broken: S3Store, proxy: s3.FaultProxy) -> None:
-    """s3:PutObject."""
+async def test_403_on_a_write_names_the_missing_permission(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """A write needs s3:PutObject."""
     proxy.add("PUT", "status", status=403, code="AccessDenied")
     with pytest.raises(StoreDeniedError, match="s3:PutObject"):
         await broken.write(PATH, b"one", etag=None, **HOW)
@@ -129,7 +129,7 @@ async def test_403_on_a_write_names_the_right_that_is_missing(broken: S3Store, p
 async def test_403_names_the_action_that_the_server_names(
     broken: S3Store, proxy: s3.FaultProxy, method: str, action: str
 ) -> None:
-    """An encrypted bucket needs rights on its key, too."""
+    """An encrypted bucket also needs permissions on its encryption key."""
     message = f"User: arn:aws:iam::1:user/t is not authorized to perform: {action} on resource: arn:aws:kms:x"
     proxy.add(method, "status", status=403, code="AccessDenied", message=message)
     with pytest.raises(StoreDeniedError, match=f"grant {action}") as caught:
@@ -137,16 +137,16 @@ async def test_403_names_the_action_that_the_server_names(
     assert "s3:" not in caught.value.message.replace("s3://", "")
 
 
-async def test_404_that_names_no_object_says_how_to_go_on(broken: S3Store, proxy: s3.FaultProxy) -> None:
-    """Some servers name another code for an object that is missing; nothing is known then."""
+async def test_404_without_a_known_code_says_what_to_do(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """Some servers use another code for a missing object, which is then not certain."""
     proxy.add("GET", "status", status=404, code="NotFound", message="no such thing")
     with pytest.raises(StoreMissingError, match=r'upload a first object \{"keys":\[\]\}') as caught:
         await broken.read(PATH)
     assert "(no such thing)" in caught.value.message
 
 
-async def test_a_refusal_carries_the_servers_own_words(broken: S3Store, proxy: s3.FaultProxy) -> None:
-    """Object Lock, for one, needs checksums, and says so; on one line, without secrets."""
+async def test_a_refusal_contains_the_servers_own_message(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """Object Lock, for example, needs checksums; the message is on one line and without secrets."""
     words = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
     proxy.add("PUT", "status", status=400, code="InvalidRequest", message=f"{words}\n tskey-auth-k1-x")
     with pytest.raises(StoreMissingError, match=words) as caught:
@@ -175,10 +175,10 @@ async def test_a_refusal_carries_the_servers_own_words(broken: S3Store, proxy: s
         ({"kind": "cut"}, StoreError),
     ],
 )
-async def test_no_failed_read_counts_as_no_object(
+async def test_a_failed_read_never_counts_as_a_missing_object(
     broken: S3Store, proxy: s3.FaultProxy, fault: dict[str, Any], error: type[StoreError]
 ) -> None:
-    """Else the next write would wipe every published key."""
+    """Otherwise the next write would delete every published key."""
     await broken.write(PATH, b'{"keys":[]}', etag=None, **HOW)
     proxy.add("GET", **fault)
     with pytest.raises(StoreError) as caught:
@@ -208,20 +208,20 @@ async def test_no_failed_read_counts_as_no_object(
         ({"kind": "reset after"}, StoreOutcomeUnknownError),
     ],
 )
-async def test_a_failed_write_says_whether_it_may_have_been_taken(
+async def test_a_failed_write_says_whether_it_may_have_been_applied(
     broken: S3Store, proxy: s3.FaultProxy, fault: dict[str, Any], error: type[StoreError]
 ) -> None:
-    """Lost races, refusals, and outcomes that only a read can tell."""
+    """Lost races, refusals and unknown outcomes have different errors."""
     proxy.add("PUT", **fault)
     with pytest.raises(StoreError) as caught:
         await broken.write(PATH, b"one", etag=None, **HOW)
     assert type(caught.value) is error
 
 
-async def test_a_server_that_is_not_there_was_never_written_to(
+async def test_a_write_to_an_unreachable_server_was_not_applied(
     behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The port is closed: the outcome is known."""
+    """The port is closed, so the outcome is known."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     async with S3Store(behind) as store:
         with pytest.raises(StoreError, match="cannot be reached") as caught:
@@ -230,7 +230,7 @@ async def test_a_server_that_is_not_there_was_never_written_to(
 
 
 async def test_an_object_too_long_for_a_jwks_is_not_read(store: S3Store, endpoint: str, bucket: str) -> None:
-    """Whoever can write the bucket cannot fill the memory."""
+    """Somebody who can write to the bucket cannot exhaust the memory."""
     s3.client(endpoint).put_object(Bucket=bucket, Key=PATH, Body=b" " * 1_100_000)
     with pytest.raises(ForeignDocumentError):
         await store.read(PATH)
@@ -252,7 +252,7 @@ async def test_the_region_is_aws_region_then_the_default_one_then_the_profiles(
     variables: dict[str, str],
     region: bytes,
 ) -> None:
-    """As the other SDKs do; botocore alone ignores the first."""
+    """The other SDKs do the same; only botocore ignores AWS_REGION."""
     config = tmp_path / "config"
     config.write_text("[profile other]\nregion = ap-south-1\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
@@ -268,17 +268,15 @@ async def test_the_region_is_aws_region_then_the_default_one_then_the_profiles(
     assert b"/" + region + b"/s3/aws4_request" in proxy.heads[-1]
 
 
-async def test_a_custom_endpoint_gets_no_checksums_that_old_servers_refuse(
-    broken: S3Store, proxy: s3.FaultProxy
-) -> None:
-    """Neither computed nor asked for."""
+async def test_a_custom_endpoint_gets_no_checksums_by_default(broken: S3Store, proxy: s3.FaultProxy) -> None:
+    """Old servers refuse them, so they are neither computed nor requested."""
     await broken.write(PATH, b"one", etag=None, **HOW)
     await broken.read(PATH)
     assert b"x-amz-checksum" not in b"".join(proxy.heads).lower()
     assert b"aws-chunked" not in b"".join(proxy.heads).lower()
 
 
-async def test_checksums_that_the_user_asks_for_are_sent(
+async def test_checksums_that_the_user_requests_are_sent(
     behind: str, proxy: s3.FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Buckets with Object Lock need them on any server."""
@@ -288,8 +286,8 @@ async def test_checksums_that_the_user_asks_for_are_sent(
     assert b"x-amz-checksum-crc32" in proxy.heads[-1].lower()
 
 
-async def test_closing_twice_is_fine_and_ends_all_calls(behind: str) -> None:
-    """A call after the close is an error, not a new client."""
+async def test_close_is_idempotent_and_final(behind: str) -> None:
+    """A call after the close is an error and does not create a new client."""
     store = S3Store(behind)
     await store.read(PATH)
     await store.close()
@@ -298,8 +296,8 @@ async def test_closing_twice_is_fine_and_ends_all_calls(behind: str) -> None:
         await store.read(PATH)
 
 
-def test_a_store_that_is_not_used_imports_nothing() -> None:
-    """aiobotocore and its HTTP clients take half a second."""
+def test_creating_a_store_imports_no_http_client() -> None:
+    """Importing aiobotocore and its HTTP clients takes half a second."""
     code = (
         "import sys; from tailbone.jwks.s3 import S3Store; S3Store('b');"
         "sys.exit(any(name.split('.')[0] in ('aiobotocore', 'aiohttp', 'httpx2') for name in sys.modules))"

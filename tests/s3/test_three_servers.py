@@ -1,4 +1,4 @@
-"""Three servers change their keys in one bucket at once; the thousand changes are tests/bench/changes.py."""
+"""Three servers change their keys in one bucket at once; tests/bench/changes.py makes a thousand changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.timeout(400)
 async def test_200_changes_by_three_servers_lose_nothing(tmp_path: Path, behind: str) -> None:
-    """Every key that should be there is, no other, and every token verified when it was issued."""
+    """Exactly the expected keys are published, and every token verified when it was issued."""
     report = await change_keys(tmp_path, servers=3, changes=200, make_store=lambda: S3Store(behind))
     assert (report.unverified, report.missing, report.surplus) == ([], [], [])
     assert report.failed == {}
@@ -31,7 +31,7 @@ async def test_200_changes_by_three_servers_lose_nothing(tmp_path: Path, behind:
 async def test_changes_on_a_server_that_makes_its_own_races(
     tmp_path: Path, versitygw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a proxy that puts the writes in order."""
+    """There is no proxy that serialises the writes."""
     for name, value in s3.environment(versitygw).items():
         monkeypatch.setenv(name, value)
     await asyncio.to_thread(s3.make_bucket, versitygw, "three-servers")

@@ -1,4 +1,4 @@
-"""DirectoryStore: a bucket that is a directory."""
+"""The store of a bucket that is a directory."""
 
 from __future__ import annotations
 
@@ -29,42 +29,44 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 @pytest.fixture
 def take_away(tmp_path: Path) -> Callable[[], None]:
-    """Somebody deletes the document."""
+    """Delete the document as another program would."""
     return (tmp_path / "bucket" / PATH).unlink
 
 
 class TestAsAnyStore(StoreContract):
-    """It keeps the contract of stores."""
+    """A directory fulfils the contract of stores."""
 
 
-async def test_reading_makes_nothing(store: DirectoryStore, tmp_path: Path) -> None:
-    """Neither document nor directory."""
+async def test_reading_creates_nothing(store: DirectoryStore, tmp_path: Path) -> None:
+    """A read creates neither the document nor the directory."""
     assert await store.read(PATH) is None
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../out", "a/../../out"])
-async def test_no_path_leads_out_of_the_directory(store: DirectoryStore, path: str) -> None:
-    """The path is a setting, and may be a mistake."""
+async def test_a_path_out_of_the_directory_is_refused(store: DirectoryStore, path: str) -> None:
+    """The path is a setting, and may be wrong."""
     with pytest.raises(StoreError, match="is not a path inside"):
         await store.read(path)
 
 
 async def test_everybody_may_read_the_document(store: DirectoryStore, tmp_path: Path) -> None:
-    """A web server of another user publishes it."""
+    """A web server that runs as another user can serve it."""
     await store.write(PATH, b"one", etag=None, **HOW)
     assert (tmp_path / "bucket" / PATH).stat().st_mode & 0o777 == 0o644
 
 
-async def test_something_else_in_its_place_is_an_error(store: DirectoryStore, tmp_path: Path) -> None:
-    """A directory is no missing document."""
+async def test_a_directory_in_place_of_the_document_is_an_error(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    """It does not count as a missing document."""
     (tmp_path / "bucket" / PATH).mkdir(parents=True)
     with pytest.raises(StoreError, match="cannot read"):
         await store.read(PATH)
 
 
-async def test_a_pipe_or_a_device_is_not_waited_for(store: DirectoryStore, tmp_path: Path) -> None:
-    """Nothing is read of it, and nothing hangs."""
+async def test_a_pipe_or_a_device_is_refused(store: DirectoryStore, tmp_path: Path) -> None:
+    """It is not read, so the read cannot hang."""
     (tmp_path / "bucket" / PATH).parent.mkdir(parents=True)
     for target in ("pipe", "/dev/zero"):
         if target == "pipe":
@@ -72,13 +74,13 @@ async def test_a_pipe_or_a_device_is_not_waited_for(store: DirectoryStore, tmp_p
         (tmp_path / "bucket" / PATH).unlink(missing_ok=True)
         (tmp_path / "bucket" / PATH).symlink_to(tmp_path / target)
         with pytest.raises(
-            ForeignDocumentError, match=r"is not a regular file, and so not a JWKS.*delete it"
+            ForeignDocumentError, match=r"is not a regular file, so it cannot be a JWKS.*delete it"
         ):
             await store.read(PATH)
 
 
 async def test_a_file_too_long_for_a_jwks_is_not_read(store: DirectoryStore, tmp_path: Path) -> None:
-    """3 GB that take no room on the disk would take it in memory."""
+    """A sparse file of 3 GB takes no space on disk, but would in memory."""
     (tmp_path / "bucket" / PATH).parent.mkdir(parents=True)
     (tmp_path / "bucket" / PATH).touch()
     os.truncate(tmp_path / "bucket" / PATH, 3_000_000_000)
@@ -88,9 +90,9 @@ async def test_a_file_too_long_for_a_jwks_is_not_read(store: DirectoryStore, tmp
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 async def test_a_directory_that_may_not_be_written_is_denied(store: DirectoryStore, tmp_path: Path) -> None:
-    """The error says which right is missing."""
+    """The error says which permission is missing."""
     (tmp_path / "bucket").mkdir(mode=0o500)
-    with pytest.raises(StoreDeniedError, match="give this user the right"):
+    with pytest.raises(StoreDeniedError, match="grant this user the permission"):
         await store.write(PATH, b"one", etag=None, **HOW)
 
 
@@ -118,7 +120,7 @@ asyncio.run(main())
 
 
 def test_four_processes_at_once_lose_nothing(tmp_path: Path) -> None:
-    """A hundred compare-and-swaps, every one of them in the end."""
+    """Each of a hundred compare-and-swaps succeeds in the end."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     writers = [
         subprocess.Popen([sys.executable, "-c", ADD, tmp_path / "bucket", name], env=env) for name in "abcd"
@@ -128,8 +130,8 @@ def test_four_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     assert sorted(lines) == sorted(f"{name} {number}" for name in "abcd" for number in range(25))
 
 
-async def test_what_a_killed_write_left_is_cleared_by_the_next(store: DirectoryStore, tmp_path: Path) -> None:
-    """Temporary files would gather in a directory that is served."""
+async def test_the_next_write_removes_the_rest_of_a_killed_one(store: DirectoryStore, tmp_path: Path) -> None:
+    """Temporary files would accumulate in a directory that a web server serves."""
     await store.write(PATH, b"one", etag=None, **HOW)
     left = tmp_path / "bucket" / ".well-known" / ".jwks.json.0123456789abcdef.tmp"
     left.write_bytes(b"par")

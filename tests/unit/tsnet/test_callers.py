@@ -1,4 +1,4 @@
-"""Facts about the table of callers, as Python reads it; the native library itself is not loaded."""
+"""The table of callers, as Python reads it; the native library is not loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tailbone.tsnet.peername import Slot
 
 
 class Table:
-    """A table with slots of one generation after the other, as the bridge writes them."""
+    """A table whose slots have increasing generations, as the bridge writes them."""
 
     def __init__(self) -> None:
         self.slots: dict[int, tuple[int, bytes]] = {}
@@ -45,7 +45,7 @@ def node_of(callers: Callers, slot: Slot) -> str | None:
 
 
 def test_an_answer_is_decoded_once(table: Table) -> None:
-    """While the version stays, the slot is not read again."""
+    """While the version is unchanged, the slot is not read again."""
     callers, slot = Callers(table), table.acquire(0)
     table.write(slot, "a")
     assert [node_of(callers, slot) for _ in range(3)] == ["a", "a", "a"]
@@ -53,7 +53,7 @@ def test_an_answer_is_decoded_once(table: Table) -> None:
 
 
 def test_a_new_answer_counts_at_once(table: Table) -> None:
-    """What was decoded before is not given again."""
+    """The identity that was decoded before is not returned again."""
     callers, slot = Callers(table), table.acquire(0)
     table.write(slot, "a")
     assert node_of(callers, slot) == "a"
@@ -61,8 +61,8 @@ def test_a_new_answer_counts_at_once(table: Table) -> None:
     assert node_of(callers, slot) == "b"
 
 
-def test_a_reused_slot_shows_its_caller_to_its_connection_only(table: Table) -> None:
-    """The earlier connection has to ask whois, whether or not the new answer was decoded already."""
+def test_a_reused_slot_belongs_to_its_new_connection_only(table: Table) -> None:
+    """The earlier connection must use whois, whether or not the new answer was decoded already."""
     callers, first = Callers(table), table.acquire(0)
     table.write(first, "first")
     assert node_of(callers, first) == "first"
@@ -76,7 +76,7 @@ def test_a_reused_slot_shows_its_caller_to_its_connection_only(table: Table) -> 
 
 
 def test_an_empty_slot_and_one_that_is_written_have_no_answer(table: Table) -> None:
-    """Then whois is asked."""
+    """The connection must use whois then."""
     callers, slot = Callers(table), table.acquire(0)
     assert callers.identity(slot) is None
     table.write(slot, "a")
@@ -84,8 +84,8 @@ def test_an_empty_slot_and_one_that_is_written_have_no_answer(table: Table) -> N
     assert callers.identity(slot) is None
 
 
-def test_a_caller_that_can_be_no_subject_is_refused_each_time(table: Table) -> None:
-    """A node with neither a user nor tags has an answer, and no identity."""
+def test_a_caller_without_user_and_tags_is_refused_each_time(table: Table) -> None:
+    """Its node has an answer but not an identity."""
     callers, slot = Callers(table), table.acquire(0)
     table.write(slot, "a", user_id=0)
     for _ in range(2):

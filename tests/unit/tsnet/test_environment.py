@@ -20,7 +20,7 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.integration
 @pytest.mark.parametrize("value", ["yes", "tRUE", " true"])
 def test_a_switch_that_cannot_be_parsed_is_refused(variables: pytest.MonkeyPatch, value: str) -> None:
-    """tailscale would end the process over it; its message names the variable."""
+    """tailscale would end the process because of it; the message names the variable."""
     variables.setenv("TS_DEBUG_DISCO", value)
     with pytest.raises(ConfigError, match="TS_DEBUG_DISCO"):
         environment.check_environment()
@@ -29,13 +29,13 @@ def test_a_switch_that_cannot_be_parsed_is_refused(variables: pytest.MonkeyPatch
 @pytest.mark.integration
 @pytest.mark.parametrize("value", ["1", "false", ""])
 def test_other_switches_pass(variables: pytest.MonkeyPatch, value: str) -> None:
-    """Only what ends the process is an error."""
+    """Only a value that would end the process is an error."""
     variables.setenv("TS_DEBUG_DISCO", value)
     assert environment.check_environment() is None
 
 
 def test_tailbones_own_fallbacks_need_no_child(variables: pytest.MonkeyPatch) -> None:
-    """The usual case costs nothing."""
+    """The usual environment starts no process."""
     started: list[object] = []
     variables.setattr(subprocess, "run", lambda *args, **_: started.append(args))
     variables.setenv("TS_AUTHKEY", "x")

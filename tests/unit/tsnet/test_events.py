@@ -1,4 +1,4 @@
-"""Facts about the pipe of events, without a node: the test writes what Go would."""
+"""The pipe of events, without a node: the tests write in place of Go."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tailbone.tsnet.events import Event, EventPipe
 
 
 async def test_lines_arrive_whole_and_in_order() -> None:
-    """However they are cut on their way."""
-    heard: list[Event] = []
-    pipe = EventPipe(heard.append)
+    """Lines may be written in parts."""
+    received: list[Event] = []
+    pipe = EventPipe(received.append)
     writer = os.dup(pipe.writing_end)
     pipe.handed_over()
     for part in (b'{"type":"state","sta', b'te":"Starting"}\n{"type":"auth_url","url":"https://x/"}', b"\n"):
@@ -21,20 +21,20 @@ async def test_lines_arrive_whole_and_in_order() -> None:
         await asyncio.sleep(0)
     os.close(writer)
     await pipe.close(5)
-    assert heard == [Event(type="state", state="Starting"), Event(type="auth_url", url="https://x/")]
+    assert received == [Event(type="state", state="Starting"), Event(type="auth_url", url="https://x/")]
 
 
-async def test_what_is_in_the_pipe_is_read_before_it_closes() -> None:
-    """The last words of a node that has closed are heard."""
-    heard: list[Event] = []
-    pipe = EventPipe(heard.append)
+async def test_remaining_events_are_read_before_the_pipe_closes() -> None:
+    """The last events of a closed node are received."""
+    received: list[Event] = []
+    pipe = EventPipe(received.append)
     os.write(pipe.writing_end, b'{"type":"fault","line":"last words"}\n')
     await pipe.close(5)
-    assert [event.line for event in heard] == ["last words"]
+    assert [event.line for event in received] == ["last words"]
 
 
-async def test_close_does_not_wait_for_a_node_that_hangs() -> None:
-    """It holds its end for ever; ours is closed in time, and a second close does nothing."""
+async def test_close_does_not_wait_for_a_hanging_node() -> None:
+    """Our end is closed in time although the node keeps its own, and a second close does nothing."""
     pipe = EventPipe(lambda _: None)
     writer = os.dup(pipe.writing_end)
     try:
@@ -46,7 +46,7 @@ async def test_close_does_not_wait_for_a_node_that_hangs() -> None:
 
 
 async def test_both_ends_are_closed() -> None:
-    """No descriptor is left."""
+    """The process has as many descriptors as before."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     pipe = EventPipe(lambda _: None)
     await pipe.close(5)

@@ -1,4 +1,4 @@
-"""Facts about how a native failure becomes an exception; the native library itself is not loaded."""
+"""Native failures become typed exceptions; the native library is not loaded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_each_code_has_its_exception(code: str, kind: type[errors.TailboneError]
     assert error.detail == f"up: {code}"
 
 
-def test_a_close_that_takes_too_long_is_no_join_that_does() -> None:
-    """The same code means another thing elsewhere."""
+def test_a_timeout_of_a_close_is_a_plain_tailnet_error() -> None:
+    """The code timeout means JoinTimeoutError only for a join."""
     error = _error(b'{"code":"timeout","op":"close","message":"too slow"}')
     assert type(error) is errors.TailnetError

@@ -1,4 +1,4 @@
-"""Facts about a node's settings; the native library is not loaded."""
+"""The settings of a node; the native library is not loaded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from tailbone.tsnet.node import NodeSettings
 
 
-def test_settings_in_the_words_of_the_native_library() -> None:
-    """Times in milliseconds; every field is there."""
+def test_settings_are_encoded_for_the_native_library() -> None:
+    """Every field is included, and times are in milliseconds."""
     settings = NodeSettings(
         hostname="x", dir=Path("/d"), authkey="tskey-auth-k", tags=("tag:a",), join_retry_s=0.25, verbose=True
     )
@@ -28,6 +28,6 @@ def test_settings_in_the_words_of_the_native_library() -> None:
 
 
 def test_the_auth_key_is_not_shown() -> None:
-    """Neither by repr nor by str."""
+    """Neither repr nor str contains it."""
     settings = NodeSettings(hostname="x", dir=Path("/d"), authkey="tskey-auth-k")
     assert "tskey" not in f"{settings!r} {settings}"

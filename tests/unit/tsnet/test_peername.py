@@ -1,4 +1,4 @@
-"""Facts about peer names: who is behind a bridged connection, and who only says so."""
+"""Peer names: those of bridged connections are parsed, others are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREFIX = "tailnet/0123456789abcdef/"
     ],
 )
 def test_the_source_of_a_bridged_connection(peer: object, source: str) -> None:
-    """It is between listener and number, as Sanic and as gRPC spell the name."""
+    """It is between listener and slot, in the forms of both Sanic and gRPC."""
     assert parse(peer, PREFIX) == PeerName(source, None)
     assert address_of(peer) == source
 
@@ -41,7 +41,7 @@ def test_the_source_of_a_bridged_connection(peer: object, source: str) -> None:
     ],
 )
 def test_the_slot_of_a_bridged_connection(last: str, slot: Slot | None) -> None:
-    """It is number and generation in base 36; a connection without one has a single number."""
+    """It is number and generation in base 36; a connection without a slot has a single number."""
     assert parse(f"tailnet/0123456789abcdef/issuer/100.64.0.2:4711/{last}", PREFIX).slot == slot
 
 
@@ -68,7 +68,7 @@ def test_any_other_peer_is_unknown(peer: object) -> None:
     assert "0123456789abcdef" not in unknown.value.detail
 
 
-def test_a_node_that_was_not_entered_matches_nobody() -> None:
-    """Its prefix begins with a NUL, which no name holds there."""
+def test_the_prefix_of_a_node_that_was_not_entered_matches_no_peer() -> None:
+    """It begins with a NUL, which no peer name has there."""
     with pytest.raises(UnknownCallerError):
         parse(b"\0\0", "\0")
