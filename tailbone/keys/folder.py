@@ -12,7 +12,7 @@ import msgspec
 
 from tailbone.errors import KeyFileError, KeyStateError
 from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, others_who_can, read_regular
-from tailbone.keys.record import KeyRecord
+from tailbone.keys.record import KeyRecord, Phase
 from tailbone.keys.signing_key import SigningKey, created_at_of, parse_jwk, thumbprint_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def thumbprint(self) -> str:
         """The key's thumbprint, or \"\" if unknown."""
         return self.key.thumbprint if self.key else self.record.thumbprint if self.record else ""
+
+    def phase_at(self, place: str) -> Phase:
+        """The phase for the document at ``place``; a key without a record is pending until that is read."""
+        return self.record.phase_at(place) if self.record else Phase.PENDING
+
+    @property
+    def is_removing(self) -> bool:
+        """Whether the key is on its way out."""
+        return self.record is not None and self.record.phase is Phase.REMOVING
 
     @property
     def is_leftover(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -19,13 +20,12 @@ from tailbone.errors import (
     TailboneError,
     UnknownKeyError,
 )
-from tailbone.jwks.document import Document
 from tailbone.jwks.publisher import Publisher
 from tailbone.keys.plan import (
     Housekeeping,
-    Publish,
     housekeeping_of,
     plan,
+    plan_giving_up,
     plan_removal,
     plan_tidying,
 )
@@ -33,11 +33,11 @@ from tailbone.keys.reconciler import POLL_S, Reconciler, generate
 from tailbone.keys.record import UNSETTLED_S, Phase
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
-from tailbone.keys.view import TWO_LOOKS_S, KeyInfo, KeyRing, Read
+from tailbone.keys.view import TWO_LOOKS_S, KeyInfo, KeyRing, Read, own_document
 from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from types import TracebackType
 
     from tailbone.jwks.store import Store
@@ -54,6 +54,7 @@ _LIST_S: Final = 3.0
 """How long a listing waits for the JWKS when there is a copy of it to show instead."""
 
 _RETRY_S: Final = (1.0, 60.0)
+_REMOVED_LATER: Final = "the key no longer signs, and leaves the JWKS when the store can be written again"
 
 _T = TypeVar("_T")
 # The class has a method of that name.
@@ -117,14 +118,10 @@ class KeyLifecycle:
             monotonic=monotonic,
             sleep=sleep,
         )
-        self._observer = self._reconciler.observer
         self._generating = False
         self._under_way: set[asyncio.Task[object]] = set()
-        self._sync_error: TailboneError | None = None
-        self._folder_error: TailboneError | None = None
-        self._read_at: float | None = None
-        self._waiting: frozenset[tuple[str, Phase]] = frozenset()
-        self._published: frozenset[str] = frozenset()
+        # What is wrong now, by what was being done: "folder" and "jwks".
+        self._failures: dict[str, TailboneError] = {}
         self._next_sync = monotonic()
         self._retry_s = _RETRY_S[0]
 
@@ -133,32 +130,33 @@ class KeyLifecycle:
     @property
     def ring(self) -> KeyRing:
         """Which key signs now, and which are published: a value that is swapped as a whole."""
-        return self._observer.ring
+        return self._reconciler.ring
 
     def published_document(self) -> bytes | None:
         """The last good copy of the published JWKS; without a bucket or a copy, the folder's published keys.
 
-        None before there is either: nobody may keep that there were no keys.
+        None until one exists: an empty JWKS could be cached by verifiers.
         """
-        own = self._observer.own_document()
-        document = self._observer.copy or (own if own.keys or self._observer.is_own else None)
-        return document.render() if document else None
+        if self._reconciler.copy is not None:
+            return self._reconciler.copy.render()
+        own = own_document(self._reconciler.snapshot, self._reconciler.place)
+        is_published = self._publisher is None and not self._reconciler.follows
+        return own.render() if own.keys or is_published else None
 
     def reasons(self) -> _Lines:
         """Why no token can be signed now; empty when one can."""
-        obstacles = self._observer.view(None).obstacles()
+        obstacles = self._reconciler.view().obstacles()
         return [*obstacles, *self._troubles()] if obstacles else []
 
     def notes(self) -> _Lines:
-        """What somebody should know although tokens are signed."""
+        """Problems that do not stop the signing of tokens."""
         notes = self._troubles()
         if self._publisher is not None and self._publisher.note:
             notes.append(f"jwks: {self._publisher.note}")
-        if self._publisher is not None and isinstance(self._sync_error, StoreError):
-            if self._read_at is None:
-                notes.append("jwks: stale: not read since the start")
-            else:
-                notes.append(f"jwks: stale: last read {self._monotonic() - self._read_at:.0f} s ago")
+        if self._publisher is not None and isinstance(self._failures.get("jwks"), StoreError):
+            passed_s = self._monotonic() - self._reconciler.read_at
+            last = "not read since the start" if math.isinf(passed_s) else f"last read {passed_s:.0f} s ago"
+            notes.append(f"jwks: stale: {last}")
         return notes
 
     async def list(self) -> tuple[KeyInfo, ...]:
@@ -167,15 +165,19 @@ class KeyLifecycle:
         Raises:
             StoreError: the JWKS cannot be read now, and there is no copy of it.
         """
-        copy = self._observer.copy
+        copy = self._reconciler.copy
         try:
             async with asyncio.timeout(_LIST_S if copy else None):
-                seen = await self._read()
+                seen = await self._reconciler.look()
         except (StoreError, TimeoutError):
             if copy is None:
                 raise
-            return self._observer.view(Read(copy)).listing()
-        return self._observer.view(seen).listing()
+            return self._listing()
+        return self._reconciler.view(seen).listing()
+
+    def _listing(self) -> tuple[KeyInfo, ...]:
+        """The keys of the last good copy."""
+        return self._reconciler.view(Read(self._reconciler.copy)).listing()
 
     # --- its life
 
@@ -196,7 +198,7 @@ class KeyLifecycle:
         Raises:
             KeyFileError: the folder cannot be used, or everybody can read a private key in it.
         """
-        self._observer.first_wanted = True
+        self._reconciler.first_wanted = True
         await in_thread(self._folder.prepare)
         await self._take_over()
         await self._reconciler.load_copy()
@@ -206,16 +208,16 @@ class KeyLifecycle:
                 activate_after_s=self._settings.activate_after_s,
                 max_age_s=self._settings.max_age_s,
             )
-        self._observer.refresh()
+        self._reconciler.refresh()
         with contextlib.suppress(KeyStateError):
             # Another process is in the middle of a change: run will do the rest.
             async with self._reconciler.writing(_START_LOCK_S) as writer:
                 await writer.clear_temporaries()
-                await writer.reconcile(None)
+            await self._reconciler.reconcile(read=False, timeout_s=_START_LOCK_S)
 
     async def _take_over(self) -> None:
         await self._reconciler.rescan()
-        for entry in self._observer.snapshot.entries.values():
+        for entry in self._reconciler.snapshot.entries.values():
             if entry.unsafe:
                 raise KeyFileError(f"{entry.kid}: {entry.fault}")
 
@@ -245,95 +247,75 @@ class KeyLifecycle:
 
     async def tick(self) -> None:
         """Notice changes of the folder, and do what the time asks for; never waits for the store."""
-        try:
+        with self._kept_as("folder"):
+            before = self._reconciler.snapshot
             if await in_thread(self._folder.changed):
                 await self._reconciler.rescan()
-            self._observer.refresh()
-            if plan(self._observer.view(None)) and not self._reconciler.busy:
-                async with self._reconciler.writing(0.0) as writer:
-                    await writer.reconcile(None)
-            self._folder_error = None
-        except KeyStateError as busy:
-            # Another process is in the middle of a change: the next tick comes soon.
-            self._log.debug(busy.message)
-        except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and shown by reasons and notes
-            error = self._as_known(unexpected)
-            self._warn_of_change(self._folder_error, error)
-            self._folder_error = error
-        waiting = self._waiting_for_read()
-        published = frozenset(key.kid for key in self.ring.published)
-        if waiting - self._waiting or published != self._published:
-            # Perhaps another process on the folder has changed the document.
-            self._next_sync = self._monotonic()
-        self._waiting, self._published = waiting, published
+            self._reconciler.refresh()
+            try:
+                if plan(self._reconciler.view()) and not self._reconciler.busy:
+                    await self._reconciler.reconcile(read=False, timeout_s=0.0)
+            except KeyStateError as busy:
+                # Another process is in the middle of a change: the next tick comes soon.
+                self._log.debug(busy.message)
+            if self._reconciler.snapshot != before:
+                # Perhaps another process on the folder has changed the document, or this one now has to.
+                self._look_soon()
 
     async def sync(self) -> None:
         """Read the document, and do what it asks for; a failure is kept for ``reasons`` and tried again."""
-        try:
+        failed_before = "jwks" in self._failures
+        with self._kept_as("jwks"):
             # The folder's changes are another process's to publish, where that one has the store.
-            seen = None if self._observer.follows else await self._read()
-            self._observer.refresh()
-            if plan(self._observer.view(seen)):
-                async with self._reconciler.writing() as writer:
-                    await writer.reconcile(seen and await self._read())
-        except Exception as unexpected:  # noqa: BLE001  logged with its traceback, and shown by reasons and notes
-            error = self._as_known(unexpected)
-            self._warn_of_change(self._sync_error, error)
-            self._sync_error = error
+            seen = None if self._reconciler.follows else await self._reconciler.read()
+            self._reconciler.refresh()
+            if plan(self._reconciler.view(seen)):
+                await self._reconciler.reconcile(read=seen is not None)
+        if "jwks" in self._failures:
             self._next_sync = self._monotonic() + self._retry_s
             self._retry_s = min(2 * self._retry_s, _RETRY_S[1])
             return
-        if self._sync_error is not None:
+        if failed_before:
             self._log.info("the JWKS can be read again")
-        self._sync_error = None
         self._retry_s = _RETRY_S[0]
         self._next_sync = self._monotonic() + self._sync_pause_s()
-
-    async def _read(self, *, until: float | None = None) -> Read:
-        started = self._monotonic()
-        seen = await self._reconciler.read(until=until)
-        self._read_at = started
-        return seen
 
     def _look_soon(self) -> None:
         self._next_sync = self._monotonic()
 
     def _sync_pause_s(self) -> float:
-        if self._observer.missed:
+        if self._reconciler.missed:
             return TWO_LOOKS_S
-        if self._waiting_for_read():
+        view = self._reconciler.view()
+        if any(view.phase(entry) in (Phase.PENDING, Phase.REMOVING) for entry in view.usable):
+            # Only a read of the document brings these further.
             return min(UNSETTLED_S, self._settings.max_age_s)
         return self._settings.max_age_s
 
-    def _waiting_for_read(self) -> frozenset[tuple[str, Phase]]:
-        """Keys that only a read of the document brings further."""
-        view = self._observer.view(None)
-        return frozenset(
-            (entry.kid, phase)
-            for entry in view.entries.values()
-            if not entry.fault and (phase := view.phase(entry)) in (Phase.PENDING, Phase.REMOVING)
-        )
+    @contextlib.contextmanager
+    def _kept_as(self, what: str) -> Iterator[None]:
+        """Keep a failure for ``reasons`` and ``notes`` until it is over, and log it when it begins.
 
-    def _as_known(self, error: Exception) -> TailboneError:
-        """Make an error that people may see: no fault of one try may end all that goes on without it."""
-        if isinstance(error, TailboneError):
-            return error
-        self._log.error("unexpected failure of the keys' background work", exc_info=error)
-        return KeyStateError(f"unexpected failure ({type(error).__name__}); the log has more")
-
-    def _warn_of_change(self, before: TailboneError | None, error: TailboneError) -> None:
-        """Say what has just begun to be wrong, not at each try."""
-        if before is None or before.message != error.message:
-            self._log.warning(error.message, code=error.code, detail=error.detail)
+        No fault of one try may end all that goes on without it.
+        """
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  logged with its traceback, and shown by reasons and notes
+            if not isinstance(error, TailboneError):
+                self._log.error("unexpected failure of the keys' background work", exc_info=error)
+                error = KeyStateError(f"unexpected failure ({type(error).__name__}); the log has more")
+            before = self._failures.get(what)
+            if before is None or before.message != error.message:
+                self._log.warning(error.message, code=error.code, detail=error.detail)
+            self._failures[what] = error
+        else:
+            self._failures.pop(what, None)
 
     def _troubles(self) -> _Lines:
-        found: _Lines = []
-        if self._sync_error is not None:
-            about = "jwks" if isinstance(self._sync_error, StoreError) else "keys"
-            found.append(f"{about}: {self._sync_error.message}")
-        if self._folder_error is not None:
-            found.append(f"keys: {self._folder_error.message}")
-        return found
+        failures = self._failures.values()
+        return [
+            f"{'jwks' if isinstance(error, StoreError) else 'keys'}: {error.message}" for error in failures
+        ]
 
     # --- changes that somebody asks for
 
@@ -372,14 +354,13 @@ class KeyLifecycle:
             kid = await self._publish_new(key)
         finally:
             self._generating = False
-        infos = self._observer.view(Read(self._observer.copy)).listing()
-        return next(info for info in infos if info.key_id == kid and not info.foreign)
+        return next(info for info in self._listing() if info.key_id == kid and not info.foreign)
 
     async def _publish_new(self, key: SigningKey) -> str:
         async with self._reconciler.writing() as writer:
             self._refuse_to_follow()
             while True:
-                seen = await self._read(until=writer.patience)
+                seen = await self._reconciler.read(until=writer.patience)
                 kid = await writer.add(key, "asked", seen)
                 try:
                     await writer.reconcile(seen, asked=kid)
@@ -388,9 +369,9 @@ class KeyLifecycle:
                     self._look_soon()
                     raise
                 except (StoreError, KeyStateError):
-                    await writer.discard(kid)
+                    await writer.do(plan_giving_up(self._reconciler.view(), kid))
                     raise
-                if kid in self._observer.snapshot.entries:
+                if kid in self._reconciler.snapshot.entries:
                     return kid
                 # Another server was first with this kid: the key gets another one.
 
@@ -414,34 +395,24 @@ class KeyLifecycle:
     async def _remove(self, kid: str) -> tuple[KeyInfo, ...]:
         async with self._reconciler.writing() as writer:
             self._refuse_to_follow()
-            seen = await self._read(until=writer.patience)
-            view = self._observer.view(seen)
+            # Before a key stops signing for the sake of a change that the store would not take.
+            seen = await writer.rehearse()
+            view = self._reconciler.view(seen)
             entry = view.entries.get(kid)
-            if not (seen.document and seen.document.has_kid(kid)) and not (entry and entry.key):
+            if not (view.document and view.document.has_kid(kid)) and not (entry and entry.key):
                 raise _not_removable(entry)
-            signs = view.signing is not None and view.signing.kid == kid
+            self._reconciler.first_wanted = False
+            if entry is not None:
+                # What cannot be read may be all that is left of a key: it is not deleted.
+                await writer.do(plan_removal(view, [kid], "delete" if entry.key else "set aside"))
             try:
-                if signs:
-                    await writer.rehearse()
-                if entry is not None:
-                    # What cannot be read may be all that is left of a key: it is not deleted.
-                    await writer.do(plan_removal(view, [kid], "delete" if entry.key else "set aside"))
-                    await writer.reconcile(None)
-                    if entry.key is not None:
-                        await entry.key.signed(max(0.0, writer.deadline - self._monotonic()))
-                    if signs:
-                        await writer.wait_for_other_processes()
-                seen = await writer.publish(Publish(drop=((kid, ""),)))
-            except (StoreOutcomeUnknownError, asyncio.CancelledError):
-                # It may be gone: it signs no longer, and a later read ends it.
+                await writer.reconcile(seen, unwanted=kid)
+            except StoreError as error:
                 self._look_soon()
-                raise
-            except BaseException:
-                await writer.restore(view.entries)
-                raise
-            await writer.reconcile(seen)
-        self._observer.first_wanted = False
-        return self._observer.view(seen).listing()
+                if entry is None or isinstance(error, StoreOutcomeUnknownError):
+                    raise
+                raise StoreOutcomeUnknownError(_REMOVED_LATER, detail=error.message) from error
+        return self._listing()
 
     async def housekeeping(self, *, force: bool = False) -> Housekeeping:
         """Move keys that are no longer published to ``removed/``, and finish what was left half done.
@@ -462,16 +433,12 @@ class KeyLifecycle:
 
     async def _housekeep(self, *, force: bool) -> Housekeeping:
         async with self._reconciler.writing() as writer:
-            seen, unreadable = await self._read_for_housekeeping(writer.patience, force=force)
-            view = self._observer.view(seen)
+            seen = await self._read_for_housekeeping(writer.patience, force=force)
+            view = self._reconciler.view(seen)
             todo = housekeeping_of(view, force=force)
             await writer.clear_temporaries()
             await writer.do(plan_removal(view, todo.moved, "set aside"))
-            try:
-                await writer.reconcile(seen, planned=plan_tidying)
-            except StoreError:
-                if unreadable is None:
-                    raise
+            await writer.reconcile(seen, planned=plan_tidying)
         return todo
 
     async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
@@ -485,22 +452,22 @@ class KeyLifecycle:
         await in_thread(self._folder.require)
         await self._take_over()
         until = self._monotonic() + _HOUSEKEEPING_READ_S
-        seen, _ = await self._read_for_housekeeping(until, force=force)
-        todo = housekeeping_of(self._observer.view(seen), force=force)
+        seen = await self._read_for_housekeeping(until, force=force)
+        todo = housekeeping_of(self._reconciler.view(seen), force=force)
         return msgspec.structs.replace(todo, dry_run=True)
 
-    async def _read_for_housekeeping(self, until: float, *, force: bool) -> tuple[Read, StoreError | None]:
+    async def _read_for_housekeeping(self, until: float, *, force: bool) -> Read:
         try:
-            return await self._reconciler.look(until=until), None
-        except StoreError as error:
+            return await self._reconciler.look(until=until)
+        except StoreError:
             if not force:
                 raise
-            return Read(Document.empty()), error
+            return Read(None)
 
     def _refuse_to_follow(self) -> None:
-        if self._observer.follows:
+        if self._reconciler.follows:
             raise KeyStateError(
-                f"the keys of this folder are published in {self._observer.place}, and this process has no "
+                f"the keys of this folder are published in {self._reconciler.place}, and this process has no "
                 "bucket: ask a process that publishes there, or set keys.bucket here as well"
             )
 

@@ -18,7 +18,7 @@ from tailbone.keys.signing_key import SigningKey  # noqa: TC001 -- msgspec resol
 from tailbone.keys.view import TWO_LOOKS_S, View
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 _EMPTY: Final = Document.empty()
 _ROTATION_LEAD_S: Final = 60.0
@@ -50,6 +50,12 @@ class Clear(msgspec.Struct, frozen=True, kw_only=True):
     how: Removal
 
 
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
+    """Keep the document in the folder, for a start without the store."""
+
+    document: Document
+
+
 class Publish(msgspec.Struct, frozen=True, kw_only=True):
     """Change the document.
 
@@ -57,11 +63,13 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
         put: keys to put in.
         amend: keys whose entries say too little; one that is gone by now is not put back.
         drop: kid and thumbprint of those to take out; without a thumbprint every key of that kid.
+        event: for the log, when it is done.
     """
 
     put: tuple[SigningKey, ...] = ()
     amend: tuple[SigningKey, ...] = ()
     drop: tuple[tuple[str, str], ...] = ()
+    event: str = ""
 
     def edit(self, document: Document | None) -> Document | None:
         """The document as it should be; a key whose kid another server has taken since stays out.
@@ -84,12 +92,12 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Make(msgspec.Struct, frozen=True, kw_only=True):
-    """Make a key and write its pair."""
+    """Write the pair of a new key."""
 
     origin: Origin
 
 
-Step = WriteRecord | WritePublic | Clear | Publish | Make
+Step = WriteRecord | WritePublic | Clear | Keep | Publish | Make
 
 
 # --- plans
@@ -98,44 +106,20 @@ Step = WriteRecord | WritePublic | Clear | Publish | Make
 def plan(view: View) -> list[Step]:
     """The next steps, in order; after them look again, until there are none.
 
-    Publishing comes last and alone: whatever is to stop signing has stopped by then.
+    Publishing comes late and alone: what is to stop signing has stopped by then. A key is made last, so that
+    nothing else waits for it.
     """
     if view.follows:
         return []
-    first: list[Step] = [*_repair(view), *_compare(view)]
-    if first:
-        return first
-    local: list[Step] = [*_choose(view)]
-    if local:
-        return local
-    if view.read:
-        local += _clear(view)
-    local += _make(view)
-    if local or not view.read:
-        return local
-    return [*_publish(view)]
+    return _first(view, _repair, _compare, _choose, _clear, _keep, _publish, _make)
 
 
 def plan_tidying(view: View) -> list[Step]:
     """As ``plan``, but only what is half done: housekeeping may have other settings than the server.
 
-    No key is confirmed, chosen, retired or made.
+    No key is confirmed, chosen, retired or made, and no document where there is none.
     """
-    local: list[Step] = [*_repair(view), *_clear(view)]
-    if local or view.document is None:
-        return local
-    put = [
-        entry.key
-        for entry in view.usable
-        if entry.key is not None
-        and entry.record is not None
-        and entry.record.origin in ("first", "next")
-        and not entry.record.published_at
-        and view.phase(entry) is Phase.PENDING
-        and not view.document.has_kid(entry.kid)
-    ]
-    drop = _dropped(view)
-    return [Publish(put=tuple(put), drop=drop)] if put or drop else []
+    return _first(view, _repair, _clear, *([_publish] if view.document else []))
 
 
 def plan_removal(view: View, kids: Collection[str], removal: Removal) -> list[Step]:
@@ -143,21 +127,28 @@ def plan_removal(view: View, kids: Collection[str], removal: Removal) -> list[St
 
     Where the folder no longer knows which key it was, the document says it.
     """
-    steps: list[Step] = []
-    signing = view.signing
-    if signing is not None and signing.kid in kids:
-        steps += _successor(view, leaving=kids)
+    steps: list[Step] = [*_successor(view, leaving=kids)] if _signs(view, kids) else []
     for kid in kids:
         entry = view.entries[kid]
-        record = entry.record
-        if record is None:
-            keys = view.document.keys if view.document else ()
-            published = next((key.thumbprint for key in keys if key.kid == kid), "")
-            record = KeyRecord.new(entry.thumbprint or published, "adopted", now=view.now)
-        steps.append(
-            WriteRecord(kid=kid, record=record.removing(removal, now=view.now), event="key is being removed")
-        )
+        keys = view.document.keys if view.document else ()
+        published = next((key.thumbprint for key in keys if key.kid == kid), "")
+        record = entry.record or KeyRecord.new(entry.thumbprint or published, "adopted", now=view.now)
+        steps.append(_remove(view, entry, record, "key is being removed", removal))
     return steps
+
+
+def plan_giving_up(view: View, kid: str) -> list[Step]:
+    """Delete the pair of a key that was made and is certainly not published."""
+    entry = view.entries.get(kid)
+    if entry is None or entry.record is None or entry.record.published_at:
+        return []
+    event = "key could not be published: it is given up"
+    return [_remove(view, entry, entry.record, event), Clear(entry=entry, how="delete")]
+
+
+def _first(view: View, *parts: Callable[[View], Iterable[Step]]) -> list[Step]:
+    """The steps of the first part that has any."""
+    return next(filter(None, (list(part(view)) for part in parts)), [])
 
 
 class Housekeeping(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +176,7 @@ def housekeeping_of(view: View, *, force: bool) -> Housekeeping:
         KeyStateError: the JWKS looks wrong and ``force`` is not given.
     """
     entries = sorted(view.entries.values(), key=age)
-    going = [entry for entry in entries if _is_removing(entry)]
+    going = [entry for entry in entries if entry.is_removing]
     usable = [entry for entry in entries if entry.key and entry not in going]
     gone = [entry for entry in usable if not view.in_document(entry) and not _is_new(entry)]
     if gone and not force:
@@ -222,8 +213,11 @@ def _repair(view: View) -> Iterator[Step]:
 
 def _compare(view: View) -> Iterator[Step]:
     """What the document says about each key."""
-    if not view.read:
+    if view.seen is None:
         return
+    revoked = view.revoked & view.entries.keys()
+    if _signs(view, revoked):
+        yield from _successor(view, leaving=revoked)
     for entry in view.usable:
         phase = view.phase(entry)
         if phase is Phase.REMOVING:
@@ -235,42 +229,35 @@ def _compare(view: View) -> Iterator[Step]:
             yield _adopt(view, entry)
         elif phase is Phase.PENDING:
             yield from _absent(view, entry, entry.record)
-        elif phase is not Phase.UNPUBLISHED and entry.kid in view.revoked:
-            if view.signing is entry:
-                yield from _successor(view, leaving={entry.kid})
-            yield WriteRecord(
-                kid=entry.kid,
-                record=entry.record.removing("set aside", now=view.now),
-                event="key was revoked elsewhere: it stops signing and moves to removed/",
-                warn=True,
-            )
+        elif phase is not Phase.UNPUBLISHED and entry.kid in revoked:
+            event = "key was revoked elsewhere: it stops signing and moves to removed/"
+            yield _remove(view, entry, entry.record, event, "set aside", warn=True)
 
 
 def _confirm(view: View, entry: Entry) -> Step:
     """The key was read back from the document."""
-    assert view.document is not None  # noqa: S101 -- in_document was true
-    assert entry.key is not None  # noqa: S101 -- usable entries have one
-    record = entry.record or KeyRecord.new(entry.key.thumbprint, "adopted", now=view.now)
+    assert view.seen is not None  # noqa: S101 -- in_document was true
+    record = entry.record or KeyRecord.new(entry.thumbprint, "adopted", now=view.now)
     signs_from = view.now + _wait_s(view, record)
     waiting = {other.kid for other in view.usable if other.record and view.phase(other) is Phase.PENDING}
-    alone = all(key.kid in waiting for key in view.document.keys)
-    if entry.kid in view.unread or (alone and record.origin != "adopted"):
+    alone = view.document is not None and all(key.kid in waiting for key in view.document.keys)
+    if entry.kid in view.seen.fresh or alone:
         signs_from = view.now
-    elif entry.record is None and not view.prior:
+    elif entry.record is None and not view.prior and entry.key:
         # Taken over from a program that signed with it from its first second on.
         signs_from = min(view.now, entry.key.created_at)
     record = record.published(view.place, now=view.now, signs_from=signs_from)
-    if record.phase is Phase.PUBLISHED and signs_from <= view.now and _signs_at_once(view, entry):
+    in_document = (other for other in view.usable if view.in_document(other))
+    if (
+        record.phase is Phase.PUBLISHED
+        and signs_from <= view.now
+        and view.signing is None
+        # Of those that could begin in the same moment, the newest does.
+        and entry is max(in_document, key=age)
+    ):
         # In one write: no process may see the key that signed before without one that signs now.
         record = record.active(now=view.now, expiry_s=view.settings.expiry_s)
     return WriteRecord(kid=entry.kid, record=record, event="key is published")
-
-
-def _signs_at_once(view: View, entry: Entry) -> bool:
-    """Whether no key signs, and this one is the newest of those that could begin in the same moment."""
-    if view.signing is not None:
-        return False
-    return entry is max((other for other in view.usable if view.in_document(other)), key=age)
 
 
 def _wait_s(view: View, record: KeyRecord) -> float:
@@ -286,11 +273,11 @@ def _wait_s(view: View, record: KeyRecord) -> float:
 def _adopt(view: View, entry: Entry) -> Step:
     """A key without a record, not in the document."""
     record = KeyRecord.new(entry.thumbprint, "adopted", now=view.now, place=view.place)
-    if view.document is None or view.own_document:
-        event = "key was found in the folder: it will be published"
-        return WriteRecord(kid=entry.kid, record=record, event=event)
-    refused = record.unpublished(view.place, now=view.now)
-    return WriteRecord(kid=entry.kid, record=refused, event=_REVOKED, warn=True)
+    if view.document is not None:
+        return _refuse(view, entry, record, _REVOKED)
+    return WriteRecord(
+        kid=entry.kid, record=record, event="key was found in the folder: it will be published"
+    )
 
 
 def _absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
@@ -298,92 +285,69 @@ def _absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
     taken = view.document is not None and view.document.has_kid(entry.kid)
     if record.origin == "adopted" or record.published_at:
         # Perhaps it signed elsewhere: such a key is never deleted.
-        refused = record.unpublished(view.place, now=view.now)
         if taken:
-            event = "another key of that kid is in the JWKS: this one never signs"
-            yield WriteRecord(kid=entry.kid, record=refused, event=event, warn=True)
+            yield _refuse(view, entry, record, "another key of that kid is in the JWKS: this one never signs")
         elif record.origin == "adopted" and record.place == OWN_PLACE != view.place and view.document:
             # A process without a bucket took it over, and could not know.
-            yield WriteRecord(kid=entry.kid, record=refused, event=_REVOKED, warn=True)
+            yield _refuse(view, entry, record, _REVOKED)
     elif taken:
-        yield WriteRecord(
-            kid=entry.kid,
-            record=record.removing("delete", now=view.now),
-            event="another server was first with this kid: the key is given up",
-        )
+        yield _remove(view, entry, record, "another server was first with this kid: the key is given up")
     elif (
         record.origin == "asked"
         and entry.kid != view.asked
         # Not sooner: a write that was under way when its process was killed may still land.
         and view.remaining_s(entry, record.since + UNSETTLED_S, UNSETTLED_S, at_least_s=TWO_LOOKS_S) <= 0
     ):
-        yield WriteRecord(
-            kid=entry.kid,
-            record=record.removing("delete", now=view.now),
-            event="key was asked for and never published: it is given up",
-            warn=True,
-        )
+        event = "key was asked for and never published: it is given up"
+        yield _remove(view, entry, record, event, warn=True)
 
 
 def _choose(view: View) -> Iterator[Step]:
     """Which key signs, which stop, and what the clocks ask for."""
-    settings = view.settings
-    phases = {entry.kid: view.phase(entry) for entry in view.usable}
-    signing = view.signing
-    due = [entry for entry in view.usable if phases[entry.kid] is Phase.PUBLISHED and view.wait_s(entry) <= 0]
+    settings, signing = view.settings, view.signing
+    due = [entry for entry in view.usable if view.phase(entry) is Phase.PUBLISHED and view.wait_s(entry) <= 0]
     if due and (signing is None or age(due[-1]) > age(signing)):
         yield _sign(view, due[-1], "key signs")
         return
     if signing is None or signing.record is None:
-        yield from _promote(view)
+        if view.prior or any(_has_signed(view, entry) for entry in view.entries.values()):
+            yield from _successor(view)
         return
     if signing.record.expiry_s < settings.expiry_s:
         longer = signing.record.with_expiry(settings.expiry_s)
         yield WriteRecord(kid=signing.kid, record=longer, event="expiry is longer")
         return
     for entry in view.usable:
-        record = entry.record
+        record, phase = entry.record, view.phase(entry)
         if record is None or entry is signing:
             continue
-        if phases[entry.kid] is Phase.ACTIVE or entry in due:
+        if phase is Phase.ACTIVE or entry in due:
             # A key taken over from another program may have signed without a record of it.
             record = record.with_expiry(settings.expiry_s)
             record = record.retiring(now=view.now, max_age_s=settings.max_age_s)
             yield WriteRecord(kid=entry.kid, record=record, event="key no longer signs")
-        elif phases[entry.kid] is Phase.RETIRING and settings.rotate_every_s and _has_ended(view, entry):
-            yield WriteRecord(
-                kid=entry.kid,
-                record=record.removing("delete", now=view.now),
-                event="key's last token has expired: it is removed",
-            )
+        elif phase is Phase.RETIRING and settings.rotate_every_s and _has_ended(view, entry, record):
+            yield _remove(view, entry, record, "key's last token has expired: it is removed")
 
 
-def _sign(view: View, entry: Entry, event: str, *, warn: bool = False) -> WriteRecord:
-    assert entry.record is not None  # noqa: S101 -- published keys have one
-    record = entry.record.active(now=view.now, expiry_s=view.settings.expiry_s)
-    return WriteRecord(kid=entry.kid, record=record, event=event, warn=warn)
-
-
-def _has_ended(view: View, entry: Entry) -> bool:
-    """Whether a retiring key's last token has expired."""
-    record = entry.record
-    return (
-        record is not None
-        and view.remaining_s(entry, record.ends_at, record.ends_at - record.since, at_least_s=TWO_LOOKS_S)
-        <= 0
+def _has_signed(view: View, entry: Entry) -> bool:
+    """Whether a key signed that is on its way out."""
+    return bool(
+        entry.record and entry.record.expiry_s and view.phase(entry) in (Phase.RETIRING, Phase.REMOVING)
     )
 
 
-def _promote(view: View) -> Iterator[WriteRecord]:
-    """No key signs: if one did before, another one takes over."""
-    if view.prior or any(
-        entry.record and entry.record.expiry_s and view.phase(entry) in (Phase.RETIRING, Phase.REMOVING)
-        for entry in view.entries.values()
-    ):
-        yield from _successor(view, leaving=())
+def _has_ended(view: View, entry: Entry, record: KeyRecord) -> bool:
+    """Whether a retiring key's last token has expired."""
+    full_s = record.ends_at - record.since
+    return view.remaining_s(entry, record.ends_at, full_s, at_least_s=TWO_LOOKS_S) <= 0
 
 
-def _successor(view: View, *, leaving: Collection[str]) -> Iterator[WriteRecord]:
+def _signs(view: View, kids: Collection[str]) -> bool:
+    return view.signing is not None and view.signing.kid in kids
+
+
+def _successor(view: View, leaving: Collection[str] = ()) -> Iterator[Step]:
     """The newest published key signs at once, its wait over or not; before another one stops."""
     published = [
         entry
@@ -391,7 +355,7 @@ def _successor(view: View, *, leaving: Collection[str]) -> Iterator[WriteRecord]
         if view.phase(entry) in CONFIRMED
         and entry.kid not in leaving
         and entry.kid not in view.revoked
-        and (not view.read or view.in_document(entry))
+        and (view.seen is None or view.in_document(entry))
     ]
     if published:
         entry = published[-1]
@@ -401,15 +365,46 @@ def _successor(view: View, *, leaving: Collection[str]) -> Iterator[WriteRecord]
         yield _sign(view, entry, event, warn=waits)
 
 
-def _is_removing(entry: Entry) -> bool:
-    return entry.record is not None and entry.record.phase is Phase.REMOVING
-
-
 def _clear(view: View) -> Iterator[Step]:
     """Keys on their way out that the document no longer holds."""
     for entry in view.entries.values():
-        if entry.record and _is_removing(entry) and not view.in_document(entry):
+        if view.seen and entry.record and entry.is_removing and not view.in_document(entry):
             yield Clear(entry=entry, how=entry.record.removal)
+
+
+def _keep(view: View) -> Iterator[Step]:
+    """The document, where it is not the one that the folder keeps."""
+    if view.document is not None and view.place != OWN_PLACE and view.document != view.kept:
+        yield Keep(document=view.document)
+
+
+def _publish(view: View) -> Iterator[Step]:
+    """What the document lacks, says wrongly, or holds too much."""
+    if view.seen is None:
+        return
+    document, event = view.document, ""
+    put: list[SigningKey] = []
+    amend: list[SigningKey] = []
+    for entry in view.usable:
+        key, record, phase = entry.key, entry.record, view.phase(entry)
+        if key is None or record is None or phase in (Phase.REMOVING, Phase.UNPUBLISHED):
+            continue
+        if document and document.has_kid(key.kid):
+            if document.lacks_members(key.kid, key.thumbprint, key.public_jwk()):
+                amend.append(key)
+        elif phase is not Phase.PENDING:
+            # Confirmed keys come back only into a document that is gone.
+            if document is None:
+                put.append(key)
+                event = "the JWKS was gone: this server's keys are put back"
+        elif record.origin != "asked" or entry.kid == view.asked or record.published_at:
+            put.append(key)
+    going = [entry for entry in view.entries.values() if entry.is_removing and view.in_document(entry)]
+    drop = [(entry.kid, entry.thumbprint) for entry in going]
+    if view.unwanted and document and document.has_kid(view.unwanted):
+        drop.append((view.unwanted, ""))
+    if put or amend or drop:
+        yield Publish(put=tuple(put), amend=tuple(amend), drop=tuple(drop), event=event)
 
 
 def _make(view: View) -> Iterator[Step]:
@@ -426,37 +421,27 @@ def _make(view: View) -> Iterator[Step]:
         yield Make(origin="next")
 
 
-def _publish(view: View) -> Iterator[Step]:
-    """What the document lacks, says wrongly, or holds too much."""
-    put: list[SigningKey] = []
-    amend: list[SigningKey] = []
-    for entry in view.usable:
-        assert entry.key is not None  # noqa: S101 -- usable entries have one
-        phase = view.phase(entry)
-        if phase in (Phase.REMOVING, Phase.UNPUBLISHED) or entry.record is None:
-            continue
-        if view.in_document(entry):
-            members = entry.key.public_jwk()
-            if view.document and view.document.lacks_members(entry.kid, entry.key.thumbprint, members):
-                amend.append(entry.key)
-        elif phase is not Phase.PENDING:
-            # Confirmed keys come back only into a document that is gone.
-            if view.document is None or view.own_document:
-                put.append(entry.key)
-        elif entry.record.origin != "asked" or entry.kid == view.asked or entry.record.published_at:
-            put.append(entry.key)
-    drop = _dropped(view)
-    if put or amend or drop:
-        yield Publish(put=tuple(put), amend=tuple(amend), drop=drop)
+# --- records
 
 
-def _dropped(view: View) -> tuple[tuple[str, str], ...]:
-    """Kid and thumbprint of keys on their way out that the document still holds."""
-    return tuple(
-        (entry.kid, entry.thumbprint)
-        for entry in view.entries.values()
-        if _is_removing(entry) and view.in_document(entry)
-    )
+def _sign(view: View, entry: Entry, event: str, *, warn: bool = False) -> Step:
+    assert entry.record is not None  # noqa: S101 -- published keys have one
+    record = entry.record.active(now=view.now, expiry_s=view.settings.expiry_s)
+    return WriteRecord(kid=entry.kid, record=record, event=event, warn=warn)
+
+
+def _refuse(view: View, entry: Entry, record: KeyRecord, event: str) -> Step:
+    record = record.unpublished(view.place, now=view.now)
+    return WriteRecord(kid=entry.kid, record=record, event=event, warn=True)
+
+
+def _remove(
+    view: View, entry: Entry, record: KeyRecord, event: str, how: Removal = "delete", *, warn: bool = False
+) -> Step:
+    return WriteRecord(kid=entry.kid, record=record.removing(how, now=view.now), event=event, warn=warn)
+
+
+# --- housekeeping
 
 
 def _is_new(entry: Entry) -> bool:

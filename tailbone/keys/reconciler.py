@@ -1,9 +1,10 @@
-"""Reconciler: reads folder and document; the Writer that it gives under the lock changes them."""
+"""Reconciler: takes views of folder and document; the Writer that it gives under the lock changes them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import secrets
 from typing import TYPE_CHECKING, Final
@@ -12,9 +13,10 @@ import msgspec
 
 from tailbone.errors import BadParameterError, KeyFileError, KeyStateError, TailboneError
 from tailbone.jwks.document import Document
-from tailbone.keys.folder import REMOVED
+from tailbone.keys.folder import REMOVED, Snapshot
 from tailbone.keys.plan import (
     Clear,
+    Keep,
     Make,
     Publish,
     Step,
@@ -23,9 +25,9 @@ from tailbone.keys.plan import (
     next_created_at,
     plan,
 )
-from tailbone.keys.record import OWN_PLACE, KeyRecord, Origin, Phase
+from tailbone.keys.record import CONFIRMED, OWN_PLACE, KeyRecord, Origin
 from tailbone.keys.signing_key import Algorithm, SigningKey
-from tailbone.keys.view import Observer, Read, View
+from tailbone.keys.view import TWO_LOOKS_S, KeyRing, Read, View, Watch, own_document, published_in, watch
 from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from tailbone.files import ProcessLock
     from tailbone.jwks.publisher import Publisher
-    from tailbone.keys.folder import Entry, KeyFolder
+    from tailbone.keys.folder import KeyFolder
     from tailbone.keys.settings import KeySettings
     from tailbone.process.log import Logger
 
@@ -59,7 +61,11 @@ class Reconciler:
     """Brings folder and document in line with the plan, one change at a time.
 
     Attributes:
-        observer: what has been seen so far.
+        snapshot: the folder as it was last read.
+        ring: what the folder gave then; swapped as a whole.
+        copy: the last good read of a document that exists; None before one.
+        read_at: when that read began, on the monotonic clock.
+        first_wanted: a first key is to be made if no key can ever sign.
     """
 
     def __init__(
@@ -81,19 +87,80 @@ class Reconciler:
         self.clock = clock
         self.monotonic = monotonic
         self.sleep = sleep
-        self.observer = Observer(
-            place=publisher.place if publisher else OWN_PLACE,
-            settings=settings,
-            clock=clock,
-            monotonic=monotonic,
-            log=log,
-        )
+        self.snapshot = Snapshot()
+        self.ring = KeyRing()
+        self.copy: Document | None = None
+        self.read_at = -math.inf
+        self.first_wanted = False
+        self.kept: Document | None = None
+        self.made: set[str] = set()
+        self._prior = False
+        self._watched: dict[str, Watch] = {}
+        # Own confirmed keys that good reads did not show: when the first and the last of these began.
+        self._absent: dict[str, tuple[float, float]] = {}
         self._busy = asyncio.Lock()
         self._scanning = asyncio.Lock()
-        self.made: set[str] = set()
         self._said: set[str] = set()
 
     # --- looking
+
+    @property
+    def place(self) -> str:
+        """Where the document is that counts: another process's where this one has no store of its own."""
+        return self.publisher.place if self.publisher else published_in(self.snapshot)
+
+    @property
+    def follows(self) -> bool:
+        """Whether this process changes nothing, since the folder has records of a store that it lacks."""
+        return self.publisher is None and self.place != OWN_PLACE
+
+    @property
+    def missed(self) -> bool:
+        """Whether a good read did not show a key that should be there."""
+        return bool(self._absent)
+
+    def view(self, seen: Read | None = None, *, asked: str = "", unwanted: str = "") -> View:
+        """What a plan starts from.
+
+        Args:
+            seen: the document, when it was read just now.
+            asked: the key that is being generated.
+            unwanted: the kid that is being removed.
+        """
+        now, monotonic, place = self.clock(), self.monotonic(), self.place
+        self._watched = watch(self._watched, self.snapshot, place, now=now, monotonic=monotonic)
+        return View(
+            now=now,
+            monotonic=monotonic,
+            place=place,
+            settings=self.settings,
+            entries=self.snapshot.entries,
+            watched=self._watched,
+            seen=Read(own_document(self.snapshot, place)) if place == OWN_PLACE else seen,
+            kept=self.kept,
+            revoked=self._revoked,
+            asked=asked,
+            unwanted=unwanted,
+            prior=self._prior,
+            first_wanted=self.first_wanted,
+            follows=self.follows,
+        )
+
+    def refresh(self) -> None:
+        """Swap the ring for the one that the folder gives."""
+        before, self.ring = self.ring, self.view().ring()
+        kid, old = (ring.signing.kid if ring.signing else "" for ring in (self.ring, before))
+        # After a key that vanished another one is found first.
+        self._prior = self._prior or bool(kid)
+        if kid != old:
+            say = self.log.info if kid else self.log.warning
+            say("signing key changed", kid=kid, before=old)
+
+    def settled(self) -> None:
+        """Nothing is left to be done: forget what only mattered until then."""
+        self._prior = self.ring.signing is not None
+        if self.ring.published:
+            self.first_wanted = False
 
     async def rescan(self) -> None:
         """Read the folder again.
@@ -102,18 +169,17 @@ class Reconciler:
             KeyFileError: it cannot be used; what was known stays.
         """
         async with self._scanning:
-            self.observer.snapshot = snapshot = await in_thread(self.folder.scan)
+            self.snapshot = snapshot = await in_thread(self.folder.scan)
         if snapshot.warning:
             self._warn_once(snapshot.warning)
         for entry in snapshot.entries.values():
-            removing = entry.record and entry.record.phase is Phase.REMOVING
-            if entry.fault and not (entry.is_leftover or removing):
+            if entry.fault and not (entry.is_leftover or entry.is_removing):
                 self._warn_once("key cannot be used", kid=entry.kid, why=entry.fault)
             elif entry.warning:
                 self._warn_once(entry.warning, kid=entry.kid)
 
     async def read(self, *, until: float | None = None) -> Read:
-        """Read the document, and keep a copy for the next start.
+        """Read the document, and remember what it showed.
 
         Args:
             until: when to stop trying again what may pass by itself, on the monotonic clock; None tries once.
@@ -121,16 +187,15 @@ class Reconciler:
         Raises:
             StoreError: it could not be read.
         """
-        started, started_at = self.monotonic(), self.clock()
+        started = self.monotonic()
         seen = await self.look(until=until)
-        if self.publisher is not None:
-            await self.note(seen.document, started, started_at)
+        self.note(seen.document, started)
         return seen
 
     async def look(self, *, until: float | None = None) -> Read:
-        """``read``, and keep nothing of it: neither the copy on disk nor what is known changes."""
+        """``read``, and remember nothing of it."""
         if self.publisher is None:
-            return Read(self.observer.own_document())
+            return Read(own_document(self.snapshot, self.place))
         return Read(await self.publisher.read(until=until))
 
     async def load_copy(self) -> None:
@@ -142,23 +207,45 @@ class Reconciler:
             if data is None:
                 return
             kept = msgspec.json.decode(data, type=dict[str, str])
-            if kept.get("place") == self.observer.place:
-                self.observer.copy = Document.parse(kept.get("document", "").encode())
+            if kept.get("place") == self.place:
+                self.copy = self.kept = Document.parse(kept.get("document", "").encode())
         except (msgspec.DecodeError, TailboneError):
             self.log.warning("the kept copy of the JWKS is damaged, and left out")
 
-    async def note(self, document: Document | None, started: float, started_at: float) -> None:
-        """Remember a good read; see ``Observer.note``. The last writer of the copy is as good as any."""
-        if not self.observer.note(document, started, started_at) or document is None:
+    def note(self, document: Document | None, started: float) -> None:
+        """Remember a good read, and own confirmed keys that it does not show.
+
+        Args:
+            document: None when there is certainly none.
+            started: when the read began, on the monotonic clock.
+        """
+        if self.publisher is None or started < self.read_at:
+            # A later read was quicker, and knows more.
             return
-        for warning in document.warnings():
-            self._warn_once(warning)
-        kept = msgspec.json.encode({"place": self.observer.place, "document": document.render().decode()})
-        try:
-            await in_thread(self.folder.write_last_published, kept)
-        except KeyFileError as error:
-            # Only for a start without the store; what was read holds.
-            self._warn_once("the JWKS cannot be kept for the next start", why=error.message)
+        self.read_at = started
+        missing = (
+            entry.kid
+            for entry in self.snapshot.entries.values()
+            if document is not None
+            and entry.key
+            and entry.phase_at(self.place) in CONFIRMED
+            # Confirmed since the read began, it need not be in what was read.
+            and (seen := self._watched.get(entry.kid)) is not None
+            and seen.monotonic < started
+            and not document.has(entry.kid, entry.thumbprint)
+        )
+        self._absent = {kid: (self._absent.get(kid, (started,))[0], started) for kid in missing}
+        if self._revoked:
+            # If no other key can sign, service goes on with a new one.
+            self.first_wanted = True
+        if document is not None and document != self.copy:
+            self.copy = document
+            for warning in document.warnings():
+                self._warn_once(warning)
+
+    @property
+    def _revoked(self) -> frozenset[str]:
+        return frozenset(kid for kid, (first, last) in self._absent.items() if last - first >= TWO_LOOKS_S)
 
     def _warn_once(self, event: str, **facts: object) -> None:
         """Log only once what stays true for long."""
@@ -173,6 +260,25 @@ class Reconciler:
     def busy(self) -> bool:
         """Whether this process is in the middle of a change."""
         return self._busy.locked()
+
+    async def reconcile(self, *, read: bool, timeout_s: float = LOCK_S) -> None:
+        """Do what the plan says, until nothing is left to be done.
+
+        A key that the plan asks for is made before the lock is taken: a large one takes seconds.
+
+        Args:
+            read: also what needs a read of the document.
+            timeout_s: how long to wait for another change to end.
+
+        Raises:
+            TailboneError: something could not be done; what was done is on disk and stays.
+        """
+        spare: SigningKey | None = None
+        while True:
+            async with self.writing(timeout_s) as writer:
+                if await writer.reconcile(await self.read() if read else None, spare=spare):
+                    return
+            spare = await generate(self.settings.algorithm, self.settings.size)
 
     @contextlib.asynccontextmanager
     async def writing(self, timeout_s: float = LOCK_S) -> AsyncIterator[Writer]:
@@ -205,7 +311,6 @@ class Reconciler:
                 await self.rescan()
                 yield Writer(self, deadline=started + CHANGE_S)
             finally:
-                self.observer.forget_change()
                 lock.release()
         finally:
             self._busy.release()
@@ -224,9 +329,8 @@ class Writer:
         self._reconciler = reconciler
         self._folder = reconciler.folder
         self._publisher = reconciler.publisher
-        self._observer = reconciler.observer
-        self._settings = reconciler.settings
         self._log = reconciler.log
+        self._spare: SigningKey | None = None
 
     @property
     def patience(self) -> float:
@@ -234,24 +338,38 @@ class Writer:
         return min(self._reconciler.monotonic() + _PATIENCE_S, self.deadline)
 
     async def reconcile(
-        self, seen: Read | None, *, asked: str = "", planned: Callable[[View], list[Step]] = plan
-    ) -> None:
+        self,
+        seen: Read | None,
+        *,
+        asked: str = "",
+        unwanted: str = "",
+        spare: SigningKey | None = None,
+        planned: Callable[[View], list[Step]] = plan,
+    ) -> bool:
         """Plan and carry out, until nothing is left to be done.
 
         Args:
             seen: the document as it was read just now; None plans only what needs no read.
             asked: the key that is being generated.
+            unwanted: the kid that is being removed.
+            spare: the material of a key that the plan may ask for.
             planned: gives the next steps.
+
+        Returns:
+            False when a key has to be made, and there is no ``spare``; all else is done.
 
         Raises:
             TailboneError: something could not be done; what was done is on disk and stays.
         """
+        self._spare = spare
         for _ in range(_MOST_ROUNDS):
-            self._observer.refresh()
-            steps = planned(self._observer.view(seen, asked=asked))
+            self._reconciler.refresh()
+            steps = planned(self._reconciler.view(seen, asked=asked, unwanted=unwanted))
             if not steps:
-                self._observer.settled()
-                return
+                self._reconciler.settled()
+                return True
+            if isinstance(steps[0], Make) and self._spare is None:
+                return False
             seen = await self.do(steps, seen)
         raise KeyStateError("internal error: the key state did not converge; please report this bug")
 
@@ -265,58 +383,67 @@ class Writer:
     async def _do(self, step: Step, seen: Read | None) -> Read | None:
         match step:
             case WriteRecord():
-                record = step.record
-                if record.phase is Phase.REMOVING and record.removal == "set aside":
-                    # Revoked elsewhere: if no other key can sign, service goes on with a new one.
-                    self._observer.first_wanted = True
-                await in_thread(self._folder.write_record, step.kid, record)
+                await in_thread(self._folder.write_record, step.kid, step.record)
                 say = self._log.warning if step.warn else self._log.info
                 say(step.event, kid=step.kid)
             case WritePublic():
                 await in_thread(self._folder.write_public, step.key)
+            case Clear(how="delete"):
+                await in_thread(self._folder.delete, step.entry)
+                self._log.info("key is removed", kid=step.entry.kid)
             case Clear():
-                await self._clear(step)
+                await in_thread(self._folder.set_aside, step.entry)
+                self._log.warning(f"key's files are moved to {REMOVED}/", kid=step.entry.kid)
+            case Keep():
+                await self._keep(step.document)
             case Make():
-                key = await generate(self._settings.algorithm, self._settings.size)
-                await self.add(key, step.origin, seen)
+                assert self._spare is not None  # noqa: S101 -- else the plan was not carried out
+                await self.add(self._spare, step.origin, seen)
+                self._spare = None
             case Publish():
-                return await self.publish(step)
+                return await self._publish(step)
         return seen
 
-    async def _clear(self, step: Clear) -> None:
-        if step.how == "delete":
-            await in_thread(self._folder.delete, step.entry)
-            self._log.info("key is removed", kid=step.entry.kid)
-        else:
-            await in_thread(self._folder.set_aside, step.entry)
-            self._log.warning(f"key's files are moved to {REMOVED}/", kid=step.entry.kid)
+    async def _keep(self, document: Document) -> None:
+        kept = {"place": self._reconciler.place, "document": document.render().decode()}
+        await in_thread(self._folder.write_last_published, msgspec.json.encode(kept))
+        self._reconciler.kept = document
 
-    async def publish(self, step: Publish) -> Read:
-        """Change the document and read it back.
-
-        Raises:
-            StoreError: nothing was changed.
-            StoreOutcomeUnknownError: it may have been.
-            KeyStateError: the document would hold too many keys.
-        """
-        if self._publisher is None:
-            self._observer.put_into(self._observer.own_document(), step.put)
-            await self._reconciler.rescan()
-            return Read(self._observer.own_document())
+    async def _publish(self, step: Publish) -> Read:
+        """Change the document and read it back."""
+        assert self._publisher is not None  # noqa: S101 -- without a store the folder is the document
+        for kid, _ in step.drop:
+            await self._wait_for_signers(kid)
         outcome = await self._publisher.change(step.edit, deadline=self.deadline)
-        if outcome.wrote:
-            self._observer.put_into(outcome.before, step.put)
-        await self._reconciler.note(outcome.after, self._reconciler.monotonic(), self._reconciler.clock())
-        return Read(outcome.after)
+        self._reconciler.note(outcome.after, self._reconciler.monotonic())
+        if step.event and outcome.wrote:
+            self._log.warning(step.event, kids=[key.kid for key in step.put])
+        had_none = outcome.wrote and not (outcome.before and outcome.before.keys)
+        return Read(outcome.after, frozenset(key.kid for key in step.put) if had_none else frozenset())
 
-    async def rehearse(self) -> None:
-        """Find out whether the store would take a change, before a key stops signing for its sake.
+    async def _wait_for_signers(self, kid: str) -> None:
+        """Wait until no thread signs with a key any more, and every process has seen that it may not."""
+        entry = self._reconciler.snapshot.entries.get(kid)
+        if entry is None or entry.record is None:
+            return
+        if entry.key is not None:
+            await entry.key.signed(max(0.0, self.deadline - self._reconciler.monotonic()))
+        was_active = entry.record.expiry_s and not entry.record.ends_at
+        if was_active:
+            await self._reconciler.sleep(2 * POLL_S)
+
+    async def rehearse(self) -> Read:
+        """Read the document, and find out whether the store would take a change of it.
 
         Raises:
             StoreError: it would not; everything is as it was.
         """
-        if self._publisher is not None:
-            await self._publisher.rehearse(until=self.patience)
+        if self._publisher is None:
+            return await self._reconciler.read()
+        started = self._reconciler.monotonic()
+        document = await self._publisher.rehearse(until=self.patience)
+        self._reconciler.note(document, started)
+        return Read(document)
 
     async def add(self, key: SigningKey, origin: Origin, seen: Read | None) -> str:
         """Write a new key's pair under a kid that is free; returns the kid.
@@ -327,71 +454,29 @@ class Writer:
             seen: the document whose kids are taken as well.
         """
         now = self._reconciler.clock()
-        created_at = next_created_at(self._observer.snapshot.entries.values(), now)
+        created_at = next_created_at(self._reconciler.snapshot.entries.values(), now)
         key = key.renamed(self._free_kid(created_at, seen), created_at=created_at)
         self._reconciler.made.add(key.kid)
-        record = KeyRecord.new(key.thumbprint, origin, now=now, place=self._observer.place)
-        try:
-            await in_thread(self._folder.add, key, record)
-        except BaseException:
-            await self.discard(key.kid)
-            raise
+        record = KeyRecord.new(key.thumbprint, origin, now=now, place=self._reconciler.place)
+        await in_thread(self._folder.add, key, record)
         await self._reconciler.rescan()
         self._log.info("key is made", kid=key.kid, algorithm=key.algorithm, size=key.size, origin=origin)
         return key.kid
-
-    async def discard(self, kid: str) -> None:
-        """Delete a pair that was made here and is certainly not published."""
-        await self._reconciler.rescan()
-        entry = self._observer.snapshot.entries.get(kid)
-        if entry is None or entry.record is None or entry.record.published_at:
-            return
-        record = entry.record.removing("delete", now=self._reconciler.clock())
-        await in_thread(self._folder.write_record, kid, record)
-        await in_thread(self._folder.delete, entry)
-        await self._reconciler.rescan()
-        self._observer.refresh()
-
-    async def restore(self, before: dict[str, Entry]) -> None:
-        """Write the records back that a change that failed had written."""
-        await self._reconciler.rescan()
-        # Those that were to go come first: they sign again before others stop.
-        changed = sorted(
-            self._observer.snapshot.entries.values(),
-            key=lambda entry: not (entry.record and entry.record.phase is Phase.REMOVING),
-        )
-        now = self._reconciler.clock()
-        for entry in changed:
-            old = before.get(entry.kid)
-            if old is None or entry.record is None or old.record == entry.record:
-                continue
-            # One without a record had not been compared yet; the document holds it, so it is confirmed again.
-            record = old.record or KeyRecord.new(entry.record.thumbprint, entry.record.origin, now=now)
-            if record.phase is Phase.RETIRING and entry.record.phase is Phase.ACTIVE:
-                # It has signed meanwhile, and its tokens live on.
-                record = record.with_expiry(entry.record.expiry_s)
-                record = record.retiring(now=now, max_age_s=self._settings.max_age_s)
-            await in_thread(self._folder.write_record, entry.kid, record)
-        await self._reconciler.rescan()
-        self._observer.refresh()
 
     async def clear_temporaries(self) -> None:
         """Delete what a killed write left."""
         await in_thread(self._folder.clear_temporaries)
 
-    async def wait_for_other_processes(self) -> None:
-        """Wait until every other process on this folder has seen what was written into it."""
-        await self._reconciler.sleep(2 * POLL_S)
-
     def _free_kid(self, created_at: int, seen: Read | None) -> str:
-        if not _PREFIX.fullmatch(self._settings.prefix):
+        prefix = self._reconciler.settings.prefix
+        if not _PREFIX.fullmatch(prefix):
             raise BadParameterError("key.prefix must consist of letters, digits and . _ - only")
-        kid = f"{self._settings.prefix}-{created_at}"
+        kid = f"{prefix}-{created_at}"
         # The kid of a key that was removed within this second is taken too: caches hold the old key under it.
-        taken = self._reconciler.made | self._observer.snapshot.entries.keys()
+        taken = self._reconciler.made | self._reconciler.snapshot.entries.keys()
         document = seen.document if seen else None
         while kid in taken or (document is not None and document.has_kid(kid)):
-            kid = f"{self._settings.prefix}-{created_at}-{secrets.token_hex(2)}"
+            kid = f"{prefix}-{created_at}-{secrets.token_hex(2)}"
         return kid
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -13,11 +13,6 @@ from tailbone.keys.folder import Entry, Snapshot, age
 from tailbone.keys.record import CONFIRMED, OWN_PLACE, UNSETTLED_S, Phase
 from tailbone.keys.settings import KeySettings  # noqa: TC001 -- msgspec resolves it
 from tailbone.keys.signing_key import SigningKey, created_at_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tailbone.process.log import Logger
 
 TWO_LOOKS_S: Final = 30.0
 """How far apart two looks have to be that together show what one alone does not."""
@@ -73,13 +68,15 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """A good read of the document: None when there is certainly none."""
+    """A good read of the document.
+
+    Attributes:
+        document: None when there is certainly none.
+        fresh: kids that this process has just put into a document without a key: no cache can lack them.
+    """
 
     document: Document | None
-
-    def has(self, key: SigningKey) -> bool:
-        """Whether this very key is in it."""
-        return self.document is not None and self.document.has(key.kid, key.thumbprint)
+    fresh: frozenset[str] = frozenset()
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -106,13 +103,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         settings: as they are in force.
         entries: the folder.
         watched: what this process saw of each key first.
-        read: whether ``document`` is a good read; without one only what needs none is planned.
-        document: the published document; None when there is certainly none.
-        own_document: the document is made of the folder's keys, no other server has a say in it.
+        seen: a good read of the document; without one only what needs none is planned.
+        kept: the document as the folder keeps it for a start without the store.
         revoked: own confirmed keys that two good reads did not show.
-        unread: keys published into a document that held none: no cache can lack them.
         asked: the key that is being generated at this moment.
-        prior: the kid that signs now.
+        unwanted: the kid that is being removed at this moment.
+        prior: a key signs, or did until just now.
         first_wanted: a first key is to be made if no key can ever sign.
         follows: this process has no store and the folder has records of one, so that it changes nothing.
     """
@@ -123,22 +119,26 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     settings: KeySettings
     entries: dict[str, Entry]
     watched: dict[str, Watch] = {}
-    read: bool = False
-    document: Document | None = None
-    own_document: bool = False
+    seen: Read | None = None
+    kept: Document | None = None
     revoked: frozenset[str] = frozenset()
-    unread: frozenset[str] = frozenset()
     asked: str = ""
-    prior: str = ""
+    unwanted: str = ""
+    prior: bool = False
     first_wanted: bool = False
     follows: bool = False
 
+    @property
+    def document(self) -> Document | None:
+        """The published document; None when there is none, or it has not been read."""
+        return self.seen.document if self.seen else None
+
     def phase(self, entry: Entry) -> Phase:
-        """The entry's phase; one without a record is pending until the document has been read."""
-        return entry.record.phase_at(self.place) if entry.record else Phase.PENDING
+        """The entry's phase in the document that is meant."""
+        return entry.phase_at(self.place)
 
     def in_document(self, entry: Entry) -> bool:
-        """Whether this very key stands in the document."""
+        """Whether this very key is in the document."""
         return self.document is not None and self.document.has(entry.kid, entry.thumbprint)
 
     @property
@@ -224,6 +224,36 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(sorted([*own, *foreign], key=lambda info: (info.created_at, info.key_id)))
 
 
+def published_in(snapshot: Snapshot) -> str:
+    """The store and path where a process with a store has published the folder's keys, or will; ``OWN_PLACE``
+    where none has.
+    """
+    records = [entry.record for entry in snapshot.entries.values() if entry.record]
+    elsewhere = [record for record in records if record.place not in ("", OWN_PLACE)]
+    newest = max(elsewhere, key=lambda record: (record.phase in CONFIRMED, record.published_at), default=None)
+    return newest.place if newest else OWN_PLACE
+
+
+def own_document(snapshot: Snapshot, place: str) -> Document:
+    """The folder's published keys; without a bucket that is the document, and a new key is in it at once."""
+    shown = (*CONFIRMED, Phase.PENDING) if place == OWN_PLACE else CONFIRMED
+    entries = sorted(snapshot.entries.values(), key=age)
+    keys = [entry.key for entry in entries if entry.key and entry.phase_at(place) in shown]
+    return Document({"keys": [key.public_jwk() for key in keys]})
+
+
+def watch(
+    before: dict[str, Watch], snapshot: Snapshot, place: str, *, now: float, monotonic: float
+) -> dict[str, Watch]:
+    """Since when each key has been seen in its phase, for one more look."""
+    watched = {}
+    for kid, entry in snapshot.entries.items():
+        phase = (entry.phase_at(place), entry.record.since if entry.record else 0.0)
+        known = before.get(kid)
+        watched[kid] = known if known and known.phase == phase else Watch(phase, now, monotonic)
+    return watched
+
+
 def describe(
     entry: Entry, *, place: str, now: float, settings: KeySettings | None, signing: str = ""
 ) -> KeyInfo:
@@ -242,10 +272,7 @@ def describe(
         return KeyInfo(
             key_id=entry.kid, algorithm=algorithm, created_at=created_at, state="faulty", fault=entry.fault
         )
-    record = entry.record
-    phase = Phase.PENDING
-    if record is not None:
-        phase = record.phase_at(place) if place else record.phase
+    phase = entry.phase_at(place or (entry.record.place if entry.record else ""))
     if phase is Phase.ACTIVE and signing and signing != entry.kid:
         phase = Phase.RETIRING
     return KeyInfo(
@@ -301,202 +328,3 @@ def _next_change(
     if phase is Phase.RETIRING and record.ends_at:
         return ("removed" if rotates else "removable", record.ends_at)
     return None
-
-
-class Observer:
-    """What one process has seen of folder and document, from which it takes its views.
-
-    Attributes:
-        place: where the document is that counts: another process's where this one has no store, and the
-            folder has records of one.
-        ring: swapped as a whole by ``refresh``.
-        copy: the last good read of a document that exists; None before one.
-        first_wanted: a first key is to be made if no key can ever sign.
-    """
-
-    def __init__(
-        self,
-        *,
-        place: str,
-        settings: KeySettings,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
-        log: Logger,
-    ) -> None:
-        """Know nothing yet of the document at ``place``."""
-        self._own_place = self.place = place
-        self._settings = settings
-        self._clock = clock
-        self._monotonic = monotonic
-        self._log = log
-        self.ring = KeyRing()
-        self.copy: Document | None = None
-        self.first_wanted = False
-        self._snapshot = Snapshot()
-        self._noted = -math.inf
-        self._watched: dict[str, Watch] = {}
-        self._prior = ""
-        # Kids that were put into the document by the change under way; and into one that held no key.
-        self._put: set[str] = set()
-        self._unread: set[str] = set()
-        # Own kids that a good read did not show, and when that read began.
-        self._absent: dict[str, float] = {}
-        self._revoked: frozenset[str] = frozenset()
-        self._own: tuple[tuple[SigningKey, ...], Document] = ((), Document.empty())
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The folder as it was last read."""
-        return self._snapshot
-
-    @snapshot.setter
-    def snapshot(self, read: Snapshot) -> None:
-        self._snapshot = read
-        if self._own_place == OWN_PLACE:
-            self.place = _published_in(read) or OWN_PLACE
-
-    @property
-    def follows(self) -> bool:
-        """Whether this process changes nothing, since the folder has records of a store that it lacks."""
-        return self.place != self._own_place
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the document is made of the folder's keys, without a store."""
-        return self.place == OWN_PLACE
-
-    @property
-    def missed(self) -> bool:
-        """Whether a good read did not show a key that should be there."""
-        return bool(self._absent)
-
-    def view(self, seen: Read | None, *, asked: str = "") -> View:
-        """What a plan starts from.
-
-        Args:
-            seen: the document, when it was read just now.
-            asked: the key that is being generated.
-        """
-        if self.is_own:
-            seen = Read(self.own_document())
-        self._watched = watch(
-            self._watched, self.snapshot, self.place, now=self._clock(), monotonic=self._monotonic()
-        )
-        return View(
-            now=self._clock(),
-            monotonic=self._monotonic(),
-            place=self.place,
-            settings=self._settings,
-            entries=self.snapshot.entries,
-            watched=self._watched,
-            read=seen is not None,
-            document=seen.document if seen else None,
-            own_document=self.is_own,
-            revoked=self._revoked,
-            unread=frozenset(self._unread),
-            asked=asked,
-            prior=self._prior,
-            first_wanted=self.first_wanted,
-            follows=self.follows,
-        )
-
-    def refresh(self) -> None:
-        """Swap the ring for the one that the folder gives."""
-        before, self.ring = self.ring, self.view(None).ring()
-        kid, old = (ring.signing.kid if ring.signing else "" for ring in (self.ring, before))
-        # A key that vanished stays the prior one until another has been found.
-        self._prior = kid or self._prior
-        if kid != old:
-            say = self._log.info if kid else self._log.warning
-            say("signing key changed", kid=kid, before=old)
-
-    def settled(self) -> None:
-        """Nothing is left to be done: forget what only mattered until then."""
-        self._prior = self.ring.signing.kid if self.ring.signing else ""
-        if self.ring.published:
-            self.first_wanted = False
-
-    def put_into(self, before: Document | None, keys: tuple[SigningKey, ...]) -> None:
-        """Remember keys that the change under way has put into the document ``before``."""
-        kids = {key.kid for key in keys}
-        self._put |= kids
-        if before is None or not before.keys:
-            self._unread |= kids
-
-    def forget_change(self) -> None:
-        """The change under way is over."""
-        self._put.clear()
-        self._unread.clear()
-
-    def note(self, document: Document | None, started: float, started_at: float) -> bool:
-        """Remember a good read, and own confirmed keys that it does not show.
-
-        Args:
-            document: None when there is certainly none.
-            started: when the read began, on the monotonic clock.
-            started_at: the same, in unix seconds.
-
-        Returns:
-            Whether it differs from the last copy.
-        """
-        if started < self._noted:
-            # A later read was quicker, and knows more.
-            return False
-        self._noted = started
-        now = self._clock()
-        missing = (
-            entry.kid
-            for entry in self.snapshot.entries.values()
-            if document is not None
-            and entry.key
-            and entry.record
-            and entry.record.phase_at(self.place) in CONFIRMED
-            # Confirmed since the read began, it need not be in what was read. A time that is yet to come
-            # was written before the clock was set back.
-            and not started_at <= entry.record.published_at <= now + 1
-            and not document.has(entry.kid, entry.key.thumbprint)
-        )
-        self._absent = {kid: self._absent.get(kid, started) for kid in missing}
-        self._revoked = frozenset(
-            kid for kid, since in self._absent.items() if started - since >= TWO_LOOKS_S
-        )
-        if document is None or document == self.copy:
-            return False
-        self.copy = document
-        return True
-
-    def own_document(self) -> Document:
-        """The folder's own published keys: the document itself without a bucket."""
-        keys = tuple(
-            entry.key
-            for entry in sorted(self.snapshot.entries.values(), key=age)
-            if entry.key
-            and (
-                (phase := entry.record.phase_at(self.place) if entry.record else Phase.PENDING) in CONFIRMED
-                or (entry.kid in self._put and phase is Phase.PENDING)
-            )
-        )
-        if keys != self._own[0]:
-            self._own = (keys, Document({"keys": [key.public_jwk() for key in keys]}))
-        return self._own[1]
-
-
-def watch(
-    before: dict[str, Watch], snapshot: Snapshot, place: str, *, now: float, monotonic: float
-) -> dict[str, Watch]:
-    """Since when each key has been seen in its phase, for one more look."""
-    watched = {}
-    for kid, entry in snapshot.entries.items():
-        record = entry.record
-        phase = (record.phase_at(place), record.since) if record else (Phase.PENDING, 0.0)
-        known = before.get(kid)
-        watched[kid] = known if known and known.phase == phase else Watch(phase, now, monotonic)
-    return watched
-
-
-def _published_in(snapshot: Snapshot) -> str:
-    """The store and path where a process with a store has published the folder's keys, or will; or ""."""
-    records = [entry.record for entry in snapshot.entries.values() if entry.record]
-    elsewhere = [record for record in records if record.place not in ("", OWN_PLACE)]
-    newest = max(elsewhere, key=lambda record: (record.phase in CONFIRMED, record.published_at), default=None)
-    return newest.place if newest else ""

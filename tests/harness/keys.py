@@ -231,7 +231,7 @@ class Server:
 def rings_of(one: Server) -> list[str]:
     """A list that gets the kid of every ring from now on; "" for one that cannot sign."""
     seen: list[str] = []
-    known = one.keys._observer
+    known = one.keys._reconciler
     refresh = known.refresh
 
     def watched() -> None:

@@ -112,6 +112,24 @@ async def test_only_a_document_that_is_gone_gets_confirmed_keys_back(
     assert one.signing == old
 
 
+async def test_a_document_that_was_gone_and_is_put_back_is_one_warning(
+    server: Callable[..., Server], bucket: Path
+) -> None:
+    """Each time that it happens."""
+    one = await server().start()
+
+    def warnings() -> list[str]:
+        return [line for line in one.log.of("warning") if "the JWKS was gone" in line]
+
+    assert warnings() == []
+    for times in (1, 2):
+        (bucket / JWKS).unlink()
+        for _ in range(3):
+            await one.pass_time(100)
+        assert len(warnings()) == times
+        assert one.signing in warnings()[-1]
+
+
 async def test_an_hour_without_the_store_changes_nothing(server: Callable[..., Server]) -> None:
     """Tokens go on, readiness stays, changes fail, and it recovers by itself."""
     one = await server().start()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from harness.keys import EC, START, Server
 
 from tailbone.errors import StoreError
 from tailbone.keys.record import KeyRecord
+from tailbone.keys.signing_key import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
 HOURLY = msgspec.structs.replace(EC, rotate_every_s=3600.0)
 
@@ -83,6 +88,34 @@ async def test_days_of_rotation_keep_few_keys_and_always_one_that_signs(
     assert 20 <= len(signed) <= 26
     assert len(one.published) <= 3
     assert one.private == sorted(one.published)
+
+
+async def test_a_change_does_not_wait_for_the_next_key_to_be_made(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large RSA key takes seconds: the folder is not locked meanwhile."""
+    one = await server(settings=HOURLY).start()
+    other = (await one.keys.generate()).key_id
+    await one.pass_time(301)
+    one.time.advance(3600 - 359)
+    begun, go = threading.Event(), threading.Event()
+    make = SigningKey.generate
+
+    def slow(*what: Any, **how: Any) -> SigningKey:
+        begun.set()
+        assert go.wait(10)
+        return make(*what, **how)
+
+    monkeypatch.setattr(SigningKey, "generate", slow)
+    rotating = asyncio.ensure_future(one.keys.tick())
+    assert await asyncio.to_thread(begun.wait, 10)
+    assert one.signing == other
+    first = one.published[0]
+    await one.keys.remove(first)
+    assert not rotating.done()
+    go.set()
+    await rotating
+    assert len(one.private) == 2
 
 
 async def test_the_table_says_when_a_key_retires(server: Callable[..., Server]) -> None:

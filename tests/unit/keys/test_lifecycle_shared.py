@@ -149,6 +149,24 @@ async def test_a_change_waits_for_another_process_and_then_gives_up(server: Call
     await one.keys.generate()
 
 
+async def test_the_copy_of_the_jwks_is_kept_only_under_the_lock(server: Callable[..., Server]) -> None:
+    """A read alone writes nothing; what it found is served, and kept when the lock can be had."""
+    one = await server().start()
+    kept = one.folder / ".last-published.json"
+    before = kept.read_bytes()
+    two = await server("two").start()
+    fd = os.open(one.folder / ".lock", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        await one.keys.sync()
+        assert two.private[0].encode() in one.keys.published_document()  # type: ignore[operator]
+        assert kept.read_bytes() == before
+    finally:
+        os.close(fd)
+    await one.pass_time(60)
+    assert two.private[0].encode() in kept.read_bytes()
+
+
 async def test_a_start_during_another_process_change_does_not_wait_for_it(
     server: Callable[..., Server],
 ) -> None:
@@ -197,7 +215,7 @@ async def test_another_process_shorter_expiry_takes_no_signing_key_away(
     async def do(*step: Any) -> Any:
         done = await carry_out(*step)
         await issuer.keys._reconciler.rescan()
-        issuer.keys._observer.refresh()
+        issuer.keys._reconciler.refresh()
         seen.append((issuer.signing, issuer.keys.ring.expiry_s))
         return done
 

@@ -14,6 +14,7 @@ from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry, Snapshot
 from tailbone.keys.plan import (
     Clear,
+    Keep,
     Make,
     Publish,
     Step,
@@ -21,12 +22,13 @@ from tailbone.keys.plan import (
     WriteRecord,
     next_created_at,
     plan,
+    plan_giving_up,
     plan_removal,
 )
 from tailbone.keys.record import CONFIRMED, KeyRecord, Phase
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import SigningKey
-from tailbone.keys.view import View, Watch, watch
+from tailbone.keys.view import Read, View, Watch, watch
 
 PLACE = "s3://bucket/jwks.json"
 KEYS = [
@@ -61,15 +63,16 @@ class Life(RuleBasedStateMachine):
 
     def restart(self) -> None:
         """A new process knows nothing but what is on disk."""
-        self.prior = ""
+        self.prior = False
         self.first_wanted = True
-        self.unread: set[str] = set()
+        self.fresh: frozenset[str] = frozenset()
+        self.kept: Document | None = None
         self.absent: dict[str, float] = {}
         self.watched: dict[str, Watch] = {}
 
     # --- carrying out
 
-    def view(self, *, read: bool, asked: str = "") -> View:
+    def view(self, *, read: bool, asked: str = "", unwanted: str = "") -> View:
         self.watched = watch(
             self.watched, Snapshot(entries=self.entries), PLACE, now=self.now, monotonic=self.passed
         )
@@ -80,14 +83,18 @@ class Life(RuleBasedStateMachine):
             place=PLACE,
             settings=self.settings,
             entries=self.entries,
-            read=read,
-            document=self.document if read else None,
-            revoked=frozenset(kid for kid, since in self.absent.items() if self.now - since >= 30),
-            unread=frozenset(self.unread),
+            seen=Read(self.document, self.fresh) if read else None,
+            kept=self.kept,
+            revoked=self.revoked,
             asked=asked,
+            unwanted=unwanted,
             prior=self.prior,
             first_wanted=self.first_wanted,
         )
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        return frozenset(kid for kid, since in self.absent.items() if self.now - since >= 30)
 
     @property
     def signing(self) -> Entry | None:
@@ -124,10 +131,7 @@ class Life(RuleBasedStateMachine):
         self.step()
         match step:
             case WriteRecord():
-                record = step.record
-                if record.phase is Phase.REMOVING and record.removal == "set aside":
-                    self.first_wanted = True
-                self.entries[step.kid] = msgspec.structs.replace(self.entries[step.kid], record=record)
+                self.entries[step.kid] = msgspec.structs.replace(self.entries[step.kid], record=step.record)
             case WritePublic():
                 self.entries[step.key.kid] = msgspec.structs.replace(
                     self.entries[step.key.kid], public_missing=False
@@ -140,6 +144,8 @@ class Life(RuleBasedStateMachine):
                 del self.entries[step.entry.kid]
                 if step.how == "set aside":
                     self.set_aside.add(step.entry.kid)
+            case Keep():
+                self.kept = step.document
             case Make():
                 self.make(step.origin)
             case Publish():
@@ -147,25 +153,24 @@ class Life(RuleBasedStateMachine):
 
     def publish(self, step: Publish) -> None:
         before, self.document = self.document, step.edit(self.document)
-        if before is None or not before.keys:
-            self.unread |= {key.kid for key in step.put}
+        had_none = before is None or not before.keys
+        self.fresh = frozenset(key.kid for key in step.put) if had_none else frozenset()
         self.step()
 
-    def settle(self, *, read: bool, asked: str = "") -> None:
+    def settle(self, *, read: bool, asked: str = "", unwanted: str = "") -> None:
+        self.fresh = frozenset()
         if read:
             self.note()
         for _ in range(50):
             self.look()
-            steps = plan(self.view(read=read, asked=asked))
+            steps = plan(self.view(read=read, asked=asked, unwanted=unwanted))
             if not steps:
                 break
             for step in steps:
                 self.do(step)
         else:
             raise AssertionError(f"the plan does not end: {steps}")
-        signing = self.signing
-        self.prior = signing.kid if signing else ""
-        self.unread.clear()
+        self.prior = self.signing is not None
         if any(entry.record and entry.record.phase_at(PLACE) in CONFIRMED for entry in self.entries.values()):
             self.first_wanted = False
         if read:
@@ -182,11 +187,13 @@ class Life(RuleBasedStateMachine):
             and not document.has(entry.kid, entry.record.thumbprint)
         }
         self.absent = {kid: self.absent.get(kid, self.now) for kid in missing}
+        if self.revoked:
+            self.first_wanted = True
 
     def look(self) -> None:
         signing = self.signing
         if signing:
-            self.prior = signing.kid
+            self.prior = True
             assert signing.record is not None
             until = self.passed + min(self.settings.expiry_s, signing.record.expiry_s)
             self.good_until[signing.kid] = max(self.good_until.get(signing.kid, 0.0), until)
@@ -261,12 +268,9 @@ class Life(RuleBasedStateMachine):
     def generate(self, kill: int | None, refused: bool) -> None:
         def change() -> None:
             kid = self.make("asked")
-            entry = self.entries[kid]
-            assert entry.key is not None
-            assert entry.record is not None
             if refused:
-                self.do(WriteRecord(kid=kid, record=entry.record.removing("delete", now=self.now), event=""))
-                self.do(Clear(entry=entry, how="delete"))
+                for step in plan_giving_up(self.view(read=False), kid):
+                    self.do(step)
                 return
             self.settle(read=True, asked=kid)
 
@@ -279,12 +283,11 @@ class Life(RuleBasedStateMachine):
 
         def change() -> None:
             self.asked_to_go.add(kid)
+            self.note()
+            self.first_wanted = False
             for step in plan_removal(self.view(read=True), [kid], "delete"):
                 self.do(step)
-            self.settle(read=False)
-            self.publish(Publish(drop=((kid, ""),)))
-            self.settle(read=True)
-            self.first_wanted = False
+            self.settle(read=True, unwanted=kid)
 
         self.killed(kill, change)
 
