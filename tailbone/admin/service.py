@@ -146,9 +146,11 @@ class AdminServer:
         await self._closing.once(lambda: self._close(grace_s))
 
     async def _close(self, grace_s: float) -> None:
-        if self._server is not None:
+        # grpc's threads and descriptors live as long as its last server.
+        server, self._server = self._server, None
+        if server is not None:
             self._health.close()
-            await self._server.stop(grace_s)
+            await server.stop(grace_s)
             await self._interceptor.finish(_FINISH_S)
 
 

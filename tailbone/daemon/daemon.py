@@ -22,7 +22,7 @@ from tailbone.process.signals import stop_on_signals
 from tailbone.version import commit, version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from tailbone.config.model import Config
     from tailbone.keys.lifecycle import KeyLifecycle
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _GRACE_S = 5.0
 _FLUSH_PART = 0.2
-"""Which part of the grace the last answers get for their way through the tailnet, once the servers closed."""
+"""The part of the grace that the last answers have to cross the tailnet after the servers have closed."""
 
 
 def run(config: Config) -> int:
@@ -42,7 +42,7 @@ def run(config: Config) -> int:
         The exit code.
 
     Raises:
-        TailboneError: it could not start.
+        TailboneError: the server could not start.
     """
     return asyncio.run(_run(config))
 
@@ -66,9 +66,10 @@ async def _run(config: Config) -> int:
 class Daemon:
     """The issuer, the admin API and their keys, on one node.
 
-    ``async with Daemon(config) as daemon: await daemon.start()``. ``start`` shows the order in which the
-    parts are opened. Leaving the daemon closes them in the reverse order, however far ``start`` got, each
-    step bounded in time.
+    ``async with Daemon(config) as daemon: await daemon.start()``. ``start`` opens the parts in order; leaving
+    the daemon closes them in the reverse order, however far ``start`` got. Each step of the close is bounded
+    in time: stop serving; remove the sockets; stop the background tasks; let a change of the keys end, and
+    close their store; close the node.
     """
 
     def __init__(
@@ -115,12 +116,12 @@ class Daemon:
         await self._stack.__aexit__(*error)
 
     async def start(self) -> NodeStatus:
-        """Join the tailnet, bring up keys and servers, and listen. Never waits for the JWKS's store.
+        """Join the tailnet, start keys and servers, and listen. This never waits for the JWKS's store.
 
         Raises:
-            ConfigError: issuer and admin API would share a port, the process may have too few descriptors, or
-                a binding is not an address of the node.
-            TailnetError: the node could not join, or everybody can change its state.
+            ConfigError: issuer and admin API would share a port, the limit of descriptors is too low, or a
+                binding is not an address of the node.
+            TailnetError: the node could not join, or every user of this machine can change its state.
             KeyFileError: the key folder cannot be used.
         """
         config, stack = self._config, self._stack
@@ -128,43 +129,23 @@ class Daemon:
         check_descriptors(config)
         if not self._isolated:
             await asyncio.to_thread(check_state, config, self._log)
+
+        # The parts are opened here in order, each after the callback that closes it was pushed.
         self._node = node = await stack.enter_async_context(
             TailnetNode(config, log=self._log, isolated=self._isolated, on_login_url=self._on_login_url)
         )
         stack.push_async_callback(self._close_keys)
         # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
-        status, keys = await together(node.join(), self._prepare())
-        stack.push_async_callback(self._stop_background)
-        # Not before: a server that is not let in would leave a public key behind with each try.
-        self._background.append(asyncio.ensure_future(keys.run()))
+        status, keys = await together(node.join(), self._open_keys())
         addresses = listen_addresses(config, status.addresses)
+        stack.push_async_callback(self._stop_background)
+        # Only after the join: a server that is not admitted would publish another key with each try.
+        self._background += [asyncio.create_task(keys.run()), asyncio.create_task(node.watch())]
         sockets = stack.enter_context(socket_directory(Path(config.server.tailscale.dir), self._stop))
         stack.push_async_callback(self._stop_serving)
-        parts = Parts(
-            config=config,
-            node=node,
-            status=status,
-            keys=keys,
-            readiness=self.reasons,
-            notes=self.notes,
-            log=self._log,
-            audit=self._audit,
-        )
-        ports = {"issuer": config.server.port, "admin": config.admin.port}
-        for component in config.components:
-            server = make_server(component, parts)
-            self._servers.append(server)
-            await server.start(sockets / component)
-            listener = await node.node.listen(
-                component,
-                ports[component],
-                sockets / component,
-                addresses=addresses[component],
-                max_connections=config.server.max_connections,
-            )
-            self._listeners.append(listener)
-        self._background.append(asyncio.ensure_future(node.watch()))
-        # What exists now lives as long as the process: no collection has to look at it again.
+        await self._start_serving(node, keys, status, sockets, addresses)
+
+        # What exists now lives as long as the process: the garbage collector need not look at it again.
         gc.collect()
         gc.freeze()
         self._log.info(
@@ -178,10 +159,10 @@ class Daemon:
         return status
 
     async def failure(self) -> BaseException:
-        """Wait until background work ends, which it does only by a failure, and return that."""
+        """Wait until a background task fails, and return its exception; they do not end otherwise."""
         done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
         failures = [task.exception() for task in done if not task.cancelled()]
-        return next(filter(None, failures), None) or RuntimeError("background work ended by itself")
+        return next(filter(None, failures), None) or RuntimeError("a background task ended without a failure")
 
     def reasons(self) -> list[str]:
         """Return why no token can be issued now; empty when one can."""
@@ -199,22 +180,58 @@ class Daemon:
         """Return the last good copy of the published JWKS; None until one exists."""
         return None if self._keys is None else self._keys.published_document()
 
-    async def _prepare(self) -> KeyLifecycle:
-        """Read the keys and import the servers; imports are slow, and so done in threads."""
+    # --- opening
+
+    async def _open_keys(self) -> KeyLifecycle:
+        """Read the keys, and import the servers; imports are slow, so they are made in threads."""
         self._keys = keys = await asyncio.to_thread(key_lifecycle, self._config, self._log)
         await keys.start()
         await asyncio.to_thread(import_servers, self._config.components)
         return keys
 
-    # --- what closes the parts, in the order in which it runs
+    async def _start_serving(
+        self,
+        node: TailnetNode,
+        keys: KeyLifecycle,
+        status: NodeStatus,
+        sockets: Path,
+        addresses: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Start each component's server on a Unix socket, and let the node listen for it."""
+        config = self._config
+        ports = {"issuer": config.server.port, "admin": config.admin.port}
+        parts = Parts(
+            config=config,
+            node=node,
+            status=status,
+            keys=keys,
+            readiness=self.reasons,
+            notes=self.notes,
+            log=self._log,
+            audit=self._audit,
+        )
+        for component in config.components:
+            server = make_server(component, parts)
+            self._servers.append(server)
+            await server.start(sockets / component)
+            listener = await node.node.listen(
+                component,
+                ports[component],
+                sockets / component,
+                addresses=addresses[component],
+                max_connections=config.server.max_connections,
+            )
+            self._listeners.append(listener)
+
+    # --- closing, in the order in which it happens
 
     async def _stop_serving(self) -> None:
-        """Take nothing new, then let what is in flight end; all at once, since none waits for another."""
+        """Accept nothing new, and let requests in flight end; all parts at once."""
         async with asyncio.TaskGroup() as group:
             for listener in self._listeners:
                 group.create_task(self._close_part(listener.close(2 * self._grace_s)))
             await asyncio.gather(*(self._close_part(server.close(self._grace_s)) for server in self._servers))
-            # A client that keeps its connections pooled closes none of them: it is not waited for.
+            # The servers have answered. A client that pools its connections would never close them.
             for listener in self._listeners:
                 group.create_task(self._close_part(listener.end(self._grace_s * _FLUSH_PART)))
 
@@ -222,7 +239,7 @@ class Daemon:
         try:
             await closing
         except TailboneError as error:
-            self._log.warn("a part did not close as it should", error=error.message, detail=error.detail)
+            self._log.warn("a part did not close cleanly", error=error.message, detail=error.detail)
 
     async def _stop_background(self) -> None:
         for task in self._background:
@@ -237,4 +254,4 @@ class Daemon:
             async with asyncio.timeout(2 * self._grace_s):
                 await self._keys.close(self._grace_s)
         except TimeoutError:
-            self._log.warn("the store of the JWKS did not close as it should")
+            self._log.warn("the store of the JWKS did not close in time")

@@ -1,4 +1,4 @@
-"""TailnetNode: the server's node, from joining the tailnet to watching it."""
+"""TailnetNode: the server's node; it joins the tailnet, and warns of what goes wrong afterwards."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from tailbone.tsnet.node import NodeStatus
 
 _LOGIN_S = 300.0
-"""A person needs some minutes for a login URL, whatever joinTimeout says."""
+"""How long a person has to open a login URL, however short joinTimeout is."""
 
 _LOOK_S = 60.0
 _DAY_S = 86400.0
 _EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0)
-"""How long before the node's key expires there is a warning; from the first one on, also a note."""
+"""How long before the expiry of the node's key there is a warning; from the first one on, also a note."""
 
 _UNREACHABLE_S = 120.0
 """How long the control server may be away before there is a warning and a note."""
@@ -38,7 +38,7 @@ _DELETED = "the control server has deleted it"
 
 
 class TailnetNode:
-    """One node, from its making to its end: ``async with TailnetNode(…) as node: await node.join()``.
+    """The server's node: ``async with TailnetNode(…) as node: await node.join()``; leaving it closes it.
 
     Attributes:
         node: the node itself.
@@ -60,10 +60,10 @@ class TailnetNode:
         Args:
             config: all settings.
             log: for what happens to the node.
-            isolated: take nothing from tsnet's own TS_ variables, and find the loopback settings normal.
+            isolated: ignore tsnet's own TS_ variables, and do not warn about loopback settings.
             on_login_url: shows a person where to log in; by default a line on standard error.
             clock: Unix seconds.
-            monotonic: seconds of a clock that is never set.
+            monotonic: seconds of a clock that nobody sets.
         """
         tailscale = config.server.tailscale
         self._config = config
@@ -74,7 +74,7 @@ class TailnetNode:
         self._login_url = ""
         self._unreachable = False
         self._was_running = False
-        self._reached_by: tuple[str, tuple[str, ...]] | None = None
+        self._known_as: tuple[str, tuple[str, ...]] | None = None
         self._clock = clock
         self._monotonic = monotonic
         self._expiry_step = 0
@@ -94,13 +94,13 @@ class TailnetNode:
             ignore_environment=isolated,
             verbose=config.log.level == "trace",
         )
-        self.node = Node(self._settings, on_event=self._heard)
+        self.node = Node(self._settings, on_event=self._handle)
 
     async def __aenter__(self) -> Self:
         await self.node.__aenter__()
         if self._loopback and not self._isolated:
             self._log.warn(
-                "loopback settings are on for this whole process: a real network misses what they switch off",
+                "loopback settings hold for this whole process: a real network needs what they switch off",
                 switched_off=list(self.node.switched_off),
             )
         return self
@@ -111,12 +111,12 @@ class TailnetNode:
         try:
             await self.node.close()
         except TailnetError as failure:
-            # The process is about to end, and takes the remains with it.
-            self._log.warn("the node did not close as it should", error=failure.message)
+            # The process is about to end, and with it what is left of the node.
+            self._log.warn("the node did not close cleanly", error=failure.message)
 
     @property
     def reasons(self) -> list[str]:
-        """Why no caller can be served now; empty when callers can."""
+        """Why callers cannot be served now; empty when they can."""
         return [] if self.node.running else [f"node: {self.node.state}"]
 
     @property
@@ -137,14 +137,14 @@ class TailnetNode:
             TailnetError: the most specific one; see ``Node.up``.
         """
         status = await self._up()
-        asked = self._settings.hostname
-        if status.dns_name.partition(".")[0] != asked.lower():
+        requested = self._settings.hostname
+        if status.dns_name.partition(".")[0] != requested.lower():
             self._log.warn(
-                "the control server gave the node another name than asked for",
-                asked=asked,
+                "the control server gave the node another name than requested",
+                requested=requested,
                 given=status.dns_name,
             )
-        self._reached_by = status.dns_name, status.addresses
+        self._known_as = status.dns_name, status.addresses
         self._check(status)
         return status
 
@@ -155,22 +155,22 @@ class TailnetNode:
         try:
             return await self.node.up(timeout_s)
         except LoginNeededError:
-            # There is a login URL: a person gets some minutes, which an unreachable control server does not.
+            # A login URL waits for a person, who gets more time than an unreachable control server.
             left_s = _LOGIN_S - (loop.time() - began)
             if left_s <= 0:
                 raise
             return await self.node.up(left_s)
 
     async def watch(self) -> None:
-        """Check the node once a minute, until cancelled: what no event reports, and what an event lost."""
+        """Check the node every minute: not all changes have an event, and events get lost."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
                 status = await self.node.status()
             except TailnetError as error:
-                self._log.warn("the node does not report its state", error=error.message, detail=error.detail)
+                self._log.warn("the node's state cannot be read", error=error.message, detail=error.detail)
                 continue
-            self._is_reached_by(status.dns_name, status.addresses)
+            self._check_name(status.dns_name, status.addresses)
             self._check(status)
 
     def _check(self, status: NodeStatus) -> None:
@@ -183,7 +183,7 @@ class TailnetNode:
         before, self._expiry_step = self._expiry_step, sum(left_s < step_s for step_s in _EXPIRY_STEPS_S)
         if self._expiry_step > before:
             self._log.warn(
-                "the node's key expires soon, which cuts it off: log in again, or disable key expiry for it",
+                "the node's key expires soon, which cuts it off: log in again, or disable its key expiry",
                 node=status.dns_name,
                 expires_in_h=round(left_s / 3600, 1),
             )
@@ -203,8 +203,8 @@ class TailnetNode:
                 since_s=round(now - self._away_since),
             )
 
-    def _deleted(self) -> None:
-        """Warn at once that the control server no longer knows the node; the event comes with each poll."""
+    def _note_deletion(self) -> None:
+        """Warn once that the control server has deleted the node; the event comes with each poll."""
         if self._control_note != _DELETED:
             self._control_note = _DELETED
             self._log.warn(
@@ -212,7 +212,7 @@ class TailnetNode:
                 "at a restart with a valid auth key"
             )
 
-    def _heard(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         match event.type:
             case "log":
                 self._log.trace("tsnet", line=event.line)
@@ -220,13 +220,13 @@ class TailnetNode:
                 self._login_url = event.url
                 self._show_login(event.url)
             case "control_unreachable" if not self._unreachable:
-                # Comes with every attempt.
+                # The event comes with every attempt.
                 self._unreachable = True
                 self._log.warn(
                     "the control server does not answer; trying again", url=event.url, reason=event.line
                 )
             case "node_deleted":
-                self._deleted()
+                self._note_deletion()
             case "warning":
                 self._log.warn("tailnet", warning=event.line)
             case "fault":
@@ -234,16 +234,16 @@ class TailnetNode:
             case "state":
                 self._state_changed(event.state)
             case "self":
-                self._is_reached_by(event.dns_name, event.addresses)
+                self._check_name(event.dns_name, event.addresses)
 
-    def _is_reached_by(self, dns_name: str, addresses: tuple[str, ...]) -> None:
-        """Pass on what changes after the join, also when the event of it was lost."""
-        before, now = self._reached_by, (dns_name, addresses)
+    def _check_name(self, dns_name: str, addresses: tuple[str, ...]) -> None:
+        """Pass on a name or address that has changed since the join."""
+        before, now = self._known_as, (dns_name, addresses)
         if before is None or before == now or not dns_name:
             return
-        self._reached_by = now
+        self._known_as = now
         self._log.info(
-            "the node is reached in another way", before=before[0], now=dns_name, addresses=list(addresses)
+            "the node has another name or address", before=before[0], now=dns_name, addresses=list(addresses)
         )
         self.on_renamed(dns_name, addresses)
 
@@ -252,8 +252,8 @@ class TailnetNode:
             return
         if self._was_running and not self.node.running:
             self._log.warn(
-                "the node is not in its tailnet any more: no caller is served until it is let in again, "
-                "or logs in again at the next start",
+                "the node is no longer in its tailnet: no caller is served until it is admitted again, "
+                "or logs in at the next start",
                 state=state,
             )
         else:
@@ -262,7 +262,7 @@ class TailnetNode:
 
 
 def _wants_loopback(config: Config) -> bool:
-    """Whether the control server is on this machine, or the settings say so."""
+    """Return whether loopback settings are on, or "auto" and the control server is on this machine."""
     tailscale = config.server.tailscale
     if tailscale.loopback != "auto":
         return tailscale.loopback == "on"
@@ -270,7 +270,7 @@ def _wants_loopback(config: Config) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, a name or an address, is this machine by its spelling alone."""
+    """Return whether a host's name or address means this machine; nothing is looked up."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -278,5 +278,5 @@ def is_loopback(host: str) -> bool:
 
 
 def _print_login_url(url: str) -> None:
-    """Show a person where to log in, whatever the log level and format are."""
+    """Show a person where to log in, at every log level and in plain text."""
     print(f"To join the tailnet, open: {url}", file=sys.stderr, flush=True)

@@ -172,13 +172,13 @@ def test_hostname_collision(
         server(hostname="twin"),
         server("--dir", "other-keys", hostname="twin", TB_SERVER_TAILSCALE_DIR="other-node"),
     )
-    [warning] = second.events("the control server gave the node another name than asked for")
-    assert (warning["level"], warning["asked"], warning["given"]) == (
+    [warning] = second.events("the control server gave the node another name than requested")
+    assert (warning["level"], warning["requested"], warning["given"]) == (
         "warn",
         "twin",
         "twin-1.dev.tailnet.test",
     )
-    assert first.events("the control server gave the node another name than asked for") == []
+    assert first.events("the control server gave the node another name than requested") == []
     assert caller().to("twin-1").issue().status == 200
 
 

@@ -137,7 +137,7 @@ def test_server_is_renamed(
     tailnet.do("rename_node", node=old, name=new)
     until(lambda: way.issue(headers={"Host": new}).status == 200, "its new name means it")
     assert way.issue(headers={"Host": old}).status == 421
-    full = started.program.event("the node is reached in another way")["now"]
+    full = started.program.event("the node has another name or address")["now"]
     assert full.partition(".")[0] == new
     assert way.issue(headers={"Host": full}).status == 200
 
@@ -165,8 +165,8 @@ def test_server_is_removed(
     assert way.issue().status == 200
     tailnet.do("expire_node", node=started.name)
     gone = (
-        "the node is not in its tailnet any more: no caller is served until it is let in again, "
-        "or logs in again at the next start"
+        "the node is no longer in its tailnet: no caller is served until it is admitted again, "
+        "or logs in at the next start"
     )
     until(lambda: started.events(gone), "a line about it")
     assert started.events(gone)[0]["level"] == "warn"

@@ -139,12 +139,12 @@ def test_another_name_is_passed_on() -> None:
     heard, names = Heard(), []
     heard.member.on_renamed = lambda name, addresses: names.append((name, addresses))
     heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
-    heard.member._reached_by = "one.ts.net", ("100.64.0.1",)
+    heard.member._known_as = "one.ts.net", ("100.64.0.1",)
     heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
     for _ in range(2):
         heard.hear("self", dns_name="two.ts.net", addresses=("100.64.0.1",))
     assert names == [("two.ts.net", ("100.64.0.1",))]
-    assert heard.lines == [("info", "the node is reached in another way")]
+    assert heard.lines == [("info", "the node has another name or address")]
 
 
 def status(*, expires_in_s: float | None = None, reachable: bool = True) -> NodeStatus:
