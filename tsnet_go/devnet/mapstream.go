@@ -29,13 +29,13 @@ func (d *Devnet) serveMap(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, why, status)
 		return
 	}
-	// From version 68 on a streaming request is read-only: what it says of the
-	// node may be older than what the node sent beside it.
-	if !req.ReadOnly && !(req.Stream && req.Version >= 68) || d.knowsNothingOf(n) {
+	// A streaming request is read-only: what it says of the node may be older than
+	// what the node sent beside it.
+	if !req.Stream || d.knowsNothingOf(n) {
 		d.takeUpdate(n, &req)
 	}
 	send := &mapSender{w: w, compress: req.Compress == "zstd"}
-	if req.Stream && !req.ReadOnly {
+	if req.Stream {
 		d.streamMap(r, n, send)
 		return
 	}
