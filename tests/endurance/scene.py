@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
     from concurrent.futures import Future
 
+    from harness.tailnet import Caller
+
 _T = TypeVar("_T")
 
 ISSUER_PORT: Final = 80
@@ -48,6 +50,17 @@ class Place(NamedTuple):
     def issuer(self) -> tuple[str, int]:
         """The first of ``issuers``."""
         return self.issuers[0]
+
+
+def place_of(caller: Caller, server: str) -> Place:
+    """Open the ways of a node of this process to a server that is up."""
+
+    def leading_to(port: int) -> tuple[str, int]:
+        host, _, local = caller.to(server, port).address.rpartition(":")
+        return host, int(local)
+
+    issuers = leading_to(ISSUER_PORT), leading_to(ISSUER_PORT)
+    return Place(issuers, leading_to(ADMIN_PORT), server)
 
 
 class ServerProcess:
