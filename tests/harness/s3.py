@@ -78,7 +78,7 @@ def make_bucket(endpoint: str, bucket: str = BUCKET) -> None:
 
 def client(endpoint: str) -> Any:
     """boto3's client, for looking past the product."""
-    import boto3
+    import boto3  # type: ignore[import-untyped,unused-ignore]
 
     return boto3.client(
         "s3",
