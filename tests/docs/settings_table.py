@@ -1,4 +1,4 @@
-"""The README's table of settings, made from the program's; run as a script, it writes it into the README."""
+"""Generate the README's table of settings; as a script, this writes it into the README."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ END = "<!-- /settings -->"
 
 
 def settings_table() -> str:
-    """One row for each setting, in the order of ``--help``."""
+    """Return the table: one row for each setting, in the order of ``--help``."""
     rows = ["| setting | flag | variable | default | allowed | what it does |", "|---|---|---|---|---|---|"]
     rows += [_row(setting) for group in GROUPS for setting in SETTINGS if setting.group == group]
     return "\n".join(rows) + "\n"
@@ -27,7 +27,7 @@ def _row(setting: Setting) -> str:
 
 
 def refresh(text: str) -> str:
-    """Return the README's *text* with the table as it is now."""
+    """Return the README's *text* with the current table."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}{settings_table()}{END}{after}"

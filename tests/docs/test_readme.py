@@ -1,4 +1,4 @@
-"""The README says what is true: its tables are the program's, and each of its commands is run here."""
+"""The README is correct: its tables match the program, and each of its commands is run by a test."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ DEADLINE_S = 60.0
 
 
 def blocks(language: str) -> list[str]:
-    """The README's code blocks of one language."""
+    """Return the README's code blocks of one language."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
     return [text for name, text in fenced if name == language]
 
 
 def commands() -> list[str]:
-    """Every command line of the README."""
+    """Return every command line of the README."""
     return [
         line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")
     ]
@@ -47,7 +47,7 @@ def commands() -> list[str]:
 
 
 def test_the_settings_table_is_current() -> None:
-    """The README shows the table that flags, variables and file are made from."""
+    """The README contains the table from which flags, variables and the file are generated."""
     assert refresh(README) == README, "run: uv run python tests/docs/settings_table.py"
 
 
@@ -64,19 +64,19 @@ def test_the_settings_table_has_every_setting_once() -> None:
     ) in rows
 
 
-def test_the_table_of_errors_has_every_code_that_a_caller_can_meet() -> None:
-    """Each row's status is that of the server's table, and no code is left out."""
-    told = {
+def test_the_table_of_errors_has_every_code_of_an_answer() -> None:
+    """Each row has the status of the server's table, and no code is missing."""
+    documented = {
         code: int(status) for status, code in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", README, re.MULTILINE)
     }
-    # bad_request and forbidden are the names of families: no answer has them.
-    assert told == {
+    # bad_request and forbidden are base classes: no answer has these codes.
+    assert documented == {
         code: status for code, status in STATUS_OF.items() if code not in {"bad_request", "forbidden"}
     }
 
 
-def test_the_commands_table_of_help_is_told() -> None:
-    """Every command of the program appears in the README."""
+def test_every_command_is_in_the_readme() -> None:
+    """The README mentions each command of the program."""
     for command in (
         "dev",
         "server start",
@@ -106,7 +106,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def without_setup(command: str) -> str:
-    """A README command as it runs where uv has done its work already."""
+    """Return a README command without the part that uv has already done."""
     return command.removeprefix(SETUP).removeprefix("uv run ")
 
 
@@ -150,7 +150,7 @@ def run(command: str, environment: dict[str, str], cwd: Path) -> subprocess.Comp
 
 
 def at(command: str, dev: Dev) -> str:
-    """A README command for the ports and names of ``dev``."""
+    """Return a README command with the ports and names of ``dev``."""
     return (
         command.replace("http://127.0.0.1:8080/issue", dev.issue)
         .replace("http://tailbone/issue", dev.issue)
@@ -160,13 +160,13 @@ def at(command: str, dev: Dev) -> str:
 
 @pytest.mark.integration
 def test_the_first_command_prints_what_the_readme_shows(shell: dict[str, str], tmp_path: Path) -> None:
-    """`tailbone dev` on its default ports prints the README's lines; free ports where those are taken."""
+    """`tailbone dev` on its default ports prints the README's lines."""
     assert f"{SETUP}uv run tailbone dev" in commands()
     shown = next(block for block in blocks("") if block.startswith("tailnet"))
     ports = (8080, 8081, 8090, 50051)
     if any(taken(port) for port in ports):
         pytest.skip("one of the default ports is in use on this machine")
-    # Beside a command, whose own standard output is, the table goes to standard error.
+    # With a command, standard output is the command's, and the table goes to standard error.
     output = run("tailbone dev -- true", shell, tmp_path)
     assert output.stderr.split() == shown.split()
 
@@ -184,7 +184,7 @@ def taken(port: int) -> bool:
 @pytest.mark.integration
 @pytest.mark.parametrize("command", [line for line in commands() if line.startswith("curl")])
 def test_each_curl_gets_a_token(dev: Dev, shell: dict[str, str], tmp_path: Path, command: str) -> None:
-    """Each of the README's curl commands prints a token and when it expires."""
+    """Each of the README's curl commands prints a token and its expiry."""
     output = run(f"{at(command, dev)} --silent --show-error --fail-with-body", shell, tmp_path)
     answer = msgspec.json.decode(output.stdout, type=dict[str, object])
     assert set(answer) == {"token", "expires_at"}, output.stderr
@@ -212,7 +212,7 @@ def test_each_dev_command_works(shell: dict[str, str], tmp_path: Path, command: 
 
 @pytest.mark.integration
 def test_the_keys_commands_work(dev: Dev, shell: dict[str, str], tmp_path: Path) -> None:
-    """The README's keys commands run one after the other; the key that `remove` names is one that exists."""
+    """The README's keys commands run one after the other; `remove` gets a key that exists."""
     host, _, port = dev.facts["admin"].rpartition(":")
     environment = {**shell, "TB_ADMIN_CLIENT_HOST": host, "TB_ADMIN_CLIENT_PORT": port}
     listed = [line for line in commands() if line.startswith("tailbone keys")]
@@ -231,7 +231,7 @@ def test_the_keys_commands_work(dev: Dev, shell: dict[str, str], tmp_path: Path)
 
 @pytest.mark.integration
 def test_the_server_commands_work(dev: Dev, shell: dict[str, str], tmp_path: Path) -> None:
-    """`server start` joins and makes its key; `server housekeeping` then knows that key."""
+    """`server start` joins and generates its key; `server housekeeping` then accepts that key."""
     start = next(line for line in commands() if line.startswith("tailbone server start"))
     published = tmp_path / "public"
     published.mkdir()
@@ -293,9 +293,9 @@ def test_the_settings_file_is_read(shell: dict[str, str], tmp_path: Path) -> Non
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    """No command of the README is of a kind that no test here or .ci/run runs."""
+    """Each command of the README is run by a test here or by .ci/run."""
     run_elsewhere = {
-        # .ci/run and tests/packaging: a test cannot run the tests, nor build an environment in each run.
+        # By .ci/run and tests/packaging: a test here cannot run the tests or build an environment.
         f"{SETUP}uv run pytest": (ROOT / ".ci" / "run").read_text(),
         "python3 -m venv .venv && . .venv/bin/activate && pip install .": (
             ROOT / "tests" / "packaging" / "test_wheel.py"

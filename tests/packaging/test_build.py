@@ -1,4 +1,4 @@
-"""The build says in one line what it cannot do, and commits no download address."""
+"""The build's messages, tags and cache keys; the repository contains no download address."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ build = pytest.importorskip("build", reason="setuptools is not installed beside 
 
 
 @pytest.mark.parametrize(("platform", "name"), [("darwin", "Darwin"), ("win32", "Windows")])
-def test_a_system_without_the_library_is_told_in_one_line(
+def test_an_unsupported_system_ends_the_build_with_one_line(
     monkeypatch: pytest.MonkeyPatch, platform: str, name: str
 ) -> None:
-    """On macOS and Windows the build ends with one line that says so."""
+    """The message names the system."""
     monkeypatch.setattr(build.sys, "platform", platform)
     monkeypatch.setattr(build.platform, "system", lambda: name)
     with pytest.raises(SystemExit) as ended:
         build.require_supported_system()
     message = str(ended.value)
-    assert message == f"tailbone: libtsnet can be built on Linux only for now, not on {name}"
+    assert message == f"tailbone: libtsnet can only be built on Linux for now, not on {name}"
 
 
 def test_the_library_uploads_no_logs() -> None:
-    """ts_omit_logtail is among the tags: without it a node tries to upload logs."""
+    """The tags include ts_omit_logtail, without which a node tries to upload logs."""
     assert "ts_omit_logtail" in build.TAGS.split(",")
 
 
 def test_uv_rebuilds_when_a_source_of_the_library_changes() -> None:
-    """uv's cache keys name everything that the library is made from."""
+    """uv's cache keys name every source of the library."""
     import tomllib
 
     keys = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["cache-keys"]
@@ -49,7 +49,7 @@ def test_uv_rebuilds_when_a_source_of_the_library_changes() -> None:
 
 
 def test_no_committed_file_has_a_download_address() -> None:
-    """uv.lock and its like record a registry's address: they stay out of the repository."""
+    """uv.lock and similar files record a registry's address, so they are not committed."""
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()

@@ -1,4 +1,4 @@
-"""One wheel, library inside, for every Python: built from the source distribution, installed, and used."""
+"""One wheel with the library works on every Python: it is built from the source distribution and used."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 def find_python(version: str) -> str | None:
-    """An interpreter of that version: on PATH, or one of pyenv's."""
+    """Return an interpreter of that version, on PATH or one of pyenv's."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
     for candidate in filter(None, candidates):
-        # pyenv's shims exist for versions that are not active, and then only print an error.
-        told = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False)
-        if told.stdout.startswith(f"Python {version}."):
+        # pyenv has shims for inactive versions too, which only print an error.
+        output = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False)
+        if output.stdout.startswith(f"Python {version}."):
             return candidate
     return None
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What git knows of this checkout, as it stands now: no built library, no environment."""
+    """A copy of the files that git tracks, as they are now: no built library, no environment."""
     folder = tmp_path_factory.mktemp("source") / "tailbone"
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, tracked.decode().split("\0")):
@@ -55,7 +55,7 @@ def uv() -> str:
 
 @pytest.fixture(scope="module")
 def wheel(source: Path, uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that is made from the source distribution, as `uv build` does."""
+    """The wheel that `uv build` builds from the source distribution."""
     target = tmp_path_factory.mktemp("dist")
     built = subprocess.run(
         [uv, "build", "--python", sys.executable, "--out-dir", str(target), str(source)],
@@ -84,14 +84,14 @@ def test_the_readme_installs_with_pip_alone(source: Path, tmp_path: Path) -> Non
         ["sh", "-c", INSTALL], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert installed.returncode == 0, installed.stderr
-    told = subprocess.run(
+    output = subprocess.run(
         [folder / ".venv/bin/tailbone", "version"], capture_output=True, text=True, check=True
     )
-    assert told.stdout == "tailbone 0.1.0 (commit 0123456789ab)\n"
+    assert output.stdout == "tailbone 0.1.0 (commit 0123456789ab)\n"
 
 
-def test_the_wheel_is_one_for_all_pythons_and_holds_the_library(wheel: Path) -> None:
-    """Its tag is the stable ABI of 3.11, and node, licence, types and commit are in it."""
+def test_the_wheel_contains_the_library_and_supports_all_pythons(wheel: Path) -> None:
+    """Its tag is the stable ABI of 3.11, and it contains the library, the extension, types and commit."""
     assert "-cp311-abi3-" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("tsnet/libtsnet.so", "tsnet/_ffi.abi3.so", "py.typed", "_commit.txt"):
@@ -101,7 +101,7 @@ def test_the_wheel_is_one_for_all_pythons_and_holds_the_library(wheel: Path) -> 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_wheel_works(wheel: Path, uv: str, version: str, tmp_path: Path) -> None:
-    """In a fresh environment it has all it needs, and gives a token."""
+    """In a fresh environment it has all its dependencies, and issues a token."""
     python = find_python(version)
     if python is None:
         pytest.skip(f"there is no Python {version} on this machine")
@@ -116,10 +116,10 @@ def test_the_wheel_works(wheel: Path, uv: str, version: str, tmp_path: Path) -> 
         [bin_ / "python", "-c", PROGRAM], capture_output=True, check=True, cwd=tmp_path, env=clean
     )
     assert msgspec.json.decode(versions.stdout, type=dict[str, str])["tailscale"] == "1.102.5"
-    told = subprocess.run(
+    version_line = subprocess.run(
         [bin_ / "tailbone", "version"], capture_output=True, text=True, check=True, env=clean
     )
-    assert "0123456789ab" in told.stdout
+    assert "0123456789ab" in version_line.stdout
     output = subprocess.run(
         [
             bin_ / "tailbone",
