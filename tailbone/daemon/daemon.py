@@ -208,7 +208,7 @@ class Daemon:
             readiness=self.reasons,
             notes=self.notes,
             log=self._log,
-            audit=self._audit,
+            audit=self._audit or self._log,
         )
         for component in config.components:
             server = make_server(component, parts)

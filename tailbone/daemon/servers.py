@@ -45,7 +45,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         readiness: gives why no token can be issued now; nothing when one can.
         notes: gives problems that do not stop token issuance.
         log: for everything that happens.
-        audit: gets the line of each token, before the token leaves; None for ``log``.
+        audit: gets the line of each token, before the token leaves.
     """
 
     config: Config
@@ -55,7 +55,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     readiness: Callable[[], Sequence[str]]
     notes: Callable[[], Sequence[str]]
     log: Logger
-    audit: Logger | None
+    audit: Logger
 
 
 def import_servers(components: Sequence[str]) -> None:
@@ -70,7 +70,7 @@ def make_server(component: str, parts: Parts) -> Server:
 
 
 def _issuer(parts: Parts) -> IssuerServer:
-    from tailbone.server import IssuerServer
+    from tailbone.server import IssuerServer, Sources
     from tailbone.token.issuer import Issuer
     from tailbone.token.policy import Rules
 
@@ -87,17 +87,19 @@ def _issuer(parts: Parts) -> IssuerServer:
         return *addresses, dns_name, dns_name.partition(".")[0], *config.server.allowed_hosts
 
     issuer = IssuerServer(
-        issuer=Issuer(rules, lambda: keys.ring),
-        identify=parts.node.node.identify,
-        hosts=hosts(parts.status.dns_name, parts.status.addresses),
-        readiness=parts.readiness,
-        notes=parts.notes,
-        jwks=keys.published_document,
-        max_age_s=config.keys.max_age_s,
-        version=version(),
-        commit=commit(),
-        log=parts.log,
-        audit=parts.audit,
+        Sources(
+            issuer=Issuer(rules, lambda: keys.ring),
+            identify=parts.node.node.identify,
+            hosts=hosts(parts.status.dns_name, parts.status.addresses),
+            readiness=parts.readiness,
+            notes=parts.notes,
+            jwks=keys.published_document,
+            max_age_s=config.keys.max_age_s,
+            version=version(),
+            commit=commit(),
+            log=parts.log,
+            audit=parts.audit,
+        )
     )
     parts.node.on_renamed = lambda dns_name, addresses: issuer.set_hosts(hosts(dns_name, addresses))
     return issuer

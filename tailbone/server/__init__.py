@@ -1,7 +1,8 @@
-"""The issuer's HTTP face: IssuerServer. The only package that imports Sanic."""
+"""The issuer's HTTP interface. The only package that imports Sanic."""
 
 from __future__ import annotations
 
 from tailbone.server.app import IssuerServer
+from tailbone.server.endpoints import Sources
 
-__all__ = ["IssuerServer"]
+__all__ = ["IssuerServer", "Sources"]

@@ -1,80 +1,160 @@
-"""RefusalLog: at most one line a second for each code and peer, however many requests are refused."""
+"""Refusals: the one handler of every error, from its status to its line in the log."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+from sanic.exceptions import (
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RequestCancelled,
+    RequestTimeout,
+    SanicException,
+    ServiceUnavailable,
+)
+
+from tailbone.errors import (
+    BodyTooLargeError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    RequestTimeoutError,
+    TailboneError,
+    UnknownPathError,
+)
+from tailbone.server.endpoints import METHODS
+from tailbone.server.refusal_log import RefusalLog
+from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT
+from tailbone.server.responses import Request, Response
+from tailbone.tsnet.peername import address_of
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tailbone.process.log import Logger
 
-PAUSE_S: Final = 1.0
-"""The shortest time between two lines about one code and peer, in seconds."""
+MOST_REFUSALS: Final = 100
+"""How many requests of a connection may be refused before it ends."""
+
+_PATHS: Final = ", ".join(f"{methods[0]} {path}" for path, methods in METHODS.items())
+
+# RFC 9110 section 15. 503 is for what may pass by itself: repeating the request is right for it only.
+STATUS_OF: Final[Mapping[str, int]] = {
+    "bad_request": 400,
+    "malformed_request": 400,
+    "bad_parameter": 400,
+    "forbidden": 403,
+    "browser_request": 403,
+    "unknown_caller": 403,
+    "expired_caller": 403,
+    "shared_caller": 403,
+    "audience_not_allowed": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "body_too_large": 413,
+    "wrong_host": 421,
+    "internal": 500,
+    "log_unavailable": 503,
+    "no_signing_key": 503,
+    "tailnet_error": 503,
+}
 
 
-class _Counted:
-    """Refusals since the last line."""
-
-    __slots__ = ("count", "level", "line", "timer")
-
-    def __init__(self, timer: asyncio.TimerHandle) -> None:
-        self.timer = timer
-        self.count = 0
-        self.level = ""
-        self.line: tuple[str, dict[str, Any]] = ("", {})
+def status_of(error: TailboneError) -> int:
+    """Return the HTTP status of an error: by its code, or by the nearest class above it that has a row."""
+    for kind in type(error).__mro__:
+        status = STATUS_OF.get(getattr(kind, "code", ""))
+        if status is not None:
+            return status
+    return 500
 
 
-class RefusalLog:
-    """Logs the first refusal at once, and how many more there were (``count``) a second later.
+class _Refusal(msgspec.Struct, frozen=True):
+    error: str
+    message: str
 
-    A peer needs neither an identity nor a key to be refused thousands of times a second: a line for each
-    would fill the disk, and then no token could leave.
-    """
+
+class Refusals:
+    """Answers the requests that fail, and logs why."""
 
     def __init__(self, log: Logger) -> None:
-        """Write to ``log``."""
-        self._log = log
-        self._counted: dict[tuple[str, str], _Counted] = {}
-
-    def add(self, level: str, event: str, *, code: str, peer: str, **facts: Any) -> None:
-        """Log or count a refusal.
-
-        Args:
-            level: the method of the logger.
-            event: the message.
-            code: the error's code.
-            peer: ``ip:port``; connections of one address are counted together.
-            facts: more for the line; where refusals are counted, those of the last.
-        """
-        key = code, peer.rpartition(":")[0]
-        facts |= {"code": code, "peer": peer}
-        counted = self._counted.get(key)
-        if counted is not None:
-            counted.count += 1
-            counted.level, counted.line = level, (event, facts)
-            return
-        self._counted[key] = _Counted(self._later(key))
-        getattr(self._log, level)(event, **facts)
+        """Log to ``log``."""
+        self._log = RefusalLog(log)
 
     def close(self) -> None:
         """Log what has been counted."""
-        for key in list(self._counted):
-            self._counted[key].timer.cancel()
-            self._write(key)
-            del self._counted[key]
+        self._log.close()
 
-    def _later(self, key: tuple[str, str]) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(PAUSE_S, self._flush, key)
+    def answer(self, request: Request, error: Exception) -> Response:
+        """Log why a request fails, and answer what its sender may know: never an inner exception's text.
 
-    def _flush(self, key: tuple[str, str]) -> None:
-        if self._write(key):
-            self._counted[key] = _Counted(self._later(key))
-        else:
-            del self._counted[key]
+        Raises:
+            CancelledError: nobody would read an answer.
+        """
+        if isinstance(error, RequestCancelled):
+            # The client is gone. Sanic would try to answer, and log that it cannot.
+            raise asyncio.CancelledError
+        if isinstance(error, ServiceUnavailable):  # RESPONSE_TIMEOUT, which also limits the body
+            if request.transport.get_write_buffer_size():
+                # The client does not read its answers, and would not read this one.
+                request.transport.abort()
+                raise asyncio.CancelledError
+            if request.stream.request_body:
+                # Sanic would wait for the rest of the body without a time limit.
+                request.stream.request_body = None
+                error = RequestTimeout()
+        error = _own_error(request, error)
+        facts: dict[str, Any] = {"path": request.path} if request.head else {}
+        facts |= getattr(request.ctx, "caller", {})
+        facts["peer"] = address_of(request.transport.get_extra_info("peername"))
+        _end_connection(request, error)
+        if not isinstance(error, TailboneError):
+            self._log.add("error", "request failed", code="internal", exc_info=error, **facts)
+            return _response(500, "internal", "internal error; the server's log has the cause")
+        status = status_of(error)
+        if error.detail:
+            facts["detail"] = error.detail
+        # 403 and 421 may be an attack, and 5xx is our side; a client's mistake is neither.
+        level = "error" if status == 500 else "warning" if status in (403, 421, 503) else "info"
+        self._log.add(level, "request refused", code=error.code, status=status, **facts)
+        response = _response(status, error.code, error.message)
+        if isinstance(error, MethodNotAllowedError) and error.allow:
+            response.headers["Allow"] = error.allow
+        return response
 
-    def _write(self, key: tuple[str, str]) -> bool:
-        counted = self._counted[key]
-        if counted.count:
-            event, facts = counted.line
-            getattr(self._log, counted.level)(event, count=counted.count, **facts)
-        return counted.count > 0
+
+def _response(status: int, code: str, message: str) -> Response:
+    return Response(msgspec.json.encode(_Refusal(code, message)), status)
+
+
+def _end_connection(request: Request, error: Exception) -> None:
+    """End the connection where the start of the next request is unknown, or after too many refusals."""
+    if request.conn_info is None:  # Sanic had no whole head, and ends the connection by itself.
+        return
+    seen = request.conn_info.ctx
+    seen.refusals += 1
+    if seen.head is None or isinstance(error, MalformedRequestError) or seen.refusals >= MOST_REFUSALS:
+        request.stream.keep_alive = False
+
+
+def _own_error(request: Request, error: Exception) -> Exception:
+    """Translate what Sanic raises."""
+    # Sanic answers 405 for some paths with a final slash.
+    unknown = isinstance(error, MethodNotAllowed) and request.path not in METHODS
+    if unknown or isinstance(error, NotFound):
+        return UnknownPathError(f"no such path; there are {_PATHS}")
+    if isinstance(error, MethodNotAllowed):
+        allow = ", ".join(METHODS[request.path])
+        return MethodNotAllowedError(f"{request.path} takes {allow}", allow=allow)
+    if isinstance(error, PayloadTooLarge) and request.head:
+        return BodyTooLargeError(f"at most {BODY_LIMIT} bytes of body are read, and ignored")
+    if isinstance(error, PayloadTooLarge):
+        return MalformedRequestError(f"request line and headers are longer than {HEAD_LIMIT} bytes")
+    if isinstance(error, RequestTimeout):
+        return RequestTimeoutError("the request was not complete in time")
+    if isinstance(error, SanicException) and error.status_code < 500:
+        return MalformedRequestError("the request is not well-formed HTTP/1.1")
+    return error

@@ -52,8 +52,6 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """A request without its body.
 
     Attributes:
-        method: as it came; methods are case-sensitive.
-        path: as it came, not decoded: only the spelling without escapes names a path here.
         query: what follows the first ``?``; empty when there is none.
         host: the Host field, or the host of an absolute-form target; empty for HTTP/1.0 without.
         keep_alive: whether the connection may serve another request.
@@ -63,8 +61,6 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         if_none_match: the If-None-Match field; empty when there is none.
     """
 
-    method: str
-    path: str
     query: str
     host: str
     keep_alive: bool
@@ -89,7 +85,7 @@ def parse_head(head: bytes) -> Head:
     method, target, minor, lines = match.groups()
     http_1_1 = minor == b"1"
     fields = _fields(lines)
-    host, path, query = _target(method, target, fields.get(b"host"), http_1_1=http_1_1)
+    host, query = _target(method, target, fields.get(b"host"), http_1_1=http_1_1)
     options = fields.get(b"connection", b"").lower()
     keep = b"keep-alive" in _list(options)
     expect = fields.get(b"expect", b"").lower()
@@ -97,8 +93,6 @@ def parse_head(head: bytes) -> Head:
         raise MalformedRequestError("Expect: only 100-continue is known")
     length = _body_length(fields, http_1_1=http_1_1)
     return Head(
-        method=method.decode("ascii"),
-        path=path.decode("ascii"),
         query=query.decode("ascii"),
         host=host.decode("ascii"),
         keep_alive=(http_1_1 or keep) and b"close" not in _list(options),
@@ -110,7 +104,7 @@ def parse_head(head: bytes) -> Head:
 
 
 def _fields(lines: bytes) -> dict[bytes, bytes]:
-    """Give the fields that are read, by lower-case name; a repeated one is a list (RFC 9110 section 5.3)."""
+    """Return the fields that are read, by lower-case name; a repeated one is a list (RFC 9110 section 5.3)."""
     fields: dict[bytes, bytes] = {}
     for line in lines.split(b"\r\n"):
         name, _, value = line.partition(b":")
@@ -125,10 +119,8 @@ def _list(value: bytes) -> list[bytes]:
     return [item.strip(b" \t") for item in value.split(b",")] if value else []
 
 
-def _target(
-    method: bytes, target: bytes, host: bytes | None, *, http_1_1: bool
-) -> tuple[bytes, bytes, bytes]:
-    """Give host, path and query (RFC 9112 section 3.2)."""
+def _target(method: bytes, target: bytes, host: bytes | None, *, http_1_1: bool) -> tuple[bytes, bytes]:
+    """Return host and query (RFC 9112 section 3.2)."""
     if host is None and http_1_1:
         raise MalformedRequestError("Host is missing")
     # Two Host fields became a list, and no authority holds a comma followed by a space.
@@ -137,9 +129,9 @@ def _target(
     named = host or b""
     if not target.startswith(b"/"):
         if method == b"CONNECT" and _AUTHORITY.fullmatch(target) is not None:
-            return named, target, b""
+            return named, b""
         if method == b"OPTIONS" and target == b"*":
-            return named, target, b""
+            return named, b""
         match = _ABSOLUTE.fullmatch(target)
         if match is None:
             raise MalformedRequestError("the request target is a path, or an http:// URL")
@@ -149,12 +141,11 @@ def _target(
         # RFC 9112 lets the URL win; a reader that goes by Host would see another request.
         if host is not None and host.lower() != named.lower():
             raise MalformedRequestError("Host and the URL name different hosts")
-    path, _, query = target.partition(b"?")
-    return named, path or b"/", query
+    return named, target.partition(b"?")[2]
 
 
 def _body_length(fields: dict[bytes, bytes], *, http_1_1: bool) -> int | None:
-    """Give how long the body is, None for chunked (RFC 9112 section 6.3)."""
+    """Return the length of the body in bytes, None for chunked (RFC 9112 section 6.3)."""
     coding = fields.get(b"transfer-encoding")
     length = fields.get(b"content-length")
     if coding is not None:
@@ -175,7 +166,7 @@ def _body_length(fields: dict[bytes, bytes], *, http_1_1: bool) -> int | None:
 
 
 def _what_is_wrong(head: bytes) -> str:
-    """Say which line of a head that does not match is at fault."""
+    """Say which line of a malformed head is wrong."""
     request_line, *fields = head.split(b"\r\n")
     if _REQUEST_LINE.fullmatch(request_line) is None:
         return "the first line is METHOD TARGET HTTP/1.1 (or HTTP/1.0), with one space between"

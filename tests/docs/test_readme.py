@@ -18,7 +18,7 @@ import pytest
 
 from docs.settings_table import BEGIN, END, refresh
 from tailbone.config.table import SETTINGS
-from tailbone.server.statuses import STATUS_OF
+from tailbone.server.refusals import STATUS_OF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

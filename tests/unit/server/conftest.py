@@ -15,7 +15,7 @@ import pytest
 from tailbone.errors import UnknownCallerError
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import KeyRing
-from tailbone.server import IssuerServer
+from tailbone.server import IssuerServer, Sources
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 from tailbone.token.policy import Rules
@@ -134,17 +134,19 @@ class World:
     def server(self) -> IssuerServer:
         """A server in this world; not yet started."""
         return IssuerServer(
-            issuer=Issuer(RULES, self.ring, clock=lambda: 1795518230.5),
-            identify=self.identify,
-            hosts=HOSTS,
-            readiness=lambda: self.reasons,
-            notes=lambda: self.notes,
-            jwks=lambda: self.jwks,
-            max_age_s=300.0,
-            version="1.2.3",
-            commit="abc1234",
-            log=self.log,
-            audit=self.audit,
+            Sources(
+                issuer=Issuer(RULES, self.ring, clock=lambda: 1795518230.5),
+                identify=self.identify,
+                hosts=HOSTS,
+                readiness=lambda: self.reasons,
+                notes=lambda: self.notes,
+                jwks=lambda: self.jwks,
+                max_age_s=300.0,
+                version="1.2.3",
+                commit="abc1234",
+                log=self.log,
+                audit=self.audit,
+            )
         )
 
 

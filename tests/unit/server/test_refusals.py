@@ -1,4 +1,4 @@
-"""The one table from codes to HTTP statuses."""
+"""Refusals: what status an error has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tailbone import errors
 from tailbone.errors import TailboneError
-from tailbone.server.statuses import STATUS_OF, status_of
+from tailbone.server.refusals import STATUS_OF, status_of
 
 
 def below(kind: type[TailboneError]) -> list[type[TailboneError]]:

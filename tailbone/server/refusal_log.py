@@ -1,0 +1,80 @@
+"""RefusalLog: at most one line a second for each code and peer, however many requests are refused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from tailbone.process.log import Logger
+
+PAUSE_S: Final = 1.0
+"""The shortest time between two lines about one code and peer, in seconds."""
+
+
+class _Counted:
+    """Refusals since the last line."""
+
+    __slots__ = ("count", "level", "line", "timer")
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self.timer = timer
+        self.count = 0
+        self.level = ""
+        self.line: tuple[str, dict[str, Any]] = ("", {})
+
+
+class RefusalLog:
+    """Logs the first refusal at once, and how many more there were (``count``) a second later.
+
+    A peer needs neither an identity nor a key to be refused thousands of times a second: a line for each
+    would fill the disk, and then no token could leave.
+    """
+
+    def __init__(self, log: Logger) -> None:
+        """Write to ``log``."""
+        self._log = log
+        self._counted: dict[tuple[str, str], _Counted] = {}
+
+    def add(self, level: str, event: str, *, code: str, peer: str, **facts: Any) -> None:
+        """Log or count a refusal.
+
+        Args:
+            level: the method of the logger.
+            event: the message.
+            code: the error's code.
+            peer: ``ip:port``; connections of one address are counted together.
+            facts: more for the line; where refusals are counted, those of the last.
+        """
+        key = code, peer.rpartition(":")[0]
+        facts |= {"code": code, "peer": peer}
+        counted = self._counted.get(key)
+        if counted is not None:
+            counted.count += 1
+            counted.level, counted.line = level, (event, facts)
+            return
+        self._counted[key] = _Counted(self._later(key))
+        getattr(self._log, level)(event, **facts)
+
+    def close(self) -> None:
+        """Log what has been counted."""
+        for key in list(self._counted):
+            self._counted[key].timer.cancel()
+            self._write(key)
+            del self._counted[key]
+
+    def _later(self, key: tuple[str, str]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(PAUSE_S, self._flush, key)
+
+    def _flush(self, key: tuple[str, str]) -> None:
+        if self._write(key):
+            self._counted[key] = _Counted(self._later(key))
+        else:
+            del self._counted[key]
+
+    def _write(self, key: tuple[str, str]) -> bool:
+        counted = self._counted[key]
+        if counted.count:
+            event, facts = counted.line
+            getattr(self._log, counted.level)(event, count=counted.count, **facts)
+        return counted.count > 0

@@ -1,0 +1,47 @@
+"""Response: a JSON answer, with the field lines that every answer has."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from sanic.response import HTTPResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Request: TypeAlias = Any
+"""``sanic.Request``, whose types leave out what only HTTP/1 has: protocol, stream and connection."""
+
+_JSON: Final = (b"Content-Type", b"application/json")
+
+
+class Response(HTTPResponse):
+    """A JSON answer, or an empty one with status 304.
+
+    Field lines that many answers share are encoded once: Sanic's own encoding of all of them takes a tenth of
+    a request's time.
+    """
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, body: bytes, status: int = 200, cache_control: str = "no-store") -> None:
+        super().__init__(body, status)
+        shared = _shared_lines(int(time.time()), cache_control)
+        self._shared = shared if status == 304 else (_JSON, *shared)
+
+    @property
+    def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
+        """All field lines, ready to be sent."""
+        yield from self._shared
+        for name, value in self.headers.items():
+            yield name.encode("ascii"), str(value).encode("ascii")
+
+
+@lru_cache(maxsize=4)
+def _shared_lines(second: int, cache_control: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Return Date (RFC 9110 section 6.6.1) and Cache-Control (RFC 9111 section 5.2)."""
+    date = formatdate(second, usegmt=True)
+    return (b"Date", date.encode("ascii")), (b"Cache-Control", cache_control.encode("ascii"))
