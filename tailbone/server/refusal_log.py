@@ -56,6 +56,11 @@ class RefusalLog:
         self._counted[key] = _Counted(self._later(key))
         getattr(self._log, level)(event, **facts)
 
+    @property
+    def counting(self) -> bool:
+        """Whether any refusal was logged less than a pause ago."""
+        return bool(self._counted)
+
     def close(self) -> None:
         """Log what has been counted."""
         for key in list(self._counted):

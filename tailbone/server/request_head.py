@@ -104,7 +104,7 @@ def parse_head(head: bytes) -> Head:
 
 
 def _fields(lines: bytes) -> dict[bytes, bytes]:
-    """Return the fields that are read, by lower-case name; a repeated one is a list (RFC 9110 section 5.3)."""
+    """Return the fields that are read, by lower-case name; repeated ones joined (RFC 9110 section 5.3)."""
     fields: dict[bytes, bytes] = {}
     for line in lines.split(b"\r\n"):
         name, _, value = line.partition(b":")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Request: TypeAlias = Any
 """``sanic.Request``, whose types leave out what only HTTP/1 has: protocol, stream and connection."""
 
-_JSON: Final = (b"Content-Type", b"application/json")
+_JSON: Final = (b"content-type", b"application/json")
 
 
 class Response(HTTPResponse):
@@ -44,4 +44,4 @@ class Response(HTTPResponse):
 def _shared_lines(second: int, cache_control: str) -> tuple[tuple[bytes, bytes], ...]:
     """Return Date (RFC 9110 section 6.6.1) and Cache-Control (RFC 9111 section 5.2)."""
     date = formatdate(second, usegmt=True)
-    return (b"Date", date.encode("ascii")), (b"Cache-Control", cache_control.encode("ascii"))
+    return (b"date", date.encode("ascii")), (b"cache-control", cache_control.encode("ascii"))

@@ -365,20 +365,6 @@ async def test_a_connection_ends_with_its_hundredth_refusal(running: Running) ->
     assert await client.rest() == b""
 
 
-async def test_refusals_of_one_kind_are_one_line_a_second(running: Running, world: World) -> None:
-    """For each code and address, whatever the port; the second line has the count of those not logged."""
-    for _ in range(3):
-        client = await running.connect()
-        for _ in range(5):
-            await client.ask(ISSUE.replace(b"tailbone", b"evil.example"))
-    await client.ask(GET.replace(b"/_healthz", b"/nowhere"))
-    assert [line.fields["code"] for line in world.log.lines] == ["wrong_host", "not_found"]
-    await running.server.close(0.0)
-    assert [(line.fields["code"], line.fields.get("count")) for line in world.log.lines[2:]] == [
-        ("wrong_host", 14)
-    ]
-
-
 async def test_another_process_is_not_a_caller(running: Running, world: World) -> None:
     """It can copy a peer's name from /proc/net/unix, but not the process that the kernel names."""
     script = """
