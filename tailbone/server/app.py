@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from sanic import Request as SanicRequest
 from sanic import Sanic
-from sanic.exceptions import BadURL
+from sanic.exceptions import BadRequest, BadURL
+from sanic.http import Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from tailbone.errors import UnknownCallerError
@@ -54,6 +55,42 @@ class _Request(SanicRequest):
             super().__init__(url_bytes, *args, **kwargs)
         except BadURL:
             super().__init__(b"*", *args, **kwargs)
+
+
+class _Connection(HttpProtocol):
+    """Sanic's connection, which also answers a client that has ended its side, as ``printf … | nc`` does."""
+
+    __slots__ = ("_ended",)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._ended = False
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the client will send no further request."""
+        return self._ended and not self.recv_buffer
+
+    def eof_received(self) -> bool:
+        """Stay open until what has arrived is answered."""
+        self._ended = True
+        self._data_received.set()
+        return True
+
+    async def receive_more(self) -> None:
+        """Wait until more has arrived.
+
+        Raises:
+            CancelledError: the client has ended its side between two requests.
+            BadRequest: the client has ended its side within a request.
+        """
+        before = len(self.recv_buffer)
+        if not self._ended:
+            await super().receive_more()  # type: ignore[no-untyped-call]
+        if self._ended and len(self.recv_buffer) == before:
+            if self.http is None or self.http.stage is Stage.IDLE:
+                raise asyncio.CancelledError
+            raise BadRequest
 
 
 class _Seen:
@@ -136,7 +173,7 @@ class IssuerServer:
         listening = socket.socket(socket.AF_UNIX)
         try:
             listening.bind(str(unix_path))
-            server: Any = await app.create_server(sock=listening, protocol=HttpProtocol, backlog=BACKLOG)
+            server: Any = await app.create_server(sock=listening, protocol=_Connection, backlog=BACKLOG)
         except BaseException:
             listening.close()
             raise
@@ -164,7 +201,8 @@ class IssuerServer:
         head = seen.head
         assert head is not None  # noqa: S101 -- for the type checker: no head equals the empty one
         # Sanic reads the framing of chunks leniently: what follows them must not be taken for a request.
-        request.stream.keep_alive = head.keep_alive and head.length is not None and not self.draining
+        last = self.draining or request.protocol.is_last
+        request.stream.keep_alive = head.keep_alive and head.length is not None and not last
         if request.protocol.recv_buffer:
             # A client that sends requests ahead waits its turn like all others.
             await asyncio.sleep(0)

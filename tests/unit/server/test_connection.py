@@ -154,10 +154,37 @@ async def test_http_1_0_may_stay(running: Running) -> None:
 async def test_a_client_that_ends_its_side_is_still_answered(running: Running) -> None:
     """``printf … | nc`` sends and ends; all it asked for is answered before the connection ends."""
     client = await running.connect()
-    client.send(ISSUE)
+    client.send(GET + ISSUE)
     client.end()
-    assert (await client.response()).status == 200
+    assert [(await client.response()).status for _ in range(2)] == [200, 200]
     assert await client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"G",
+        b"GET /_healthz HTTP/1.1\r\n",
+        b"POST /issue HTTP/1.1\r\nHost: tailbone\r\nContent-Length: 5\r\n\r\nhi",
+    ],
+)
+async def test_a_request_that_ends_early_is_malformed(
+    running: Running,
+    world: World,
+    part: bytes,
+) -> None:
+    """Half a request is none, whatever it might have become."""
+    client = await running.connect()
+    client.send(part)
+    client.end()
+    answer = await client.response()
+    assert (answer.status, answer.json["error"], answer.fields["Connection"]) == (
+        400,
+        "malformed_request",
+        "close",
+    )
+    assert await client.rest() == b""
+    assert world.audit.lines == []
 
 
 @pytest.mark.parametrize("part", [b"", GET])
@@ -270,6 +297,7 @@ async def test_what_follows_chunks_is_never_taken_for_a_request(
     client.send(
         b"PUT /issue HTTP/1.1\r\nHost: tailbone\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + ISSUE
     )
+    client.end()
     assert (await client.response()).status in (400, 405)
     assert await client.rest() == b""
     assert world.audit.lines == []
