@@ -566,7 +566,7 @@ def test_signal_at_every_moment(
         with pytest.raises(AssertionError, match="still running"):
             program.wait(0.17 * step + 0.05)
         began = time.monotonic()
-        # Before the handlers are there, the signal itself ends it; or, with 1, an interpreter that still starts.
+        # Before the handlers are there, the signal itself ends it, and with 1 while Python itself starts.
         assert program.stop(number) in (0, 1, 128 + number), program.output()
         assert time.monotonic() - began < 6
         assert alive_in(program.pid) == []
