@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from tailbone import errors
+from tailbone.admin import CODE_METADATA
 from tailbone.admin._proto import admin_pb2
 from tailbone.errors import MalformedRequestError, MethodNotAllowedError, RequestTimeoutError, TailboneError
 from tailbone.text import safe_text
@@ -32,9 +33,6 @@ REQUEST_TIME_S: Final = 10.0
 
 _REFUSED_TIME_S: Final = 1.0
 """The same for a request that is refused anyway, and is read only for its log line."""
-
-CODE_METADATA: Final = "tailbone-code"
-"""The trailing metadata that carries the error's own code. The Go program does not send it."""
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 

@@ -8,6 +8,7 @@ from harness.admin import (  # noqa: F401  fixtures
     go_server,
     granting,
     http_port,
+    no_proxy,
     run,
     silent_port,
     start_admin,
