@@ -1,8 +1,9 @@
 """A million tokens while everything around the server fails: ``python -m tests.endurance.million``.
 
 Connections come and go, keys rotate every minute, one call of S3 in ten fails, and in turn the control server
-is paused, DERP is paused, and the server's clock is an hour ahead and an hour behind (``watched`` says how). No
-request fails, every token verifies with the JWKS that a verifier has then, and the server grows in nothing.
+is paused, DERP is paused, and the server's clock is an hour ahead and an hour behind (``watched`` says how).
+No request fails, every token verifies with the JWKS that a verifier has then, and the server grows in
+nothing.
 """
 
 from __future__ import annotations

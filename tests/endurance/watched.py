@@ -1,9 +1,9 @@
 """``tailbone`` with a clock that can be set, and its native library's counters in a file.
 
-``python -m tests.endurance.watched server start``. ``time.time`` is the wall clock plus the seconds (a double)
-in the file ENDURANCE_CLOCK; the monotonic clock stays as it is, as when a machine's clock is set. Go and the AWS
-SDK keep the machine's clock: Go does not ask the C library for the time, so that no preloaded library could
-change it. Each second a line of JSON goes to the file ENDURANCE_STATS.
+``python -m tests.endurance.watched server start``. ``time.time`` is the wall clock plus the seconds (a
+double) in the file ENDURANCE_CLOCK; the monotonic clock stays as it is, as when a machine's clock is set. Go
+and the AWS SDK keep the machine's clock: Go does not ask the C library for the time, so that no preloaded
+library could change it. Each second a line of JSON goes to the file ENDURANCE_STATS.
 """
 
 from __future__ import annotations
