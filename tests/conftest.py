@@ -1,6 +1,6 @@
-"""What every test may use: programs as a user starts them, a private tailnet, servers and callers on it.
+"""Fixtures for every test: programs as a user starts them, a private tailnet, servers and callers on it.
 
-Nothing here is made before a test asks for it; unit tests load no native library.
+Fixtures are created only for tests that use them; unit tests do not load the native library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Take signals as a program in the foreground does: in the background they are ignored."""
+    """Handle signals as a program in the foreground does: in the background they are ignored."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The environment of a fresh machine; a test may add to it before it starts something."""
+    """The environment of a fresh machine; a test may add to it before it starts programs."""
     home = tmp_path / "home"
     home.mkdir()
     return clean_environment(home)
@@ -38,7 +38,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def tailbone(environment: dict[str, str], tmp_path: Path) -> Callable[..., Program]:
-    """Run ``tailbone ARGS`` to its end, in a folder of its own."""
+    """Run ``tailbone ARGS`` to its end, in its own folder."""
 
     def call(*args: str, timeout_s: float = 30.0, **variables: str) -> Program:
         return run([*TAILBONE, *args], env=environment | variables, cwd=tmp_path, timeout_s=timeout_s)
@@ -57,18 +57,18 @@ def _starter(stack: ExitStack, environment: dict[str, str], folder: Path) -> Cal
 
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """Start ``tailbone ARGS``; what still runs at the end of the test is killed."""
+    """Start ``tailbone ARGS``; a program that still runs at the end of the test is ended."""
     with ExitStack() as stack:
         yield _starter(stack, environment, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def tailnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tailnet]:
-    """A private tailnet that the tests of a module share; everybody reaches everybody."""
+    """A private tailnet that the tests of a module share; all nodes can connect to each other."""
     from harness.tailnet import Tailnet
 
     with Tailnet(tmp_path_factory.mktemp("tailnet")) as shared:
-        # The first node of a process starts some things of tsnet's that stay: they are no leak of a test's.
+        # The first node of a process starts parts of tsnet that keep running: no test leaks them.
         shared.caller().close()
         yield shared
 
@@ -86,7 +86,7 @@ def caller(tailnet: Tailnet) -> Iterator[Callable[..., Caller]]:
 
 @pytest.fixture
 def server(tailnet: Tailnet, start: Callable[..., Program], tmp_path: Path) -> Callable[..., Server]:
-    """Start ``tailbone server start`` as a node of the tailnet; ``start_server`` says more.
+    """Start ``tailbone server start`` as a node of the tailnet; see ``start_server``.
 
     ``server("--audience", "x", TB_KEYS_ISSUER="y", hostname="z", ready=False)``.
     """
@@ -97,7 +97,7 @@ def server(tailnet: Tailnet, start: Callable[..., Program], tmp_path: Path) -> C
 
 @pytest.fixture(scope="module")
 def shared_start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Program]]:
-    """As ``start``, for programs that all tests of a module use."""
+    """Like ``start``, for programs that all tests of a module use."""
     folder = tmp_path_factory.mktemp("programs")
     with ExitStack() as stack:
         yield _starter(stack, clean_environment(folder), folder)
@@ -107,7 +107,7 @@ def shared_start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 def shared_server(
     tailnet: Tailnet, shared_start: Callable[..., Program], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Server]:
-    """As ``server``, for servers that all tests of a module use."""
+    """Like ``server``, for servers that all tests of a module use."""
     from harness.servers import start_server
 
     return partial(start_server, tailnet, shared_start, tmp_path_factory.mktemp("servers"))

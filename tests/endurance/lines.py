@@ -28,7 +28,7 @@ from tests.endurance.scene import ServerProcess, scene
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from harness.tailnet import Way
+    from harness.tailnet import Route
 
 _CONNECTIONS: Final = 8
 _REFUSED: Final = "503 log_unavailable"
@@ -182,31 +182,31 @@ def measure(cases: Iterable[tuple[type[Output], bool]], tokens: int) -> Iterator
                 server.start(output.fd)
                 running.callback(server.stop)
                 os.close(output.fd)
-                way = caller.to(server.name)
-                until(lambda: _serves(way), "the server answers", timeout_s=30)  # noqa: B023 -- called at once
+                route = caller.to(server.name)
+                until(lambda: _serves(route), "the server answers", timeout_s=30)  # noqa: B023 -- called at once
                 output.begin(server.pid)
-                answers = asyncio.run(_ask(way, tokens // 2))
+                answers = asyncio.run(_ask(route, tokens // 2))
                 output.change(server.pid)
-                answers += asyncio.run(_ask(way, tokens // 2))
+                answers += asyncio.run(_ask(route, tokens // 2))
             yield _count(kind, unbuffered, answers, output.read())
 
 
-def _serves(way: Way) -> bool:
+def _serves(route: Route) -> bool:
     try:
-        return way.get("/_healthz").status == 200
+        return route.get("/_healthz").status == 200
     except OSError:
         return False
 
 
-async def _ask(way: Way, tokens: int) -> list[str]:
+async def _ask(route: Route, tokens: int) -> list[str]:
     """Return the ``jti`` of each token, and what came in place of the others."""
     answers: list[str] = []
-    host, _, port = way.address.rpartition(":")
+    host, _, port = route.address.rpartition(":")
 
     async def ask(count: int) -> None:
         connection: Connection | None = None
         for _ in range(count):
-            connection = connection or await Connection.open((host, int(port)), way.host)
+            connection = connection or await Connection.open((host, int(port)), route.host)
             try:
                 answers.append(_jti(await connection.issue()))
             except (RefusedError, OSError, EOFError) as error:

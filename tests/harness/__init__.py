@@ -1,1 +1,1 @@
-"""What integration tests and benchmarks run things with: programs, a private tailnet, clients."""
+"""Helpers of tests and benchmarks: programs, a private tailnet, clients."""

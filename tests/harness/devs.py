@@ -1,11 +1,11 @@
-"""``tailbone dev`` in a process of its own."""
+"""``tailbone dev`` in its own process."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from harness.tailnet import Way
+from harness.tailnet import Route
 
 if TYPE_CHECKING:
     from harness.programs import Program
@@ -23,13 +23,13 @@ class Dev:
         self.program = program
         self.facts: dict[str, Any] = json.loads(program.wait_for('{"tailnet"'))
 
-    def caller(self, identity: str = "dev@example.com") -> Way:
-        """The way of one of its callers, addressed as users do."""
+    def caller(self, identity: str = "dev@example.com") -> Route:
+        """Return the port of one of its callers, with the Host that users send."""
         address = self.facts["callers"][identity].removeprefix("http://")
-        return Way(address, address)
+        return Route(address, address)
 
     @property
-    def jwks(self) -> Way:
-        """Where the JWKS is."""
+    def jwks(self) -> Route:
+        """The port of the JWKS."""
         address = self.facts["jwks_url"].removeprefix("http://").partition("/")[0]
-        return Way(address, address)
+        return Route(address, address)

@@ -1,4 +1,4 @@
-"""Key servers without a network: real files, a real directory store, a clock that the test sets."""
+"""Key servers without a network: real files, a real directory store, and a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 JWKS = ".well-known/jwks.json"
 START = 1_795_518_230.0
 EC = KeySettings(algorithm="ES256")
-"""Keys that cost nothing to make."""
+"""Settings for keys that are generated instantly."""
 
 GO_PRIVATE = "tb-1795518230.private.jwk"
 GO_PUBLIC = "tb-1795518230.public.jwk"
 
 
 class FakeTime:
-    """Wall clock, monotonic clock and sleep, which pass only when the test, or a sleep, says so."""
+    """A wall clock, a monotonic clock and a sleep; time passes only by ``advance`` and ``sleep``."""
 
     def __init__(self) -> None:
         self.now = START
@@ -52,7 +52,7 @@ class FakeTime:
 
 
 class Lines:
-    """A log that keeps its lines."""
+    """A log that records its lines."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
@@ -63,12 +63,12 @@ class Lines:
         return lambda event, **fields: self.lines.append((level, event, fields))
 
     def of(self, *levels: str) -> list[str]:
-        """The events of these levels, with what they say."""
+        """Return the events of these levels, with their fields."""
         return [f"{event} {fields}" for level, event, fields in self.lines if level in levels]
 
 
 class Unreliable:
-    """A store before another one, that fails as it is told.
+    """A store in front of another one, which fails on demand.
 
     ``before`` and ``after`` are called with "read", "write" or "probe" around each call, and may raise; what
     ``after`` raises comes when the call has been carried out.
@@ -195,14 +195,14 @@ class Server:
         return Server(self.folder, self.bucket, self.time, settings=settings)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass, and the server do what it does then."""
+        """Advance the time, and let the server work."""
         self.time.advance(seconds)
         await self.keys.tick()
         await self.keys.sync()
 
     @property
     def signing(self) -> str:
-        """The kid that signs; "" when none does."""
+        """The kid that signs; "" if there is none."""
         key = self.keys.ring.signing
         return key.kid if key else ""
 
@@ -224,12 +224,12 @@ class Server:
         return sorted(path.name.removesuffix(".private.jwk") for path in removed.glob("*.private.jwk"))
 
     async def states(self) -> dict[str, str]:
-        """Kid to state, as people are told."""
+        """Return the state of each kid, as ``keys list`` shows it."""
         return {info.key_id: info.state for info in await self.keys.list()}
 
 
 def rings_of(one: Server) -> list[str]:
-    """A list that gets the kid of every ring from now on; "" for one that cannot sign."""
+    """Return a list that receives the signing kid of every new ring; "" for one that cannot sign."""
     seen: list[str] = []
     known = one.keys._reconciler
     refresh = known.refresh
@@ -243,25 +243,25 @@ def rings_of(one: Server) -> list[str]:
 
 
 def kids(bucket: Path) -> list[str]:
-    """The kids in a bucket's JWKS."""
+    """Return the kids in a bucket's JWKS."""
     return [key["kid"] for key in document(bucket)["keys"]]
 
 
 def document(bucket: Path) -> dict[str, Any]:
-    """A bucket's JWKS."""
+    """Return a bucket's JWKS."""
     parsed: dict[str, Any] = json.loads((bucket / JWKS).read_bytes())
     return parsed
 
 
 def write_document(bucket: Path, content: dict[str, Any] | bytes) -> None:
-    """Put a JWKS into a bucket, past everybody."""
+    """Write a JWKS into a bucket, as another program would."""
     path = bucket / JWKS
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
 
 def drop(bucket: Path, kid: str) -> None:
-    """Take a key out of a bucket's JWKS, as another program would."""
+    """Remove a key from a bucket's JWKS, as another program would."""
     content = document(bucket)
     content["keys"] = [key for key in content["keys"] if key["kid"] != kid]
     write_document(bucket, content)

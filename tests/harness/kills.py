@@ -1,6 +1,6 @@
-"""Walks through a change of the keys with kill -9: at the first write, at the second, and so on to the end.
+"""Kill -9 a change of the keys at its first step, then at its second, and so on to the end.
 
-Run as a program, since it forks: ``python -m harness.kills SCENARIO FOLDER`` prints one JSON line a kill.
+It is a program, since it forks: ``python -m harness.kills SCENARIO FOLDER`` prints one JSON line per kill.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIME = "now"
 
 
 class Kill:
-    """Ends the process at its n-th point; looks at each point whether the signing key is published."""
+    """Kills the process at its n-th point; checks at each point that the signing key is published."""
 
     def __init__(self, at: int, report: Path) -> None:
         self.at = at
@@ -83,7 +83,7 @@ class KillingDisk(Disk):
 
 
 def make_server(root: Path, time: FakeTime, *, kill: Kill | None = None, settings: Any = EC) -> Server:
-    """The server of a scenario; with ``kill``, one that will be killed."""
+    """Return the server of a scenario; with ``kill``, one that will be killed."""
     server = Server(
         root / "keys", root / "bucket", time, settings=settings, disk=KillingDisk(kill) if kill else None
     )
@@ -93,7 +93,7 @@ def make_server(root: Path, time: FakeTime, *, kill: Kill | None = None, setting
     return server
 
 
-# --- scenarios: how it is before, and the change that is killed
+# --- scenarios: the state before, and the change that is killed
 
 
 async def _nothing(root: Path, time: FakeTime) -> None:
@@ -192,7 +192,7 @@ SCENARIOS: dict[str, tuple[Prepare, Callable[[Server], Awaitable[None]]]] = {
 
 
 def in_child(run: Callable[[], Awaitable[None]]) -> int:
-    """Run in a forked process; its exit status, negative for a signal."""
+    """Run in a forked process; return its exit status, negative for a signal."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -206,7 +206,7 @@ def in_child(run: Callable[[], Awaitable[None]]) -> int:
 
 
 def walk(scenario: str, root: Path, show: Callable[[dict[str, Any]], None]) -> None:
-    """Kill at every point in turn, and report what the next process makes of it."""
+    """Kill at every point in turn, and report the state that the next process reaches."""
     prepare, change = SCENARIOS[scenario]
     settings = ROTATING if prepare is _rotating else EC
     template = root / "template"
@@ -239,7 +239,7 @@ async def _killed(root: Path, at: int, change: Callable[[Server], Awaitable[None
 
 
 async def _after(root: Path, settings: Any) -> None:
-    """What the next process finds, and what it has made of it when its time has passed."""
+    """Record what the next process finds, and the state that it reaches after some time."""
     time = FakeTime()
     time.now = float((root / TIME).read_text()) + 1
     bucket = root / "bucket"

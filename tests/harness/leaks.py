@@ -1,4 +1,4 @@
-"""Proof that nothing is left: descriptors, native handles and goroutines of this process."""
+"""Check that descriptors, native handles and goroutines of this process are not leaked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tailbone.tsnet.library import stats
 
 
 def descriptors() -> list[str]:
-    """What this process has open."""
+    """Return what the open descriptors of this process point to."""
     found = []
     for link in Path("/proc/self/fd").iterdir():
         try:
@@ -21,13 +21,13 @@ def descriptors() -> list[str]:
 
 
 class NothingLeft:
-    """``with NothingLeft():`` what is opened inside is closed at the end, within some seconds.
+    """Check in ``with NothingLeft():`` that what is opened inside is closed some seconds after the end.
 
-    Go and tsnet end their goroutines a moment after a close has returned, so the end is waited for.
+    Go and tsnet end their goroutines a moment after a close has returned, so the check waits for them.
 
     Args:
-        timeout_s: how long that may take, in seconds.
-        slack: how many goroutines more there may be. Go itself starts one after some collection. A private
+        timeout_s: how long it waits, in seconds.
+        slack: how many more goroutines are allowed. Go itself may start one after a collection. A private
             tailnet in this process has some for each connection of other processes' nodes, which come and
             go. A node that is left has dozens.
     """
@@ -46,10 +46,10 @@ class NothingLeft:
             self.check()
 
     def check(self) -> None:
-        """Wait until all is as it was.
+        """Wait until everything is as before.
 
         Raises:
-            AssertionError: something is left.
+            AssertionError: something was leaked.
         """
         before, timeout_s = self._stats, self._timeout_s
         until(lambda: stats().handles <= before.handles, "native handles closed", timeout_s=timeout_s)

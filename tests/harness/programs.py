@@ -1,4 +1,4 @@
-"""Programs as a user starts them: the real command line in processes of their own."""
+"""Programs as a user starts them: the real command line in its own process."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 TAILBONE = (sys.executable, "-m", "tailbone")
 
-_PATIENCE_S = 8.0
+_TERMINATE_S = 8.0
 _OURS = ("TB_", "TS_", "TSNET_", "AWS_", "TAILBONE_")
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """The environment of a fresh machine: no setting of tailbone's, tailscale's or AWS' in it."""
+    """Return the environment of a fresh machine, without settings of tailbone, tailscale and AWS."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     return {**kept, "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true", **more}
 
 
 class Program:
-    """A process whose output is read as it comes.
+    """A process whose output is read continuously.
 
     Attributes:
         out: lines of standard output so far.
@@ -87,7 +87,7 @@ class Program:
         self._news.put(None)
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of its JSON log so far."""
+        """Return the lines of its JSON log so far."""
         for lines in (self.out, self.err):
             done = self._parsed.get(id(lines), 0)
             new = lines[done:]
@@ -96,14 +96,14 @@ class Program:
         return self._records
 
     def event(self, text: str) -> dict[str, Any] | None:
-        """The first log record with that event."""
+        """Return the first log record with that event."""
         return next((record for record in self.records() if record["event"] == text), None)
 
     def wait_for(self, text: str, *, timeout_s: float = 20.0) -> str:
-        """Wait for a line with ``text`` on either stream, and give it.
+        """Wait for a line with ``text`` on either stream, and return it.
 
         Raises:
-            AssertionError: it ended, or took too long; what it wrote is in the message.
+            AssertionError: the program ended, or took too long; the message contains its output.
         """
         end = time.monotonic() + timeout_s
         while True:
@@ -128,7 +128,7 @@ class Program:
             reader.join(5)
 
     def output(self) -> str:
-        """All that it wrote, for a failure's message."""
+        """Return all its output, for the message of a failure."""
         return "\n".join(["--- stdout", *self.out, "--- stderr", *self.err])
 
     def send(self, number: signal.Signals) -> None:
@@ -136,7 +136,7 @@ class Program:
         self.process.send_signal(number)
 
     def wait(self, timeout_s: float = 15.0) -> int:
-        """Wait for its end, and give its exit code as a shell would show it."""
+        """Wait for its end, and return its exit code as a shell would show it."""
         try:
             code = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -151,11 +151,11 @@ class Program:
         return self.wait(timeout_s)
 
     def end(self) -> None:
-        """Make sure that it runs no more; in order, so that it can tidy up after itself."""
+        """End it if it still runs, first with SIGTERM so that it can clean up."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(_PATIENCE_S)
+                self.process.wait(_TERMINATE_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -1,4 +1,4 @@
-"""Real S3 servers on loopback, and a proxy before them that breaks what it is told to."""
+"""Real S3 servers on loopback, and a proxy in front of them that injects faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _START_S = 60.0
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """What the AWS default chain reads, and nothing of this machine's own."""
+    """Return the variables of the AWS default chain, without any setting of this machine."""
     return {
         "AWS_ACCESS_KEY_ID": ACCESS,
         "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -42,7 +42,7 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 def find_versitygw() -> str | None:
-    """The gateway's program: named by TAILBONE_VERSITYGW, built by .ci/run, or on the path."""
+    """Return the gateway's program: named by TAILBONE_VERSITYGW, built by .ci/run, or on PATH."""
     named = os.environ.get("TAILBONE_VERSITYGW")
     built = _ROOT / "build" / "bin" / "versitygw"
     return named or (str(built) if built.exists() else shutil.which("versitygw"))
@@ -50,7 +50,7 @@ def find_versitygw() -> str | None:
 
 @contextlib.contextmanager
 def moto(folder: Path) -> Iterator[str]:
-    """moto's S3 server in a process of its own; its URL."""
+    """Run moto's S3 server in its own process; yield its URL."""
     port = _free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _serving(command, port, folder / "moto.log", {}):
@@ -59,12 +59,12 @@ def moto(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def versitygw(program: str, folder: Path) -> Iterator[str]:
-    """versitygw with its posix backend on ``folder``; its URL."""
+    """Run versitygw with its posix backend on ``folder``; yield its URL."""
     port = _free_port()
     data = folder / "data"
     data.mkdir()
     command = [program, "--port", f"127.0.0.1:{port}", "--region", REGION, "--quiet"]
-    # Etags in extended attributes: beside the data (--sidecar), a reader may get a new one with old content.
+    # Keep ETags in extended attributes: with --sidecar, a reader may get a new one with old content.
     command += ["posix", str(data)]
     root = {"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET}
     with _serving(command, port, folder / "versitygw.log", root):
@@ -72,12 +72,12 @@ def versitygw(program: str, folder: Path) -> Iterator[str]:
 
 
 def make_bucket(endpoint: str, bucket: str = BUCKET) -> None:
-    """Make a bucket, by the AWS SDK that the product does not use."""
+    """Create a bucket with boto3, which tailbone does not use."""
     client(endpoint).create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
 
 
 def client(endpoint: str) -> Any:
-    """boto3's client, for looking past the product."""
+    """Return a boto3 client, to read and write independently of tailbone."""
     import boto3  # type: ignore[import-untyped,unused-ignore]
 
     return boto3.client(
@@ -118,16 +118,16 @@ def _accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-# --- a proxy that breaks things
+# --- a proxy that injects faults
 
 
 class Fault(NamedTuple):
-    """One way to answer wrongly, for the next requests of a method.
+    """A fault in the answers to the next requests of a method.
 
     Attributes:
         method: GET or PUT.
-        kind: delay, status, html, endless, cut, etag, fields, or reset before; those that come when the
-            request has been carried out are reset after, html after, and gone after: html from then on for
+        kind: delay, status, html, endless, cut, etag, fields, or reset before; those that happen after the
+            request has been applied are reset after, html after, and gone after: from then on html for
             everything.
         status: for ``status``.
         code: the S3 error's code, for ``status``; "" for an answer without a body.
@@ -135,14 +135,14 @@ class Fault(NamedTuple):
         fields: further header fields, for ``status`` and ``fields``, each with its CRLF.
         seconds: for ``delay``.
         times: how many requests; -1 for all of them.
-        skip: how many requests to answer rightly before.
+        skip: how many requests to answer correctly before.
     """
 
     method: str
     kind: str
     status: int = 500
     code: str = "InternalError"
-    message: str = "as told"
+    message: str = "injected"
     fields: bytes = b""
     seconds: float = 0.0
     times: int = -1
@@ -160,9 +160,9 @@ class _Message(NamedTuple):
 
 
 class FaultProxy:
-    """HTTP/1.1 before an S3 server, one request a connection, one after the other.
+    """An HTTP/1.1 proxy in front of an S3 server: one request per connection, one after the other.
 
-    Signatures stay valid: every header goes through as it is.
+    Signatures stay valid, since all signed headers are passed on unchanged.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -188,11 +188,11 @@ class FaultProxy:
         self._server.close()
 
     def add(self, method: str, kind: str, **how: Any) -> None:
-        """Answer wrongly from now on."""
+        """Inject this fault from now on."""
         self._faults.append(Fault(method, kind, **how))
 
     def clear(self) -> None:
-        """Answer rightly from now on."""
+        """Answer correctly from now on."""
         self._faults.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -204,7 +204,7 @@ class FaultProxy:
                 self.expected += request.expects
                 await self._answer(request, self._next_fault(request.method), writer)
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone, as clients do whose time is up
+            pass  # the client has disconnected, for example after a timeout
         finally:
             writer.close()
 
@@ -253,15 +253,15 @@ class FaultProxy:
         await writer.drain()
 
     async def _send_for_ever(self, status: int, writer: asyncio.StreamWriter) -> None:
-        """Send a body that has no end, until the client goes; ``sent`` counts its bytes."""
-        writer.write(f'HTTP/1.1 {status} As told\r\nETag: "e"\r\nConnection: close\r\n\r\n'.encode())
+        """Send an endless body until the client disconnects; ``sent`` counts its bytes."""
+        writer.write(f'HTTP/1.1 {status} Injected\r\nETag: "e"\r\nConnection: close\r\n\r\n'.encode())
         while True:
             writer.write(b" " * 65536)
             await writer.drain()
             self.sent += 65536
 
     async def _forward(self, request: _Message) -> _Message:
-        # moto compares and swaps in two steps, and fails readers whose object is replaced meanwhile.
+        # moto's compare-and-swap is not atomic, and its reads fail while the object is replaced.
         async with self._one_by_one:
             reader, writer = await asyncio.open_connection(self._host, self._port)
             try:
@@ -274,7 +274,7 @@ class FaultProxy:
 
 
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _Message | None:
-    """A request or an answer with a known length; None at the end of the connection."""
+    """Read a request or an answer with a known length; return None at the end of the connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
@@ -286,14 +286,14 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _
     if b"expect" in fields:
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
-    # Neither field is signed; the rest has to stay as it is.
+    # These two fields are not signed; the others must stay unchanged.
     kept = [line for line in lines if not line.lower().startswith((b"connection:", b"expect:"))]
     return _Message(b"\r\n".join([*kept, b"Connection: close", b"", b""]), body, expects=b"expect" in fields)
 
 
 def _answer(status: int, body: bytes, fields: bytes = b"") -> bytes:
     length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-    return f"HTTP/1.1 {status} As told\r\n".encode() + fields + length + body
+    return f"HTTP/1.1 {status} Injected\r\n".encode() + fields + length + body
 
 
 def _error(status: int, code: str, message: str, fields: bytes) -> bytes:
@@ -308,7 +308,7 @@ def _with_etag(head: bytes) -> bytes:
 
 
 def _with_fields(head: bytes, fields: bytes) -> bytes:
-    """The head with these fields in place of those of their names."""
+    """Return the head with these fields replacing those of the same names."""
     names = tuple(field.split(b":")[0].lower() + b":" for field in fields.split(b"\r\n") if field)
     lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(names)]
     return b"\r\n".join(lines[:-2]) + b"\r\n" + fields + b"\r\n"

@@ -1,4 +1,4 @@
-"""A server on the private tailnet, in a process of its own."""
+"""A server on the private tailnet, in its own process."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Server:
 
     Attributes:
         program: its process.
-        name: the short name that it asked for.
-        folder: its keys are in ``keys`` below it, its node's state in ``node``.
-        authkey: what it joined with.
-        control_url: of its tailnet.
+        name: the short name that it requested.
+        folder: contains its keys in ``keys`` and its node's state in ``node``.
+        authkey: the auth key it joined with.
+        control_url: its tailnet's control server.
     """
 
     def __init__(self, program: Program, name: str, folder: Path, authkey: str, control_url: str) -> None:
@@ -34,7 +34,7 @@ class Server:
         self.control_url = control_url
 
     def wait_until_serving(self) -> dict[str, Any]:
-        """Wait for the line that says that it listens, and give it."""
+        """Wait for the log record that says that it serves, and return it."""
         self.program.wait_for('"event":"started"')
         record = self.program.event("started")
         assert record is not None
@@ -48,7 +48,7 @@ class Server:
         return list(record["addresses"])
 
     def events(self, text: str) -> list[dict[str, Any]]:
-        """All log records with that event."""
+        """Return all log records with that event."""
         return [record for record in self.program.records() if record["event"] == text]
 
 
@@ -65,14 +65,14 @@ def start_server(
     """Start a server as a node of the tailnet.
 
     Args:
-        tailnet: to join.
+        tailnet: the tailnet to join.
         start: starts ``tailbone ARGS`` with variables.
-        folder: keys and node state go below it, into a folder of the hostname.
+        folder: keys and node state are put below it, into a folder named after the host.
         args: flags of ``server start``.
         hostname: by default a new name.
         authkey: by default a key of ``tag:tailbone``; empty for none.
-        ready: wait until it serves.
-        variables: of its environment.
+        ready: whether to wait until it serves.
+        variables: further variables of its environment.
     """
     name = hostname or f"server-{next(_numbers)}"
     key = tailnet.key("tag:tailbone") if authkey is None else authkey

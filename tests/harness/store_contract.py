@@ -1,4 +1,4 @@
-"""What every store of published documents does alike; see ``tailbone.jwks.store.Store``."""
+"""The contract of every store of published documents; see ``tailbone.jwks.store.Store``."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class StoreContract:
     """Tests for a subclass in a file of tests, which has the fixtures ``store`` and ``take_away``."""
 
     async def test_what_was_written_is_read_with_its_etag(self, store: Store) -> None:
-        """The etag that write gave is the one that read gives."""
+        """A read returns the ETag that the write returned."""
         etag = await store.write(PATH, b'{"keys":[]}', etag=None, **HOW)
         stored = await store.read(PATH)
         assert stored is not None
         assert (stored.data, stored.etag) == (b'{"keys":[]}', etag)
 
-    async def test_no_such_document_is_none(self, store: Store) -> None:
-        """The only thing that is."""
+    async def test_a_missing_document_is_none(self, store: Store) -> None:
+        """A read returns None only if there is no document."""
         assert await store.read(PATH) is None
 
     async def test_a_write_replaces_only_what_was_read(self, store: Store) -> None:
-        """A stale etag, or a first write where something is, is a lost race and writes nothing."""
+        """A write with a stale ETag, or a first write over a document, is a lost race and changes nothing."""
         first = await store.write(PATH, b"one", etag=None, **HOW)
         with pytest.raises(StoreConflictError):
             await store.write(PATH, b"two", etag=None, **HOW)
@@ -44,10 +44,10 @@ class StoreContract:
         assert stored is not None
         assert stored.data == b"two"
 
-    async def test_a_write_over_a_document_that_has_gone_is_a_lost_race(
+    async def test_a_write_over_a_deleted_document_is_a_lost_race(
         self, store: Store, take_away: Callable[[], None]
     ) -> None:
-        """Whatever its server answers to that."""
+        """This holds whatever the server's own answer is."""
         etag = await store.write(PATH, b"one", etag=None, **HOW)
         take_away()
         with pytest.raises(StoreConflictError):
@@ -55,7 +55,7 @@ class StoreContract:
         assert await store.read(PATH) is None
 
     async def test_the_only_writer_replaces_anything(self, store: Store) -> None:
-        """Without a condition, for servers that know none."""
+        """It writes without a condition, for servers that do not support conditions."""
         await store.write(PATH, b"one", etag=ANY_CONTENT, **HOW)
         await store.write(PATH, b"two", etag=ANY_CONTENT, **HOW)
         stored = await store.read(PATH)

@@ -1,4 +1,4 @@
-"""A private tailnet for tests that are not coroutines: the real thing, on an event loop in a thread."""
+"""A real private tailnet for tests that are not coroutines, on an event loop in a thread."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 EVERYTHING = {"src": ["*"], "dst": ["*"], "ip": ["*"]}
-"""A grant: everybody reaches everybody."""
+"""A grant that lets all nodes connect to each other."""
 
 _numbers = itertools.count(1)
 
 
 class Loop:
-    """An event loop in a thread of its own."""
+    """An event loop in its own thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -34,7 +34,7 @@ class Loop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, _T], timeout_s: float = 30.0) -> _T:
-        """Run a coroutine there and wait for its result."""
+        """Run a coroutine on the loop and wait for its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class Loop:
 
 
 class Answer(NamedTuple):
-    """An HTTP answer that has arrived whole."""
+    """A complete HTTP answer."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -53,16 +53,16 @@ class Answer(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The body."""
+        """The parsed body."""
         return json.loads(self.body)
 
 
-class Way:
-    """A loopback port that leads to one port of a peer.
+class Route:
+    """A loopback port that is forwarded to a port of a peer.
 
     Attributes:
         address: ``127.0.0.1:port``.
-        host: the Host that requests carry.
+        host: the Host field of requests.
     """
 
     def __init__(self, address: str, host: str) -> None:
@@ -70,7 +70,7 @@ class Way:
         self.host = host
 
     def connect(self, timeout_s: float = 10.0) -> socket.socket:
-        """A connection, for requests that no HTTP client would send."""
+        """Open a connection, for requests that no HTTP client would send."""
         name, _, port = self.address.rpartition(":")
         return socket.create_connection((name, int(port)), timeout_s)
 
@@ -83,7 +83,7 @@ class Way:
         body: bytes | None = None,
         timeout_s: float = 15.0,
     ) -> Answer:
-        """Send one request over a connection of its own."""
+        """Send one request on a new connection."""
         connection = http.client.HTTPConnection(self.address, timeout=timeout_s)
         try:
             connection.request(method, path, body, {"Host": self.host, **(headers or {})})
@@ -93,15 +93,15 @@ class Way:
             connection.close()
 
     def get(self, path: str, **options: Any) -> Answer:
-        """GET."""
+        """Send a GET request."""
         return self.request("GET", path, **options)
 
     def issue(self, query: str = "", **options: Any) -> Answer:
-        """Ask for a token."""
+        """Request a token."""
         return self.request("POST", f"/issue{query}", **options)
 
     def raw(self, request: bytes, timeout_s: float = 15.0) -> bytes:
-        """Send bytes, and give all that comes back until the server closes."""
+        """Send bytes, and return everything until the server closes the connection."""
         with self.connect(timeout_s) as connection:
             connection.sendall(request)
             parts = []
@@ -111,7 +111,7 @@ class Way:
 
 
 class Caller:
-    """A node of the tailnet, in this process, that calls others.
+    """A node of the tailnet, in this process, that connects to others.
 
     Attributes:
         node: the node itself.
@@ -125,14 +125,14 @@ class Caller:
         self.name = name
         self.addresses = addresses
 
-    def to(self, peer: str, port: int = 80, *, local: str = "127.0.0.1:0") -> Way:
-        """Open a way to a port of a peer; it is there until the caller closes."""
+    def to(self, peer: str, port: int = 80, *, local: str = "127.0.0.1:0") -> Route:
+        """Forward a loopback port to a port of a peer, until the caller closes."""
         host = f"[{peer}]" if ":" in peer else peer
         forward = self._loop.run(self.node.forward(local, f"{host}:{port}"))
-        return Way(forward.local, host)
+        return Route(forward.local, host)
 
     def close(self) -> None:
-        """Leave; idempotent."""
+        """Close the node; idempotent."""
         self._loop.run(self.node.close())
 
     def __enter__(self) -> Self:
@@ -147,7 +147,7 @@ class Tailnet:
 
     Attributes:
         control_url: its control server.
-        domain: what its nodes' names end with.
+        domain: the suffix of its nodes' names.
     """
 
     def __init__(self, folder: Path, *, grants: list[dict[str, Any]] | None = None) -> None:
@@ -170,18 +170,18 @@ class Tailnet:
         self.close()
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the tailnet."""
         try:
             self._loop.run(self._devnet.stop())
         finally:
             self._loop.close()
 
     def do(self, op: str, **arguments: Any) -> Any:
-        """A command of the private tailnet; ``Devnet.do`` says more."""
+        """Run a command of the private tailnet; see ``Devnet.do``."""
         return self._loop.run(self._devnet.do(op, **arguments))
 
     def key(self, identity: str, **options: Any) -> str:
-        """An auth key."""
+        """Create an auth key."""
         return self._loop.run(self._devnet.add_key(identity, **options))
 
     def grant(self, *grants: dict[str, Any]) -> None:
@@ -189,25 +189,25 @@ class Tailnet:
         self._loop.run(self._devnet.set_grants(grants))
 
     def node(self, name: str) -> dict[str, Any] | None:
-        """What the control server knows about a node, by its short or full name."""
+        """Return what the control server knows about a node, by its short or full name."""
         for node in self._loop.run(self._devnet.nodes()):
             if name in (node["name"], node["name"].partition(".")[0]):
                 return dict(node)
         return None
 
     def known(self, name: str) -> dict[str, Any]:
-        """The same, for a node that is there."""
+        """Return the same as ``node``, for a node that must exist."""
         node = self.node(name)
         assert node is not None, f"the control server knows no node {name}"
         return node
 
     def caller(self, identity: str = "dev@example.com", *, hostname: str = "", **options: Any) -> Caller:
-        """A new node that has joined.
+        """Join a new node.
 
         Args:
-            identity: whose.
+            identity: the identity of the node.
             hostname: by default a new name.
-            options: of its auth key, such as ``shared=True``.
+            options: options of its auth key, such as ``shared=True``.
         """
         number = next(_numbers)
         settings = NodeSettings(

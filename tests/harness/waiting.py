@@ -20,16 +20,16 @@ def until(
     timeout_s: float = 10.0,
     shows: Callable[[], object] = str,
 ) -> _T:
-    """Give the first true value of ``condition``.
+    """Wait until ``condition`` returns a true value, and return it.
 
     Args:
-        condition: is asked again and again.
-        what: names the condition in the failure.
+        condition: called repeatedly.
+        what: describes the condition in the failure.
         timeout_s: how long it may take, in seconds.
-        shows: more for the failure.
+        shows: returns further facts for the failure.
 
     Raises:
-        AssertionError: it was not true in time.
+        AssertionError: the condition was not true in time.
     """
     end = time.monotonic() + timeout_s
     while True:

@@ -1,4 +1,4 @@
-"""Integration tests run on the private tailnet, and leave nothing behind."""
+"""Integration tests run on the private tailnet, and clean up after themselves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """After each test: no native handle, descriptor or goroutine more than before it."""
+    """Check after each test that it left no native handle, descriptor or goroutine."""
     from harness.leaks import NothingLeft
 
     with NothingLeft(slack=4):

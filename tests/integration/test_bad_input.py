@@ -1,4 +1,4 @@
-"""What is no good request gets a clear error over the tailnet, and nothing else happens."""
+"""Bad requests get a clear error over the tailnet, and have no other effect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.servers import Server
-    from harness.tailnet import Tailnet, Way
+    from harness.tailnet import Route, Tailnet
 
 AUDIENCE = "sts.example"
 
@@ -28,35 +28,35 @@ def issuer(shared_server: Callable[..., Server]) -> Server:
 
 
 @pytest.fixture(scope="module")
-def way(issuer: Server, tailnet: Tailnet) -> Iterator[Way]:
-    """From a person's node to it."""
+def route(issuer: Server, tailnet: Tailnet) -> Iterator[Route]:
+    """The route from a person's node to the issuer."""
     with tailnet.caller("dev@example.com") as caller:
         yield caller.to(issuer.name)
 
 
-def tokens_so_far(issuer: Server, way: Way) -> int:
-    """How many tokens the log tells of; one that is asked for here shows that it was read to its end."""
-    payload = way.issue().json["token"].split(".")[1]
+def tokens_so_far(issuer: Server, route: Route) -> int:
+    """Return how many tokens are in the log. A token issued here shows that the log was read to its end."""
+    payload = route.issue().json["token"].split(".")[1]
     jti = json.loads(urlsafe_b64decode(f"{payload}=="))["jti"]
     until(lambda: any(line["jti"] == jti for line in issuer.events("token issued")), jti)
     return len(issuer.events("token issued"))
 
 
 @pytest.fixture
-def no_token(issuer: Server, way: Way) -> Iterator[None]:
-    """During this test no token is issued, and the server goes on."""
-    before = tokens_so_far(issuer, way)
+def no_token(issuer: Server, route: Route) -> Iterator[None]:
+    """Check that the test gets no token, and that the server keeps running."""
+    before = tokens_so_far(issuer, route)
     yield
-    assert tokens_so_far(issuer, way) == before + 1
+    assert tokens_so_far(issuer, route) == before + 1
 
 
 def received(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """Return everything until the server closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 class Refused(NamedTuple):
-    """A raw answer, taken apart."""
+    """The parts of a raw answer."""
 
     status: int
     fields: dict[str, str]
@@ -64,7 +64,7 @@ class Refused(NamedTuple):
 
 
 def refused(answer: bytes) -> Refused:
-    """Take an answer to a refused request apart; it must be JSON with an error's code and text."""
+    """Parse the answer to a refused request, which must be JSON."""
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.decode("ascii").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -102,9 +102,9 @@ MALFORMED = {
 
 @pytest.mark.usefixtures("no_token")
 @pytest.mark.parametrize("request_", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed(way: Way, request_: bytes) -> None:
-    """What is not HTTP, or could be read in two ways, gets 400, and the connection ends."""
-    with way.connect() as connection:
+def test_malformed_requests_get_400(route: Route, request_: bytes) -> None:
+    """Bytes that are not HTTP, or are ambiguous, get 400, and the connection ends."""
+    with route.connect() as connection:
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
         answer = refused(received(connection))
@@ -125,9 +125,9 @@ UNKNOWN_PATHS = [
 
 @pytest.mark.usefixtures("no_token")
 @pytest.mark.parametrize("path", UNKNOWN_PATHS)
-def test_unknown_path(way: Way, path: str) -> None:
-    """Another path gets 404, whatever else is wrong with the request."""
-    answer = way.request("BREW", path, headers={"Host": "evil.example", "Origin": "https://evil.example"})
+def test_unknown_paths_get_404(route: Route, path: str) -> None:
+    """An unknown path gets 404, whatever else is wrong with the request."""
+    answer = route.request("BREW", path, headers={"Host": "evil.example", "Origin": "https://evil.example"})
     assert (answer.status, answer.json["error"]) == (404, "not_found")
 
 
@@ -145,18 +145,18 @@ def test_unknown_path(way: Way, path: str) -> None:
         ("DELETE", "/.well-known/jwks.json", "GET, HEAD"),
     ],
 )
-def test_other_method(way: Way, method: str, path: str, allow: str) -> None:
-    """Another method gets 405 with Allow, before the Host is looked at."""
-    answer = way.request(method, path, headers={"Host": "evil.example"})
+def test_other_methods_get_405(route: Route, method: str, path: str, allow: str) -> None:
+    """An unsupported method gets 405 with Allow, before the Host is checked."""
+    answer = route.request(method, path, headers={"Host": "evil.example"})
     assert (answer.status, answer.headers["Allow"]) == (405, allow)
     if method != "HEAD":
         assert answer.json["error"] == "method_not_allowed"
 
 
 @pytest.mark.parametrize("path", ["/_healthz", "/_readyz", "/.well-known/jwks.json"])
-def test_head(way: Way, path: str) -> None:
-    """HEAD answers as GET does, without the body."""
-    get, head = way.get(path), way.request("HEAD", path)
+def test_head_is_answered_like_get(route: Route, path: str) -> None:
+    """HEAD gets the answer of GET, without the body."""
+    get, head = route.get(path), route.request("HEAD", path)
     assert (head.status, head.body) == (200, b"")
     assert head.headers["Content-Length"] == str(len(get.body))
 
@@ -165,19 +165,19 @@ def test_head(way: Way, path: str) -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost", "127.0.0.1", "tokens.example.evil", "[::1]:80", ""]
 )
-def test_wrong_host(way: Way, host: str) -> None:
-    """A Host that does not mean this server gets 421: the guard against DNS rebinding."""
-    answer = way.issue(headers={"Host": host, "Origin": "https://evil.example"})
+def test_wrong_host(route: Route, host: str) -> None:
+    """A Host that is not this server gets 421, which prevents DNS rebinding."""
+    answer = route.issue(headers={"Host": host, "Origin": "https://evil.example"})
     assert (answer.status, answer.json["error"]) == (421, "wrong_host")
 
 
-def test_right_hosts(way: Way, issuer: Server) -> None:
-    """Addresses, short and full name, and allowed hosts mean it, in any case and with any port."""
+def test_right_hosts(route: Route, issuer: Server) -> None:
+    """Addresses, short and full name, and allowed hosts are accepted, in any case and with any port."""
     name = issuer.name
     ipv4, ipv6 = issuer.addresses
     spellings = [ipv4, f"{ipv4}:80", f"[{ipv6}]", f"[{ipv6}]:8080", name, name.upper()]
     spellings += [f"{name}.dev.tailnet.test", f"{name}.dev.tailnet.test.", "Tokens.Example:443"]
-    answers = {host: way.issue(headers={"Host": host}).status for host in spellings}
+    answers = {host: route.issue(headers={"Host": host}).status for host in spellings}
     assert answers == dict.fromkeys(spellings, 200)
 
 
@@ -193,14 +193,14 @@ def test_right_hosts(way: Way, issuer: Server) -> None:
     ],
     ids=str,
 )
-def test_browser(way: Way, headers: dict[str, str]) -> None:
-    """What a web page sends gets 403, also with a query that is wrong, too."""
-    answer = way.issue("?nonsense=1", headers=headers)
+def test_browser(route: Route, headers: dict[str, str]) -> None:
+    """A web page's request gets 403, even if its query is also wrong."""
+    answer = route.issue("?nonsense=1", headers=headers)
     assert (answer.status, answer.json["error"]) == (403, "browser_request")
 
 
-def test_a_web_page_cannot_call_the_admin_api(issuer: Server, tailnet: Tailnet, way: Way) -> None:
-    """It speaks HTTP/2 with prior knowledge only: a browser's HTTP/1.1 gets no answer and changes nothing."""
+def test_a_web_page_cannot_call_the_admin_api(issuer: Server, tailnet: Tailnet, route: Route) -> None:
+    """It speaks only HTTP/2 with prior knowledge: a browser's HTTP/1.1 gets no answer and changes nothing."""
     with tailnet.caller("dev@example.com") as page:
         answer = page.to(issuer.name, 50051).raw(
             b"POST /proto.AdminService/GenerateNewKeys HTTP/1.1\r\nHost: tailbone\r\n"
@@ -208,7 +208,7 @@ def test_a_web_page_cannot_call_the_admin_api(issuer: Server, tailnet: Tailnet, 
         )
     assert not answer.startswith(b"HTTP/1.1")
     assert b"grpc-status" not in answer
-    assert len(way.get("/.well-known/jwks.json").json["keys"]) == 1
+    assert len(route.get("/.well-known/jwks.json").json["keys"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -216,9 +216,9 @@ def test_a_web_page_cannot_call_the_admin_api(issuer: Server, tailnet: Tailnet, 
     [{"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Mode": "cors", "User-Agent": "node", "Accept-Language": "*"}],
     ids=str,
 )
-def test_no_browser(way: Way, headers: dict[str, str]) -> None:
-    """Other Sec-Fetch- headers, as Node's fetch sends them, are welcome."""
-    assert way.issue(headers=headers).status == 200
+def test_other_sec_fetch_fields_are_accepted(route: Route, headers: dict[str, str]) -> None:
+    """Node's fetch sends such fields too."""
+    assert route.issue(headers=headers).status == 200
 
 
 @pytest.mark.usefixtures("no_token")
@@ -241,9 +241,9 @@ def test_no_browser(way: Way, headers: dict[str, str]) -> None:
         ("?ttl=99999999999999999999h", 400, "bad_parameter"),
     ],
 )
-def test_bad_query(way: Way, query: str, status: int, code: str) -> None:
-    """An unknown or bad parameter gets 400, an audience that is not on the list 403."""
-    answer = way.issue(query)
+def test_bad_queries_are_refused(route: Route, query: str, status: int, code: str) -> None:
+    """An unknown or bad parameter gets 400, and an audience that is not on the list gets 403."""
+    answer = route.issue(query)
     assert (answer.status, answer.json["error"]) == (status, code)
 
 
@@ -257,17 +257,17 @@ def test_bad_query(way: Way, query: str, status: int, code: str) -> None:
     ],
     ids=["announced", "absurd", "chunked"],
 )
-def test_body_too_large(way: Way, headers: dict[str, str], body: bytes) -> None:
-    """More than 16 KiB of body get 413."""
+def test_a_large_body_gets_413(route: Route, headers: dict[str, str], body: bytes) -> None:
+    """A body may have 16 KiB."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    answer = refused(way.raw(f"POST /issue HTTP/1.1\r\n{HOST}{lines}\r\n".encode() + body))
+    answer = refused(route.raw(f"POST /issue HTTP/1.1\r\n{HOST}{lines}\r\n".encode() + body))
     assert (answer.status, answer.body["error"]) == (413, "body_too_large")
 
 
-def test_body_is_ignored(way: Way) -> None:
-    """16 KiB of anything are taken, and change nothing."""
+def test_the_body_is_ignored(route: Route) -> None:
+    """Up to 16 KiB of any content are accepted, without effect."""
     assert (
-        way.issue(
+        route.issue(
             body=b'{"sub": "admin"}'.ljust(16 * 1024), headers={"Content-Type": "application/json"}
         ).status
         == 200
@@ -275,15 +275,15 @@ def test_body_is_ignored(way: Way) -> None:
 
 
 @pytest.mark.usefixtures("no_token")
-def test_unfinished_requests_are_dropped(way: Way) -> None:
-    """A request that is not complete after 10 s gets 408 and the end, however busily it trickles in."""
+def test_unfinished_requests_are_dropped(route: Route) -> None:
+    """A request that is incomplete after 10 s gets 408, and the connection ends."""
     unfinished = [
         b"POST /issue HT",
         f"POST /issue HTTP/1.1\r\n{HOST}".encode(),
         f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 10\r\n\r\nabc".encode(),
     ]
     began = time.monotonic()
-    connections = [way.connect(20) for _ in unfinished]
+    connections = [route.connect(20) for _ in unfinished]
     for connection, part in zip(connections, unfinished, strict=True):
         connection.sendall(part)
     answers = []
@@ -295,17 +295,17 @@ def test_unfinished_requests_are_dropped(way: Way) -> None:
     assert 10 <= took_s < 12.5
 
 
-def test_pipelined_requests_are_answered_in_order(way: Way) -> None:
-    """Two requests in one packet get two answers: the second is not taken for the body of the first."""
+def test_pipelined_requests_are_answered_in_order(route: Route) -> None:
+    """Two requests in one packet get two answers: the second is not read as the body of the first."""
     one = f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 2\r\n\r\n{{}}"
     two = f"GET /nowhere HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"
-    answer = way.raw((one + two).encode())
+    answer = route.raw((one + two).encode())
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"404"]
 
 
-def test_refusals_are_logged(way: Way, issuer: Server) -> None:
-    """A refused caller is in the log with code, peer and name; what it sent is not echoed to it."""
-    answer = way.issue("?audience=secret-looking-thing")
+def test_refusals_are_logged(route: Route, issuer: Server) -> None:
+    """A refusal is logged with its code and caller, and the answer does not echo the request."""
+    answer = route.issue("?audience=secret-looking-thing")
     assert b"secret-looking-thing" not in answer.body
     line = until(
         lambda: next(

@@ -1,4 +1,4 @@
-"""``tailbone dev``: everything on this machine, and nothing of production."""
+"""``tailbone dev``: everything runs on this machine, and production is never touched."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def shared(shared_start: Callable[..., Program]) -> Dev:
-    """A dev at its defaults but for the ports, for tests that only call it."""
+    """A dev with default settings except for its ports, for tests that only send requests."""
     return Dev(shared_start("dev", "-o", "json", "--listen", "127.0.0.1:0"))
 
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A folder with a short name for TMPDIR: what is left in it was not tidied up."""
+    """A folder with a short name for TMPDIR; dev must leave it empty."""
     with tempfile.TemporaryDirectory(prefix="tb") as folder:
         yield Path(folder)
 
@@ -57,13 +57,13 @@ def dev(start: Callable[..., Program]) -> Callable[..., Dev]:
 
 
 def verified(dev: Dev, token: str, **options: Any) -> dict[str, Any]:
-    """The claims, checked by PyJWT against the JWKS where a user finds it."""
+    """Verify a token with PyJWT against the published JWKS, and return its claims."""
     key = jwt.PyJWKClient(dev.facts["jwks_url"]).get_signing_key_from_jwt(token)
     return dict(jwt.decode(token, key.key, algorithms=["RS256"], **options))
 
 
 def free_ports(count: int) -> int:
-    """The first of some free loopback ports in a row."""
+    """Return the first of ``count`` consecutive free loopback ports."""
     for first in range(20000 + os.getpid() % 10000, 65000, count):
         try:
             for port in range(first, first + count):
@@ -79,7 +79,7 @@ def free_ports(count: int) -> int:
 
 
 def test_json_line(shared: Dev) -> None:
-    """With -o json it prints one line with exactly these facts when it is ready."""
+    """With -o json, dev prints one line with exactly these facts when it is ready."""
     assert shared.program.out == [json.dumps(shared.facts)]
     facts = shared.facts
     assert set(facts) == {"tailnet", "control_url", "auth_keys", "callers", "jwks_url", "admin"}
@@ -93,7 +93,7 @@ def test_json_line(shared: Dev) -> None:
 
 
 def test_both_identities_get_tokens(shared: Dev) -> None:
-    """A person and a tagged node, each by its own URL; PyJWT verifies both by jwks_url."""
+    """A person and a tagged node each have a URL; PyJWT verifies both tokens with jwks_url."""
     person = verified(shared, shared.caller("dev@example.com").issue().json["token"], issuer="tailbone")
     robot = verified(shared, shared.caller("tag:ci").issue().json["token"], issuer="tailbone")
     assert (person["user"], person["display_name"]) == ("dev@example.com", "Dev")
@@ -104,14 +104,14 @@ def test_both_identities_get_tokens(shared: Dev) -> None:
 
 
 def test_it_listens_on_loopback_alone(shared: Dev) -> None:
-    """Neither the private tailnet nor a node of it opens a port to other machines."""
+    """Neither the private tailnet nor its nodes open a TCP port to other machines."""
     addresses = listening(shared.program.process.pid)
     assert len(addresses) >= 5
     assert {address.is_loopback for address in addresses} == {True}
 
 
 def listening(pid: int) -> list[IPv4Address | IPv6Address]:
-    """The addresses on which a process takes TCP connections (proc(5), /proc/net/tcp)."""
+    """Return the addresses on which a process accepts TCP connections (proc(5), /proc/net/tcp)."""
     sockets = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
     found = []
     for table in ("tcp", "tcp6"):
@@ -119,13 +119,13 @@ def listening(pid: int) -> list[IPv4Address | IPv6Address]:
             fields = line.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
                 words = bytes.fromhex(fields[1].partition(":")[0])
-                # Each word of four bytes is in the byte order of the machine.
+                # Each word of four bytes has the machine's byte order.
                 found.append(ip_address(b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))))
     return found
 
 
 def test_jwks_may_be_cached(shared: Dev) -> None:
-    """The JWKS comes with Cache-Control, and holds the key that signs."""
+    """The JWKS has Cache-Control, and contains the signing key."""
     answer = shared.jwks.get("/.well-known/jwks.json")
     assert answer.headers["Cache-Control"] == "public, max-age=300"
     kid = jwt.get_unverified_header(shared.caller().issue().json["token"])["kid"]
@@ -134,7 +134,7 @@ def test_jwks_may_be_cached(shared: Dev) -> None:
 
 @pytest.mark.parametrize("path", ["/issue", "/_readyz", "/_healthz", "/"])
 def test_the_jwks_port_serves_public_documents_alone(shared: Dev, path: str) -> None:
-    """Who can reach it gets no token by it."""
+    """It issues no tokens."""
     assert shared.jwks.get(path).status == 404
     assert shared.jwks.request("POST", path).status == 501
 
@@ -149,14 +149,14 @@ def test_admin(shared: Dev, tailbone: Callable[..., Program]) -> None:
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "[::1]"])
 def test_loopback_names_are_allowed_hosts(shared: Dev, name: str) -> None:
-    """Whatever loopback name a caller uses; no other."""
+    """A caller may use any loopback name, and no other."""
     port = shared.caller().address.rpartition(":")[2]
     assert shared.caller().issue(headers={"Host": f"{name}:{port}"}).status == 200
     assert shared.caller().issue(headers={"Host": f"evil.example:{port}"}).status == 421
 
 
 def test_nodes_of_other_processes_join(shared: Dev, start: Callable[..., Program], tmp_path: Path) -> None:
-    """control_url and a key let a server in another process join, and start again by its state."""
+    """A server in another process can join with control_url and a key, and restart with its state."""
     variables = {
         "TB_LOG_FORMAT": "json",
         "TB_SERVER_TAILSCALE_CONTROLURL": shared.facts["control_url"],
@@ -177,7 +177,7 @@ def test_nodes_of_other_processes_join(shared: Dev, start: Callable[..., Program
 
 
 def test_log_is_quiet_until_ready(dev: Callable[..., Dev]) -> None:
-    """Standard error holds nothing but a line for each token, and never the token."""
+    """Standard error has only a line for each token, without the token."""
     running = dev()
     assert running.program.err == []
     token = running.caller().issue().json["token"]
@@ -190,14 +190,14 @@ def test_log_is_quiet_until_ready(dev: Callable[..., Dev]) -> None:
 
 
 def test_log_as_asked_for(dev: Callable[..., Dev]) -> None:
-    """Whoever sets a level gets every line of it, from the start on."""
+    """With an explicit level, all its lines are logged from the start."""
     running = dev("--log-level", "info", "--log-format", "json")
     running.program.wait_for('"event":"started"')
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(environment: dict[str, str], tmp_path: Path, closed: str) -> None:
-    """It runs a command where its own standard streams are closed."""
+    """dev runs a command even if its own standard streams are closed."""
     command = f'exec "$@" {closed}'
     arguments = ("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", "exit 7")
     program = run(["sh", "-c", command, "sh", *TAILBONE, *arguments], env=environment, cwd=tmp_path)
@@ -205,7 +205,7 @@ def test_closed_streams(environment: dict[str, str], tmp_path: Path, closed: str
 
 
 def test_full_output(environment: dict[str, str], tmp_path: Path) -> None:
-    """Where its line cannot be written it ends, with one line that says so."""
+    """If its line cannot be written, dev ends with a one-line error."""
     command = 'exec "$@" >/dev/full'
     program = run(
         ["sh", "-c", command, "sh", *TAILBONE, "dev", "--listen", "127.0.0.1:0"],
@@ -220,7 +220,7 @@ def test_full_output(environment: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_fixed_ports(dev: Callable[..., Dev]) -> None:
-    """Each next caller gets the next port, in the order of --as."""
+    """Each further caller gets the next port, in the order of --as."""
     first = free_ports(5)
     running = dev(
         *("--as", "tag:b", "--as", "a@example.com", "--as", "tag:c"),
@@ -242,7 +242,7 @@ def test_fixed_ports(dev: Callable[..., Dev]) -> None:
     "address", ["0.0.0.0:0", "192.0.2.1:0", "example.com:0", "[::]:0", ":0", "8080", "127.0.0.1:x"]
 )
 def test_loopback_only(tailbone: Callable[..., Program], flag: str, address: str) -> None:
-    """Another address than loopback is an error that names the flag; exit code 2."""
+    """An address that is not on loopback is an error that names the flag, with exit code 2."""
     program = tailbone("dev", flag, address)
     assert program.process.returncode == 2
     [line] = program.err
@@ -251,7 +251,7 @@ def test_loopback_only(tailbone: Callable[..., Program], flag: str, address: str
 
 @pytest.mark.parametrize("flag", ["--listen", "--jwks-listen", "--admin-listen"])
 def test_port_in_use(tailbone: Callable[..., Program], flag: str) -> None:
-    """A port in use is a one-line error that names it; exit code 1."""
+    """A port in use is a one-line error that names it, with exit code 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -266,7 +266,7 @@ def test_port_in_use(tailbone: Callable[..., Program], flag: str) -> None:
 
 @pytest.mark.parametrize("identity", ["", "dev", "tag:", "tag:1", "TAG:x", "a b@example.com", "@example.com"])
 def test_bad_identity(tailbone: Callable[..., Program], identity: str) -> None:
-    """What is neither a login nor a tag is an error that names the flag; exit code 2."""
+    """Text that is neither a login nor a tag is an error that names the flag, with exit code 2."""
     program = tailbone("dev", "--as", identity)
     assert program.process.returncode == 2
     [line] = program.err
@@ -279,7 +279,7 @@ def test_bad_identity(tailbone: Callable[..., Program], identity: str) -> None:
 def test_production_settings_are_not_read(
     dev: Callable[..., Dev], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """Neither settings files, nor variables of where production keeps things, nor tsnet's own count."""
+    """dev ignores settings files, variables that point at production, and tsnet's own variables."""
     home = Path(environment["HOME"])
     production = tmp_path / "production"
     settings = f'[keys]\nissuer = "production"\ndir = "{production}"\nbucket = "production"\n'
@@ -315,7 +315,7 @@ def test_production_settings_are_not_read(
 
 
 def test_settings_that_it_does_not_use_are_named(start: Callable[..., Program], tmp_path: Path) -> None:
-    """Whoever wrote them into the file may wonder; their values stay unsaid."""
+    """A note lists them without their values."""
     file = tmp_path / "settings.toml"
     file.write_text('[keys]\ndir = "/nowhere"\n[server.tailscale]\nauthkey = "tskey-auth-hidden"\n')
     program = start("dev", "--config", str(file), "--listen", "127.0.0.1:0", "--", "true")
@@ -326,7 +326,7 @@ def test_settings_that_it_does_not_use_are_named(start: Callable[..., Program], 
 
 
 def test_both_components_run(dev: Callable[..., Dev], tailbone: Callable[..., Program]) -> None:
-    """Whatever a variable chooses for a server: each address that dev shows answers."""
+    """Each address that dev shows answers, whatever TB_COMPONENTS is."""
     running = dev(TB_COMPONENTS="admin")
     assert running.caller().issue().status == 200
     host, _, port = running.facts["admin"].rpartition(":")
@@ -357,8 +357,8 @@ def test_other_settings_count(dev: Callable[..., Dev], tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_bucket_that_may_be_a_real_one(tailbone: Callable[..., Program], variables: dict[str, str]) -> None:
-    """A bucket is refused unless AWS' own variables lead to this machine; exit code 2."""
+def test_bucket_that_may_be_productions(tailbone: Callable[..., Program], variables: dict[str, str]) -> None:
+    """A bucket is refused with exit code 2 unless the AWS variables point at this machine."""
     program = tailbone("dev", "--bucket", "production", **variables)
     assert program.process.returncode == 2
     [line] = program.err
@@ -366,7 +366,7 @@ def test_bucket_that_may_be_a_real_one(tailbone: Callable[..., Program], variabl
 
 
 def test_bucket_on_this_machine(dev: Callable[..., Dev], tmp_path: Path) -> None:
-    """With AWS_ENDPOINT_URL on loopback, the JWKS is published in the bucket, past any proxy."""
+    """With AWS_ENDPOINT_URL on loopback, the JWKS is published in the bucket, without any proxy."""
     proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9")
     with s3.moto(tmp_path) as endpoint:
         s3.make_bucket(endpoint)
@@ -382,7 +382,7 @@ def test_bucket_on_this_machine(dev: Callable[..., Dev], tmp_path: Path) -> None
 
 
 def test_command_runs_against_it(start: Callable[..., Program]) -> None:
-    """COMMAND gets a token by TAILBONE_ISSUE_URL; standard output is its own, and so is the exit status."""
+    """COMMAND gets a token from TAILBONE_ISSUE_URL; standard output and exit status are COMMAND's."""
     script = "curl -s -X POST $TAILBONE_ISSUE_URL; exit 7"
     program = start("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", script)
     assert program.wait() == 7
@@ -391,9 +391,9 @@ def test_command_runs_against_it(start: Callable[..., Program]) -> None:
 
 
 def test_command_environment(start: Callable[..., Program], environment: dict[str, str]) -> None:
-    """COMMAND finds everything by variables, and nothing else of its environment changes.
+    """COMMAND gets all addresses in variables; the rest of its environment is unchanged.
 
-    Standard output is its own: dev's line stands on standard error.
+    Standard output is COMMAND's; dev's line goes to standard error.
     """
     listing = "import json, os; print(json.dumps(dict(os.environ)))"
     program = start(
@@ -417,7 +417,7 @@ def test_command_environment(start: Callable[..., Program], environment: dict[st
 
 
 def test_command_asks_the_admin_api(start: Callable[..., Program]) -> None:
-    """The keys commands need no flag inside of COMMAND."""
+    """Inside COMMAND, the keys commands need no flags."""
     program = start("dev", "--listen", "127.0.0.1:0", "--", *TAILBONE, "keys", "list", "-o", "json")
     assert program.wait() == 0
     assert [key["algorithm"] for key in json.loads(program.out[0])] == ["RS256"]
@@ -427,7 +427,7 @@ def test_command_asks_the_admin_api(start: Callable[..., Program]) -> None:
     ("command", "status"), [("nosuchcommand", 127), ("/etc/passwd", 126), ("/nowhere/x", 127)]
 )
 def test_command_that_cannot_run(tailbone: Callable[..., Program], command: str, status: int) -> None:
-    """The status is what a shell gives, with one line, before anything starts."""
+    """The status is a shell's, with a one-line error, before anything starts."""
     program = tailbone("dev", "--", command)
     assert program.process.returncode == status
     [line] = program.err
@@ -435,21 +435,21 @@ def test_command_that_cannot_run(tailbone: Callable[..., Program], command: str,
 
 
 def test_command_killed_by_a_signal(start: Callable[..., Program]) -> None:
-    """Its status is 128 and the signal's number."""
+    """The status is 128 plus the signal's number."""
     assert start("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", "kill -9 $$").wait() == 137
 
 
 def test_signal_before_the_command_runs(start: Callable[..., Program], temporary: Path) -> None:
-    """Whatever the moment: what did not run has not succeeded."""
+    """A command that did not run has not succeeded."""
     program = start("dev", "--listen", "127.0.0.1:0", "--", "true", TMPDIR=str(temporary))
-    until(lambda: list(temporary.iterdir()), "dev on its way up")
+    until(lambda: list(temporary.iterdir()), "dev to start")
     assert program.stop(signal.SIGTERM) == 128 + signal.SIGTERM
     assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_reaches_the_command(start: Callable[..., Program], number: signal.Signals) -> None:
-    """What ends dev ends the command first, whose status it is."""
+    """A signal to dev ends the command first, and dev exits with its status."""
     script = "trap 'exit 3' INT TERM HUP; echo running; while :; do sleep 0.05; done"
     program = start("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", script)
     program.wait_for("running")
@@ -462,7 +462,7 @@ def test_signal_reaches_the_command(start: Callable[..., Program], number: signa
 
 
 def alive_in(session: int) -> list[int]:
-    """The processes of a session that have not ended."""
+    """Return the processes of a session that have not ended."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -476,7 +476,7 @@ def alive_in(session: int) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left(start: Callable[..., Program], temporary: Path, number: signal.Signals) -> None:
-    """Within 2 s of the signal, also with connections open: no process, no file, no socket."""
+    """Within 2 s of the signal, even with open connections, no process, file or socket is left."""
     running = Dev(
         start("dev", "-o", "json", "--listen", "127.0.0.1:0", new_session=True, TMPDIR=str(temporary))
     )
@@ -499,8 +499,8 @@ def test_nothing_is_left(start: Callable[..., Program], temporary: Path, number:
         assert str(temporary) not in sockets.read()
 
 
-def test_stubborn_command_ends_too(start: Callable[..., Program], temporary: Path) -> None:
-    """A command that ignores signals is killed: dev is gone within 2 s, and so is the command."""
+def test_command_that_ignores_signals_ends_too(start: Callable[..., Program], temporary: Path) -> None:
+    """The command is killed: it and dev have ended within 2 s."""
     deaf = "for n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)"
     script = f"import os, signal, time\n{deaf}\nprint('deaf', os.getpid(), flush=True)\ntime.sleep(60)"
     command = ("--", sys.executable, "-c", script)
@@ -517,7 +517,7 @@ def test_stubborn_command_ends_too(start: Callable[..., Program], temporary: Pat
 def test_what_the_command_left_behind_ends_too(
     start: Callable[..., Program], number: signal.Signals | None
 ) -> None:
-    """No process of the command's group outlives dev, whether a signal or the command itself ended it."""
+    """No process of the command's group outlives dev, whether dev ended by a signal or with the command."""
     rest = "exit 0" if number is None else "wait"
     script = f"echo leader $$; sh -c \"trap '' INT HUP; echo behind; exec sleep 60\" & {rest}"
     program = start("dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", script)
@@ -533,7 +533,7 @@ def test_what_the_command_left_behind_ends_too(
 
 
 def test_second_signal_ends_it_at_once(start: Callable[..., Program], temporary: Path) -> None:
-    """Exit status 128 and the signal's number; neither the command nor a key is left behind."""
+    """The exit status is 128 plus the signal's number; neither the command nor a key is left."""
     script = "trap '' INT TERM; echo deaf $$; while :; do sleep 0.05; done"
     program = start(
         "dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", script, new_session=True, TMPDIR=str(temporary)
@@ -549,7 +549,7 @@ def test_second_signal_ends_it_at_once(start: Callable[..., Program], temporary:
 
 
 def _caught(pid: int) -> bool:
-    """Whether no signal waits to be taken by the process."""
+    """Return whether the process has no pending signal."""
     status = Path(f"/proc/{pid}/status").read_text()
     return all(
         int(line.split()[1], 16) == 0 for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))
@@ -560,7 +560,7 @@ def _caught(pid: int) -> bool:
 def test_signal_at_every_moment(
     start: Callable[..., Program], temporary: Path, number: signal.Signals
 ) -> None:
-    """Whenever the signal comes on the way up, dev ends soon and leaves nothing."""
+    """A signal at any moment of the start ends dev soon, without leftovers."""
     for step in range(6):
         program = start("dev", "--listen", "127.0.0.1:0", new_session=True, TMPDIR=str(temporary))
         with pytest.raises(AssertionError, match="still running"):
@@ -574,7 +574,7 @@ def test_signal_at_every_moment(
 
 
 def test_kill(dev: Callable[..., Dev], temporary: Path) -> None:
-    """The folder of a killed dev, with its keys in it, is removed by the next one, which leaves nothing."""
+    """The next dev removes the folder of a killed one, with the keys in it."""
     killed, living = dev(TMPDIR=str(temporary)), dev(TMPDIR=str(temporary))
     assert killed.program.stop(signal.SIGKILL) == 128 + signal.SIGKILL
     assert list(temporary.rglob("*.private.jwk")) != []
@@ -588,7 +588,7 @@ def test_kill(dev: Callable[..., Dev], temporary: Path) -> None:
 
 
 def test_state_dir(start: Callable[..., Program], tmp_path: Path) -> None:
-    """--state-dir keeps keys, nodes and tailnet: yesterday's token verifies today, for the same subject."""
+    """--state-dir keeps keys, nodes and tailnet: old tokens still verify, and subjects stay the same."""
 
     def again() -> Dev:
         flags = ("dev", "-o", "json", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"))
@@ -606,12 +606,12 @@ def test_state_dir(start: Callable[..., Program], tmp_path: Path) -> None:
     }
     assert second.facts["control_url"] == first.facts["control_url"]
     assert second.program.stop() == 0
-    # Nothing else is touched there: it may be a server's folder, and hold that server's keys.
+    # Nothing else is touched: it may be a server's folder, with that server's keys.
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["tailbone-dev"]
 
 
 def test_state_dir_in_use(dev: Callable[..., Dev], tailbone: Callable[..., Program], tmp_path: Path) -> None:
-    """Two at once on one folder: the second one says so in one line."""
+    """A second dev on the same folder ends with a one-line error."""
     dev("--state-dir", str(tmp_path / "state"))
     program = tailbone("dev", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"))
     assert program.process.returncode == 1
@@ -621,7 +621,7 @@ def test_state_dir_in_use(dev: Callable[..., Dev], tailbone: Callable[..., Progr
 
 @pytest.mark.parametrize("kind", ["a file", "below a file", "read-only"])
 def test_state_dir_that_cannot_be_used(tailbone: Callable[..., Program], tmp_path: Path, kind: str) -> None:
-    """One line that names the flag or the folder; exit code 2."""
+    """A one-line error names the flag, with exit code 2."""
     file = tmp_path / "file"
     file.write_text("")
     folder = {"a file": str(file), "below a file": str(file / "x"), "read-only": "/proc/x"}[kind]
@@ -631,7 +631,7 @@ def test_state_dir_that_cannot_be_used(tailbone: Callable[..., Program], tmp_pat
 
 
 def test_broken_state(tailbone: Callable[..., Program], tmp_path: Path) -> None:
-    """A tailnet's state that cannot be read is one line that names it, and it is not overwritten."""
+    """An unreadable tailnet state is a one-line error that names it, and is not overwritten."""
     tailnet = tmp_path / "state" / "tailbone-dev" / "tailnet"
     tailnet.mkdir(parents=True)
     (tailnet / "devnet.json").write_text("{broken")
@@ -642,11 +642,11 @@ def test_broken_state(tailbone: Callable[..., Program], tmp_path: Path) -> None:
     assert (tailnet / "devnet.json").read_text() == "{broken"
 
 
-# --- what its machine lacks
+# --- machines with restrictions
 
 
 def test_no_netlink_sockets(environment: dict[str, str], tmp_path: Path) -> None:
-    """As in a unit of systemd's that does not allow them: one line that names AF_NETLINK; exit code 1."""
+    """If systemd does not allow them, a one-line error names AF_NETLINK, with exit code 1."""
     launcher = (sys.executable, without_netlink.__file__)
     for arguments in (("dev", "--listen", "127.0.0.1:0"), ("server", "start")):
         program = run([*launcher, *TAILBONE, *arguments], env=environment, cwd=tmp_path)
@@ -663,7 +663,7 @@ def test_no_netlink_sockets(environment: dict[str, str], tmp_path: Path) -> None
     ],
 )
 def test_full_temporary_folder(environment: dict[str, str], tmp_path: Path, room: str) -> None:
-    """Whichever part of dev finds it full first, a caller's node too: one line that says so; exit code 1."""
+    """Whichever part of dev finds the folder full, there is a one-line error, with exit code 1."""
     script = f'mount -t tmpfs -o {room} tmpfs "$TMPDIR" && exec "$@"'
     alone = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh")
     variables = environment | {"TMPDIR": str(tmp_path)}
@@ -684,7 +684,7 @@ ONLY_LOOPBACK = 'ip link set lo up && exec "$0" "$@"'
 
 @pytest.fixture
 def alone() -> tuple[str, ...]:
-    """Starts a command on a machine where only lo is up, and every port is free."""
+    """The prefix of a command that runs on a network with only lo, where every port is free."""
     command = (*IN_A_NETWORK_OF_ITS_OWN, "sh", "-c", ONLY_LOOPBACK)
     if subprocess.run([*command, "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("no network namespaces for this user")
@@ -692,7 +692,7 @@ def alone() -> tuple[str, ...]:
 
 
 def test_defaults_in_a_pipe(alone: tuple[str, ...], environment: dict[str, str], tmp_path: Path) -> None:
-    """The table at the default ports, as plain text; it works where only lo is up."""
+    """The table has the default ports and is plain text; dev works with only lo."""
     from harness.programs import Program
 
     with Program([*alone, *TAILBONE, "dev"], env=environment, cwd=tmp_path) as program:
@@ -709,7 +709,7 @@ def test_defaults_in_a_pipe(alone: tuple[str, ...], environment: dict[str, str],
 
 
 def test_try_line_works(alone: tuple[str, ...], environment: dict[str, str], tmp_path: Path) -> None:
-    """What the try line says can be pasted into a shell, and prints a token."""
+    """The command of the try line can be pasted into a shell, and prints a token."""
     script = "curl -s -X POST http://127.0.0.1:8080/issue"
     program = run([*alone, *TAILBONE, "dev", "--", "sh", "-c", script], env=environment, cwd=tmp_path)
     assert program.process.returncode == 0
@@ -719,7 +719,7 @@ def test_try_line_works(alone: tuple[str, ...], environment: dict[str, str], tmp
 
 @pytest.mark.parametrize("columns", [120, 50])
 def test_table_on_a_terminal(environment: dict[str, str], tmp_path: Path, columns: int) -> None:
-    """In colours, and whole however narrow the terminal is: what it wraps by itself can still be copied."""
+    """The table has colours, and is not cut in a narrow terminal: wrapped URLs can still be copied."""
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     command = [*TAILBONE, "dev", "--listen", "127.0.0.1:0"]

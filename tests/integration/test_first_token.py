@@ -1,4 +1,4 @@
-"""From a node of the tailnet to a token that libraries of other people verify."""
+"""A node of the tailnet gets a token that independent libraries verify."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.servers import Server
-    from harness.tailnet import Caller, Tailnet, Way
+    from harness.tailnet import Caller, Route, Tailnet
 
 
-def verified(token: str, way: Way, **options: Any) -> dict[str, Any]:
-    """The claims, checked by PyJWT against the JWKS that the server publishes."""
-    client = jwt.PyJWKClient(f"http://{way.address}/.well-known/jwks.json", headers={"Host": way.host})
+def verified(token: str, route: Route, **options: Any) -> dict[str, Any]:
+    """Verify a token with PyJWT against the server's JWKS, and return its claims."""
+    client = jwt.PyJWKClient(f"http://{route.address}/.well-known/jwks.json", headers={"Host": route.host})
     key = client.get_signing_key_from_jwt(token)
     return dict(jwt.decode(token, key.key, algorithms=["RS256"], **options))
 
 
 def test_user(server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet) -> None:
     """A person's node gets a token with sub, user and display_name, which PyJWT verifies without leeway."""
-    way = caller("dev@example.com", hostname="laptop").to(
+    route = caller("dev@example.com", hostname="laptop").to(
         server(TB_KEYS_ISSUER="https://issuer.example").name
     )
     before = int(time.time())
-    answer = way.issue()
+    answer = route.issue()
     assert answer.status == 200
     assert answer.headers["Cache-Control"] == "no-store"
-    claims = verified(answer.json["token"], way, issuer="https://issuer.example")
+    claims = verified(answer.json["token"], route, issuer="https://issuer.example")
     node = tailnet.known("laptop")
     assert {name: claims[name] for name in ("sub", "user", "display_name", "node", "node_id")} == {
         "sub": f"user:{node['user_id']}",
@@ -65,8 +65,8 @@ def test_user(server: Callable[..., Server], caller: Callable[..., Caller], tail
 
 def test_tagged_node(server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet) -> None:
     """A tagged node's token names its tags and no user."""
-    way = caller("tag:ci", hostname="runner").to(server().name)
-    claims = verified(way.issue().json["token"], way, issuer="tailbone")
+    route = caller("tag:ci", hostname="runner").to(server().name)
+    claims = verified(route.issue().json["token"], route, issuer="tailbone")
     node = tailnet.known("runner")
     assert claims["sub"] == f"node:{node['stable_id']}"
     assert claims["tags"] == ["tag:ci"]
@@ -75,9 +75,9 @@ def test_tagged_node(server: Callable[..., Server], caller: Callable[..., Caller
 
 def test_joserfc_verifies(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
     """joserfc verifies signature and times with the published JWKS alone."""
-    way = caller().to(server("--audience", "sts.example").name)
-    jwks = KeySet.import_key_set(way.get("/.well-known/jwks.json").json)
-    token = way.issue("?audience=sts.example&ttl=60s").json["token"]
+    route = caller().to(server("--audience", "sts.example").name)
+    jwks = KeySet.import_key_set(route.get("/.well-known/jwks.json").json)
+    token = route.issue("?audience=sts.example&ttl=60s").json["token"]
     verified_token = joserfc_jwt.decode(token, jwks, algorithms=["RS256"])
     rules = joserfc_jwt.JWTClaimsRegistry(
         leeway=0, aud={"essential": True, "value": "sts.example"}, exp={"essential": True}
@@ -87,10 +87,10 @@ def test_joserfc_verifies(server: Callable[..., Server], caller: Callable[..., C
 
 
 def test_es256(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
-    """With ES256 keys, PyJWT verifies too."""
-    way = caller().to(server("--algorithm", "ES256").name)
-    client = jwt.PyJWKClient(f"http://{way.address}/.well-known/jwks.json", headers={"Host": way.host})
-    token = way.issue().json["token"]
+    """PyJWT also verifies tokens of ES256 keys."""
+    route = caller().to(server("--algorithm", "ES256").name)
+    client = jwt.PyJWKClient(f"http://{route.address}/.well-known/jwks.json", headers={"Host": route.host})
+    token = route.issue().json["token"]
     key = client.get_signing_key_from_jwt(token)
     assert jwt.decode(token, key.key, algorithms=["ES256"])["user"] == "dev@example.com"
 
@@ -98,21 +98,21 @@ def test_es256(server: Callable[..., Server], caller: Callable[..., Caller]) -> 
 def test_bucket_folder_holds_the_jwks(
     server: Callable[..., Server], caller: Callable[..., Caller], tmp_path: Path
 ) -> None:
-    """The JWKS in a file:// bucket verifies the tokens: who reads it needs no tailnet."""
+    """The JWKS in a file:// bucket verifies the tokens without the tailnet."""
     bucket = tmp_path / "bucket"
-    way = caller().to(server(TB_KEYS_BUCKET=bucket.as_uri()).name)
-    until(lambda: way.get("/_readyz").status == 200, "ready")
+    route = caller().to(server(TB_KEYS_BUCKET=bucket.as_uri()).name)
+    until(lambda: route.get("/_readyz").status == 200, "ready")
     document = json.loads((bucket / ".well-known/jwks.json").read_text())
-    token = way.issue().json["token"]
+    token = route.issue().json["token"]
     keys = KeySet.import_key_set(document)
     assert joserfc_jwt.decode(token, keys, algorithms=["RS256"]).claims["user"] == "dev@example.com"
-    published = way.get("/.well-known/jwks.json")
+    published = route.get("/.well-known/jwks.json")
     assert published.json == document
     assert published.headers["Cache-Control"] == "public, max-age=300"
 
 
 def test_no_secret_in_the_log(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
-    """One line for the token, without the token; the auth key is nowhere, also at level trace."""
+    """At level trace, the log has one line for the token, and contains neither the token nor the auth key."""
     started = server(TB_LOG_LEVEL="trace")
     token = caller().to(started.name).issue().json["token"]
     started.program.wait_for("token issued")
@@ -136,7 +136,7 @@ def test_no_secret_in_the_log(server: Callable[..., Server], caller: Callable[..
 def test_no_token_without_its_line(
     server: Callable[..., Server], caller: Callable[..., Caller], environment: dict[str, str]
 ) -> None:
-    """When the log cannot be written, the line of a token neither, and the token does not leave."""
+    """If the log cannot be written, the token is not sent."""
     started = server()
     started.program.stop()
     script = 'exec "$@" > /dev/full'
@@ -149,15 +149,15 @@ def test_no_token_without_its_line(
         "TB_SERVER_TAILSCALE_AUTHKEY": started.authkey,
     }
     with Program(command, env=environment | variables):
-        way = caller().to(started.name)
-        until(lambda: serves(way), "served")
-        answer = way.issue()
+        route = caller().to(started.name)
+        until(lambda: serves(route), "served")
+        answer = route.issue()
         assert (answer.status, answer.json["error"]) == (503, "log_unavailable")
 
 
-def serves(way: Way) -> bool:
-    """Whether requests are answered."""
+def serves(route: Route) -> bool:
+    """Return whether requests are answered."""
     try:
-        return bool(way.get("/_healthz").status == 200)
+        return bool(route.get("/_healthz").status == 200)
     except OSError:
         return False

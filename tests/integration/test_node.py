@@ -1,4 +1,4 @@
-"""Node and Devnet in this process: what their lives promise."""
+"""Node and Devnet in this process: what they promise from start to close."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def devnet(tmp_path: Path) -> AsyncIterator[Devnet]:
-    """A tailnet of this test's own."""
+    """A tailnet for one test."""
     async with Devnet() as own:
         await own.set_grants([EVERYTHING])
         yield own
@@ -46,7 +46,7 @@ async def devnet(tmp_path: Path) -> AsyncIterator[Devnet]:
 
 @pytest.fixture
 def settings(devnet: Devnet, tmp_path: Path) -> Settings:
-    """The settings of a node that can join."""
+    """Create the settings of a node that can join."""
 
     async def make(hostname: str, identity: str = "dev@example.com", **options: Any) -> NodeSettings:
         fields: dict[str, Any] = {
@@ -63,7 +63,7 @@ def settings(devnet: Devnet, tmp_path: Path) -> Settings:
 
 
 async def test_nothing_is_left(tmp_path: Path) -> None:
-    """After a tailnet with two nodes, a listener and a forward: no handle, no descriptor, no goroutine."""
+    """A tailnet with two nodes, a listener and a forward leaks no handle, descriptor or goroutine."""
 
     async def live(folder: Path) -> None:
         async with Devnet() as devnet:
@@ -110,8 +110,8 @@ async def _ask(address: str, question: bytes) -> bytes:
     return answer
 
 
-async def test_event_loop_goes_on_during_up(devnet: Devnet, settings: Settings) -> None:
-    """While a node waits for a silent control server, other coroutines run; it says who was silent."""
+async def test_event_loop_runs_during_up(devnet: Devnet, settings: Settings) -> None:
+    """While a node waits for a silent control server, other coroutines run; the error names the server."""
     wanted = await settings("waiting")
     await devnet.do("pause_control")
     async with Node(wanted) as node:
@@ -129,7 +129,7 @@ async def test_event_loop_goes_on_during_up(devnet: Devnet, settings: Settings) 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.001, 0.02, 0.3])
 async def test_cancelled_up_stops(devnet: Devnet, settings: Settings, after_s: float) -> None:
-    """A cancelled up is over at once, also when its thread had not begun; the node can be closed."""
+    """A cancelled up ends at once, even before its thread has begun; the node can be closed."""
     wanted = await settings("cancelled")
     await devnet.do("pause_control")
     loop = asyncio.get_running_loop()
@@ -145,7 +145,7 @@ async def test_cancelled_up_stops(devnet: Devnet, settings: Settings, after_s: f
 
 
 async def test_up_again_after_a_cancelled_one(devnet: Devnet, settings: Settings) -> None:
-    """The node joins when it is asked once more."""
+    """A node can join after a cancelled attempt."""
     async with Node(await settings("again")) as node:
         joining = asyncio.ensure_future(node.up(60))
         await asyncio.sleep(0)
@@ -156,7 +156,7 @@ async def test_up_again_after_a_cancelled_one(devnet: Devnet, settings: Settings
 
 
 async def test_close_during_up(devnet: Devnet, settings: Settings) -> None:
-    """A close ends a join that is under way, which says so."""
+    """A close ends a join in progress with NodeClosedError."""
     wanted = await settings("closed")
     await devnet.do("pause_control")
     async with Node(wanted) as node:
@@ -169,7 +169,7 @@ async def test_close_during_up(devnet: Devnet, settings: Settings) -> None:
 
 
 async def test_close_is_idempotent(settings: Settings, tmp_path: Path) -> None:
-    """A second close, or two at once, wait for the first; whatever is asked afterwards is refused."""
+    """A second close, or two at once, wait for the first; all later calls are refused."""
     async with Node(await settings("twice")) as node:
         status = await node.up(20)
         assert node.running
@@ -184,20 +184,20 @@ async def test_close_is_idempotent(settings: Settings, tmp_path: Path) -> None:
 
 
 async def test_node_that_was_never_up_closes(settings: Settings) -> None:
-    """Entered and left, it leaves nothing."""
+    """A node that only entered its context leaks nothing."""
     async with Node(await settings("idle")):
         pass
 
 
 async def test_node_outside_of_its_context(tmp_path: Path) -> None:
-    """Not entered, it says so."""
+    """The error says that the context was not entered."""
     node = Node(NodeSettings(hostname="x", dir=tmp_path))
     with pytest.raises(NodeClosedError, match="was not entered"):
         await node.up(1)
 
 
 async def test_whois(devnet: Devnet, settings: Settings) -> None:
-    """A node knows its peers by their addresses, with and without a port, and nobody else."""
+    """whois knows the node's peers by address, with or without a port, and no other address."""
     async with Node(await settings("asking")) as asking, Node(await settings("tagged", "tag:ci")) as tagged:
         await asking.up(20)
         status = await tagged.up(20)
@@ -217,7 +217,7 @@ async def test_whois(devnet: Devnet, settings: Settings) -> None:
 
 
 async def test_identify_takes_only_bridged_connections(settings: Settings) -> None:
-    """A local process that connects to the socket by itself is nobody, whatever name it takes."""
+    """A local process that connects to the socket directly is unknown, whatever its peer name."""
     async with Node(await settings("guarded")) as node:
         status = await node.up(20)
         source = f"{status.addresses[0]}:1"
@@ -228,7 +228,7 @@ async def test_identify_takes_only_bridged_connections(settings: Settings) -> No
 
 @pytest.fixture
 async def bridged(devnet: Devnet, settings: Settings, tmp_path: Path) -> AsyncIterator[Bridged]:
-    """A node with a listener whose server notes each connection's peer name, and a client of it."""
+    """A node with a listener whose server records each connection's peer name, and a client of it."""
     async with Node(await settings("serving")) as serving, Node(await settings("calling")) as calling:
         await serving.up(20)
         await calling.up(20)
@@ -245,9 +245,9 @@ async def bridged(devnet: Devnet, settings: Settings, tmp_path: Path) -> AsyncIt
         async with (
             server,
             await serving.listen("echo", 7, path),
-            await calling.forward("127.0.0.1:0", "serving:7") as way,
+            await calling.forward("127.0.0.1:0", "serving:7") as route,
         ):
-            yield Bridged(serving, way.local, peers)
+            yield Bridged(serving, route.local, peers)
 
 
 class Bridged(NamedTuple):
@@ -260,7 +260,7 @@ class Bridged(NamedTuple):
         return await asyncio.open_connection(host, int(port))
 
     async def caller(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
-        """Send a piece on the connection, and give the peer name that the server saw with it."""
+        """Send bytes on the connection, and return the peer name that the server saw."""
         reader, writer = connection
         writer.write(b"x")
         assert await reader.readexactly(1) == b"x"
@@ -268,14 +268,14 @@ class Bridged(NamedTuple):
 
 
 def in_table(peer: bytes) -> Identity | None:
-    """What the table of callers shows for a connection."""
+    """Return the identity in the table of callers for a connection."""
     slot = parse(peer, f"tailnet/{peer.split(b'/')[1].decode()}/").slot
     assert slot is not None
     return Callers(load()).identity(slot)
 
 
 async def test_a_changed_grant_counts_at_once_on_a_kept_connection(devnet: Devnet, bridged: Bridged) -> None:
-    """The first piece after the node knows of the change brings it, without a call of whois."""
+    """The first bytes after the node has received the change carry it, without a call of whois."""
     connection = await bridged.connect()
     peer = await bridged.caller(connection)
     before = bridged.node.identify(peer)
@@ -296,7 +296,7 @@ async def test_a_changed_grant_counts_at_once_on_a_kept_connection(devnet: Devne
 
 
 async def test_a_request_does_not_call_into_go(bridged: Bridged, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that enters Go keeps its only share of a processor for milliseconds, and the bridge waits."""
+    """A thread in Go would hold Go's only processor for milliseconds, while the bridge waits."""
     connection = await bridged.connect()
     peer = await bridged.caller(connection)
 
@@ -313,7 +313,7 @@ async def test_a_request_does_not_call_into_go(bridged: Bridged, monkeypatch: py
 async def test_an_answer_that_is_too_long_for_the_table_is_asked_for(
     devnet: Devnet, bridged: Bridged, length: int, in_the_table: bool
 ) -> None:
-    """An identity is whole, whether or not a slot has room for it."""
+    """An identity is complete even if it does not fit into a slot."""
     connection = await bridged.connect()
     before = bridged.node.identify(await bridged.caller(connection))
     grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": ["y" * length]}}
@@ -328,7 +328,7 @@ async def test_an_answer_that_is_too_long_for_the_table_is_asked_for(
 
 
 async def test_a_connection_that_has_ended_never_shows_the_next_caller(bridged: Bridged) -> None:
-    """Its slot is taken by the next connection; its own name then leads to whois."""
+    """The next connection reuses its slot; the ended connection's name then leads to whois."""
     first = await bridged.connect()
     ended = await bridged.caller(first)
     first[1].close()
@@ -346,7 +346,7 @@ async def test_a_connection_that_has_ended_never_shows_the_next_caller(bridged: 
     "remote", ["192.0.2.1:80", "example.com:80", "127.0.0.1:80", "localhost:80", "other:80"]
 )
 async def test_forward_never_leaves_the_tailnet(settings: Settings, remote: str) -> None:
-    """A name or address that is no peer's is an error, never the host's network."""
+    """A name or address that is not a peer's is an error, and never reaches the host's network."""
     async with Node(await settings("forwarding")) as node:
         await node.up(20)
         with pytest.raises(PeerNotFoundError):
@@ -354,7 +354,7 @@ async def test_forward_never_leaves_the_tailnet(settings: Settings, remote: str)
 
 
 async def test_forward_to_a_port_in_use(settings: Settings) -> None:
-    """The local port that is taken is named."""
+    """The error names the local port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -369,7 +369,7 @@ async def test_forward_to_a_port_in_use(settings: Settings) -> None:
 
 
 async def test_listen_where_the_node_does_not_live(settings: Settings, tmp_path: Path) -> None:
-    """An address that is not its own is refused, and so is a port that is taken."""
+    """An address that is not the node's is refused, and so is a port in use."""
     async with Node(await settings("listening")) as node:
         status = await node.up(20)
         with pytest.raises(TailnetError, match=r"127\.0\.0\.1 is not an address of this node"):
@@ -381,7 +381,7 @@ async def test_listen_where_the_node_does_not_live(settings: Settings, tmp_path:
 
 
 async def test_login_url_is_an_event(devnet: Devnet, settings: Settings) -> None:
-    """A node without a key tells the URL; once a person has logged in there, it runs."""
+    """A node without a key reports the URL; it runs once a person has logged in there."""
     urls: asyncio.Queue[str] = asyncio.Queue()
 
     def heard(event: Event) -> None:
@@ -396,7 +396,7 @@ async def test_login_url_is_an_event(devnet: Devnet, settings: Settings) -> None
 
 
 async def test_devnet_says_what_it_knows(devnet: Devnet) -> None:
-    """An unknown command, a misspelt argument, a node that is not there: errors that name what is allowed."""
+    """Unknown commands, arguments and nodes are errors that name what is allowed."""
     with pytest.raises(TailnetError, match="allowed are add_key"):
         await devnet.do("nonsense")
     with pytest.raises(TailnetError, match="unknown field"):
@@ -406,7 +406,7 @@ async def test_devnet_says_what_it_knows(devnet: Devnet) -> None:
 
 
 async def test_devnet_stop_is_idempotent(devnet: Devnet) -> None:
-    """Twice, at once, and then a command: refused."""
+    """It can be stopped twice, also at once; later commands are refused."""
     await asyncio.gather(devnet.stop(), devnet.stop())
     await devnet.stop()
     with pytest.raises(NodeClosedError):
@@ -448,7 +448,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), library.stats().handle
 
 
 def test_fork_is_refused() -> None:
-    """In a forked child every call is refused with what to do instead; the parent goes on."""
+    """In a forked child every call is refused, with advice; the parent is not affected."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
     refused = (

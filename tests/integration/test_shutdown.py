@@ -1,4 +1,4 @@
-"""How a server ends: in order, in time, and without losing an answer."""
+"""A server ends in order, in time, and without losing an answer."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
     from harness.programs import Program
     from harness.servers import Server
-    from harness.tailnet import Caller, Tailnet, Way
+    from harness.tailnet import Caller, Route, Tailnet
 
 NEW_CONNECTIONS, KEPT_CONNECTIONS = 4, 8
 
 
 class Client:
-    """Asks for tokens as fast as it can, until nobody answers.
+    """Requests tokens as fast as it can, until the server no longer answers.
 
     Attributes:
         jtis: of the tokens that have arrived whole.
         broken: answers that began and did not arrive whole.
     """
 
-    def __init__(self, way: Way, *, keep: bool) -> None:
+    def __init__(self, route: Route, *, keep: bool) -> None:
         self.jtis: list[str] = []
         self.broken: list[str] = []
-        self._way = way
+        self._way = route
         self._keep = keep
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -49,7 +49,7 @@ class Client:
                 connection.request("POST", "/issue", headers={"Host": self._way.host})
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException):
-                # Nothing of an answer has come: on a kept connection that may be a server's idle close.
+                # No byte of an answer has arrived: the server may have closed an idle connection.
                 connection.close()
                 if not self._ask_once():
                     return
@@ -67,7 +67,7 @@ class Client:
         return http.client.HTTPConnection(self._way.address, timeout=10)
 
     def _ask_once(self) -> bool:
-        """Whether anybody answers a new connection at all."""
+        """Return whether a new connection is answered."""
         connection = self._connection()
         try:
             connection.request("GET", "/_healthz", headers={"Host": self._way.host})
@@ -78,7 +78,7 @@ class Client:
             connection.close()
 
     def join(self) -> None:
-        """Wait until nobody answers."""
+        """Wait until the server no longer answers."""
         self._thread.join(30)
         assert not self._thread.is_alive()
 
@@ -87,12 +87,12 @@ class Client:
 def test_no_answer_is_lost_under_load(
     server: Callable[..., Server], caller: Callable[..., Caller], number: signal.Signals
 ) -> None:
-    """Every token that the log tells of has reached its caller, on new connections and kept ones."""
+    """Every token in the log has reached its caller, on new and on kept connections."""
     started = server()
-    way = caller().to(started.name)
-    assert way.issue().status == 200
+    route = caller().to(started.name)
+    assert route.issue().status == 200
     clients = [
-        Client(way, keep=index >= NEW_CONNECTIONS) for index in range(NEW_CONNECTIONS + KEPT_CONNECTIONS)
+        Client(route, keep=index >= NEW_CONNECTIONS) for index in range(NEW_CONNECTIONS + KEPT_CONNECTIONS)
     ]
     until(lambda: all(len(client.jtis) > 20 for client in clients), "load", timeout_s=30)
     began = time.monotonic()
@@ -111,13 +111,13 @@ def test_no_answer_is_lost_under_load(
 def test_pooled_connections_do_not_hold_it_up(
     server: Callable[..., Server], caller: Callable[..., Caller]
 ) -> None:
-    """Clients that keep connections open, and never look at them, are not waited for."""
+    """The server does not wait for clients with idle connections."""
     started = server()
-    way = caller().to(started.name)
-    pooled = [way.connect() for _ in range(10)]
+    route = caller().to(started.name)
+    pooled = [route.connect() for _ in range(10)]
     try:
         for connection in pooled:
-            connection.sendall(f"GET /_healthz HTTP/1.1\r\nHost: {way.host}\r\n\r\n".encode())
+            connection.sendall(f"GET /_healthz HTTP/1.1\r\nHost: {route.host}\r\n\r\n".encode())
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         began = time.monotonic()
         assert started.program.stop() == 0
@@ -128,22 +128,24 @@ def test_pooled_connections_do_not_hold_it_up(
 
 
 @contextmanager
-def half_sent(way: Way) -> Iterator[socket.socket]:
-    """A connection on which two of four bytes of a body have been received."""
-    with way.connect() as connection:
+def half_sent(route: Route) -> Iterator[socket.socket]:
+    """Open a connection on which the server has received two of four bytes of a body."""
+    with route.connect() as connection:
         connection.sendall(
-            f"POST /issue HTTP/1.1\r\nHost: {way.host}\r\nContent-Length: 4\r\n\r\nab".encode()
+            f"POST /issue HTTP/1.1\r\nHost: {route.host}\r\nContent-Length: 4\r\n\r\nab".encode()
         )
-        # One more request, answered, shows that the first one has been received.
-        assert way.get("/_healthz").status == 200
+        # An answer to another request shows that the first one has been received.
+        assert route.get("/_healthz").status == 200
         yield connection
 
 
-def test_request_under_way_is_answered(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
-    """A request whose body is still coming when the signal comes gets its token."""
+def test_request_in_progress_is_answered(
+    server: Callable[..., Server], caller: Callable[..., Caller]
+) -> None:
+    """A request whose body is incomplete at the signal still gets its token."""
     started = server()
-    way = caller().to(started.name)
-    with half_sent(way) as connection:
+    route = caller().to(started.name)
+    with half_sent(route) as connection:
         started.program.send(signal.SIGTERM)
         started.program.wait_for('"event":"stopping"')
         connection.sendall(b"cd")
@@ -156,17 +158,17 @@ def test_request_under_way_is_answered(server: Callable[..., Server], caller: Ca
 def test_unfinished_request_is_cut_off_after_the_grace(
     server: Callable[..., Server], caller: Callable[..., Caller]
 ) -> None:
-    """A request that never completes holds the end up for the grace of 5 s, and no longer."""
+    """An unfinished request delays the end by the grace period of 5 s, not longer."""
     started = server()
-    way = caller().to(started.name)
-    with half_sent(way):
+    route = caller().to(started.name)
+    with half_sent(route):
         began = time.monotonic()
         assert started.program.stop() == 0
         assert 4.5 < time.monotonic() - began < 8
 
 
 def test_kill(server: Callable[..., Server], tmp_path: Path) -> None:
-    """The folder of a killed server's sockets is removed by the next start; that of a living one stays."""
+    """The next start removes the socket folder of a killed server, but not that of a running one."""
     temporary = tmp_path / "t"
     temporary.mkdir()
     killed = server(TMPDIR=str(temporary))
@@ -180,10 +182,10 @@ def test_kill(server: Callable[..., Server], tmp_path: Path) -> None:
 
 
 def test_second_signal_ends_it_at_once(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
-    """While it waits for a request, a second signal ends it, with 128 and the signal's number."""
+    """While the server waits for a request, a second signal ends it, with 128 plus the signal's number."""
     started = server()
-    way = caller().to(started.name)
-    with half_sent(way):
+    route = caller().to(started.name)
+    with half_sent(route):
         started.program.send(signal.SIGTERM)
         started.program.wait_for('"event":"stopping"')
         began = time.monotonic()
@@ -195,7 +197,7 @@ def test_second_signal_ends_it_at_once(server: Callable[..., Server], caller: Ca
 def test_signal_while_it_joins(
     server: Callable[..., Server], tailnet: Tailnet, number: signal.Signals
 ) -> None:
-    """A signal while the control server is silent, or a login is waited for, ends it in order and soon."""
+    """A signal ends the server in order and soon while it waits for the control server or a login."""
     key = tailnet.key("tag:tailbone")
     tailnet.do("pause_control")
     try:
@@ -218,7 +220,7 @@ def _stops_soon(program: Program, number: signal.Signals) -> int:
 
 
 def test_signal_at_every_moment(server: Callable[..., Server]) -> None:
-    """Whenever SIGTERM comes on the way up, the server ends, and leaves folders from which it can start."""
+    """SIGTERM at any moment of the start ends the server, which can start again from its folders."""
     for step in range(6):
         started = server(hostname="hurried", ready=False)
         with pytest.raises(AssertionError, match="still running"):
@@ -229,7 +231,7 @@ def test_signal_at_every_moment(server: Callable[..., Server]) -> None:
 
 
 def test_the_log_ends_with_nothing_bad(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
-    """After some work, an orderly end writes no warning, and nothing to standard error."""
+    """An orderly end logs no warning, and writes nothing to standard error."""
     started = server()
     assert caller().to(started.name).issue().status == 200
     assert started.program.stop() == 0

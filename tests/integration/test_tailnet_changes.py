@@ -1,4 +1,4 @@
-"""What changes in the tailnet counts at once, while tokens are asked for."""
+"""Changes in the tailnet take effect at once, while callers request tokens."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.servers import Server
-    from harness.tailnet import Caller, Tailnet, Way
+    from harness.tailnet import Caller, Route, Tailnet
 
 
 @pytest.fixture(scope="module")
 def issuer(shared_server: Callable[..., Server]) -> Server:
-    """A server at its defaults."""
+    """A server with default settings."""
     return shared_server()
 
 
 def outcome(connection: http.client.HTTPConnection, host: str) -> str:
-    """Ask for a token on a connection that is there already: a status with its code, or ``gone``."""
+    """Request a token on an open connection; return the status with its code, or ``gone``."""
     try:
         connection.request("POST", "/issue", headers={"Host": host})
         response = connection.getresponse()
@@ -34,55 +34,55 @@ def outcome(connection: http.client.HTTPConnection, host: str) -> str:
     return f"{response.status} {body.decode()}"
 
 
-def kept(way: Way, timeout_s: float = 2.0) -> http.client.HTTPConnection:
-    """A connection to be kept over many requests."""
-    return http.client.HTTPConnection(way.address, timeout=timeout_s)
+def kept(route: Route, timeout_s: float = 2.0) -> http.client.HTTPConnection:
+    """Open a connection for several requests."""
+    return http.client.HTTPConnection(route.address, timeout=timeout_s)
 
 
 @pytest.mark.parametrize("fault", ["expire_node", "remove_node"])
 def test_node_expires_or_is_removed(
     issuer: Server, caller: Callable[..., Caller], tailnet: Tailnet, fault: str
 ) -> None:
-    """Once the server knows of it, the node gets no token more, on an old connection or a new one."""
+    """Once the server has received the change, the node gets no more tokens, on old and new connections."""
     leaving, staying = caller(), caller("tag:ci")
-    way = leaving.to(issuer.name)
-    connection = kept(way)
-    assert outcome(connection, way.host).startswith("200 ")
+    route = leaving.to(issuer.name)
+    connection = kept(route)
+    assert outcome(connection, route.host).startswith("200 ")
     tailnet.do(fault, node=leaving.name)
-    until(lambda: not outcome(connection, way.host).startswith("200 "), "no further token", timeout_s=15)
+    until(lambda: not outcome(connection, route.host).startswith("200 "), "no further token", timeout_s=15)
     connection.close()
-    fresh = kept(way, timeout_s=1.0)
-    assert not outcome(fresh, way.host).startswith("200 ")
+    fresh = kept(route, timeout_s=1.0)
+    assert not outcome(fresh, route.host).startswith("200 ")
     fresh.close()
     assert staying.to(issuer.name).issue().status == 200
 
 
 def test_shared_in_node(issuer: Server, caller: Callable[..., Caller], tailnet: Tailnet) -> None:
-    """A node shared in from another tailnet is refused from the next request on."""
+    """A node that becomes shared in from another tailnet is refused from the next request on."""
     node = caller()
-    way = node.to(issuer.name)
-    connection = kept(way)
-    assert outcome(connection, way.host).startswith("200 ")
+    route = node.to(issuer.name)
+    connection = kept(route)
+    assert outcome(connection, route.host).startswith("200 ")
     tailnet.do("share_node", node=node.name, shared=True)
-    until(lambda: '"shared_caller"' in outcome(connection, way.host), "403 shared_caller")
-    assert way.issue().status == 403
+    until(lambda: '"shared_caller"' in outcome(connection, route.host), "403 shared_caller")
+    assert route.issue().status == 403
     tailnet.do("share_node", node=node.name, shared=False)
-    until(lambda: outcome(connection, way.host).startswith("200 "), "a token again")
+    until(lambda: outcome(connection, route.host).startswith("200 "), "a token again")
     connection.close()
 
 
 def test_shared_in_node_allowed(
     server: Callable[..., Server], caller: Callable[..., Caller], tmp_path: Path
 ) -> None:
-    """With issuer.allowShared it gets a token."""
+    """With issuer.allowShared, a node shared in gets a token."""
     settings = tmp_path / "settings.toml"
     settings.write_text("[issuer]\nallowShared = true\n")
-    way = caller(shared=True).to(server("--config", str(settings)).name)
-    assert way.issue().status == 200
+    route = caller(shared=True).to(server("--config", str(settings)).name)
+    assert route.issue().status == 200
 
 
 def test_grants_cut_a_caller_off(issuer: Server, caller: Callable[..., Caller], tailnet: Tailnet) -> None:
-    """A caller that the policy no longer lets through gets nothing; the others do."""
+    """A caller that the policy no longer allows is cut off; the others still get tokens."""
     out, still = caller("out@example.com").to(issuer.name), caller("tag:ci").to(issuer.name)
     assert out.issue().status == 200
     try:
@@ -102,22 +102,22 @@ def test_grants_cut_a_caller_off(issuer: Server, caller: Callable[..., Caller], 
 
 
 def test_control_outage(issuer: Server, caller: Callable[..., Caller], tailnet: Tailnet) -> None:
-    """While the control server is away tokens go on, also on new connections; afterwards new nodes join."""
-    way = caller().to(issuer.name)
-    connection = kept(way)
-    assert outcome(connection, way.host).startswith("200 ")
+    """During an outage of the control server tokens are still issued, also on new connections."""
+    route = caller().to(issuer.name)
+    connection = kept(route)
+    assert outcome(connection, route.host).startswith("200 ")
     tailnet.do("pause_control")
     try:
         tailnet.do("drop_control")
         for _ in range(20):
-            assert outcome(connection, way.host).startswith("200 ")
-            assert way.issue().status == 200
-        ready = way.get("/_readyz")
+            assert outcome(connection, route.host).startswith("200 ")
+            assert route.issue().status == 200
+        ready = route.get("/_readyz")
         assert (ready.status, ready.json["ready"]) == (200, True)
     finally:
         tailnet.do("resume_control")
     connection.close()
-    assert way.issue().status == 200
+    assert route.issue().status == 200
     late = caller("late@example.com").to(issuer.name)
     assert until(
         lambda: late.issue().status == 200, "a token for a node that joined afterwards", timeout_s=20
@@ -127,23 +127,23 @@ def test_control_outage(issuer: Server, caller: Callable[..., Caller], tailnet: 
 def test_server_is_renamed(
     server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet
 ) -> None:
-    """An administrator gives its node another name: from then on that one means it, the old one no more."""
+    """After an administrator renames the node, only the new name is accepted as Host."""
     started = server()
     address = started.program.event("started")["addresses"][0]
-    way, old = caller().to(address), started.name
+    route, old = caller().to(address), started.name
     new = f"{old}-renamed"
-    assert way.issue(headers={"Host": old}).status == 200
-    assert way.issue(headers={"Host": new}).status == 421
+    assert route.issue(headers={"Host": old}).status == 200
+    assert route.issue(headers={"Host": new}).status == 421
     tailnet.do("rename_node", node=old, name=new)
-    until(lambda: way.issue(headers={"Host": new}).status == 200, "its new name means it")
-    assert way.issue(headers={"Host": old}).status == 421
+    until(lambda: route.issue(headers={"Host": new}).status == 200, "its new name means it")
+    assert route.issue(headers={"Host": old}).status == 421
     full = started.program.event("the node has another name or address")["now"]
     assert full.partition(".")[0] == new
-    assert way.issue(headers={"Host": full}).status == 200
+    assert route.issue(headers={"Host": full}).status == 200
 
 
 def test_server_is_deleted(server: Callable[..., Server], tailnet: Tailnet) -> None:
-    """A control server that no longer knows the node (404) is one warning at once."""
+    """If the control server no longer knows the node (404), there is one warning at once."""
     started = server()
     tailnet.do("forget_node", node=started.name)
     deleted = (
@@ -159,10 +159,10 @@ def test_server_is_deleted(server: Callable[..., Server], tailnet: Tailnet) -> N
 def test_server_is_removed(
     server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet
 ) -> None:
-    """A server that was thrown out says so in its log, and ends in order when it is asked to."""
+    """A server whose node was removed logs this, and still ends in order on a signal."""
     started = server()
-    way = caller().to(started.name)
-    assert way.issue().status == 200
+    route = caller().to(started.name)
+    assert route.issue().status == 200
     tailnet.do("expire_node", node=started.name)
     gone = (
         "the node is no longer in its tailnet: no caller is served until it is admitted again, "

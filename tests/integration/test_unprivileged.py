@@ -1,4 +1,4 @@
-"""A server as containers run it: another user, a read-only root, no HOME."""
+"""A server as in a container: another user, a read-only root, no HOME."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 NOBODY = (65534, 65534)
 OPENSHIFT = (1234567890, 0)
-"""A user id that nothing on the machine knows, in root's group."""
+"""A user id that is unknown on the machine, in root's group."""
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """The only folder that the other user may write to, as the image of the Dockerfile makes it."""
+    """The only folder that the other user may write to, as in the Dockerfile's image."""
     with tempfile.TemporaryDirectory(prefix="tb") as name:
         Path(name).chmod(0o755)
         own = Path(name, "own")
@@ -38,17 +38,17 @@ def folder() -> Iterator[Path]:
 
 
 def readable(path: Path) -> bool:
-    """Whether another user can read what lies there."""
+    """Return whether another user can read this path."""
     return all(parent.stat().st_mode & 0o005 == 0o005 for parent in (path, *path.parents) if parent.is_dir())
 
 
 def wrapped(folder: Path, user: tuple[int, int] = NOBODY) -> list[str]:
-    """What starts a command on a read-only root, where only ``folder`` is writable, as ``user``, or skips."""
+    """Return the prefix of a command that runs as ``user`` on a read-only root, or skip the test."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None or shutil.which("unshare") is None:
         pytest.skip("needs root, setpriv and unshare")
     if not readable(Path(sys.executable)) or not readable(Path(__file__)):
         pytest.skip("another user cannot read this checkout or its Python")
-    # Remounting the copy of / read-only does not reach into the mounts on it.
+    # Remounting the copy of / read-only does not affect the mounts below it.
     script = (
         f'set -e; mount --bind / /mnt; mount --bind "{folder}" "/mnt{folder}"; '
         "mount -o remount,bind,ro /mnt; "
@@ -67,7 +67,7 @@ def wrapped(folder: Path, user: tuple[int, int] = NOBODY) -> list[str]:
 def test_read_only_root_without_home(
     tailnet: Tailnet, caller: Callable[..., Caller], folder: Path, user: tuple[int, int]
 ) -> None:
-    """As another user, HOME unset, nothing writable but its folder: it joins, issues, and stops in order."""
+    """As another user without HOME, with one writable folder, it joins, issues tokens, and stops in order."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
@@ -81,9 +81,9 @@ def test_read_only_root_without_home(
     }
     with Program([*wrapped(folder, user), *TAILBONE, "server", "start"], env=environment) as program:
         program.wait_for('"event":"started"')
-        way = caller().to(f"contained-{user[0]}")
-        assert way.issue().status == 200
-        assert json.loads(way.get("/_readyz").body)["ready"] is True
+        route = caller().to(f"contained-{user[0]}")
+        assert route.issue().status == 200
+        assert json.loads(route.get("/_readyz").body)["ready"] is True
         status = Path(f"/proc/{program.pid}/status").read_text()
         assert f"Uid:\t{user[0]}\t{user[0]}" in status
         assert program.stop() == 0
@@ -91,7 +91,7 @@ def test_read_only_root_without_home(
 
 
 def test_dev_without_home(folder: Path) -> None:
-    """dev runs as nobody with HOME unset, where only TMPDIR is writable."""
+    """dev runs as nobody without HOME, if only TMPDIR is writable."""
     environment = {"PATH": os.environ["PATH"], "TMPDIR": str(folder)}
     ask = ("sh", "-c", "curl -s -X POST $TAILBONE_ISSUE_URL")
     command = [*TAILBONE, "dev", "--listen", "127.0.0.1:0", "--", *ask]
