@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench import commands, connections, memory, rotation, signing, startup, tokens
+import msgspec
+
+from tests.bench import commands, connections, machine, memory, rotation, signing, speed, startup, tokens
 from tests.bench.figure import table
 from tests.bench.session import QUICK, Effort, Options, Session
 
@@ -28,14 +30,17 @@ _MEASURES: dict[str, Callable[[Session], Awaitable[list[Figure]]]] = {
     "rotation": rotation.measure,
     "signing": signing.measure,
 }
+_ALONE = {"speed": speed.measure}
+"""What is measured only where it is asked for: it has the others' figures, and takes long."""
 
 
 def main() -> None:
     """Read the command line, measure what it asks for, print."""
     parser = _parser()
     arguments = parser.parse_args()
-    if unknown := set(arguments.figures) - _MEASURES.keys():
-        parser.error(f"unknown figure {', '.join(sorted(unknown))}; allowed: {', '.join(_MEASURES)}")
+    if unknown := set(arguments.figures) - (_MEASURES | _ALONE).keys():
+        allowed = ", ".join(_MEASURES | _ALONE)
+        parser.error(f"unknown figure {', '.join(sorted(unknown))}; allowed: {allowed}")
     effort = QUICK if arguments.quick else Effort()
     given = {name: getattr(arguments, name) for name in ("rounds", "turn_s", "tokens")}
     effort = effort.replacing(**{name: value for name, value in given.items() if value is not None})
@@ -47,14 +52,20 @@ def main() -> None:
         connections=arguments.connections,
         algorithm=arguments.algorithm,
     )
-    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {_load()}")
-    asyncio.run(_measure(options, arguments.figures or list(_MEASURES)))
+    described = machine.describe()
+    print("\n".join(f"{name}: {what}" for name, what in described.items()), flush=True)
+    figures = asyncio.run(_measure(options, arguments.figures or list(_MEASURES)))
+    if arguments.json:
+        arguments.json.write_bytes(
+            msgspec.json.format(msgspec.json.encode({"machine": described, "figures": figures}))
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(_MEASURES))
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(_MEASURES | _ALONE))
     parser.add_argument("--quick", action="store_true", help="only show that everything works")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write machine and figures there, too")
     parser.add_argument("--rounds", type=int, help="turns of each server")
     parser.add_argument("--turn", dest="turn_s", type=float, metavar="SECONDS", help="length of a turn")
     parser.add_argument("--tokens", type=int, help="how many for the memory")
@@ -77,12 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _measure(options: Options, names: list[str]) -> None:
+async def _measure(options: Options, names: list[str]) -> dict[str, list[Figure]]:
+    measured = {}
     async with Session(options) as session:
         for name in names:
             print(f"\n{name} ({_load()})", flush=True)
-            figures = await _MEASURES[name](session)
-            print(table(figures), flush=True)
+            measured[name] = await (_MEASURES | _ALONE)[name](session)
+            print(table(measured[name]), flush=True)
+    return measured
 
 
 def _load() -> str:

@@ -118,7 +118,11 @@ def rounded(number: float) -> str:
 
 def table(figures: Iterable[Figure]) -> str:
     """Lay the figures out in columns."""
-    rows = [_HEADINGS, *(figure.row() for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return columns([_HEADINGS, *(figure.row() for figure in figures)])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows of equal length out in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

@@ -14,7 +14,9 @@ from tests.bench.servers import GoServer, Running, TailboneServer, server_key
 from tests.bench.signing_path import best_signature_us
 
 if TYPE_CHECKING:
-    from tests.bench.session import Options, Session
+    from collections.abc import Sequence
+
+    from tests.bench.session import Session
 
 _WARM_UP_S = 1.0
 _SHARE = 4
@@ -46,7 +48,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 async def measure(session: Session) -> list[Figure]:
     """Let both servers take turns, at each number of connections."""
     effort, options = session.effort, session.options
-    variables = _variables(options)
+    variables = settings(options.algorithm, options.connections)
     async with AsyncExitStack() as stack:
         load = await stack.enter_async_context(LoadGenerator(session))
         ours = await stack.enter_async_context(
@@ -65,7 +67,7 @@ async def measure(session: Session) -> list[Figure]:
             order = servers if number % 2 == 0 else servers[::-1]
             for connections in options.connections:
                 for server in order:
-                    turn = await _turn(load, server, connections, effort.turn_s)
+                    turn = await take_turn(load, server, connections, effort.turn_s)
                     turns.setdefault((servers.index(server), connections), []).append(turn)
     named = f"baseline: {' '.join(options.against)}" if options.against else ""
     for connections in options.connections:
@@ -73,10 +75,11 @@ async def measure(session: Session) -> list[Figure]:
     return figures
 
 
-def _variables(options: Options) -> dict[str, str]:
+def settings(algorithm: str, connections: Sequence[int]) -> dict[str, str]:
+    """Return the variables for a server that one address may ask over so many connections."""
     return {
-        "TB_KEYS_ALGORITHM": options.algorithm,
-        "TB_SERVER_MAXCONNECTIONS": str(max(1024, _SHARE * max(options.connections))),
+        "TB_KEYS_ALGORITHM": algorithm,
+        "TB_SERVER_MAXCONNECTIONS": str(max(1024, _SHARE * max(connections))),
     }
 
 
@@ -84,7 +87,10 @@ async def _other(session: Session) -> GoServer | TailboneServer:
     key = await server_key(session)
     if session.options.against:
         return TailboneServer(
-            session, key, command=session.options.against, variables=_variables(session.options)
+            session,
+            key,
+            command=session.options.against,
+            variables=settings(session.options.algorithm, session.options.connections),
         )
     return GoServer(session, key)
 
@@ -102,7 +108,8 @@ def _signatures(other: GoServer) -> Figure:
     )
 
 
-async def _turn(load: LoadGenerator, server: Running, connections: int, seconds: float) -> Turn:
+async def take_turn(load: LoadGenerator, server: Running, connections: int, seconds: float) -> Turn:
+    """Put one server under load, and measure."""
     switches, cpu = voluntary_switches(server.pid), cpu_s(server.pid)
     report = await load.run(server.hostname, connections=connections, seconds=seconds)
     cpu, switches = cpu_s(server.pid) - cpu, voluntary_switches(server.pid) - switches
