@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -155,12 +156,21 @@ class Publisher:
             StoreOutcomeUnknownError: the last write may have been taken.
             StoreError: nothing was changed.
         """
+        outcome = await self._change(edit, deadline)
+        if outcome.after and outcome.wrote and not outcome.before:
+            await self._probe_creation(outcome.after, deadline)
+            if self._unguarded:
+                # Another server's creation may have replaced this one since.
+                await self._sleep(_REPLACED_S)
+                await self._change(edit, deadline)
+        return outcome
+
+    async def _change(self, edit: Callable[[Document | None], Document | None], deadline: float) -> Outcome:
         write_until = deadline - min(_LAST_READ_S, _LAST_READ_SHARE * max(deadline - self._monotonic(), 0.0))
         tries = refusals = 0
         failure: StoreError | None = None
         before: Document | None = None
         written_over: Stored | None = None
-        may_be_replaced = False
         while True:
             try:
                 stored, current = await self._read_until(deadline)
@@ -168,23 +178,15 @@ class Publisher:
                 raise _left_open(failure, error) from error
             wanted = edit(current)
             if wanted is None or wanted == current:
-                if may_be_replaced and stored and not await self._is_guarded(stored, deadline):
-                    may_be_replaced = False
-                    await self._sleep(_REPLACED_S)
-                    continue
                 return Outcome(before=before if tries else current, after=current, wrote=tries > 0)
             if failure and self._monotonic() >= write_until:
-                raise (
-                    StoreConflictError(_OTHERS, detail=failure.message)
-                    if isinstance(failure, _OPEN)
-                    else failure
-                )
+                raise _not_taken(failure)
             is_refused = isinstance(failure, StoreConflictError) and stored == written_over
             refusals = refusals + 1 if stored and is_refused else 0
             if refusals > _REFUSALS:
                 raise UnconditionalStoreError(_REFUSED)
-            tries, before, written_over, may_be_replaced = tries + 1, current, stored, stored is None
             condition = self._condition(stored, unquoted=refusals == _REFUSALS)
+            tries, before, written_over = tries + 1, current, stored
             failure = await self._swap(stored, wanted.to_publish(), condition, write_until)
             if tries > 1 or not isinstance(failure, StoreOutcomeUnknownError):
                 await self._sleep(min(_pause_s(tries), max(write_until - self._monotonic(), 0.0)))
@@ -198,32 +200,34 @@ class Publisher:
         Raises:
             StoreError: it would not; nothing was changed.
         """
-        tries = 0
-        while True:
-            stored, document = await self._read_until(until)
-            tries += 1
-            try:
-                if stored and self._conditional:
-                    await self._probe(stored, until)
-            except StoreError as error:
-                if isinstance(error, _LASTING) or self._monotonic() + _pause_s(tries) >= until:
-                    raise
-            else:
-                return document
-            await self._sleep(_pause_s(tries))
+
+        async def rehearsal() -> Document | None:
+            stored = await self._read_stored(until)
+            document = self._parse(stored)
+            if stored and self._conditional:
+                await self._probe(stored.data, until)
+            return document
+
+        return await self._patiently(rehearsal, until)
 
     async def close(self) -> None:
         """Close the store; idempotent."""
         await self._store.close()
 
     async def _read_until(self, until: float) -> tuple[Stored | None, Document | None]:
-        """Read the document; what may pass by itself is tried again until then."""
+        async def read() -> tuple[Stored | None, Document | None]:
+            stored = await self._read_stored(until)
+            return stored, self._parse(stored)
+
+        return await self._patiently(read, until)
+
+    async def _patiently(self, call: Callable[[], Awaitable[_T]], until: float) -> _T:
+        """Call again, until then, what fails in a way that may pass by itself."""
         tries = 0
         while True:
             tries += 1
             try:
-                stored = await self._read_stored(until)
-                return stored, self._parse(stored)
+                return await call()
             except StoreError as error:
                 # Some stores give a reader the new length of the old content while somebody writes.
                 is_final = isinstance(error, ForeignDocumentError) and tries > _TORN_READS
@@ -255,13 +259,10 @@ class Publisher:
             StoreError: nothing was written, and trying again would not help.
         """
         try:
-            if self._unguarded:
-                # Found once: to ask again would be another write that nothing guards.
-                raise self._unguarded
             # Where there is no document, a store that ignores the condition would make one, and a later read
             # would take it for somebody's word that all keys are revoked.
-            if self._probe_due and stored:
-                await self._probe(stored, until)
+            if stored and (self._probe_due or self._unguarded):
+                await self._probe(stored.data, until)
             await self._write(data, condition, until)
         except StoreError as error:
             if isinstance(error, _LASTING):
@@ -269,19 +270,14 @@ class Publisher:
             return error
         return StoreOutcomeUnknownError(_NOT_READ_BACK)
 
-    async def _is_guarded(self, stored: Stored, deadline: float) -> bool:
-        """Whether the store refuses a second creation, as far as can be found out."""
-        try:
-            if self._probe_due:
-                await self._probe(stored, deadline)
-        except UnconditionalStoreError:
-            return False
-        except StoreError:
-            # The next change finds out: this one is done, and without its key there would be no token.
-            pass
-        return True
+    async def _probe_creation(self, created: Document, until: float) -> None:
+        """Find out whether anything guarded a creation; if that fails, the next change finds out."""
+        if self._probe_due:
+            # This change is done, whatever is found: without its key there would be no token.
+            with contextlib.suppress(StoreError):
+                await self._probe(created.to_publish(), until)
 
-    async def _probe(self, stored: Stored, until: float) -> None:
+    async def _probe(self, data: bytes, until: float) -> None:
         """Write what is there under a condition that cannot hold.
 
         Raises:
@@ -289,9 +285,10 @@ class Publisher:
             StoreError: it would not take a change, either.
         """
         if self._unguarded:
+            # Found once: to ask again would be another write that nothing guards.
             raise self._unguarded
         try:
-            await self._write(stored.data, NEVER_MATCHES, until)
+            await self._write(data, NEVER_MATCHES, until)
         except StoreConflictError:
             self._probe_due = False
             return
@@ -301,6 +298,7 @@ class Publisher:
                 "the trial write before the change failed, and the change was not begun",
                 detail=error.detail or error.message,
             ) from error
+        self._probe_due = False
         self._unguarded = UnconditionalStoreError(_UNGUARDED)
         self._log.warning(_UNGUARDED, code=self._unguarded.code)
         raise self._unguarded

@@ -371,7 +371,7 @@ class Writer:
             if isinstance(steps[0], Make) and self._spare is None:
                 return False
             seen = await self.do(steps, seen)
-        raise KeyStateError("internal error: the key state did not converge; please report this bug")
+        raise TailboneError("internal error: the key state did not converge; please report this bug")
 
     async def do(self, steps: Iterable[Step], seen: Read | None = None) -> Read | None:
         """Carry out some steps; returns the document as it is known then."""
