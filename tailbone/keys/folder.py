@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shlex
 import stat
+import weakref
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -120,6 +122,8 @@ class KeyFolder:
         self._disk = disk or Disk()
         self._parsed: dict[str, tuple[_Stamp, _Half]] = {}
         self._seen: dict[str, _Stamp] = {}
+        self._joined: int | None = None
+        self._leave: Callable[[], object] = lambda: None
 
     def require(self) -> None:
         """Refuse a folder that does not exist: a mistyped one is not to be made.
@@ -148,6 +152,33 @@ class KeyFolder:
     def lock(self) -> ProcessLock:
         """Return a new handle on the lock that every change of the folder holds."""
         return ProcessLock(self.path / _LOCK)
+
+    def join(self) -> None:
+        """Count among the processes that sign with the folder's keys, until ``leave`` or a kill."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._joined, self._leave = fd, weakref.finalize(self, os.close, fd)
+        self.is_shared()
+
+    def leave(self) -> None:
+        """Undo ``join``; idempotent."""
+        self._leave()
+        self._joined = None
+
+    def is_shared(self) -> bool:
+        """Whether another process has joined, or could have: not every file system can tell."""
+        if self._joined is None:
+            return True
+        try:
+            # Everybody who has joined holds it shared; flock(2) gives it exclusively to one who is alone.
+            fcntl.flock(self._joined, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._joined, fcntl.LOCK_SH)
+        except BlockingIOError:
+            # The attempt has given up the shared one.
+            fcntl.flock(self._joined, fcntl.LOCK_SH)
+            return True
+        except OSError:
+            return True
+        return False
 
     def clear_temporaries(self) -> None:
         """Delete what a killed write left; only while holding the lock, so that no process is writing."""
@@ -239,7 +270,7 @@ class KeyFolder:
             raise _unusable(self.path, "read", error) from error
 
     def write_last_published(self, data: bytes) -> None:
-        """Keep the last good copy; needs no lock, since every writer's copy is good."""
+        """Keep the last good copy."""
         self._replace(self.path / _LAST_PUBLISHED, data, mode=0o600)
 
     # --- how

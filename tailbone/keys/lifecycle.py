@@ -200,6 +200,7 @@ class KeyLifecycle:
         """
         self._reconciler.first_wanted = True
         await in_thread(self._folder.prepare)
+        await in_thread(self._folder.join)
         await self._take_over()
         await self._reconciler.load_copy()
         if self._settings.activate_after_s < self._settings.max_age_s:
@@ -242,6 +243,7 @@ class KeyLifecycle:
             for change in late:
                 change.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        self._folder.leave()
         if self._publisher is not None:
             await self._publisher.close()
 

@@ -412,7 +412,7 @@ class Writer:
     async def _publish(self, step: Publish) -> Read:
         """Change the document and read it back."""
         assert self._publisher is not None  # noqa: S101 -- without a store the folder is the document
-        for kid, _ in step.drop:
+        for kid in {kid for kid, _ in step.drop}:
             await self._wait_for_signers(kid)
         outcome = await self._publisher.change(step.edit, deadline=self.deadline)
         self._reconciler.note(outcome.after, self._reconciler.monotonic())
@@ -429,7 +429,7 @@ class Writer:
         if entry.key is not None:
             await entry.key.signed(max(0.0, self.deadline - self._reconciler.monotonic()))
         was_active = entry.record.expiry_s and not entry.record.ends_at
-        if was_active:
+        if was_active and await in_thread(self._folder.is_shared):
             await self._reconciler.sleep(2 * POLL_S)
 
     async def rehearse(self) -> Read:
