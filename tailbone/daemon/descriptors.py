@@ -36,7 +36,7 @@ def check_descriptors(config: Config) -> None:
     needed = descriptors_needed(config)
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise ConfigError(
-            f"at least {needed} file descriptors are needed for server.maxConnections = "
-            f"{config.server.max_connections} ({config.origin('server.maxConnections')}), "
-            f"and the hard limit is {limit}: raise it (ulimit -Hn, LimitNOFILE= of systemd), or lower this"
+            f"server.maxConnections ({config.origin('server.maxConnections')}): "
+            f"{config.server.max_connections} needs at least {needed} file descriptors, "
+            f"and the hard limit is {limit}: raise it (ulimit -Hn, LimitNOFILE=) or lower the setting"
         )

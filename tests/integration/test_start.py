@@ -391,7 +391,7 @@ def test_too_few_descriptors(environment: dict[str, str], tmp_path: Path) -> Non
     limited = ("sh", "-c", 'ulimit -n 40; exec "$@"', "sh")
     program = run([*limited, *TAILBONE, "server", "start"], env=environment, cwd=tmp_path)
     assert program.process.returncode == 2
-    assert one_line(program).startswith("tailbone: at least 1088 file descriptors are needed ")
+    assert " needs at least 1088 file descriptors, and the hard limit is 40: " in one_line(program)
     assert not (tmp_path / ".tsnet").exists()
 
 

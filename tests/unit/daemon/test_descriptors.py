@@ -35,6 +35,6 @@ def test_the_hard_limit_counts(monkeypatch: pytest.MonkeyPatch, hard: int, fails
     with pytest.raises(ConfigError) as failure:
         check_descriptors(load(environ={}))
     assert failure.value.message == (
-        "at least 1088 file descriptors are needed for server.maxConnections = 1024 (default), and the hard "
-        "limit is 1087: raise it (ulimit -Hn, LimitNOFILE= of systemd), or lower this"
+        "server.maxConnections (default): 1024 needs at least 1088 file descriptors, "
+        "and the hard limit is 1087: raise it (ulimit -Hn, LimitNOFILE=) or lower the setting"
     )
