@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SEE_THE_KEYS: Final = "`tailbone keys list` shows the keys"
 
 LAST_SECOND: Final = 253_402_300_799
-"""The end of the year 9999 in Unix seconds, the last that a date can show."""
+"""The end of the year 9999 in Unix seconds, the latest that a date can show."""
 
 
 def key_message(info: KeyInfo) -> pb.Key:
@@ -36,7 +36,7 @@ def key_message(info: KeyInfo) -> pb.Key:
 
 
 def can_sign(key: pb.Key) -> bool:
-    """Whether a key signs, or would if all others were gone.
+    """Return whether a key signs, or would if all others were removed.
 
     A server that is too old to report states lists only such keys.
     """
@@ -44,21 +44,21 @@ def can_sign(key: pb.Key) -> bool:
 
 
 def removal_warning(keys: Sequence[pb.Key], key_id: str) -> str:
-    """Return what removing a key means, in full sentences, for the question whether to do it.
+    """Return the effect of removing a key, in full sentences, for the question whether to do it.
 
     Args:
         keys: all keys that the server lists.
         key_id: the key to remove.
 
     Raises:
-        UnknownKeyError: it is not one of them.
+        UnknownKeyError: the server does not list such a key.
     """
     key = next((each for each in keys if each.key_id == key_id), None)
     if key is None:
         raise UnknownKeyError(f"the server has no key {key_id!r}; {SEE_THE_KEYS}")
     warning = f"Tokens signed with {key_id} stop verifying."
     if key.foreign:
-        return f"{key_id} is not one of this server's keys: another may be signing with it. {warning}"
+        return f"{key_id} is not one of this server's keys: another server may sign with it. {warning}"
     if can_sign(key) and not any(can_sign(each) for each in keys if each is not key):
         return (
             f"{key_id} is the last key that can sign: no token is issued until `tailbone keys generate`. "
@@ -68,15 +68,15 @@ def removal_warning(keys: Sequence[pb.Key], key_id: str) -> str:
 
 
 def folder_keys(path: str) -> tuple[pb.Key, ...]:
-    """Return the keys in a folder, oldest first, with the reason for those that cannot be used.
+    """Return the keys in a folder, oldest first; those that cannot be used have a fault.
 
     Args:
         path: the key folder, ``keys.dir``.
 
     Raises:
-        KeyFileError: there is no such folder, or it cannot be used at all.
+        KeyFileError: there is no such folder, or it cannot be read.
     """
-    # Costs as much as the rest of the command, and only --local needs it.
+    # As slow as the rest of the command, and only --local needs it.
     from tailbone.keys.folder import KeyFolder
     from tailbone.keys.view import list_folder
 
@@ -86,10 +86,10 @@ def folder_keys(path: str) -> tuple[pb.Key, ...]:
 
 
 def _encodable(text: str) -> str:
-    """Return text that protobuf can carry: a foreign kid may contain half a surrogate pair."""
+    """Return text that protobuf can encode: a foreign kid may have unpaired surrogates."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _second(at: float | None) -> int:
-    """Return a time in Unix seconds; 0 for none, or for a time (of an odd kid) that no calendar has."""
+    """Return a time in Unix seconds; 0 for none, and for a foreign key's time beyond the calendar."""
     return int(at) if at is not None and 0 < at <= LAST_SECOND else 0

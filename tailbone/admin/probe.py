@@ -1,4 +1,4 @@
-"""Why a server cannot be reached: a probe of its address, and one line that says what to do."""
+"""Find out why a server cannot be reached: probe its address, and say in one line what to do."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04
 
 
 def why_unreachable(host: str, port: int) -> str:
-    """Probe an address, and return in one line why no admin API answers there, and what to do.
+    """Probe an address, and return why no admin API answers there.
 
     Returns:
-        "" when something there speaks HTTP/2, as gRPC does.
+        One line with what to do; "" when something there speaks HTTP/2, as gRPC does.
     """
     place = host_and_port(host, port)
     try:

@@ -1,7 +1,7 @@
-"""The proxy between ``tailbone keys`` and a server, by the usual variables, as Go reads them.
+"""The proxy between ``tailbone keys`` and a server, from the usual variables, as Go programs read them.
 
-grpc would read them in its own way: in lower case only, http_proxy as well, loopback through the proxy, and
-no ``*.domain`` in no_proxy.
+grpc itself reads them only in lower case, uses http_proxy as well, connects even to loopback through the
+proxy, and does not know ``*.domain`` in no_proxy.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from tailbone.errors import ConfigError
 
 
 def proxy_for(host: str, port: int) -> str:
-    """Return the proxy for a server as a URL; "" for none.
-
-    grpc_proxy or HTTPS_PROXY names it.
+    """Return the URL of the proxy for a server, from grpc_proxy or HTTPS_PROXY; "" for none.
 
     Raises:
         ConfigError: the proxy is not an HTTP proxy.
@@ -37,7 +35,7 @@ def proxy_for(host: str, port: int) -> str:
 
 
 def _is_direct(host: str, port: int) -> bool:
-    """Return whether a server is on this machine or among the exceptions of NO_PROXY."""
+    """Return whether a server is on this machine or in NO_PROXY."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 SERVICE: Final = "proto.AdminService"
 
 _OPTIONS: Final = (
-    # A request has a hundred bytes, and an answer holds at most a hundred keys.
+    # A request has a hundred bytes, and an answer has at most a hundred keys.
     ("grpc.max_receive_message_length", 64 * 1024),
     ("grpc.max_send_message_length", 1024 * 1024),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.max_concurrent_streams", 32),
-    # A caller that vanished from the tailnet sends no FIN: only pings find out.
+    # A caller that disappears from the tailnet sends no FIN: only pings notice.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # grpc-go allows no less than 10 s; clients that ping more often are disconnected.
+    # The shortest interval of grpc-go; clients that ping more often are disconnected.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.so_reuseport", 0),
@@ -51,7 +51,7 @@ _FINISH_S: Final = 5.0
 
 
 class Lifecycle(Protocol):
-    """The part of ``keys.lifecycle.KeyLifecycle`` that is used here."""
+    """The part of ``keys.lifecycle.KeyLifecycle`` that the admin API uses."""
 
     async def generate(self, algorithm: str | None = None, size: int | None = None) -> KeyInfo: ...
     async def list(self) -> Sequence[KeyInfo]: ...
@@ -137,7 +137,7 @@ class AdminServer:
             )
 
     async def close(self, grace_s: float) -> None:
-        """Refuse new calls, let running ones end, and stop; idempotent, and all callers wait for one close.
+        """Refuse new calls, let running ones end, and stop; idempotent: all callers wait for the same close.
 
         Args:
             grace_s: seconds that running calls have; a change that is still running then is cancelled, and
@@ -177,7 +177,7 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
 
     async def RemoveKey(self, request: pb.RemoveKeyRequest, _: Any) -> pb.RemoveKeyResponse:
         if not request.key_id:
-            raise BadParameterError("a key_id is needed")
+            raise BadParameterError("key_id is missing")
         return pb.RemoveKeyResponse(keys=map(key_message, await self._lifecycle.remove(request.key_id)))
 
     async def GetStatus(self, _request: pb.GetStatusRequest, _: Any) -> pb.GetStatusResponse:
@@ -189,7 +189,7 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
             commit=settings.commit,
             started_at=self._started_at,
             ready=not reasons,
-            # What keeps tokens from being issued may be a note as well.
+            # A reason may be a note as well.
             reasons=dict.fromkeys([*reasons, *settings.notes()]),
             signing_key_id=settings.signing_key_id(),
             issuer=settings.issuer,

@@ -1,4 +1,4 @@
-"""Which of the node's own addresses each component listens on. Pure."""
+"""Choose the node's own addresses on which each component listens. Pure."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def listen_addresses(config: Config, own: Sequence[str]) -> Mapping[str, tuple[s
 
 
 def check_ports(config: Config) -> None:
-    """Check that two components do not listen on the same address and port.
+    """Check that the components listen on different ports or addresses.
 
     Raises:
-        ConfigError: they do; the message names the setting.
+        ConfigError: they would not; the message names the setting.
     """
     server, admin = config.server, config.admin
     if len(config.components) < 2 or server.port != admin.port:

@@ -1,4 +1,4 @@
-"""How many file descriptors a server needs at least."""
+"""The number of file descriptors that a server needs."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from tailbone.errors import ConfigError
 if TYPE_CHECKING:
     from tailbone.config.model import Config
 
-_ITS_OWN: Final = 64
-"""An idle server has 27 open; the rest is for its keys, the bucket and other callers."""
+_BASE: Final = 64
+"""An idle server has 27 open. The rest is for its keys, the bucket and other callers."""
 
 _PER_CONNECTION: Final = 2
 """The two ends of the Unix socket between bridge and server; the tailnet's end is not a descriptor."""
 
-_LEAST_SHARE: Final = 16
+_MIN_SHARE: Final = 16
 
 
 def descriptors_needed(config: Config) -> int:
-    """Return how many descriptors let one address have all of its connections, with some left for others."""
-    share = max(config.server.max_connections // 4, _LEAST_SHARE)
-    return _ITS_OWN + _PER_CONNECTION * share * len(config.components)
+    """Return how many descriptors are enough while one address has all the connections that it may have."""
+    share = max(config.server.max_connections // 4, _MIN_SHARE)
+    return _BASE + _PER_CONNECTION * share * len(config.components)
 
 
 def check_descriptors(config: Config) -> None:
     """Check that one caller cannot use up this process's file descriptors.
 
     Raises:
-        ConfigError: it could; the message says how many are needed.
+        ConfigError: one caller could; the message says how many are needed.
     """
-    # Go raises the soft limit to the hard one.
+    # The Go runtime raises the soft limit to the hard one.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     needed = descriptors_needed(config)
     if limit != resource.RLIM_INFINITY and limit < needed:

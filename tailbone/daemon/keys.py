@@ -1,4 +1,4 @@
-"""The keys that the settings describe, and housekeeping on them without a server."""
+"""Make the keys' lifecycle from the settings, and run housekeeping without a server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
 
 
 def housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housekeeping:
-    """Run ``tailbone server housekeeping``; see ``KeyLifecycle.housekeeping``. It needs no node.
+    """Run ``tailbone server housekeeping``, which needs no node; see ``KeyLifecycle.housekeeping``.
 
     Raises:
         ConfigError: no bucket is set.

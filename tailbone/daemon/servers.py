@@ -1,4 +1,4 @@
-"""The server of each component, made from the settings."""
+"""Make the server of each component from the settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Server(Protocol):
         """Listen on ``unix_path``; when this returns, connections are accepted."""
 
     async def close(self, grace_s: float) -> None:
-        """Take nothing new, let what is under way end within ``grace_s`` seconds, and stop."""
+        """Accept nothing new, let requests in flight end within ``grace_s`` seconds, and stop."""
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,11 +39,11 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         config: all settings.
-        node: has joined; says who calls.
-        status: of the node, as it joined.
-        keys: sign the tokens, and are what the admin API manages.
-        readiness: gives why no token can be issued now; nothing when one can.
-        notes: gives problems that do not stop token issuance.
+        node: has joined; identifies callers.
+        status: of the node when it joined.
+        keys: sign the tokens; the admin API manages them.
+        readiness: returns why no token can be issued now; nothing when one can.
+        notes: returns problems that do not stop token issuance.
         log: for everything that happens.
         audit: gets the line of each token, before the token leaves.
     """
@@ -59,7 +59,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def import_servers(components: Sequence[str]) -> None:
-    """Import what the components' servers need: Sanic and gRPC are two thirds of a start."""
+    """Import the servers of the components; Sanic and gRPC take two thirds of a start."""
     for component in components:
         import_module(_MODULES[component])
 

@@ -1,4 +1,4 @@
-"""The folders of a server's state: who else can change them, and whether they outlive its container."""
+"""Checks of the folders with a server's state: who else can change them, and whether they persist."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 _NODE_STATE: Final = "tailscaled.state"
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-_PASSING: Final = frozenset({"overlay", "tmpfs", "ramfs"})
+_VOLATILE: Final = frozenset({"overlay", "tmpfs", "ramfs"})
 
 
 def check_state(config: Config, log: Logger) -> None:
-    """Check the folders of node and keys; the key folder checks by itself who else can change it.
+    """Check the folders of node and keys; see ``KeyFolder`` for who else can change the keys.
 
     Raises:
         TailnetError: see ``check_node_folder``.
@@ -32,22 +32,22 @@ def check_state(config: Config, log: Logger) -> None:
     for warning in check_node_folder(node):
         log.warning(warning)
     folders = [Path(config.keys.dir), *(() if config.server.tailscale.ephemeral else (node,))]
-    passing = passing_folders(folders, _MOUNTS.read_text())
-    if passing:
+    volatile = volatile_folders(folders, _MOUNTS.read_text())
+    if volatile:
         log.warning(
             "this state is lost with the container, or at the next reboot: put it on a volume",
-            folders=[str(folder) for folder in passing],
+            folders=[str(folder) for folder in volatile],
         )
 
 
 def check_node_folder(folder: Path) -> list[str]:
-    """Check who else can be this node, or make it another one.
+    """Check which other users could copy this node's identity or replace it.
 
     Returns:
         Warnings.
 
     Raises:
-        TailnetError: everybody can; the message says what to do.
+        TailnetError: every user can; the message says what to do.
     """
     state = folder / _NODE_STATE
     fix = f"chmod o-w {shlex.quote(str(folder))}, or name a folder inside it (--ts-dir)"
@@ -66,35 +66,35 @@ def _check_access(path: Path, access: int, can: str, fix: str) -> list[str]:
     try:
         status = path.stat()
     except OSError:
-        return []  # not made yet, or the node says why it cannot use it
+        return []  # does not exist yet, or the node reports why it cannot use it
     who = others_who_can(access, status.st_mode, status.st_uid)
     if who == "everybody":
         raise TailnetError(f"everybody can {can} {path}: run  {fix}")
     return [f"{who} can {can} {path}"] if who else []
 
 
-def passing_folders(folders: Iterable[Path], mountinfo: str) -> list[Path]:
-    """Return the folders that end with this container, or at the next reboot.
+def volatile_folders(folders: Iterable[Path], mountinfo: str) -> list[Path]:
+    """Return the folders that are lost with this container or at the next reboot.
 
-    They are on a container's own file system, or in memory.
+    They are on the container's own file system, or in memory.
 
     Args:
-        folders: those to look at; for one that does not exist yet, its nearest parent counts.
+        folders: the folders to check; for one that does not exist yet, its nearest parent counts.
         mountinfo: the content of ``/proc/self/mountinfo`` (proc(5)).
     """
     types = {}
     for line in mountinfo.splitlines():
         mount, _, file_system = line.partition(" - ")
         types[mount.split()[2]] = file_system.split()[0]
-    return [folder for folder in folders if types.get(_device(folder.absolute())) in _PASSING]
+    return [folder for folder in folders if types.get(_device(folder.absolute())) in _VOLATILE]
 
 
 def _device(folder: Path) -> str:
-    """Return the device of a folder as mountinfo writes it."""
+    """Return the device of a folder, as mountinfo writes it."""
     for path in (folder, *folder.parents):
         try:
             number = path.stat().st_dev
         except OSError:
-            continue  # the folder is not made yet
+            continue  # does not exist yet
         return f"{os.major(number)}:{os.minor(number)}"
     return ""

@@ -43,7 +43,7 @@ _numbers = itertools.count()
 
 
 def info(key_id: str, **facts: Any) -> KeyInfo:
-    """A key as a lifecycle tells of it."""
+    """Return a key as a lifecycle lists it."""
     usual = {"algorithm": "RS256", "created_at": 1795518230, "state": "active"}
     return KeyInfo(key_id=key_id, **usual | facts)
 
@@ -97,12 +97,12 @@ class Lines:
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """The facts of the lines that tell of a call."""
+        """The fields of the lines about calls."""
         return [facts for _, event, facts in self.all if event == "admin call"]
 
 
 class Running:
-    """An admin server, the loopback port that leads to it, and what the node would know of its callers."""
+    """An admin server, the loopback port that leads to it, and what its node knows of callers."""
 
     def __init__(self) -> None:
         self.lifecycle = MemoryLifecycle()
@@ -126,7 +126,7 @@ class Running:
 
 @asynccontextmanager
 async def bridge(path: Path) -> AsyncIterator[int]:
-    """Lead a loopback port to a Unix socket as the node does, and give the port."""
+    """Bridge a loopback port to a Unix socket as the node does, and yield the port."""
     pumps: set[asyncio.Task[None]] = set()
 
     async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -135,7 +135,7 @@ async def bridge(path: Path) -> AsyncIterator[int]:
                 sink.write(data)
                 await sink.drain()
         except ConnectionError:
-            pass  # The other side ended first: so does this direction.
+            pass  # the other side ended first
         finally:
             sink.close()
 
@@ -147,7 +147,7 @@ async def bridge(path: Path) -> AsyncIterator[int]:
         try:
             inner.connect(str(path))
         except OSError:
-            # The server has closed: so does its listener on the tailnet.
+            # The server has closed, and so has its listener on the tailnet.
             inner.close()
             writer.close()
             return
@@ -193,20 +193,20 @@ async def running(
 
 @pytest.fixture
 def start_admin(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Running]]:
-    """Starts admin servers with what the test says of them."""
+    """Start admin servers with the settings of the test."""
     return lambda **facts: running(tmp_path, **facts)
 
 
 @pytest.fixture
 async def run(tmp_path: Path) -> AsyncIterator[Running]:
-    """An admin server as it is by default: access by ACL."""
+    """An admin server with access by ACL, the default."""
     async with running(tmp_path) as started:
         yield started
 
 
 @pytest.fixture
 async def granting(tmp_path: Path) -> AsyncIterator[Running]:
-    """An admin server that asks for roles."""
+    """An admin server with access by grant."""
     async with running(tmp_path, access="grant") as started:
         yield started
 
@@ -257,7 +257,7 @@ async def admin(tmp_path: Path, start_admin: Callable[..., Any]) -> AsyncIterato
 
 
 class GoServer:
-    """A server as the Go program is: proto3 bytes made by hand, no field and no method of later."""
+    """A server like the Go program: proto3 bytes made by hand, without later fields and methods."""
 
     KEY = b"\x0a\x0dtb-1795518230\x12\x05RS256\x20\x96\xde\x95\xd8\x06"
 
@@ -274,7 +274,7 @@ class GoServer:
         async def answer(request: bytes, context: Any) -> bytes:
             self.requests.append((name, request))
             if self.fails:
-                # grpc-go gives an error that is no status as UNKNOWN, with its text.
+                # grpc-go sends an error without a status as UNKNOWN, with its text.
                 await context.abort(grpc.StatusCode.UNKNOWN, self.fails)
             return bytes([0x0A, len(self.KEY)]) + self.KEY
 
@@ -320,7 +320,7 @@ async def http_port() -> AsyncIterator[int]:
 
 @pytest.fixture
 async def silent_port() -> AsyncIterator[int]:
-    """A port that takes connections and says nothing, whatever it hears."""
+    """A port that accepts connections and never answers."""
     writers = []
     server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
     yield server.sockets[0].getsockname()[1]

@@ -61,28 +61,28 @@ class AdminServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GenerateNewKeys(self, request, context):
-        """Makes a signing key pair, and answers when its public half is in the JWKS.
+        """Makes a signing key pair. Returns once its public half is in the JWKS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """The keys of the published JWKS, with the server's own that are not published yet.
+        """Returns the keys of the published JWKS, and the server's own keys that are not published yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveKey(self, request, context):
-        """Takes a key out of the JWKS: what it signed stops verifying. Answers with the keys that are left.
+        """Removes a key from the JWKS: tokens that it signed stop verifying. Returns the remaining keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """What the server is, whether it can issue tokens, and why not. Servers before this method answer UNIMPLEMENTED.
+        """Returns what the server is, whether it can issue tokens, and why not. Older servers answer UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -97,7 +97,7 @@ def test_the_refusal_says_what_to_grant() -> None:
 
 
 def test_another_capability_grants_nothing() -> None:
-    """Only the capability that the settings name is looked at."""
+    """Only the capability named in the settings counts."""
     other = Access(mode="grant", capability="example.com/cap/other")
     assert may(caller({"roles": ["admin"]}), "/proto.AdminService/ListKeys", other) is False
 

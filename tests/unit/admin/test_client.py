@@ -1,4 +1,4 @@
-"""The client: what it sends, what it makes of answers, and one line for everything that can go wrong."""
+"""The client: its requests, its results, and one line for each failure."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def failure(
 
 
 async def test_list(run: Running) -> None:
-    """The keys come with all that the server tells of them."""
+    """The keys have all the fields that the server sends."""
     assert await ask(run.port, AdminClient.list) == (
         Key(key_id="tb-1795518230", algorithm="RS256", created_at=1795518230, state="active"),
     )
 
 
 async def test_generate_sends_what_is_set(run: Running) -> None:
-    """Size and algorithm are sent when they are given, and else the server's own settings hold."""
+    """Size and algorithm are sent when they are given; otherwise the server uses its own settings."""
     await ask(run.port, lambda client: client.generate(size=4096))
     await ask(run.port, lambda client: client.generate(algorithm="ES256"))
     made = await ask(run.port, AdminClient.generate)
@@ -61,15 +61,15 @@ async def test_generate_sends_what_is_set(run: Running) -> None:
     assert (made.key_id, made.state) == ("tb-1795518234", "published")
 
 
-async def test_remove_gives_what_is_left(run: Running) -> None:
-    """Removing a key gives the others."""
+async def test_remove_returns_the_remaining_keys(run: Running) -> None:
+    """Removing a key returns the others."""
     made = await ask(run.port, AdminClient.generate)
     left = await ask(run.port, lambda client: client.remove("tb-1795518230"))
     assert [key.key_id for key in left] == [made.key_id]
 
 
 async def test_status(start_admin: Callable[..., Any]) -> None:
-    """The status comes as the server tells it."""
+    """The status has all the fields that the server sends."""
     async with start_admin(version="1.2.3", readiness=lambda: ["keys: none can sign"]) as run:
         status = await ask(run.port, AdminClient.status)
     assert (status.version, status.ready, status.reasons, status.caller, status.roles) == (
@@ -81,7 +81,7 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
     )
 
 
-async def test_go_server_hears_what_its_own_client_sends(go_server: GoServer) -> None:
+async def test_a_go_server_receives_what_its_own_client_sends(go_server: GoServer) -> None:
     """Without size and algorithm, the bytes are those of the Go client."""
     await ask(go_server.port, AdminClient.generate)
     await ask(go_server.port, AdminClient.list)
@@ -94,7 +94,7 @@ async def test_go_server_hears_what_its_own_client_sends(go_server: GoServer) ->
 
 
 async def test_go_servers_keys(go_server: GoServer) -> None:
-    """A Go server's keys have no state, and are taken for keys that sign."""
+    """A Go server's keys have no state, and count as keys that can sign."""
     (key,) = await ask(go_server.port, AdminClient.list)
     assert key == Key(key_id="tb-1795518230", algorithm="RS256", created_at=1795518230)
     assert can_sign(key) is True
@@ -102,14 +102,14 @@ async def test_go_servers_keys(go_server: GoServer) -> None:
 
 @pytest.mark.parametrize("asked", [{"size": 4096}, {"algorithm": "ES256"}, {"size": 2048}])
 async def test_go_server_ignores_size_and_algorithm(go_server: GoServer, asked: dict[str, Any]) -> None:
-    """A server that made a key without hearing the size or algorithm is found out, and the key named."""
+    """A server that made a key and ignored the size or algorithm is an error that names the key."""
     error = await failure(go_server.port, lambda client: client.generate(**asked))
     assert isinstance(error, errors.OldServerError)
     assert "tb-1795518230" in error.message
 
 
 async def test_go_server_has_no_status(go_server: GoServer) -> None:
-    """A server without the method is called too old."""
+    """A server without the method is reported as too old."""
     error = await failure(go_server.port, AdminClient.status)
     assert (error.code, error.message) == ("old_server", "the server is too old for this command: update it")
 
@@ -122,7 +122,7 @@ async def test_go_servers_error(go_server: GoServer) -> None:
 
 
 async def test_the_servers_errors_come_with_their_code(run: Running) -> None:
-    """An error that the server foresaw has its text, and what to do."""
+    """A server's error has its text, and what to do."""
     error = await failure(run.port, lambda client: client.remove("tb-1"))
     assert (error.detail, error.message) == (
         "unknown_key",
@@ -131,14 +131,14 @@ async def test_the_servers_errors_come_with_their_code(run: Running) -> None:
 
 
 async def test_s3_refused(run: Running) -> None:
-    """A refusal of the store is told in the server's words, which say what to do."""
+    """A refusal of the store has the server's text, which says what to do."""
     run.lifecycle.fails = errors.StoreDeniedError("S3 refused s3:PutObject: grant it", detail="secret")
     error = await failure(run.port, AdminClient.generate)
     assert (error.detail, error.message) == ("store_denied", "S3 refused s3:PutObject: grant it")
 
 
 async def test_s3_away(run: Running) -> None:
-    """While the store is away the server's UNAVAILABLE is not taken for a server that cannot be reached."""
+    """UNAVAILABLE from a server whose store is away differs from a server that cannot be reached."""
     run.lifecycle.fails = errors.StoreError("the bucket does not answer")
     error = await failure(run.port, AdminClient.generate)
     assert not isinstance(error, errors.ServerUnreachableError)
@@ -146,21 +146,21 @@ async def test_s3_away(run: Running) -> None:
 
 
 async def test_permission_denied(granting: Running) -> None:
-    """Who lacks a role hears which grant gives it."""
+    """A caller without the role learns which grant gives it."""
     error = await failure(granting.port, AdminClient.list)
     assert "role viewer" in error.message
     assert 'tailbone.dev/cap/admin with {"roles": ["viewer"]}' in error.message
 
 
 async def test_unknown_caller(run: Running) -> None:
-    """A caller whom the tailnet does not know hears so."""
+    """A caller that the tailnet does not know learns so."""
     run.caller = None
     error = await failure(run.port, AdminClient.list)
     assert error.message == "the tailnet knows nobody at your address"
 
 
 async def test_nothing_listens(closed_port: int) -> None:
-    """A closed port is told from other failures."""
+    """A closed port has a message of its own."""
     error = await failure(closed_port, AdminClient.list)
     assert isinstance(error, errors.ServerUnreachableError)
     assert error.message.startswith(f"nothing listens on 127.0.0.1:{closed_port}: is the server running")
@@ -174,7 +174,7 @@ async def test_http_answers(http_port: int) -> None:
 
 
 async def test_something_else_answers(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port where something listens that never answers is no admin API."""
+    """A port that never answers is not an admin API."""
     monkeypatch.setattr(client_module, "READ_TIME_S", 0.5)
     monkeypatch.setattr(probe, "_PROBE_TIME_S", 0.1)
     error = await failure(silent_port, AdminClient.list)
@@ -182,7 +182,7 @@ async def test_something_else_answers(silent_port: int, monkeypatch: pytest.Monk
 
 
 async def test_a_server_that_takes_too_long(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change without an answer in time is not called undone: the list shows whether it was."""
+    """A change without an answer in time may have been made: the message says how to find out."""
     monkeypatch.setattr(client_module, "CHANGE_TIME_S", 0.3)
     run.lifecycle.gate = asyncio.Event()
     error = await failure(run.port, AdminClient.generate)
@@ -192,8 +192,8 @@ async def test_a_server_that_takes_too_long(run: Running, monkeypatch: pytest.Mo
     )
 
 
-async def test_a_connection_that_breaks_off(run: Running) -> None:
-    """Where a server stops in the middle of a change, the client does not call the change undone."""
+async def test_a_connection_that_breaks_during_a_change(run: Running) -> None:
+    """The change may have been made: the message says how to find out."""
     run.lifecycle.gate = asyncio.Event()
     asked = asyncio.create_task(failure(run.port, AdminClient.generate))
     await run.lifecycle.entered.wait()
@@ -203,7 +203,7 @@ async def test_a_connection_that_breaks_off(run: Running) -> None:
 
 @pytest.mark.usefixtures("no_proxy")
 async def test_a_call_goes_through_the_proxy(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With HTTPS_PROXY a name that only the proxy resolves is reached, as with tailscaled's own proxy."""
+    """With HTTPS_PROXY a name that only the proxy resolves is reached, as through tailscaled's proxy."""
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

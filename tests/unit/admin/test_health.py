@@ -33,8 +33,8 @@ async def test_health_of_an_unknown_service(run: Running) -> None:
     assert [(facts["outcome"], "exc_info" in facts) for facts in run.log.calls] == [("not_found", False)]
 
 
-async def test_health_knows_its_caller(run: Running) -> None:
-    """The health service refuses unknown callers, too."""
+async def test_health_refuses_unknown_callers(run: Running) -> None:
+    """An unknown caller gets PERMISSION_DENIED, as from the admin service."""
     run.caller = None
     async with grpc.aio.insecure_channel(run.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -53,7 +53,7 @@ async def test_health_of_all_services(run: Running) -> None:
 
 
 async def test_a_watch_of_an_unknown_service(run: Running) -> None:
-    """A watch of a service that is not served hears SERVICE_UNKNOWN, and stays open, as the protocol says."""
+    """A watch of an unknown service receives SERVICE_UNKNOWN and stays open, as the protocol says."""
     async with grpc.aio.insecure_channel(run.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="other"))
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -61,7 +61,7 @@ async def test_a_watch_of_an_unknown_service(run: Running) -> None:
 
 
 async def test_a_watch_ends_with_the_server(run: Running) -> None:
-    """A health watch hears NOT_SERVING at the close, and does not hold it up for the grace."""
+    """A health watch receives NOT_SERVING at the close, and does not delay it by the grace."""
     async with grpc.aio.insecure_channel(run.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING

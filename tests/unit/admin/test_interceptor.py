@@ -55,7 +55,7 @@ def hold(run: Running, *roles: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("method", METHODS)
 async def test_roles_over_the_wire(granting: Running, role: str, method: str) -> None:
-    """With access by grant, a method is answered from its role on; below, no key is touched."""
+    """With access by grant, a method needs its role; a call with a lower one reaches no key."""
     hold(granting, role)
     if ROLES[role] >= NEEDED[method]:
         await call(granting, method)
@@ -66,16 +66,16 @@ async def test_roles_over_the_wire(granting: Running, role: str, method: str) ->
         assert granting.lifecycle.asked == []
 
 
-async def test_the_line_of_a_refused_call_says_what_was_asked_for(granting: Running) -> None:
-    """Which key somebody would have removed."""
+async def test_the_line_of_a_refused_call_has_the_request(granting: Running) -> None:
+    """It says, for example, which key the caller wanted to remove."""
     hold(granting, "operator")
     await refusal(granting, "RemoveKey")
     (line,) = granting.log.calls
     assert (line["outcome"], line["key_id"]) == ("forbidden", "tb-1795518230")
 
 
-async def test_a_refused_call_without_a_readable_request_is_refused_all_the_same(granting: Running) -> None:
-    """The refusal counts, not what the request lacks."""
+async def test_a_refused_call_with_a_malformed_request_is_forbidden(granting: Running) -> None:
+    """The lack of a role counts, not the malformed request."""
     async with grpc.aio.insecure_channel(granting.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/proto.AdminService/RemoveKey")(b"\xff")
@@ -86,10 +86,10 @@ async def test_a_refused_call_without_a_readable_request_is_refused_all_the_same
 @pytest.mark.parametrize("access", ["acl", "grant"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("who", ["unknown", "shared", "expired"])
-async def test_strangers_are_refused_in_both_modes(
+async def test_unknown_shared_and_expired_callers_are_refused_in_both_modes(
     start_admin: Callable[..., Any], access: str, method: str, who: str
 ) -> None:
-    """Unknown callers, nodes shared in and expired nodes are refused whatever their role, with one line."""
+    """They are refused whatever their role, with one log line."""
     async with start_admin(access=access) as run:
         hold(run, "admin")
         run.caller = None if who == "unknown" else msgspec.structs.replace(run.caller, **{who: True})
@@ -100,7 +100,7 @@ async def test_strangers_are_refused_in_both_modes(
 
 
 async def test_the_line_of_a_person(run: Running) -> None:
-    """A call's line says who called from which node, what was asked, and what came of it."""
+    """A call's line has the caller, its node, the request and the outcome."""
     await call(run, "GenerateNewKeys", pb.GenerateNewKeysRequest(size=3072, algorithm="RS256"))
     (line,) = run.log.calls
     took = line.pop("took_ms")
@@ -131,8 +131,8 @@ async def test_the_peer_is_the_bridges_abstract_name(run: Running) -> None:
     assert run.peers[0].startswith("unix-abstract:tailnet/00112233aabbccdd/admin/%5Bfd7a:115c:a1e0::2%5D:")
 
 
-async def test_an_unknown_caller_leaves_its_address(run: Running) -> None:
-    """The line of an unknown caller says where it came from, and names nobody."""
+async def test_the_line_of_an_unknown_caller_has_its_address(run: Running) -> None:
+    """It has the tailnet address, and no name."""
     run.caller = None
     await refusal(run, "ListKeys")
     (line,) = run.log.calls
@@ -140,8 +140,8 @@ async def test_an_unknown_caller_leaves_its_address(run: Running) -> None:
     assert not {"caller", "sub", "node"} & set(line)
 
 
-async def test_the_bridges_secret_is_not_logged(run: Running) -> None:
-    """No line holds the random part of the peer's name: who knows it could pass for a peer of the tailnet."""
+async def test_the_random_part_of_the_peers_name_is_not_logged(run: Running) -> None:
+    """A log line has only the tailnet address of the peer's name."""
     await call(run, "ListKeys")
     run.caller = None
     await refusal(run, "ListKeys")
@@ -149,8 +149,8 @@ async def test_the_bridges_secret_is_not_logged(run: Running) -> None:
     assert "00112233aabbccdd" not in repr(run.log.all)
 
 
-async def test_what_the_wire_brings_cannot_break_the_line(run: Running) -> None:
-    """Control characters of a kid from the wire, and its length, do not reach the log."""
+async def test_a_kid_from_the_wire_is_made_safe_for_the_log(run: Running) -> None:
+    """Its control characters are replaced, and it is truncated."""
     await refusal(run, "RemoveKey", pb.RemoveKeyRequest(key_id="tb-1\n\x1b[2J" + "x" * 5000))
     (line,) = run.log.calls
     assert line["key_id"].startswith("tb-1\ufffd\ufffd[2Jx")
@@ -177,8 +177,8 @@ async def test_a_request_too_large(run: Running) -> None:
 
 
 @given(raw=st.binary(), method=st.sampled_from(["GenerateNewKeys", "ListKeys", "RemoveKey", "GetStatus"]))
-def test_no_bytes_break_a_request(raw: bytes, method: str) -> None:
-    """Any bytes are a request, or are refused as malformed: no other exception can come of them."""
+def test_any_bytes_are_a_request_or_malformed(raw: bytes, method: str) -> None:
+    """Any bytes are either a request or refused as malformed; there is no other exception."""
     parse = getattr(pb, f"{method}Request").FromString
     handler = grpc.unary_unary_rpc_method_handler(None, request_deserializer=parse)
     try:
@@ -188,7 +188,7 @@ def test_no_bytes_break_a_request(raw: bytes, method: str) -> None:
 
 
 async def test_two_requests_in_one_call(run: Running) -> None:
-    """A call that sends two requests is INVALID_ARGUMENT: neither is done."""
+    """A call that sends two requests is INVALID_ARGUMENT, and neither is carried out."""
     async with grpc.aio.insecure_channel(run.address) as channel:
         stream = channel.stream_unary("/proto.AdminService/GenerateNewKeys")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -197,8 +197,8 @@ async def test_two_requests_in_one_call(run: Running) -> None:
     assert run.lifecycle.asked == []
 
 
-async def test_a_request_that_does_not_come(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who opens a call and sends nothing is refused when its time is over."""
+async def test_a_request_that_never_arrives(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call without a request is refused after its time limit."""
     monkeypatch.setattr(interceptor, "REQUEST_TIME_S", 0.05)
 
     async def never() -> AsyncIterator[bytes]:
@@ -241,8 +241,8 @@ async def test_errors_are_statuses(
     assert [(line["outcome"], line["detail"]) for line in run.log.calls] == [(kind.code, "s3://secret-place")]
 
 
-async def test_what_nobody_foresaw(run: Running) -> None:
-    """Any other exception is INTERNAL without its text, and the one line carries the exception."""
+async def test_an_unexpected_exception_is_internal(run: Running) -> None:
+    """The caller gets INTERNAL without the exception's text; the one log line has the exception."""
     run.lifecycle.fails = RuntimeError("the inner text")
     refused = await refusal(run, "GenerateNewKeys")
     assert refused.code() is grpc.StatusCode.INTERNAL
@@ -262,12 +262,12 @@ def below(kind: type[errors.TailboneError]) -> set[type[errors.TailboneError]]:
     ids=lambda kind: kind.__name__,
 )
 def test_every_error_of_requests_access_and_store_has_a_status(kind: type[errors.TailboneError]) -> None:
-    """None of them is INTERNAL, which stands for a fault of the server."""
+    """None of them is INTERNAL, which means a bug in the server."""
     assert status_of(kind("x")) is not grpc.StatusCode.INTERNAL
 
 
 def test_an_error_without_a_status_has_the_one_of_its_parent() -> None:
-    """A new error below one of the table has that one's status; one that no call raises is INTERNAL."""
+    """A subclass of an error in the table has that one's status; an unrelated error is INTERNAL."""
 
     class LaterError(errors.StoreDeniedError):
         code = "later"
@@ -277,7 +277,7 @@ def test_an_error_without_a_status_has_the_one_of_its_parent() -> None:
 
 
 async def test_a_line_that_cannot_be_written(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the log refuses a line, the caller gets an internal error, and nothing of what the log said."""
+    """If the log fails, the caller gets an internal error without the log's message."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "no space left on /var/log")
@@ -291,8 +291,8 @@ async def test_a_line_that_cannot_be_written(run: Running, monkeypatch: pytest.M
     )
 
 
-async def test_a_caller_that_hangs_up_stops_no_change(run: Running) -> None:
-    """A change goes on to its end when its caller is gone, and its line tells the true outcome."""
+async def test_a_change_goes_on_when_its_caller_hangs_up(run: Running) -> None:
+    """The change is completed, and its log line has the outcome."""
     run.lifecycle.gate = asyncio.Event()
     asked = asyncio.create_task(call(run, "GenerateNewKeys"))
     await run.lifecycle.entered.wait()

@@ -11,8 +11,8 @@ from tailbone.admin.key import can_sign, key_message
 
 
 @given(kid=st.text(), created=st.none() | st.integers() | st.floats(), when=st.none() | st.floats())
-def test_no_odd_key_breaks_the_list(kid: str, created: float | None, when: float | None) -> None:
-    """Whatever kid and times a foreign key has, protobuf carries it; a time that no calendar has is 0."""
+def test_any_key_fits_into_a_message(kid: str, created: float | None, when: float | None) -> None:
+    """Protobuf can encode any kid and time of a foreign key; a time beyond the calendar is 0."""
     change = None if when is None else ("signs", when)
     sent = key_message(info(kid, created_at=created, next_change=change))
     read = pb.Key.FromString(sent.SerializeToString())
@@ -20,13 +20,13 @@ def test_no_odd_key_breaks_the_list(kid: str, created: float | None, when: float
     assert 0 <= read.next_change_at <= 253_402_300_799
 
 
-def test_half_a_surrogate_pair_is_spelt_out() -> None:
-    """A kid that UTF-8 cannot carry is sent with an escape in the place."""
+def test_an_unpaired_surrogate_is_escaped() -> None:
+    """A kid that UTF-8 cannot encode is sent with an escape."""
     assert key_message(info("a\ud800")).key_id == "a\\ud800"
 
 
-def test_a_key_that_waits_can_sign() -> None:
-    """What could sign if all others went: published, active and retiring own keys, and no others."""
+def test_which_keys_can_sign() -> None:
+    """Own keys that are published, active or retiring could sign if all others were removed."""
     states = ["", "pending", "published", "active", "retiring", "removed", "unpublished"]
     assert [state for state in states if can_sign(pb.Key(key_id="k", state=state))] == [
         "",

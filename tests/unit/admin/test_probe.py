@@ -11,7 +11,7 @@ from tailbone.admin.probe import why_unreachable
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), UnicodeError("label too long")])
 def test_no_such_host(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """A host that does not resolve, or cannot, is named, with the two likely mends."""
+    """A host that does not resolve is named, with the two likely causes."""
 
     def resolve(*_: object) -> None:
         raise error
@@ -23,7 +23,7 @@ def test_no_such_host(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None
 
 
 def test_ipv6_addresses_are_bracketed(closed_port: int) -> None:
-    """An IPv6 address is written so that its port can be told."""
+    """An IPv6 address is in brackets, apart from its port."""
     assert why_unreachable("::1", closed_port).startswith(
         (f"nothing listens on [::1]:{closed_port}", "[::1]:")
     )

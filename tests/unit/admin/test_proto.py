@@ -1,4 +1,4 @@
-"""The wire: the Go client's bytes are answered, and the generated stubs are those of admin.proto."""
+"""The wire format: compatible with the Go program, and with stubs generated from admin.proto."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def message(number: int, content: bytes) -> bytes:
 
 
 async def test_go_clients_list(run: Running) -> None:
-    """The Go client's ListKeys, an empty message, is answered by keys that begin as the Go program's."""
+    """The Go client's ListKeys, an empty message, is answered with keys that begin like the Go program's."""
     answer = await call(run, "ListKeys", b"")
     assert (answer[:1], answer[2 : 2 + len(KEY)]) == (b"\x0a", KEY)
 
@@ -49,25 +49,25 @@ async def test_go_clients_generate(run: Running) -> None:
 
 
 async def test_go_clients_remove(run: Running) -> None:
-    """The Go client's RemoveKey, the kid as field 1, is answered by the keys left: here none, no byte."""
+    """The Go client's RemoveKey, the kid as field 1, is answered with the remaining keys: here none."""
     assert await call(run, "RemoveKey", KID) == b""
     assert run.lifecycle.asked == [("remove", "tb-1795518230")]
 
 
 async def test_unknown_fields_are_ignored(run: Running) -> None:
-    """A newer client's fields that this server does not know change nothing."""
+    """Fields of a newer client that this server does not know have no effect."""
     await call(run, "GenerateNewKeys", message(15, b"later") + message(9, b"too"))
     assert run.lifecycle.asked == [("generate", None, None)]
 
 
-async def test_size_zero_is_not_absent(run: Running) -> None:
-    """A size of 0 that was sent reaches the lifecycle as 0, to be refused: it is not the default."""
+async def test_a_size_of_zero_is_sent_as_zero(run: Running) -> None:
+    """A size of 0 on the wire reaches the lifecycle, which refuses it; the default is an absent size."""
     await call(run, "GenerateNewKeys", b"\x08\x00")
     assert run.lifecycle.asked == [("generate", None, 0)]
 
 
-async def test_bytes_that_are_no_message(run: Running) -> None:
-    """A request that is not protobuf is INVALID_ARGUMENT, without a word of the parser's, and is logged."""
+async def test_a_malformed_message(run: Running) -> None:
+    """A request that is not protobuf is INVALID_ARGUMENT without the parser's message, and is logged."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(run, "ListKeys", b"\xff\xff")
     assert (caught.value.code(), caught.value.details()) == (
@@ -108,14 +108,14 @@ def test_numbers_stay(name: str, fields: dict[str, int]) -> None:
 
 
 def test_number_three_of_key_stays_reserved() -> None:
-    """Key's number 3 is reserved, so that nobody can use it again."""
+    """Number 3 of Key cannot be used again."""
     copied = DescriptorProto()
     pb.Key.DESCRIPTOR.CopyToProto(copied)
     assert [(gap.start, gap.end) for gap in copied.reserved_range] == [(3, 4)]
 
 
 def test_stubs_are_fresh(tmp_path: Path) -> None:
-    """Generating the stubs again gives, byte for byte, those that are committed."""
+    """The committed stubs are, byte for byte, what the generator writes."""
     made = generator.generate(tmp_path)
     assert [path.name for path in made] == ["admin_pb2.py", "admin_pb2.pyi", "admin_pb2_grpc.py"]
     assert {path.name: path.read_bytes() for path in made} == {
@@ -124,7 +124,7 @@ def test_stubs_are_fresh(tmp_path: Path) -> None:
 
 
 def test_guards_are_the_declared_bounds() -> None:
-    """The stubs refuse to load below the bounds of pyproject.toml, and not above them."""
+    """The stubs load from the lower bounds of pyproject.toml on."""
     declared = " ".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
 
     def bound(package: str) -> tuple[int, ...]:

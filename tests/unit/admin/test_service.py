@@ -59,7 +59,7 @@ async def test_a_listed_key_is_complete(run: Running) -> None:
     ]
 
 
-async def test_generate_passes_what_was_sent(run: Running) -> None:
+async def test_generate_passes_size_and_algorithm_on(run: Running) -> None:
     """Size and algorithm of the request reach the lifecycle."""
     async with grpc.aio.insecure_channel(run.address) as channel:
         stub = admin_pb2_grpc.AdminServiceStub(channel)
@@ -78,7 +78,7 @@ async def test_remove_without_a_kid(run: Running) -> None:
 
 
 async def test_status(start_admin: Callable[..., Any]) -> None:
-    """GetStatus says what the server is, whether tokens can be had, why not, and who asks."""
+    """GetStatus has the server's version, whether and why it issues no tokens, and the caller."""
     async with start_admin(
         access="grant",
         version="1.2.3",
@@ -111,17 +111,17 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
 
 
 async def test_acl_warns_once_at_start(run: Running) -> None:
-    """With access by ACL, the start warns that whoever reaches the port is let in."""
+    """With access by ACL, the start warns that every user who reaches the port is admitted."""
     assert [level for level, _, _ in run.log.all] == ["warning"]
 
 
-async def test_grant_does_not_warn(granting: Running) -> None:
-    """With access by grant, the start warns of nothing."""
+async def test_grant_starts_without_a_warning(granting: Running) -> None:
+    """With access by grant, the start logs nothing."""
     assert granting.log.all == []
 
 
-async def test_a_path_that_cannot_be_had(run: Running, tmp_path: Path) -> None:
-    """A socket that cannot be made is an error, and the server can still be closed."""
+async def test_a_socket_that_cannot_be_made(run: Running, tmp_path: Path) -> None:
+    """It is an error, and the server can still be closed."""
     other = server(run)
     with pytest.raises(AddressInUseError):
         await other.start(tmp_path / "no-such-folder" / "admin.sock")
@@ -129,7 +129,7 @@ async def test_a_path_that_cannot_be_had(run: Running, tmp_path: Path) -> None:
 
 
 async def test_a_path_with_odd_characters(run: Running, tmp_path: Path) -> None:
-    """The socket stands where it was asked for, also where the path has what a URI would escape."""
+    """The socket is at its path, even if the path has characters that a URI escapes."""
     other = server(run)
     path = tmp_path / "a b%41#?" / "admin.sock"
     path.parent.mkdir()
@@ -138,8 +138,8 @@ async def test_a_path_with_odd_characters(run: Running, tmp_path: Path) -> None:
     await other.close(0.0)
 
 
-async def test_close_lets_a_change_end(run: Running) -> None:
-    """Closing waits for a running change, within the grace."""
+async def test_close_waits_for_a_change(run: Running) -> None:
+    """A running change is completed within the grace."""
     run.lifecycle.gate = asyncio.Event()
     async with grpc.aio.insecure_channel(run.address) as channel:
         asked = asyncio.ensure_future(
@@ -152,8 +152,8 @@ async def test_close_lets_a_change_end(run: Running) -> None:
         await closing
 
 
-async def test_close_ends_a_change_that_does_not_end(run: Running) -> None:
-    """After the grace a change is cancelled, and its line says so."""
+async def test_close_cancels_a_change_after_the_grace(run: Running) -> None:
+    """Its log line says so."""
     run.lifecycle.gate = asyncio.Event()
     async with grpc.aio.insecure_channel(run.address) as channel:
         asked = asyncio.ensure_future(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def test_generate_publishes_and_waits(admin: Admin) -> None:
-    """A generated key is in the JWKS when the answer comes, and signs when caches have run out."""
+    """A generated key is in the JWKS when the answer comes, and signs when caches have expired."""
     (first,) = admin.published
     made = (await admin.call("GenerateNewKeys", pb.GenerateNewKeysRequest())).key
     assert admin.published == [first, made.key_id]
@@ -27,8 +27,8 @@ async def test_generate_publishes_and_waits(admin: Admin) -> None:
     assert 290 <= made.next_change_at - made.created_at <= 310
 
 
-async def test_size_and_algorithm_arrive(admin: Admin) -> None:
-    """A size asked for is the size of the modulus, and ES256 gives a key on a curve."""
+async def test_size_and_algorithm_of_a_request(admin: Admin) -> None:
+    """A requested size is that of the modulus; ES256 gives a key on P-256."""
     big = (await admin.call("GenerateNewKeys", pb.GenerateNewKeysRequest(size=3072))).key
     curved = (await admin.call("GenerateNewKeys", pb.GenerateNewKeysRequest(algorithm="ES256"))).key
     document = json.loads((admin.bucket / JWKS).read_bytes())
@@ -74,7 +74,7 @@ async def test_one_key_is_generated_at_a_time_and_removals_go_on(
 
 
 async def test_remove_of_the_signing_key(admin: Admin) -> None:
-    """When the signing key is removed the waiting one signs at once, and its files are gone."""
+    """When the signing key is removed, the waiting one signs at once; the files of the first are gone."""
     (first,) = admin.published
     made = (await admin.call("GenerateNewKeys", pb.GenerateNewKeysRequest())).key
     left = (await admin.call("RemoveKey", pb.RemoveKeyRequest(key_id=first))).keys
@@ -86,15 +86,15 @@ async def test_remove_of_the_signing_key(admin: Admin) -> None:
 
 @pytest.mark.parametrize("kid", ["tb-1", "../keys", "/etc/passwd", "tb-1\x00", "x" * 10_000], ids=repr)
 async def test_unknown_kids(admin: Admin, kid: str) -> None:
-    """A kid from the wire that no key has is NOT_FOUND, whatever path it looks like, and changes nothing."""
+    """An unknown kid is NOT_FOUND and changes no file, even if it looks like a path."""
     files = sorted(path.name for path in admin.folder.iterdir())
     status, _ = await admin.refusal("RemoveKey", pb.RemoveKeyRequest(key_id=kid))
     assert status is grpc.StatusCode.NOT_FOUND
     assert sorted(path.name for path in admin.folder.iterdir()) == files
 
 
-async def test_foreign_keys_are_listed_and_left_alone(admin: Admin) -> None:
-    """A key in the JWKS that is not in the folder is listed as foreign, whatever its kid is."""
+async def test_foreign_keys_are_listed_as_such(admin: Admin) -> None:
+    """A key in the JWKS that is not in the folder is foreign, whatever its kid is."""
     path = admin.bucket / JWKS
     document = json.loads(path.read_bytes())
     document["keys"].append(document["keys"][0] | {"kid": "other-99999999999999999999", "n": "AQAB" * 86})
@@ -104,8 +104,8 @@ async def test_foreign_keys_are_listed_and_left_alone(admin: Admin) -> None:
     assert [(key.key_id, key.created_at) for key in foreign] == [("other-99999999999999999999", 0)]
 
 
-async def test_a_document_that_is_none(admin: Admin) -> None:
-    """A JWKS that cannot be parsed is FAILED_PRECONDITION for a change, and stays as it is."""
+async def test_a_malformed_jwks_stays_as_it_is(admin: Admin) -> None:
+    """A change of a JWKS that cannot be parsed is FAILED_PRECONDITION."""
     (admin.bucket / JWKS).write_text("<html>")
     status, _ = await admin.refusal("GenerateNewKeys", pb.GenerateNewKeysRequest())
     assert status is grpc.StatusCode.FAILED_PRECONDITION
@@ -113,6 +113,6 @@ async def test_a_document_that_is_none(admin: Admin) -> None:
 
 
 async def test_status(admin: Admin) -> None:
-    """The status of a server that signs is ready, with nothing to say against it."""
+    """A server that signs is ready, and has no reasons against it."""
     status = await admin.call("GetStatus", pb.GetStatusRequest())
     assert (status.ready, list(status.reasons), [status.signing_key_id]) == (True, [], admin.published)

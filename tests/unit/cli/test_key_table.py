@@ -30,7 +30,7 @@ NOW = 1795518230.0
     ],
 )
 def test_spans(seconds: float, text: str) -> None:
-    """A span shows its two largest units, and no unit that is nought."""
+    """A span shows its two largest units, without units that are zero."""
     assert about(seconds) == text
 
 
@@ -58,7 +58,7 @@ def test_spans_are_close(seconds: float) -> None:
     ],
 )
 def test_next_change(what: str, at: float, text: str) -> None:
-    """What happens next is told with the time that is left."""
+    """The next change is shown with the time until it."""
     key = Key(key_id="k", state="published", next_change=what, next_change_at=int(at))
     assert row(key, NOW)[4] == text
 
@@ -71,8 +71,8 @@ def test_foreign_keys_are_marked_with_their_age() -> None:
 
 
 @pytest.mark.parametrize("at", [253402300800, 999999999999, 2**63 - 1, -(2**63)])
-def test_a_time_that_there_is_not_is_unknown(at: int) -> None:
-    """Whoever names a key, or a foreign server, can name any time."""
+def test_a_time_beyond_the_calendar_is_unknown(at: int) -> None:
+    """A foreign kid or an odd server can claim any time."""
     assert row(Key(key_id="k", foreign=True, created_at=at), NOW)[2:4] == ("foreign", "unknown")
     assert "up since  unknown" in status_lines(GetStatusResponse(started_at=at))
 
@@ -88,8 +88,8 @@ def test_keys_that_cannot_be_used() -> None:
     )
 
 
-def test_a_foreign_kid_cannot_command_the_terminal() -> None:
-    """Control characters of a kid are shown as U+FFFD."""
+def test_control_characters_of_a_kid_are_replaced() -> None:
+    """Each is shown as U+FFFD, so that a kid cannot control the terminal."""
     assert row(Key(key_id="a\x1b[2J\nb"), NOW)[0] == "a\ufffd[2J\ufffdb"
 
 

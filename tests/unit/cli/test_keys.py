@@ -30,14 +30,14 @@ def there(server: Running | GoServer) -> tuple[object, ...]:
 
 
 async def test_list_as_json(tailbone: Run, run: Running) -> None:
-    """The JSON of list is the reference's array, with what else is known behind."""
+    """The JSON of list is the Go program's array, with further members at the end."""
     ended = await tailbone("keys", "list", *there(run), "-o", "json")
     assert (ended.status, ended.err) == (0, "")
     assert json.loads(ended.out) == [GO_KEY | {"state": "active", "foreign": False}]
 
 
 async def test_list_of_a_go_server_as_json(tailbone: Run, go_server: GoServer) -> None:
-    """The JSON of a Go server's keys is byte for byte the reference's."""
+    """The JSON of a Go server's keys is byte for byte the Go client's."""
     ended = await tailbone("keys", "list", *there(go_server), "-o", "json")
     assert ended == (0, '[{"key_id": "tb-1795518230", "algorithm": "RS256", "created_at": 1795518230}]\n', "")
 
@@ -68,13 +68,13 @@ async def test_remove_as_json(tailbone: Run, run: Running) -> None:
 
 @pytest.mark.parametrize("form", ["yaml", "yml"])
 async def test_list_as_yaml(tailbone: Run, run: Running, form: str) -> None:
-    """The YAML of list says the same as its JSON."""
+    """The YAML of list has the same content as its JSON."""
     ended = await tailbone("keys", "list", *there(run), "-o", form)
     assert yaml.safe_load(ended.out) == [GO_KEY | {"state": "active", "foreign": False}]
 
 
 async def test_list_as_text(tailbone: Run, run: Running) -> None:
-    """In a pipe, the text is a header and a line a key, in aligned columns."""
+    """In a pipe, the text is a header and one line for each key, in aligned columns."""
     ended = await tailbone("keys", "list", *there(run))
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.splitlines() == [
@@ -85,7 +85,7 @@ async def test_list_as_text(tailbone: Run, run: Running) -> None:
 
 @pytest.mark.parametrize("words", [("keys", "ls"), ("key", "list"), ("key", "ls")], ids=" ".join)
 async def test_aliases(tailbone: Run, run: Running, words: tuple[str, ...]) -> None:
-    """The reference's aliases do the same."""
+    """The Go program's aliases work."""
     assert (await tailbone(*words, *there(run), "-o", "json")).status == 0
     assert run.lifecycle.asked == [("list",)]
 
@@ -127,13 +127,13 @@ async def test_server_by_file(tailbone: Run, run: Running, tmp_path: Path) -> No
 
 
 def test_the_default_host_is_tailbone() -> None:
-    """Without a host the server's usual name on the tailnet is asked."""
+    """Without a host, the client connects to the server's default name on the tailnet."""
     with keys._client(Config()) as client:
         assert client.address == "tailbone:50051"
 
 
 async def test_size_is_sent_when_set(tailbone: Run, run: Running, tmp_path: Path) -> None:
-    """Size and algorithm are sent when a flag, a variable or the file sets them, also to their defaults."""
+    """Size and algorithm are sent when a flag, a variable or the file sets them, even to a default."""
     await tailbone("keys", "generate", "-s", 3072, *there(run))
     await tailbone("keys", "generate", "--algorithm", "ES256", *there(run))
     await tailbone("keys", "generate", *there(run), TB_KEYS_SIZE="2048")
@@ -147,14 +147,14 @@ async def test_size_is_sent_when_set(tailbone: Run, run: Running, tmp_path: Path
     ]
 
 
-async def test_unset_size_is_not_sent(tailbone: Run, run: Running) -> None:
-    """Without them, the server's own settings hold."""
+async def test_generate_leaves_size_and_algorithm_to_the_server(tailbone: Run, run: Running) -> None:
+    """Where neither is set, the request has none."""
     await tailbone("keys", "generate", *there(run))
     assert run.lifecycle.asked == [("generate", None, None)]
 
 
-async def test_size_asked_of_a_go_server(tailbone: Run, go_server: GoServer) -> None:
-    """A Go server that ignored the size is found out: one line, exit code 1, nothing on standard output."""
+async def test_a_go_server_that_ignores_the_size(tailbone: Run, go_server: GoServer) -> None:
+    """This is an error: one line, exit code 1, nothing on standard output."""
     ended = await tailbone("keys", "generate", "--size", 4096, *there(go_server), "-o", "json")
     assert (ended.status, ended.out) == (1, "")
     assert "too old" in ended.err
@@ -162,13 +162,13 @@ async def test_size_asked_of_a_go_server(tailbone: Run, go_server: GoServer) -> 
 
 
 async def test_generate_of_a_go_server(tailbone: Run, go_server: GoServer) -> None:
-    """Asked for nothing special, a Go server's key is printed in the reference's shape."""
+    """A Go server's key is printed as the Go client prints it."""
     ended = await tailbone("keys", "generate", *there(go_server), "-o", "json")
     assert json.loads(ended.out) == [{"key": GO_KEY}]
 
 
 async def test_remove_asks(tailbone: Run, run: Running) -> None:
-    """On a terminal, remove says what it means and asks; yes removes."""
+    """On a terminal, remove explains the effect and asks; yes removes."""
     await tailbone("keys", "generate", *there(run))
     ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), "-o", "json", typed="y\n")
     assert ended.status == 0
@@ -178,14 +178,14 @@ async def test_remove_asks(tailbone: Run, run: Running) -> None:
 
 @pytest.mark.parametrize("answer", ["n\n", "\n"])
 async def test_no_removes_nothing(tailbone: Run, run: Running, answer: str) -> None:
-    """Answering no, or nothing, exits 0 and removes nothing."""
+    """With the answer no, or none, the exit code is 0 and the key stays."""
     ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), typed=answer)
     assert (ended.status, ended.out.strip()) == (0, "")
     assert list(run.lifecycle.keys) == ["tb-1795518230"]
 
 
 async def test_remove_without_a_terminal(tailbone: Run, run: Running) -> None:
-    """Without a terminal and without --yes, remove is refused as wrong usage before anything is asked."""
+    """Without a terminal, remove needs --yes; otherwise it is a usage error before any call."""
     ended = await tailbone("keys", "remove", "tb-1795518230", *there(run))
     assert ended.status == 2
     assert "--yes" in ended.err
@@ -199,7 +199,7 @@ async def test_remove_yes_asks_nothing(tailbone: Run, run: Running) -> None:
 
 
 async def test_remove_of_the_last_signing_key(tailbone: Run, run: Running) -> None:
-    """The question says that no key is left to sign, and so does the end."""
+    """The question and a warning afterwards say that no key is left to sign."""
     ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), typed="y\n")
     assert ended.status == 0
     assert "tb-1795518230 is the last key that can sign" in ended.err
@@ -216,7 +216,7 @@ async def test_remove_of_a_foreign_key(tailbone: Run, run: Running) -> None:
 
 @pytest.mark.parametrize("how", ["ask", "yes"])
 async def test_remove_of_an_unknown_key(tailbone: Run, run: Running, how: str) -> None:
-    """An unknown kid is one line with exit code 1, and nothing is asked of the person."""
+    """An unknown kid is one line with exit code 1, without a question."""
     extra = {"typed": ""} if how == "ask" else {}
     ended = await tailbone(
         "keys", "remove", "tb-1", *(["--yes"] if how == "yes" else []), *there(run), **extra
@@ -227,7 +227,7 @@ async def test_remove_of_an_unknown_key(tailbone: Run, run: Running, how: str) -
 
 
 async def test_remove_without_a_kid(tailbone: Run) -> None:
-    """A missing KEY_ID is wrong usage."""
+    """A missing KEY_ID is a usage error."""
     assert (await tailbone("keys", "remove")).status == 2
 
 
@@ -264,10 +264,10 @@ async def test_failures_are_one_line(tailbone: Run, run: Running, closed_port: i
 
 
 @pytest.mark.parametrize("command", ["list", "generate"])
-async def test_only_of_a_change_it_is_said_that_nothing_was_changed(
+async def test_the_message_says_for_a_change_that_nothing_was_changed(
     tailbone: Run, run: Running, command: str
 ) -> None:
-    """Who only looked did not mean to change anything."""
+    """For a read there is nothing to say about changes."""
     run.lifecycle.fails = errors.StoreError("S3 is away")
     ended = await tailbone("keys", command, *there(run))
     assert "S3 is away; " in ended.err
@@ -309,7 +309,7 @@ async def test_status_as_json(tailbone: Run, start_admin: Callable[..., Any]) ->
 
 
 async def test_status_as_text(tailbone: Run, start_admin: Callable[..., Any]) -> None:
-    """The text of status says why no token can be had, and who asks."""
+    """The text of status says why no token can be issued, and who the caller is."""
     async with start_admin(version="1.2.3", commit="abc", readiness=lambda: ["keys: none can sign"]) as run:
         run.caller = Identity(node_id="n1", node="ci.dev.tailnet.test", tags=("tag:ci",))
         ended = await tailbone("keys", "status", *there(run))
@@ -320,7 +320,7 @@ async def test_status_as_text(tailbone: Run, start_admin: Callable[..., Any]) ->
 
 
 async def test_what_list_imports(tailbone: Run, run: Running) -> None:
-    """A list in a pipe imports nothing of the server: no Sanic, no aiobotocore, no Go library; nor rich."""
+    """A list in a pipe imports neither the server's libraries nor rich."""
     ended = await tailbone("keys", "list", *there(run), PYTHONPROFILEIMPORTTIME="1")
     imported = {line.rpartition("|")[2].strip() for line in ended.err.splitlines()}
     assert "tailbone.admin.client" in imported
@@ -331,7 +331,7 @@ async def test_what_list_imports(tailbone: Run, run: Running) -> None:
 async def test_local_list_asks_no_server(
     admin: Admin, tailbone: Callable[..., Any], closed_port: int
 ) -> None:
-    """With --local the keys of the folder are listed, and no server is asked."""
+    """With --local the keys of the folder are listed without a server."""
     ended = await tailbone(
         "keys", "list", "--local", "--dir", admin.folder, "--port", closed_port, "-o", "json"
     )
@@ -340,13 +340,13 @@ async def test_local_list_asks_no_server(
 
 
 async def test_local_list_takes_keys_dir(admin: Admin, tailbone: Callable[..., Any]) -> None:
-    """The folder is that of keys.dir, from the variable, too."""
+    """The folder is keys.dir, which the variable sets, too."""
     ended = await tailbone("keys", "ls", "--local", TB_KEYS_DIR=str(admin.folder))
     assert (ended.status, admin.published[0] in ended.out) == (0, True)
 
 
 async def test_local_list_names_what_is_broken(admin: Admin, tailbone: Callable[..., Any]) -> None:
-    """A truncated private half is listed, with what is wrong, beside the good keys."""
+    """A key with a truncated private half is listed with the reason, beside the good keys."""
     (admin.folder / "tb-1795518230.private.jwk").write_text('{"kty": "RSA"')
     (admin.folder / "tb-1795518230.private.jwk").chmod(0o600)
     ended = await tailbone("keys", "list", "--local", "--dir", admin.folder, "-o", "json")
@@ -357,7 +357,7 @@ async def test_local_list_names_what_is_broken(admin: Admin, tailbone: Callable[
 
 
 async def test_local_list_without_a_folder(tailbone: Callable[..., Any], tmp_path: Path) -> None:
-    """A folder that does not exist is an error in one line, not a list of no keys."""
+    """A folder that does not exist is an error in one line, not an empty list."""
     ended = await tailbone("keys", "list", "--local", "--dir", tmp_path / "nowhere")
     assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert "nowhere" in ended.err

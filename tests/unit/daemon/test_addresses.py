@@ -22,7 +22,7 @@ def config(**variables: str) -> Config:
 
 @pytest.mark.parametrize("binding", ["", "auto", "0.0.0.0", "::"])
 def test_every_address(binding: str) -> None:
-    """They all mean the node's own addresses, never the host's."""
+    """These bindings mean all of the node's own addresses, never the host's."""
     assert listen_addresses(config(TB_SERVER_BINDING=binding), OWN) == {"issuer": (), "admin": ()}
 
 
@@ -36,14 +36,14 @@ def test_every_address(binding: str) -> None:
     ],
 )
 def test_one_address(binding: str, address: str) -> None:
-    """It is compared as an address, and given in the node's own spelling."""
+    """A binding is compared as an address, and returned in the node's spelling."""
     assert listen_addresses(config(TB_SERVER_BINDING=binding), OWN)["issuer"] == (address,)
     assert listen_addresses(config(TB_ADMIN_BINDING=binding), OWN)["admin"] == (address,)
 
 
 @pytest.mark.parametrize("binding", ["127.0.0.1", "192.0.2.1", "100.64.0.3", "::1"])
-def test_any_other_address(binding: str) -> None:
-    """An error that names the setting, where it was set, and what is allowed."""
+def test_an_address_of_another_node_is_refused(binding: str) -> None:
+    """The error names the setting, where it was set, and what is allowed."""
     with pytest.raises(ConfigError) as failure:
         listen_addresses(config(TB_ADMIN_BINDING=binding), OWN)
     assert failure.value.message == (
@@ -61,8 +61,8 @@ def test_any_other_address(binding: str) -> None:
         {"TB_SERVER_BINDING": "FD7A:115c:a1e0:ab12:0::2", "TB_ADMIN_BINDING": "fd7a:115c:a1e0:ab12::2"},
     ],
 )
-def test_one_port_for_both(where: dict[str, str]) -> None:
-    """It is named with where it was set, before anything starts."""
+def test_one_port_for_both_components_is_refused(where: dict[str, str]) -> None:
+    """The error names the setting and where it was set."""
     with pytest.raises(ConfigError) as failure:
         check_ports(config(TB_SERVER_PORT="50051", **where))
     assert failure.value.message.startswith("server.port (variable TB_SERVER_PORT): issuer and admin API ")
@@ -70,8 +70,7 @@ def test_one_port_for_both(where: dict[str, str]) -> None:
         check_ports(config(TB_ADMIN_PORT="80", **where))
 
 
-def test_one_port_on_two_addresses_or_for_one_component() -> None:
-    """Nothing clashes."""
+def test_one_port_is_allowed_on_two_addresses_or_for_one_component() -> None:
     two = {"TB_SERVER_BINDING": "100.64.0.2", "TB_ADMIN_BINDING": "fd7a:115c:a1e0:ab12::2"}
     check_ports(config(TB_ADMIN_PORT="80", **two))
     check_ports(config(TB_ADMIN_PORT="80", TB_COMPONENTS="issuer"))
@@ -79,6 +78,6 @@ def test_one_port_on_two_addresses_or_for_one_component() -> None:
 
 
 def test_only_components_that_run_count() -> None:
-    """A binding of the other one may be anything."""
+    """The binding of a component that does not run is ignored."""
     wanted = config(TB_COMPONENTS="issuer", TB_ADMIN_BINDING="192.0.2.1")
     assert listen_addresses(wanted, OWN) == {"issuer": ()}

@@ -1,4 +1,4 @@
-"""Facts about the daemon that need no tailnet."""
+"""The daemon, as far as it needs no tailnet."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from tailbone.daemon.daemon import Daemon
 
 
 async def test_a_daemon_that_has_not_started_is_not_ready() -> None:
-    """It says so, and can be left."""
+    """It says so, and can be closed."""
     async with Daemon(load({}, environ={})) as daemon:
         assert daemon.reasons() == ["server: starting"]

@@ -1,4 +1,4 @@
-"""How many descriptors a server needs."""
+"""The number of file descriptors that a server needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_one_address_can_have_all_its_connections(variables: dict[str, str], nee
 
 @pytest.mark.parametrize(("hard", "fails"), [(1087, True), (1088, False), (resource.RLIM_INFINITY, False)])
 def test_the_hard_limit_counts(monkeypatch: pytest.MonkeyPatch, hard: int, fails: bool) -> None:
-    """Go raises the soft one to it."""
+    """The Go runtime raises the soft limit to it."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, hard))
     if not fails:
         check_descriptors(load(environ={}))

@@ -1,4 +1,4 @@
-"""Facts about what people hear of a node; it is never entered, so that no native library is needed."""
+"""What a node logs and notes. It is never entered, so the native library is not needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Lines:
 
 
 class Heard:
-    """A member of a tailnet that hears what the test says.
+    """A node that receives the events of the test.
 
     Attributes:
         member: itself.
@@ -53,7 +53,7 @@ class Heard:
         )
 
     def hear(self, kind: str, **facts: Any) -> None:
-        """Let the node tell something."""
+        """Send the node an event."""
         self.member.node._event(Event(type=kind, **facts))
 
 
@@ -72,7 +72,7 @@ class Heard:
     ],
 )
 def test_loopback_by_spelling(host: str, expected: bool) -> None:
-    """Nothing is looked up."""
+    """The spelling decides; there is no lookup."""
     assert is_loopback(host) is expected
 
 
@@ -87,21 +87,21 @@ def test_loopback_by_spelling(host: str, expected: bool) -> None:
     ],
 )
 def test_loopback_settings(choice: str, url: str, expected: bool) -> None:
-    """By default on when the control server is on this machine."""
+    """By default they are on when the control server is on this machine."""
     flags = {"server_tailscale_loopback": choice} | ({"server_tailscale_controlUrl": url} if url else {})
     assert Heard(**flags).member.node._settings.loopback is expected
 
 
 def test_a_login_url_is_shown_once() -> None:
-    """Each new one is."""
+    """Each new URL is shown, once."""
     heard = Heard()
     for url in ("https://x/1", "https://x/1", "https://x/2"):
         heard.hear("auth_url", url=url)
     assert heard.urls == ["https://x/1", "https://x/2"]
 
 
-def test_an_absent_control_server_is_one_line() -> None:
-    """However often it is tried."""
+def test_an_unreachable_control_server_is_one_line() -> None:
+    """There is one line for all attempts."""
     heard = Heard()
     for _ in range(3):
         heard.hear("control_unreachable", url="http://x")
@@ -109,7 +109,7 @@ def test_an_absent_control_server_is_one_line() -> None:
 
 
 def test_states() -> None:
-    """A node that was in its tailnet and no longer is, is a warning; it is a reason while it lasts."""
+    """Leaving the tailnet is a warning, and a reason as long as it lasts."""
     heard = Heard()
     for state in ("NeedsLogin", "Starting", "Running"):
         heard.hear("state", state=state)
@@ -122,7 +122,7 @@ def test_states() -> None:
 
 
 def test_faults_and_the_log_of_tsnet() -> None:
-    """A fault is an error, what an operator has to know a warning; tsnet's own lines are for a trace."""
+    """A fault is logged as an error, a warning as a warning, and tsnet's own lines at trace."""
     heard = Heard()
     heard.hear("log", line="x")
     heard.hear("warning", line="z")
@@ -135,7 +135,7 @@ def test_faults_and_the_log_of_tsnet() -> None:
 
 
 def test_another_name_is_passed_on() -> None:
-    """Once for each change, and not for what the join itself brought."""
+    """It is passed on once for each change after the join."""
     heard, names = Heard(), []
     heard.member.on_renamed = lambda name, addresses: names.append((name, addresses))
     heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
@@ -171,7 +171,7 @@ def test_the_nodes_key_expires(days: Sequence[float | None], warnings: int, note
 
 
 def test_a_deleted_node() -> None:
-    """One warning at once and a note; a line when the control server knows the node again."""
+    """There is one warning at once, a note, and a line when the control server knows the node again."""
     heard = Heard()
     for _ in range(3):
         heard.hear("node_deleted")

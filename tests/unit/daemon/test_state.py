@@ -1,4 +1,4 @@
-"""The folders of a server's state."""
+"""Checks of the folders with a server's state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tailbone.daemon.state import check_node_folder, passing_folders
+from tailbone.daemon.state import check_node_folder, volatile_folders
 from tailbone.errors import TailnetError
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ def node(tmp_path: Path) -> Path:
 
 
 def test_a_folder_as_tsnet_makes_it(node: Path) -> None:
-    """Nothing to say, nor before there is one."""
+    """It has no warnings, nor has a folder that does not exist yet."""
     assert check_node_folder(node) == []
     assert check_node_folder(node / "none") == []
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o703])
 def test_a_folder_that_everybody_can_write_to_is_refused(node: Path, mode: int) -> None:
-    """They could put another node's state there."""
+    """Every user could replace the node's state."""
     node.chmod(mode)
     with pytest.raises(TailnetError) as failure:
         check_node_folder(node)
@@ -44,7 +44,7 @@ def test_a_folder_that_everybody_can_write_to_is_refused(node: Path, mode: int) 
 
 @pytest.mark.parametrize("mode", [0o644, 0o602])
 def test_state_that_everybody_can_read_or_write_is_refused(node: Path, mode: int) -> None:
-    """A copy of it is enough to be this node."""
+    """With a copy of it, another program could be this node."""
     state = node / "tailscaled.state"
     state.chmod(mode)
     with pytest.raises(TailnetError, match=f"the node's state {state}: run  chmod 600 {state}"):
@@ -52,14 +52,14 @@ def test_state_that_everybody_can_read_or_write_is_refused(node: Path, mode: int
 
 
 def test_the_groups_access_is_a_warning(node: Path) -> None:
-    """Kubernetes' fsGroup makes it so."""
+    """Kubernetes' fsGroup gives the group access."""
     node.chmod(0o770)
     assert check_node_folder(node) == [f"the group can write to the node's folder {node}"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_another_users_folder_is_a_warning(node: Path) -> None:
-    """Root may well work in a user's folder, but its owner can change it."""
+    """Root may use a user's folder, but its owner can change it."""
     os.chown(node, 1000, -1)
     os.chown(node / "tailscaled.state", 1001, -1)
     assert check_node_folder(node) == [
@@ -88,11 +88,11 @@ def mounted(tmp_path: Path) -> Callable[[str], str]:
 def test_folders_that_end_with_the_container(
     tmp_path: Path, mounted: Callable[[str], str], kind: str, passes: bool
 ) -> None:
-    """They are on the container's own file system or in memory; a folder may be made only later."""
+    """These are on the container's own file system or in memory, even if they do not exist yet."""
     folders = [tmp_path, tmp_path / "later" / "keys"]
-    assert passing_folders(folders, mounted(kind)) == (folders if passes else [])
+    assert volatile_folders(folders, mounted(kind)) == (folders if passes else [])
 
 
 def test_a_file_system_that_is_not_listed(tmp_path: Path) -> None:
-    """Nothing is said of it, as of btrfs, whose devices are others than mountinfo's."""
-    assert passing_folders([tmp_path], "21 27 0:999 / /sys rw - sysfs sysfs rw\n") == []
+    """It counts as persistent, as btrfs does, whose device numbers differ from mountinfo's."""
+    assert volatile_folders([tmp_path], "21 27 0:999 / /sys rw - sysfs sysfs rw\n") == []
