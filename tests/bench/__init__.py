@@ -1,1 +1,1 @@
-"""The figures that tailbone promises, each by a command: ``python -m tests.bench [FIGURE ...]``."""
+"""Benchmarks of the figures that tailbone promises: ``python -m tests.bench [FIGURE ...]``."""

@@ -35,7 +35,7 @@ _ALONE = {"speed": speed.measure}
 
 
 def main() -> None:
-    """Read the command line, measure what it asks for, print."""
+    """Measure and print the figures that the command line requests."""
     parser = _parser()
     arguments = parser.parse_args()
     if unknown := set(arguments.figures) - (_MEASURES | _ALONE).keys():
@@ -99,7 +99,7 @@ async def _measure(options: Options, names: list[str]) -> dict[str, list[Figure]
 
 
 def _load() -> str:
-    """What else the machine does: figures of a busy one mean less."""
+    """Return the machine's load, since figures of a busy machine mean less."""
     return f"load {os.getloadavg()[0]:.1f}"
 
 

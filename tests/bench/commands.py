@@ -1,4 +1,4 @@
-"""How long commands take as whole processes: ``tailbone --help``, ``tailbone keys list``."""
+"""The duration of commands as whole processes: ``tailbone --help``, ``tailbone keys list``."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ADMIN_PORT = 50051
 
 
 async def measure_help(session: Session) -> list[Figure]:
-    """Time ``tailbone --help``, and beside it Python doing nothing."""
+    """Time ``tailbone --help``, and an empty Python program for comparison."""
     times, bare = [], []
     environment = session.environment()
-    # Once before: as installed by pip, modules are compiled.
+    # Run it once before, so that modules are compiled as after an installation by pip.
     await _time([*session.server, "--help"], environment)
     for _ in range(session.effort.commands):
         times.append(await _time([*session.server, "--help"], environment))
@@ -53,7 +53,7 @@ async def measure_keys(session: Session) -> list[Figure]:
 
 @asynccontextmanager
 async def admin_node(session: Session) -> AsyncIterator[Node]:
-    """Give a node of the bench's own process that has joined the tailnet."""
+    """Join a node of the benchmark's own process to the tailnet."""
     settings = NodeSettings(
         hostname=session.name("admin"),
         dir=session.place("admin"),
@@ -68,7 +68,7 @@ async def admin_node(session: Session) -> AsyncIterator[Node]:
 
 
 async def _time(command: Sequence[str], environment: Mapping[str, str]) -> float:
-    """Time a process from its start to its end, in ms."""
+    """Return the time of a process from its start to its end, in ms."""
 
     def run() -> float:
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A new connection for every request: none may fail, whoever closes first."""
+"""A new connection for every request: none may fail, whichever side closes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def measure(session: Session) -> list[Figure]:
-    """Ask 3,000 times in each of four ways."""
+    """Send 3,000 requests in each of four modes."""
     figures, asked = [], session.effort.fresh_connections
     async with (
         LoadGenerator(session) as load,

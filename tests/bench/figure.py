@@ -1,4 +1,4 @@
-"""Figure: one measured number beside what it should reach, and the table of them."""
+"""Measured numbers with their targets, and the table of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEADINGS = ("figure", "value", "baseline", "ratio", "bar", "reached", "")
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
-    """What a figure should reach.
+    """The target of a figure.
 
     Attributes:
         most: at most this.
@@ -27,11 +27,11 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
     of_ratio: bool = False
 
     def holds(self, number: float) -> bool:
-        """Whether ``number`` reaches the bar."""
+        """Return whether ``number`` reaches the bar."""
         return (self.most is None or number <= self.most) and (self.least is None or number >= self.least)
 
     def text(self, unit: str) -> str:
-        """Give the bar as a person writes it."""
+        """Return the bar as a person would write it."""
         unit = "× baseline" if self.of_ratio else unit
         sign, amount = ("≤", self.most) if self.most is not None else ("≥", self.least)
         return f"{sign} {amount:g} {unit}".rstrip()
@@ -44,9 +44,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         name: what was measured.
         value: the number, in ``unit``.
         unit: as a person writes it; empty for a plain count.
-        baseline: the same of what it is compared with, measured in the same run.
+        baseline: the same number of what it is compared with, measured in the same run.
         ratio: value by baseline, where the rounds of a run give a better one than the two medians.
-        bar: what it should reach; None for what only explains other figures.
+        bar: its target; None if it only explains other figures.
         note: spread, failures, what the baseline is.
     """
 
@@ -67,7 +67,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         return number is not None and self.bar.holds(number)
 
     def row(self) -> tuple[str, ...]:
-        """Give its row of the table."""
+        """Return its row of the table."""
         return (
             self.name,
             f"{rounded(self.value)} {self.unit}".rstrip(),
@@ -92,7 +92,7 @@ def compared(
 
     Args:
         name: of the figure.
-        ours: one value a round.
+        ours: one value per round.
         theirs: the baseline's, of the same rounds.
         unit: of both.
         bar: what the figure should reach.
@@ -112,17 +112,17 @@ def compared(
 
 
 def rounded(number: float) -> str:
-    """Give three digits, or all those before the point."""
+    """Format with three digits, or all digits before the point."""
     return f"{number:.0f}" if abs(number) >= 100 or number == int(number) else f"{number:.3g}"
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """Lay the figures out in columns."""
+    """Return the figures in columns."""
     return columns([_HEADINGS, *(figure.row() for figure in figures)])
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Lay rows of equal length out in columns."""
+    """Return rows of equal length as lines of aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

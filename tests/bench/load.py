@@ -1,4 +1,4 @@
-"""LoadGenerator: a node of the tailnet that asks for tokens, in a process of its own (peer/load.go)."""
+"""The load generator: a node of the tailnet that requests tokens, in its own process (peer/load.go)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ IDENTITY = "dev@example.com"
 
 
 class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the load generator saw.
+    """The result of a load.
 
     Attributes:
-        requests: answered with a token.
-        failed: not.
+        requests: how many were answered with a token.
+        failed: how many were not.
         errors: what failed, and how often.
         seconds: from the first request to the last answer.
         p50_ms: median latency in ms; the connection counts where each request has its own.
-        slow: took longer than 0.9 s, as after a lost SYN.
-        buckets: answers in each slice of the time that was asked for.
+        slow: how many took longer than 0.9 s, as after a lost SYN.
+        buckets: answers in each slice of the requested time.
         began: Unix time, seconds.
         ended: Unix time, seconds.
     """
@@ -50,7 +50,7 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failures(self) -> str:
-        """What failed, for a note; empty when nothing did."""
+        """The failures, for a note; empty if there were none."""
         return ", ".join(f"{times} × {what}" for what, times in self.errors.items())
 
 
@@ -101,12 +101,12 @@ class LoadGenerator:
         server_ends: bool = False,
         bucket_s: float = 0.0,
     ) -> LoadReport:
-        """Ask for tokens.
+        """Request tokens.
 
         Args:
             peer: host name of the server.
             connections: at once; each asks one request after the other.
-            requests: in all; 0 for as many as fit.
+            requests: in total; 0 for as many as fit.
             seconds: for how long; 0 for no limit.
             fresh: a new connection for each request.
             server_ends: with ``fresh``: the server closes it, which leaves it the TIME-WAIT state.
@@ -124,7 +124,7 @@ class LoadGenerator:
         )
 
     async def first_token(self, peer: str) -> LoadReport:
-        """Ask a server that has started until it gives a token; ``ended`` is when it did."""
+        """Ask a started server until it issues a token; ``ended`` is that time."""
         return await self._order(op="first", peer=peer, timeout_s=1.0)
 
     async def _order(self, **order: Any) -> LoadReport:

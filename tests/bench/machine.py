@@ -1,4 +1,4 @@
-"""What the machine and the programs are: figures of different ones are not comparable."""
+"""Describe the machine and the programs: figures of different ones are not comparable."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def describe() -> dict[str, str]:
 
 
 def has_avx512_ifma() -> bool:
-    """Return whether RSA is as fast as it can be: OpenSSL has code for these instructions."""
+    """Return whether the processor has the instructions of OpenSSL's fastest RSA code."""
     return "avx512ifma" in _cpuinfo("flags").split()
 
 
 def _cpuinfo(name: str) -> str:
-    """Return a field of the first processor (proc_cpuinfo(5)); empty where there is none."""
+    """Return a field of the first processor (proc_cpuinfo(5)); empty if there is none."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:

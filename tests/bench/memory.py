@@ -1,4 +1,4 @@
-"""Resident memory of the server: idle, and while it gives 100,000 tokens."""
+"""Resident memory of the server: idle, and while it issues 100,000 tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SLICES = 20
 _CONNECTIONS = 16
-# What an allocator moves to and fro; a leak of 40 bytes a token shows as twice as much.
+# The allocator's noise; a leak of 40 bytes per token shows as twice as much.
 _NOISE_MB = 1.0
 
 

@@ -1,4 +1,4 @@
-"""What the kernel says of a process: processor time, memory, context switches (man 5 proc)."""
+"""The kernel's figures of a process: processor time, memory, context switches (man 5 proc)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _QUIET_LOOKS: Final = 4
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of all threads so far, user and system, in seconds; in steps of 10 ms."""
-    # The name, in brackets, may hold anything; what follows it are numbers, utime the 14th field of all.
+    """Return the processor time of all threads so far, user and system, in seconds; in steps of 10 ms."""
+    # The name, in brackets, may contain anything; numbers follow it, and utime is field 14 of the line.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory in MB (10**6 bytes)."""
+    """Return the resident memory in MB (10**6 bytes)."""
     return _status(Path(f"/proc/{pid}/status"), "VmRSS") * 1024 / 1e6
 
 
@@ -31,12 +31,12 @@ def peak_rss_mb(pid: int) -> float:
 
 
 def reset_peak_rss(pid: int) -> None:
-    """Let the kernel forget how large the resident memory has been."""
+    """Reset the kernel's record of the largest resident memory."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def voluntary_switches(pid: int) -> int:
-    """How often the threads that live now have waited for something so far."""
+    """Return how often the current threads have waited for something so far."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile

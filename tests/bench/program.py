@@ -1,4 +1,4 @@
-"""Program: another process of the bench, from its start to its end."""
+"""Another process of the benchmark, from its start to its end."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 _END_S: Final = 10.0
 _LINE_LIMIT: Final = 16 * 1024 * 1024
-# What a user may have set must not decide what is measured.
+# A user's settings must not affect the measurement.
 _NOT_PASSED_ON: Final = ("TB_", "TS_", "AWS_", "TSNET_", "PYTHONPROFILE", "PYTHONDONTWRITEBYTECODE")
 
 
 class ProgramError(Exception):
-    """A program of the bench did not do what it is there for."""
+    """A program of the benchmark failed."""
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
-    """Give this process's environment without settings of tailbone, tsnet and AWS.
+    """Return this process's environment without settings of tailbone, tsnet and AWS.
 
     Args:
-        home: an empty home directory: no settings file.
+        home: a home directory without a settings file.
         more: variables to add.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)}
@@ -39,19 +39,19 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 class Program:
     """A running program.
 
-    ``async with Program(command, environment, log) as program``; leaving ends it: SIGTERM, and
-    SIGKILL for one that is still there after 10 s.
+    Use it as ``async with Program(command, environment, log) as program``. Leaving the context sends SIGTERM,
+    and SIGKILL after 10 s.
     """
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, speaks: bool = False
     ) -> None:
-        """Take what to run.
+        """Prepare a program.
 
         Args:
             command: program and arguments.
-            environment: all of it.
-            log: the file that gets its errors, and its output unless it ``speaks``.
+            environment: its whole environment.
+            log: the file for its errors, and for its output unless it ``speaks``.
             speaks: it answers JSON lines with JSON lines.
         """
         self._command = command

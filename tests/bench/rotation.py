@@ -1,4 +1,4 @@
-"""What a change of the keys costs: other callers' tokens, its own time, the event loop's longest block."""
+"""The cost of a key change: other callers' tokens, its duration, the event loop's longest block."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _WINDOW: Final = 4  # slices: one second
 _LOAD_S: Final = 8.0
 _LEAD_S: Final = 1.5
 _ACTIVE_WITHIN_S: Final = 20.0
-_LOOK_EVERY_S: Final = 0.5  # each look costs the server some milliseconds, too
+_LOOK_EVERY_S: Final = 0.5  # each poll also costs the server some milliseconds
 
 
 async def measure(session: Session) -> list[Figure]:
-    """Change keys under load, and without any."""
+    """Change keys under load, and without load."""
     async with _bucket(session) as variables, LoadGenerator(session) as load, admin_node(session) as node:
 
         @asynccontextmanager
         async def started(**more: str) -> AsyncIterator[tuple[Running, AdminClient]]:
-            # A key that signs a second after it is published: by default it would be five minutes.
+            # A key signs one second after it is published, instead of the default five minutes.
             settings = {**variables, "TB_KEYS_ACTIVATEAFTER": "1s", **more}
             command = [sys.executable, "-m", "tests.bench.watched_server"] if VARIABLE in more else ()
             server = TailboneServer(session, await server_key(session), variables=settings, command=command)
@@ -68,7 +68,7 @@ async def measure(session: Session) -> list[Figure]:
 
 @asynccontextmanager
 async def _bucket(session: Session) -> AsyncIterator[Mapping[str, str]]:
-    """Run moto's S3 server; gives the settings of a server that publishes there."""
+    """Run moto's S3 server; yield the settings of a server that publishes there."""
     command = [sys.executable, "-m", "tests.bench.s3_server", _BUCKET]
     environment = session.environment(PYTHONPATH=str(ROOT))
     async with Program(command, environment, session.place("s3") / "log", speaks=True) as moto:
@@ -142,8 +142,8 @@ async def _ask(load: LoadGenerator, hostname: str) -> LoadReport:
 
 
 def _span(report: LoadReport, began: float, ended: float) -> _Span:
-    """Cut a report to the seconds that touch a span of Unix time."""
-    # The last slice is not whole, and in the first connections are made.
+    """Return the seconds of a report that overlap a span of Unix time."""
+    # Skip the last slice, which is incomplete, and the first, in which connections are made.
     counts = report.buckets[: int(_LOAD_S / _SLICE_S)]
     windows = []
     for first in range(1, len(counts) - _WINDOW + 1):
@@ -179,7 +179,7 @@ async def _alone(session: Session, client: AdminClient, path: Path) -> list[Figu
         made = await asyncio.to_thread(client.generate)
         ended = time.time()
         times.append(ended - began)
-        # Half a millisecond of slack: a block is written when it is over.
+        # Add some slack, since a block is written when it is over.
         blocks.append(_longest(read_blocks(path, began, ended + 0.02)))
         await asyncio.to_thread(client.remove, made.key_id)
         quiet_from = time.time()

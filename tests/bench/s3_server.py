@@ -1,6 +1,6 @@
-"""moto's S3 server in a process of its own: ``python -m tests.bench.s3_server BUCKET``.
+"""moto's S3 server in its own process: ``python -m tests.bench.s3_server BUCKET``.
 
-Prints ``{"endpoint": URL}`` when the bucket is there, and runs until it is ended.
+It prints ``{"endpoint": URL}`` when the bucket exists, and runs until it gets a signal.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import threading
 import boto3  # type: ignore[import-untyped,unused-ignore]
 from moto.server import ThreadedMotoServer
 
-# moto checks no signature, but botocore wants something to sign with.
+# moto does not check signatures, but botocore needs credentials to sign with.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_REGION": "us-east-1"}
 
 
 def main() -> None:
-    """Serve."""
+    """Create the bucket, and serve."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

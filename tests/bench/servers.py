@@ -1,4 +1,4 @@
-"""The servers that are measured, each in a process of its own: tailbone, and the plain Go one."""
+"""The measured servers, each in its own process: tailbone, and the plain Go server."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class TailboneServer(Program):
         hostname: str = "",
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare a server; ``start`` makes the auth key by itself.
+        """Prepare a server.
 
         Args:
-            session: where it runs.
+            session: the session that it belongs to.
             key: an auth key.
-            command: what to start in place of the session's ``tailbone``.
-            place: folder of an earlier server, which is started again; by default a fresh one.
-            hostname: of the earlier server.
+            command: the command to run instead of the session's ``tailbone``.
+            place: the folder of an earlier server, to restart it; by default a new one.
+            hostname: the earlier server's.
             variables: settings that are not the default.
         """
         self.hostname = hostname or session.name("tailbone")
@@ -77,9 +77,9 @@ class TailboneServer(Program):
         return await super().__aenter__()
 
     async def ready(self) -> None:
-        """Wait for its log to say that it has started: nothing may ask it before.
+        """Wait until its log says that it has started. Nothing may connect to it before.
 
-        What the tailnet loses of a first contact that comes too early is repeated only after 5 s.
+        The tailnet may lose the first packets of an earlier connection, and repeats them only after 5 s.
         """
         limit = time.monotonic() + _READY_S
         with (self.place / "log").open("rb") as log:
@@ -94,11 +94,11 @@ class TailboneServer(Program):
 
 
 class GoServer(Program):
-    """The baseline (peer/serve.go): net/http, LocalClient.WhoIs, crypto/rsa; it logs nothing.
+    """The baseline (peer/serve.go): net/http, LocalClient.WhoIs, crypto/rsa, without a log.
 
     Attributes:
         hostname: its name in the tailnet.
-        signature_us: what a bare RSA-2048 signature costs it, in µs; known when it is ready.
+        signature_us: its cost of a bare RSA-2048 signature, in µs; known when it is ready.
     """
 
     def __init__(self, session: Session, key: str) -> None:
@@ -128,15 +128,15 @@ class GoServer(Program):
 
 
 async def server_key(session: Session) -> str:
-    """Make an auth key for a server."""
+    """Create an auth key for a server."""
     return await session.devnet.add_key(_IDENTITY)
 
 
 class Running:
-    """A server that has given its first token: ``async with Running(server, load)``."""
+    """A server that has issued its first token: ``async with Running(server, load)``."""
 
     def __init__(self, server: TailboneServer | GoServer, load: LoadGenerator) -> None:
-        """Take a prepared server, and who is to ask it."""
+        """Take a prepared server, and the load generator that requests its first token."""
         self._server = server
         self._load = load
         self._stack = AsyncExitStack()
@@ -158,7 +158,7 @@ class Running:
                 await self._server.ready()
                 await self._load.first_token(self._server.hostname)
             except ProgramError:
-                self._server.check()  # what the server itself says tells more
+                self._server.check()  # the server's own error is more helpful
                 raise
             self._stack = stack.pop_all()
         return self

@@ -1,4 +1,4 @@
-"""Session: what all figures share: the private tailnet, a folder, the programs, how much to measure."""
+"""The session that all figures share: the private tailnet, a folder, the programs, how much to measure."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     changes: int = 10
 
     def replacing(self, **changed: float) -> Effort:
-        """Give this with some members replaced."""
+        """Return a copy with some members replaced."""
         return msgspec.structs.replace(self, **changed)
 
 
 QUICK: Final = Effort(
     rounds=2, turn_s=1.0, tokens=4000, fresh_connections=200, starts=2, commands=5, changes=2
 )
-"""Shows that everything works; its numbers mean little."""
+"""A quick run, to show that everything works; its numbers mean little."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +74,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def own_command() -> str:
-    """Give the ``tailbone`` of this Python's environment.
+    """Return the ``tailbone`` of this Python's environment.
 
     Raises:
         SystemExit: it is not installed there.
@@ -136,12 +136,12 @@ class Session:
         return path
 
     def name(self, what: str) -> str:
-        """Give a host name that no other node of this tailnet has."""
+        """Return a host name that no other node of this tailnet has."""
         self._numbers += 1
         return f"{what}-{self._numbers}"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Give the environment for a program: nothing of tailbone's, tsnet's or AWS's but ``more``."""
+        """Return a program's environment, without settings of tailbone, tsnet and AWS except ``more``."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         return clean_environment(home, **more)

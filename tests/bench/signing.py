@@ -1,4 +1,4 @@
-"""The signing path alone: Issuer.issue beside a bare signature, and beside that of another commit."""
+"""The signing path alone: Issuer.issue, compared with a bare signature and with another commit's."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _SCRIPT = Path(__file__).with_name("signing_path.py")
 _BATCHES = 5
-# Two runs of the same code differ by so much.
+# Two runs of the same code differ by up to this much.
 _NOISE = 0.03
 
 
 async def measure(session: Session) -> list[Figure]:
-    """Run the script in turns, on this code and on that of ``--before``."""
+    """Run the script alternately on this code and on that of ``--before``."""
     before = session.options.before
     tree = await asyncio.to_thread(_checked_out, session, before) if before else None
     issue, sign, earlier = [], [], []
@@ -43,7 +43,7 @@ async def measure(session: Session) -> list[Figure]:
 
 
 def _checked_out(session: Session, commit: str) -> Path:
-    """Give the Python code of a commit."""
+    """Return a folder with the Python code of a commit."""
     tree = session.place("before")
     archive = subprocess.run(
         ["git", "-C", str(ROOT), "archive", commit, "tailbone"], capture_output=True, check=True
@@ -53,7 +53,7 @@ def _checked_out(session: Session, commit: str) -> Path:
 
 
 def _times(session: Session, tree: Path) -> dict[str, list[float]]:
-    # -P: the script's own folder is no place to import from.
+    # -P: do not import from the script's own folder.
     done = subprocess.run(
         [sys.executable, "-P", str(_SCRIPT), str(_BATCHES)],
         env=session.environment(PYTHONPATH=str(tree)),

@@ -1,6 +1,6 @@
 """Times Issuer.issue beside a bare RSA-2048 signature: ``python signing_path.py ROUNDS``, as a JSON line.
 
-A script of its own, so that it can run on the code of another commit; it needs neither network nor library.
+It is a separate script that can run on the code of another commit; it needs neither network nor library.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _best(sign: Callable[[], bytes]) -> float:
 
 
 async def main() -> None:
-    """Take turns, and print µs per token and per signature, one number a round."""
+    """Alternate, and print µs per token and per signature, one number per round."""
     key = SigningKey.generate("bench-1795518230", algorithm="RS256", size=2048, created_at=1795518230)
     ring = KeyRing(signing=key, published=(key,))
     issuer = Issuer(Rules(issuer="tailbone", expiry_s=1200), lambda: ring)

@@ -38,7 +38,7 @@ _HEADINGS: Final = (
 
 
 async def measure(session: Session) -> list[Figure]:
-    """Let the three servers take turns at each number of connections; then start, memory, new connections."""
+    """Measure the three servers in turn at each number of connections, then start, memory and connections."""
     signatures = {algorithm: best_signature_us(algorithm) for algorithm in _OURS}
     async with AsyncExitStack() as stack:
         load = await stack.enter_async_context(LoadGenerator(session))
@@ -70,7 +70,7 @@ async def _turns(
     for server in servers.values():
         await load.run(server.hostname, connections=16, seconds=_WARM_UP_S)
     for number in range(session.effort.rounds):
-        # Who goes first changes, since the next one finds the machine as the one before left it.
+        # Alternate the order, since each turn affects the next.
         shift = number % len(servers)
         order = [*servers][shift:] + [*servers][:shift]
         for connections in _CONNECTIONS:
@@ -104,7 +104,7 @@ def _rows(turns: dict[tuple[str, int], list[Turn]], signatures: dict[str, float]
 
 
 def _figures(turns: dict[tuple[str, int], list[Turn]], signatures: dict[str, float]) -> list[Figure]:
-    """Compare with what is promised."""
+    """Compare the figures with those that tailbone promises."""
     rs256 = {connections: turns["RS256", connections] for connections in _CONNECTIONS}
     ifma = has_avx512_ifma()
     at_16 = _of(rs256[16], "cpu_us")

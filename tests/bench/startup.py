@@ -1,4 +1,4 @@
-"""From the start of the server's process to its first token on the private tailnet."""
+"""The time from the start of the server's process to its first token on the private tailnet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def measure(session: Session) -> list[Figure]:
-    """Start servers that have nothing yet, and start each again, twice."""
+    """Start new servers, and restart each twice."""
     first, again, known = [], [], []
     async with LoadGenerator(session) as acquaintance:
         for _ in range(session.effort.starts):

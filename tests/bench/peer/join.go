@@ -17,7 +17,7 @@ import (
 
 const (
 	joinLimit = 30 * time.Second
-	// How often a peer or a token that is awaited is asked for: below what is measured.
+	// The polling interval for a peer or a token, well below what is measured.
 	pollEvery = 2 * time.Millisecond
 )
 
@@ -25,8 +25,8 @@ type joinConfig struct {
 	controlURL, dir, hostname, authKey string
 }
 
-// join makes a node of the private tailnet. Nobody closes it: it ends with its
-// process, and the tailnet with the bench.
+// join joins a node to the private tailnet. It is never closed: it ends with its
+// process, and the tailnet ends with the benchmark.
 func join(cfg joinConfig) (*tsnet.Server, error) {
 	if cfg.controlURL == "" || cfg.dir == "" || cfg.hostname == "" || cfg.authKey == "" {
 		return nil, errors.New("-control, -dir, -hostname and PEER_AUTHKEY are needed")
@@ -88,8 +88,8 @@ func peerNamed(status *ipnstate.Status, name string) *ipnstate.PeerStatus {
 	return nil
 }
 
-// awaitDirect pings until the way to addr is a direct one: through the relay,
-// the relay would be measured.
+// awaitDirect pings until the path to addr is direct: otherwise the relay would
+// be measured.
 func awaitDirect(ctx context.Context, node *tsnet.Server, addr netip.Addr) error {
 	client, err := node.LocalClient()
 	if err != nil {
@@ -105,7 +105,7 @@ func awaitDirect(ctx context.Context, node *tsnet.Server, addr netip.Addr) error
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no direct way to %s: %w", addr, ctx.Err())
+			return fmt.Errorf("no direct path to %s: %w", addr, ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

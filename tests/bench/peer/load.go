@@ -21,10 +21,10 @@ import (
 	"tailscale.com/tsnet"
 )
 
-// slowMS is where a lost SYN shows: it is sent again after a second.
+// slowMS is the latency above which a SYN was probably lost: it is resent after a second.
 const slowMS = 900
 
-// order is one line from the bench: what to ask of which node.
+// order is one line from the benchmark: which requests to send to which node.
 type order struct {
 	Op          string  `json:"op"`          // "run"; "first": ask until the first token
 	Peer        string  `json:"peer"`        // short name of the node to ask
@@ -38,8 +38,8 @@ type order struct {
 	BucketS     float64 `json:"bucket_s"`    // also count answers in slices of this length; 0: do not
 }
 
-// report is the answer to an order. Latencies are milliseconds, connecting included where each
-// request has its own.
+// report is the answer to an order. Latencies are in milliseconds and include connecting if each
+// request has its own connection.
 type report struct {
 	Requests int64            `json:"requests"` // answered with a token
 	Failed   int64            `json:"failed"`
@@ -53,11 +53,11 @@ type report struct {
 	Buckets  []int64          `json:"buckets"`
 	Began    float64          `json:"began"` // Unix time, seconds
 	Ended    float64          `json:"ended"`
-	Error    string           `json:"error"` // the order could not be carried out
+	Error    string           `json:"error"` // why the order failed
 }
 
-// load joins the tailnet and carries out the orders of standard input, one after
-// the other, until it ends.
+// load joins the tailnet and executes the orders from standard input, one after
+// the other, until its end.
 func load(cfg joinConfig) error {
 	node, err := join(cfg)
 	if err != nil {
@@ -103,7 +103,7 @@ func carryOut(node *tsnet.Server, o order) (*report, error) {
 	return nil, fmt.Errorf("unknown op %q: allowed are run and first", o.Op)
 }
 
-// trial is one order under way.
+// trial is one order in progress.
 type trial struct {
 	node    *tsnet.Server
 	order   order
@@ -132,7 +132,7 @@ func newTrial(node *tsnet.Server, target netip.AddrPort, o order) *trial {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// worker is one connection at a time, and what it has seen.
+// worker is one connection at a time, and its results.
 type worker struct {
 	trial     *trial
 	conn      net.Conn
@@ -159,7 +159,7 @@ func (r *trial) all() *report {
 	return r.report(workers)
 }
 
-// more says whether another request is to be sent, and counts it.
+// more reports whether to send another request, and counts it.
 func (r *trial) more() bool {
 	if !r.end.IsZero() && !time.Now().Before(r.end) {
 		return false
@@ -260,8 +260,8 @@ func (w *worker) readToken() error {
 	return nil
 }
 
-// first asks again and again until there is a token. The server must be up: a
-// handshake or ping that meets nobody is repeated only after 5 s.
+// first retries until it gets a token. The server must be up: a handshake or ping
+// without an answer is repeated only after 5 s.
 func (r *trial) first(ctx context.Context) (*report, error) {
 	w := &worker{trial: r, errors: make(map[string]int64)}
 	defer w.drop()
@@ -325,7 +325,7 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[int(q*float64(len(sorted)-1)+0.5)]
 }
 
-// reason is an error without what differs from one time to the next.
+// reason is an error without the parts that vary.
 func reason(err error) string {
 	var netErr net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||

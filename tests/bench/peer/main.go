@@ -1,4 +1,4 @@
-// Command peer is the bench's part of the tailnet: a node that asks for tokens
+// Command peer is the benchmark's part of the tailnet: a node that requests tokens
 // (load), and the plain Go token server that tailbone is measured against (serve).
 //
 // Both take the control URL, the state directory and the name as flags, the auth
@@ -42,5 +42,5 @@ func run(args []string) error {
 	return fmt.Errorf("unknown command %q: allowed are load and serve", args[0])
 }
 
-// say writes one JSON line for the bench.
+// say writes one JSON line for the benchmark.
 func say(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }

@@ -41,14 +41,14 @@ type answer struct {
 	ExpiresAt int64  `json:"expires_at"`
 }
 
-// issuer is the baseline: what a Go programmer writes first, and it logs nothing.
+// issuer is the baseline: a straightforward Go server, without a log.
 type issuer struct {
 	client *local.Client
 	key    *rsa.PrivateKey
 	header string
 }
 
-// serve runs the baseline until the process is ended.
+// serve runs the baseline until the process ends.
 func serve(cfg joinConfig) error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -90,7 +90,7 @@ func signatureUS(key *rsa.PrivateKey) float64 {
 	for range batches {
 		began := threadTime()
 		for range times {
-			// An error here would be one of every token, and show there.
+			// An error here would also fail every token, and be reported there.
 			_, _ = rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
 		}
 		best = min(best, threadTime()-began)
@@ -98,7 +98,7 @@ func signatureUS(key *rsa.PrivateKey) float64 {
 	return float64(best.Microseconds()) / times
 }
 
-// threadTime is the processor time of this thread so far.
+// threadTime returns the processor time of this thread so far.
 func threadTime() time.Duration {
 	var used unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_THREAD, &used) != nil {
@@ -133,7 +133,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(answer{Token: token, ExpiresAt: said.Expires}) // the caller is gone
+	_ = json.NewEncoder(w).Encode(answer{Token: token, ExpiresAt: said.Expires}) // the caller has disconnected
 }
 
 // sign makes a JWS in compact form (RFC 7515), RS256.
