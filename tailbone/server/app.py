@@ -33,13 +33,13 @@ BACKLOG: Final = 4096
 """How many connections may wait to be accepted: connect on a full Unix backlog fails at once."""
 
 REQUEST_TIME_S: Final = 10.0
-"""How long a request may make no progress, and a client may be silent before its first one, in seconds."""
+"""How long a request may make no progress, and how long a new client may be silent, in seconds."""
 
 IDLE_TIME_S: Final = 120.0
-"""How long a connection that has sent a request may stay open without another, in seconds."""
+"""How long a connection may stay idle after a request, in seconds."""
 
 DRAIN_START_S: Final = 0.1
-"""How long new requests are answered after the close has begun, in seconds."""
+"""How long new requests are still answered once the close has begun, in seconds."""
 
 _POLL_S: Final = 0.01
 _UCRED: Final = struct.Struct("3i")
@@ -48,7 +48,7 @@ _numbers = itertools.count(1)
 
 
 class _Request(SanicRequest):
-    """Sanic's request, which also exists where the target is no URL, so that it can be refused."""
+    """Sanic's request, which can also be made if the target is not a URL, so that it can be refused."""
 
     def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
         try:
@@ -58,7 +58,7 @@ class _Request(SanicRequest):
 
 
 class _Connection(HttpProtocol):
-    """Sanic's connection, which also answers a client that has ended its side, as ``printf … | nc`` does."""
+    """Sanic's connection, which also answers a client that has closed its side (``printf … | nc``)."""
 
     __slots__ = ("_ended",)
 
@@ -72,7 +72,7 @@ class _Connection(HttpProtocol):
         return self._ended and not self.recv_buffer
 
     def eof_received(self) -> bool:
-        """Stay open until what has arrived is answered."""
+        """Keep the connection open until what has arrived is answered."""
         self._ended = True
         self._data_received.set()
         return True
@@ -81,8 +81,8 @@ class _Connection(HttpProtocol):
         """Wait until more has arrived.
 
         Raises:
-            CancelledError: the client has ended its side between two requests.
-            BadRequest: the client has ended its side within a request.
+            CancelledError: the client has closed its side between two requests.
+            BadRequest: the client has closed its side within a request.
         """
         before = len(self.recv_buffer)
         if not self._ended:
@@ -98,7 +98,7 @@ class _Seen:
 
     Attributes:
         raw_head: the bytes of the last head that passed the check.
-        head: what they say; None before one has passed.
+        head: the same, parsed; None before one has passed.
         refusals: how many requests were refused.
     """
 
@@ -114,7 +114,7 @@ class IssuerServer:
     """Answers ``POST /issue``, ``GET /_healthz``, ``GET /_readyz`` and ``GET /.well-known/jwks.json``."""
 
     def __init__(self, sources: Sources) -> None:
-        """Make a server that listens nowhere yet, and answers from ``sources``."""
+        """Make a server that does not listen yet."""
         self._endpoints = Endpoints(sources)
         self._refusals = Refusals(sources.log)
         self._closing = Closing()
@@ -122,17 +122,17 @@ class IssuerServer:
         self._app: Any = None
 
     def set_hosts(self, hosts: Iterable[str]) -> None:
-        """Replace the Host fields that mean this server: its node has another name."""
+        """Replace the accepted Host fields, since the node was renamed."""
         self._endpoints.set_hosts(hosts)
 
     @property
     def draining(self) -> bool:
-        """Whether it has begun to close: every answer ends its connection."""
+        """Whether the close has begun: every answer ends its connection."""
         return self._closing.begun
 
     @property
     def connections(self) -> set[Any]:
-        """The connections of this moment."""
+        """The open connections."""
         return set() if self._server is None else self._server.connections
 
     async def start(self, unix_path: Path) -> None:
@@ -160,15 +160,15 @@ class IssuerServer:
             RESPONSE_TIMEOUT=REQUEST_TIME_S,
             REQUEST_MAX_SIZE=BODY_LIMIT,
             REQUEST_MAX_HEADER_SIZE=HEAD_LIMIT,
-            # It rewrites the methods of Sanic's classes from their source, which works once in a process.
+            # It rewrites methods of Sanic's classes from their source, which works only once in a process.
             TOUCHUP=number == 1,
         )
         app.add_signal(_remember, "http.lifecycle.begin")
-        # Sanic runs it before the handler, and before the handler of an error that comes earlier, as of 404.
+        # Sanic also runs it before it handles an error of its own router, such as 404.
         app.register_middleware(self._check, "request")
         self._endpoints.add_to(app)
         app.exception(Exception)(self._refusals.answer)
-        # Sanic's advice about --debug, which no command here has.
+        # Sanic's advice about a --debug option, which no command here has.
         os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
         listening = socket.socket(socket.AF_UNIX)
         try:
@@ -183,10 +183,10 @@ class IssuerServer:
         self._server = server
 
     async def _check(self, request: Request) -> None:
-        """Read the head strictly; a client that repeats its head byte for byte, as most do, pays once.
+        """Parse the head strictly, unless the client repeats its last one byte for byte, as most do.
 
         Raises:
-            MalformedRequestError: readers could understand the head in different ways.
+            MalformedRequestError: the head is ambiguous.
             UnknownCallerError: another process has connected.
         """
         if not request.head:  # Sanic could not even parse it, or it did not arrive whole.
@@ -200,15 +200,15 @@ class IssuerServer:
             seen.raw_head = request.head
         head = seen.head
         assert head is not None  # noqa: S101 -- for the type checker: no head equals the empty one
-        # Sanic reads the framing of chunks leniently: what follows them must not be taken for a request.
+        # Sanic parses chunks leniently: what follows them must not be taken for a request.
         last = self.draining or request.protocol.is_last
         request.stream.keep_alive = head.keep_alive and head.length is not None and not last
         if request.protocol.recv_buffer:
-            # A client that sends requests ahead waits its turn like all others.
+            # A client that pipelines requests waits its turn like all others.
             await asyncio.sleep(0)
 
     async def close(self, grace_s: float) -> None:
-        """Stop, without losing an answer; idempotent, and a second call waits for the first.
+        """Stop without losing an answer; idempotent, and all callers wait for one close.
 
         In this order: end each connection with its next answer; after 0.1 s accept no more and close idle
         connections; after ``grace_s`` seconds abort the rest.
@@ -226,8 +226,8 @@ class IssuerServer:
         for connection in connections:
             if connection.http is not None:
                 connection.http.keep_alive = False
-        # Clients do not know of the close yet: one that has connected but is not accepted, or whose next
-        # request is on its way on an idle connection, is still answered.
+        # Clients do not know about the close yet: a connection that is not accepted yet, and a request that is
+        # on its way on an idle connection, are still answered.
         await asyncio.sleep(min(DRAIN_START_S, grace_s))
         stopped = server.close()
         for connection in list(connections):
@@ -250,7 +250,7 @@ class IssuerServer:
 
 
 async def _remember(conn_info: Any) -> None:
-    """Give a new connection its memory."""
+    """Prepare what is remembered of a new connection."""
     conn_info.ctx = _Seen()
 
 

@@ -62,21 +62,21 @@ class _Health(msgspec.Struct, frozen=True):
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Where answers come from.
+    """What the answers are made from.
 
     Attributes:
         issuer: makes the tokens.
-        identify: from the transport's ``peername`` to who that is; raises UnknownCallerError.
-        hosts: the Host fields that mean this server: addresses, short and full DNS name, allowed hosts.
-        readiness: why no token could be issued now; nothing means ready.
-        notes: what ``/_readyz`` mentions without being less ready, such as ``jwks: stale``.
-        jwks: the last good copy of the published JWKS; None before there is one.
-        max_age_s: how long that may be cached, in seconds.
+        identify: returns who a transport's ``peername`` is; raises UnknownCallerError.
+        hosts: the accepted Host fields: addresses, short and full DNS name, allowed hosts.
+        readiness: returns why no token can be issued now; empty if one can.
+        notes: returns problems that do not stop token issuance, such as ``jwks: stale``.
+        jwks: returns the last good copy of the published JWKS; None before there is one.
+        max_age_s: how long the JWKS may be cached, in seconds.
         version: for ``/_healthz``.
         commit: for ``/_healthz``.
-        log: gets the lines of refusals.
-        audit: gets one line for each token, before it leaves; if it raises, the token does not leave
-            (``get_logger(strict=True)`` does when the line cannot be written).
+        log: receives a line for refused requests.
+        audit: receives one line for each token before it is sent; if it raises, the token is not sent
+            (``get_logger(strict=True)`` raises if the line cannot be written).
     """
 
     issuer: Issuer
@@ -113,7 +113,7 @@ class Endpoints:
             app.add_route(answer, path, methods=METHODS[path], name=answer.__name__, strict_slashes=True)
 
     def set_hosts(self, hosts: Iterable[str]) -> None:
-        """Replace the Host fields that mean this server."""
+        """Replace the accepted Host fields."""
         self._hosts = AllowedHosts(hosts)
 
     async def issue(self, request: Request) -> Response:
@@ -137,13 +137,13 @@ class Endpoints:
         except TailboneError:
             request.ctx.caller = {"sub": identity.subject, "node": identity.node}
             raise
-        # The line is written before the token leaves: no token without its line.
+        # Before the token is sent: there is no token without its line.
         self._audit(
             "token issued", sub=issued.sub, kid=issued.kid, jti=issued.jti, aud=issued.aud, node=issued.node
         )
         return Response(_encode(_Issued(issued.token, issued.expires_at)))
 
-    def _audit(self, event: str, **facts: Any) -> None:
+    def _audit(self, event: str, **fields: Any) -> None:
         """Write a line that must not be lost.
 
         Raises:
@@ -151,7 +151,7 @@ class Endpoints:
         """
         self._audit_fails = True
         try:
-            self._sources.audit.info(event, **facts)
+            self._sources.audit.info(event, **fields)
         except OSError as error:
             raise LogUnavailableError(
                 "the server cannot log the token; /_readyz says when it can", detail=str(error)
@@ -159,7 +159,7 @@ class Endpoints:
         self._audit_fails = False
 
     def _audit_reasons(self) -> Sequence[str]:
-        """Report whether tokens are refused because their line cannot be written; try to write one."""
+        """Return why tokens are refused while their line cannot be written; try whether it can be now."""
         if self._audit_fails:
             try:
                 self._audit("the lines of tokens can be written again")
@@ -186,7 +186,7 @@ class Endpoints:
         """``GET /.well-known/jwks.json``: the last good copy of the published JWKS."""
         document = self._sources.jwks()
         if document is None:
-            # Not an empty one, which a verifier would keep for minutes.
+            # Not an empty document, which a verifier would keep for minutes.
             return self._not_ready(["jwks: no key is published yet"])
         etag = _etag(document)
         cache_control = f"public, max-age={int(self._sources.max_age_s)}"

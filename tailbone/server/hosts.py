@@ -1,4 +1,4 @@
-"""Which Host fields mean this server: the guard against DNS rebinding. Pure."""
+"""The Host fields that this server accepts, which stops DNS rebinding. Pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HTTP_PORT: Final = "80"
 
 
 class AllowedHosts:
-    """The names and addresses that a client may have meant this server by.
+    """The names and addresses of this server.
 
-    By DNS rebinding a web page makes its own name lead to this node, and its visitor's browser then sends the
-    visitor's requests here; but it sends that name along as Host (RFC 9110 section 7.2).
+    In DNS rebinding, a web page makes its own name resolve to this node, so that its visitor's browser sends
+    the visitor's requests here. The browser sends the page's name as Host (RFC 9110 section 7.2).
     """
 
     def __init__(self, hosts: Iterable[str]) -> None:
@@ -31,7 +31,7 @@ class AllowedHosts:
         self._known: set[str] = set()
 
     def __contains__(self, host: object) -> bool:
-        """Say whether a Host field means one of them, in any case, with or without a final dot."""
+        """Return whether a Host field is one of them, in any case, with or without a final dot."""
         if host in self._known:
             return True
         if not isinstance(host, str) or not self._matches(host):
@@ -46,7 +46,7 @@ class AllowedHosts:
 
 
 def _normal(host: str) -> tuple[str, str]:
-    """Give one spelling of a host, and its port without leading zeros; both empty for what is not a host."""
+    """Return one spelling of a host, and its port without leading zeros; both empty if it is not a host."""
     bare_ipv6 = _ipv6(host)
     if bare_ipv6:
         return bare_ipv6, ""
@@ -63,7 +63,7 @@ def _normal(host: str) -> tuple[str, str]:
 
 
 def _ipv6(text: str) -> str:
-    """Give the shortest spelling of an IPv6 address (RFC 5952), empty for anything else."""
+    """Return the shortest spelling of an IPv6 address (RFC 5952); empty for anything else."""
     if ":" not in text:
         return ""
     try:

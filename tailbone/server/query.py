@@ -18,7 +18,7 @@ _NOTHING: Final = TokenRequest()
 
 
 def parse_query(query: str) -> TokenRequest:
-    """Read a query string.
+    """Parse a query string.
 
     Names and values are form-encoded, as browsers and HTTP libraries write them: ``+`` is a space.
 
@@ -26,7 +26,7 @@ def parse_query(query: str) -> TokenRequest:
         query: what follows the ``?``, without it; ASCII.
 
     Raises:
-        BadParameterError: a parameter is unknown, repeated, empty, not UTF-8, or no duration.
+        BadParameterError: a parameter is unknown, repeated, empty, not UTF-8, or not a duration.
     """
     if not query:
         return _NOTHING

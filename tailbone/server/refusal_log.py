@@ -25,10 +25,10 @@ class _Counted:
 
 
 class RefusalLog:
-    """Logs the first refusal at once, and how many more there were (``count``) a second later.
+    """Logs the first refusal at once, and a second later how many more there were (``count``).
 
-    A peer needs neither an identity nor a key to be refused thousands of times a second: a line for each
-    would fill the disk, and then no token could leave.
+    Any peer can be refused thousands of times a second. A line for each refusal would fill the disk, and on a
+    full disk no token can be issued.
     """
 
     def __init__(self, log: Logger) -> None:
@@ -36,7 +36,7 @@ class RefusalLog:
         self._log = log
         self._counted: dict[tuple[str, str], _Counted] = {}
 
-    def add(self, level: str, event: str, *, code: str, peer: str, **facts: Any) -> None:
+    def add(self, level: str, event: str, *, code: str, peer: str, **fields: Any) -> None:
         """Log or count a refusal.
 
         Args:
@@ -44,25 +44,25 @@ class RefusalLog:
             event: the message.
             code: the error's code.
             peer: ``ip:port``; connections of one address are counted together.
-            facts: more for the line; where refusals are counted, those of the last.
+            fields: more fields of the line; a count has those of the last refusal.
         """
         key = code, peer.rpartition(":")[0]
-        facts |= {"code": code, "peer": peer}
+        fields |= {"code": code, "peer": peer}
         counted = self._counted.get(key)
         if counted is not None:
             counted.count += 1
-            counted.level, counted.line = level, (event, facts)
+            counted.level, counted.line = level, (event, fields)
             return
         self._counted[key] = _Counted(self._later(key))
-        getattr(self._log, level)(event, **facts)
+        getattr(self._log, level)(event, **fields)
 
     @property
     def counting(self) -> bool:
-        """Whether any refusal was logged less than a pause ago."""
+        """Whether a refusal was logged less than ``PAUSE_S`` ago."""
         return bool(self._counted)
 
     def close(self) -> None:
-        """Log what has been counted."""
+        """Log the counts that are still pending."""
         for key in list(self._counted):
             self._counted[key].timer.cancel()
             self._write(key)
@@ -80,6 +80,6 @@ class RefusalLog:
     def _write(self, key: tuple[str, str]) -> bool:
         counted = self._counted[key]
         if counted.count:
-            event, facts = counted.line
-            getattr(self._log, counted.level)(event, count=counted.count, **facts)
+            event, fields = counted.line
+            getattr(self._log, counted.level)(event, count=counted.count, **fields)
         return counted.count > 0

@@ -1,4 +1,4 @@
-"""Refusals: the one handler of every error, from its status to its line in the log."""
+"""Refusals: the one handler of all errors, their statuses and their lines in the log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 MOST_REFUSALS: Final = 100
-"""How many requests of a connection may be refused before it ends."""
+"""How many requests of a connection are refused before it is closed."""
 
 _PATHS: Final = ", ".join(f"{methods[0]} {path}" for path, methods in METHODS.items())
 
@@ -78,48 +78,48 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class Refusals:
-    """Answers the requests that fail, and logs why."""
+    """Answers failed requests, and logs why they failed."""
 
     def __init__(self, log: Logger) -> None:
-        """Log to ``log``."""
+        """Write to ``log``."""
         self._log = RefusalLog(log)
 
     def close(self) -> None:
-        """Log what has been counted."""
+        """Log the counts that are still pending."""
         self._log.close()
 
     def answer(self, request: Request, error: Exception) -> Response:
-        """Log why a request fails, and answer what its sender may know: never an inner exception's text.
+        """Log why a request failed, and answer with what its sender may know: never an inner exception's text.
 
         Raises:
-            CancelledError: nobody would read an answer.
+            CancelledError: there is no client to answer.
         """
         if isinstance(error, RequestCancelled):
             # The client is gone. Sanic would try to answer, and log that it cannot.
             raise asyncio.CancelledError
         if isinstance(error, ServiceUnavailable):  # RESPONSE_TIMEOUT, which also limits the body
             if request.transport.get_write_buffer_size():
-                # The client does not read its answers, and would not read this one.
+                # The client does not read its answers.
                 request.transport.abort()
                 raise asyncio.CancelledError
             if request.stream.request_body:
-                # Sanic would wait for the rest of the body without a time limit.
+                # Or Sanic waits for the rest of the body without a time limit.
                 request.stream.request_body = None
                 error = RequestTimeout()
         error = _own_error(request, error)
-        facts: dict[str, Any] = {"path": request.path} if request.head else {}
-        facts |= getattr(request.ctx, "caller", {})
-        facts["peer"] = address_of(request.transport.get_extra_info("peername"))
+        fields: dict[str, Any] = {"path": request.path} if request.head else {}
+        fields |= getattr(request.ctx, "caller", {})
+        fields["peer"] = address_of(request.transport.get_extra_info("peername"))
         _end_connection(request, error)
         if not isinstance(error, TailboneError):
-            self._log.add("error", "request failed", code="internal", exc_info=error, **facts)
+            self._log.add("error", "request failed", code="internal", exc_info=error, **fields)
             return _response(500, "internal", "internal error; the server's log has the cause")
         status = status_of(error)
         if error.detail:
-            facts["detail"] = error.detail
-        # 403 and 421 may be an attack, and 5xx is our side; a client's mistake is neither.
+            fields["detail"] = error.detail
+        # 403 and 421 may be an attack, and 5xx is our own failure; the others are mistakes of clients.
         level = "error" if status == 500 else "warning" if status in (403, 421, 503) else "info"
-        self._log.add(level, "request refused", code=error.code, status=status, **facts)
+        self._log.add(level, "request refused", code=error.code, status=status, **fields)
         response = _response(status, error.code, error.message)
         if isinstance(error, MethodNotAllowedError) and error.allow:
             response.headers["Allow"] = error.allow
@@ -131,8 +131,8 @@ def _response(status: int, code: str, message: str) -> Response:
 
 
 def _end_connection(request: Request, error: Exception) -> None:
-    """End the connection where the start of the next request is unknown, or after too many refusals."""
-    if request.conn_info is None:  # Sanic had no whole head, and ends the connection by itself.
+    """Close the connection if the start of the next request is unknown, or after too many refusals."""
+    if request.conn_info is None:  # Sanic had no whole head, and closes the connection itself.
         return
     seen = request.conn_info.ctx
     seen.refusals += 1
@@ -141,8 +141,8 @@ def _end_connection(request: Request, error: Exception) -> None:
 
 
 def _own_error(request: Request, error: Exception) -> Exception:
-    """Translate what Sanic raises."""
-    # Sanic answers 405 for some paths with a final slash.
+    """Translate Sanic's exceptions."""
+    # Sanic raises it for some paths with a final slash, too.
     unknown = isinstance(error, MethodNotAllowed) and request.path not in METHODS
     if unknown or isinstance(error, NotFound):
         return UnknownPathError(f"no such path; there are {_PATHS}")

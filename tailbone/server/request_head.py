@@ -1,8 +1,8 @@
-"""HTTP/1 requests, read strictly: whatever two readers could understand differently is refused. No I/O.
+"""Strict parsing of HTTP/1 request heads: what two parsers could read differently is refused. Pure.
 
-Sanic's own parser trims and guesses (a space before a colon, two Host fields, a bare LF): a proxy in front
-that guesses otherwise would see other requests than the ones answered here. So this reads the
-bytes of the head again, before anything is answered.
+Sanic's own parser is lenient (a space before a colon, two Host fields, a bare LF). A proxy in front of it that
+is lenient in another way would see other requests than those answered here. So the bytes of each head are
+parsed again, before anything is answered.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ _LENGTH: Final = re.compile(rb"[0-9]+")
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """A request without its body.
+    """The parts of a request head that are used.
 
     Attributes:
-        query: what follows the first ``?``; empty when there is none.
+        query: what follows the first ``?``; empty if there is none.
         host: the Host field, or the host of an absolute-form target; empty for HTTP/1.0 without.
-        keep_alive: whether the connection may serve another request.
+        keep_alive: whether the client lets the connection serve another request.
         length: bytes of the body, ``BODY_LIMIT + 1`` for any number above the limit; None for a chunked one.
         origin: whether there is an Origin field.
         fetch_site: the Sec-Fetch-Site field, lower case; "none" also without the field.
-        if_none_match: the If-None-Match field; empty when there is none.
+        if_none_match: the If-None-Match field; empty if there is none.
     """
 
     query: str
@@ -71,13 +71,13 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_head(head: bytes) -> Head:
-    """Read request line and header fields.
+    """Parse the request line and the header fields.
 
     Args:
         head: everything before the empty line.
 
     Raises:
-        MalformedRequestError: it is not HTTP/1.0 or HTTP/1.1, or could be read in two ways.
+        MalformedRequestError: it is neither HTTP/1.0 nor HTTP/1.1, or it is ambiguous.
     """
     match = _HEAD.fullmatch(head)
     if match is None:

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from base64 import urlsafe_b64decode
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -262,6 +263,18 @@ def test_a_large_body_gets_413(route: Route, headers: dict[str, str], body: byte
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     answer = refused(route.raw(f"POST /issue HTTP/1.1\r\n{HOST}{lines}\r\n".encode() + body))
     assert (answer.status, answer.body["error"]) == (413, "body_too_large")
+
+
+@pytest.mark.usefixtures("no_token")
+def test_a_client_that_is_still_sending_can_read_the_refusal(route: Route) -> None:
+    """413 arrives whole although most of the body was never read."""
+    head = f"POST /issue HTTP/1.1\r\n{HOST}Content-Length: 1048576\r\n\r\n".encode()
+    for _ in range(20):
+        with route.connect() as connection:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(head + bytes(1048576))
+            answer = refused(received(connection))
+        assert (answer.status, answer.body["error"]) == (413, "body_too_large")
 
 
 def test_the_body_is_ignored(route: Route) -> None:
