@@ -226,8 +226,8 @@ class IssuerServer:
         for connection in connections:
             if connection.http is not None:
                 connection.http.keep_alive = False
-        # Clients do not know about the close yet: a connection that is not accepted yet, and a request that is
-        # on its way on an idle connection, are still answered.
+        # Clients do not know about the close yet: a connection that is not accepted yet, and a request on its
+        # way on an idle connection, are still answered.
         await asyncio.sleep(min(DRAIN_START_S, grace_s))
         stopped = server.close()
         for connection in list(connections):

@@ -89,7 +89,7 @@ class Refusals:
         self._log.close()
 
     def answer(self, request: Request, error: Exception) -> Response:
-        """Log why a request failed, and answer with what its sender may know: never an inner exception's text.
+        """Log why a request failed, and answer with what its sender may know: no inner exception's text.
 
         Raises:
             CancelledError: there is no client to answer.

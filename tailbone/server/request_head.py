@@ -1,7 +1,7 @@
 """Strict parsing of HTTP/1 request heads: what two parsers could read differently is refused. Pure.
 
-Sanic's own parser is lenient (a space before a colon, two Host fields, a bare LF). A proxy in front of it that
-is lenient in another way would see other requests than those answered here. So the bytes of each head are
+Sanic's own parser is lenient (a space before a colon, two Host fields, a bare LF). A proxy in front that is
+lenient in another way would see other requests than those answered here. So the bytes of each head are
 parsed again, before anything is answered.
 """
 
