@@ -25,10 +25,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
     # ruff: noqa: N802  the methods have the wire's names
 
     def __init__(self, services: Iterable[str]) -> None:
-        """Serve.
+        """Make a service that reports SERVING until it is closed.
 
         Args:
-            services: the names that are served, beside the empty name for the whole server.
+            services: names of the services; the empty name, for the whole server, is always added.
         """
         self._services = frozenset(services) | {""}
         self._closing = asyncio.Event()

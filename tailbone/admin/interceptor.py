@@ -36,9 +36,8 @@ _REFUSED_TIME_S: Final = 1.0
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
-# An error has the status of the nearest class that is here. UNAVAILABLE is for what may pass by itself,
-# FAILED_PRECONDITION for what a person has to fix first: a retry is right for the former only
-# (https://grpc.io/docs/guides/status-codes/).
+# An error has the status of its nearest class in this table. UNAVAILABLE means that a retry may succeed,
+# FAILED_PRECONDITION that a person has to fix something first (https://grpc.io/docs/guides/status-codes/).
 _STATUSES: Final[Mapping[type[BaseException], StatusCode]] = {
     errors.ConfigError: StatusCode.INVALID_ARGUMENT,
     errors.RequestError: StatusCode.INVALID_ARGUMENT,
@@ -254,7 +253,7 @@ async def _only(requests: AsyncIterator[bytes], within_s: float) -> bytes:
     except TimeoutError:
         raise RequestTimeoutError("the request did not arrive in time") from None
     if len(received) != 1:
-        raise MalformedRequestError("exactly one request is needed, and of at most 64 KiB")
+        raise MalformedRequestError("a call must send exactly one request, of at most 64 KiB")
     return received[0]
 
 
@@ -264,4 +263,4 @@ def _decoded(raw: bytes, handler: Any) -> Any:
     try:
         return handler.request_deserializer(raw)
     except DecodeError:
-        raise MalformedRequestError("the request is not what this method takes") from None
+        raise MalformedRequestError("the request is not a valid message of this method") from None

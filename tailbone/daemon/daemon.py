@@ -130,13 +130,14 @@ class Daemon:
         if not self._isolated:
             await asyncio.to_thread(check_state, config, self._log)
 
-        # The parts are opened here in order, each after the callback that closes it was pushed.
+        # The parts in the order in which they are opened. What closes a part is pushed before it is opened:
+        # a start that fails half-way is closed, too.
         self._node = node = await stack.enter_async_context(
             TailnetNode(config, log=self._log, isolated=self._isolated, on_login_url=self._on_login_url)
         )
         stack.push_async_callback(self._close_keys)
         # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
-        status, keys = await together(node.join(), self._open_keys())
+        status, keys = await together(node.join(), self._prepare())
         addresses = listen_addresses(config, status.addresses)
         stack.push_async_callback(self._stop_background)
         # Only after the join: a server that is not admitted would publish another key with each try.
@@ -182,8 +183,8 @@ class Daemon:
 
     # --- opening
 
-    async def _open_keys(self) -> KeyLifecycle:
-        """Read the keys, and import the servers; imports are slow, so they are made in threads."""
+    async def _prepare(self) -> KeyLifecycle:
+        """Read the keys and import the servers; imports are slow, so threads make them."""
         self._keys = keys = await asyncio.to_thread(key_lifecycle, self._config, self._log)
         await keys.start()
         await asyncio.to_thread(import_servers, self._config.components)

@@ -72,7 +72,7 @@ async def test_a_malformed_message(run: Running) -> None:
         await call(run, "ListKeys", b"\xff\xff")
     assert (caught.value.code(), caught.value.details()) == (
         grpc.StatusCode.INVALID_ARGUMENT,
-        "the request is not what this method takes",
+        "the request is not a valid message of this method",
     )
     assert [line["outcome"] for line in run.log.calls] == ["malformed_request"]
 
