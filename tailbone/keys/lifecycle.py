@@ -253,13 +253,15 @@ class KeyLifecycle:
             before = self._reconciler.snapshot
             if await in_thread(self._folder.changed):
                 await self._reconciler.rescan()
-            self._reconciler.refresh()
             try:
+                # Before the ring: a key that has vanished is followed by another one, without a gap.
                 if plan(self._reconciler.view()) and not self._reconciler.busy:
                     await self._reconciler.reconcile(read=False, timeout_s=0.0)
             except KeyStateError as busy:
                 # Another process is in the middle of a change: the next tick comes soon.
                 self._log.debug(busy.message)
+            finally:
+                self._reconciler.refresh()
             if self._reconciler.snapshot != before:
                 # Perhaps another process on the folder has changed the document, or this one now has to.
                 self._look_soon()

@@ -94,7 +94,6 @@ class Reconciler:
         self.first_wanted = False
         self.kept: Document | None = None
         self.made: set[str] = set()
-        self._prior = False
         self._watched: dict[str, Watch] = {}
         # Own confirmed keys that good reads did not show: when the first and the last of these began.
         self._absent: dict[str, tuple[float, float]] = {}
@@ -141,7 +140,7 @@ class Reconciler:
             revoked=self._revoked,
             asked=asked,
             unwanted=unwanted,
-            prior=self._prior,
+            prior=self.ring.signing is not None,
             first_wanted=self.first_wanted,
             follows=self.follows,
         )
@@ -150,17 +149,9 @@ class Reconciler:
         """Swap the ring for the one that the folder gives."""
         before, self.ring = self.ring, self.view().ring()
         kid, old = (ring.signing.kid if ring.signing else "" for ring in (self.ring, before))
-        # After a key that vanished another one is found first.
-        self._prior = self._prior or bool(kid)
         if kid != old:
             say = self.log.info if kid else self.log.warning
             say("signing key changed", kid=kid, before=old)
-
-    def settled(self) -> None:
-        """Nothing is left to be done: forget what only mattered until then."""
-        self._prior = self.ring.signing is not None
-        if self.ring.published:
-            self.first_wanted = False
 
     async def rescan(self) -> None:
         """Read the folder again.
@@ -363,13 +354,12 @@ class Writer:
         """
         self._spare = spare
         for _ in range(_MOST_ROUNDS):
-            self._reconciler.refresh()
             steps = planned(self._reconciler.view(seen, asked=asked, unwanted=unwanted))
-            if not steps:
-                self._reconciler.settled()
-                return True
-            if isinstance(steps[0], Make) and self._spare is None:
-                return False
+            if not steps or (isinstance(steps[0], Make) and self._spare is None):
+                self._reconciler.refresh()
+                if not steps and self._reconciler.ring.published:
+                    self._reconciler.first_wanted = False
+                return not steps
             seen = await self.do(steps, seen)
         raise TailboneError("internal error: the key state did not converge; please report this bug")
 
@@ -378,6 +368,7 @@ class Writer:
         for step in steps:
             seen = await self._do(step, seen)
         await self._reconciler.rescan()
+        self._reconciler.refresh()
         return seen
 
     async def _do(self, step: Step, seen: Read | None) -> Read | None:

@@ -108,7 +108,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         revoked: own confirmed keys that two good reads did not show.
         asked: the key that is being generated at this moment.
         unwanted: the kid that is being removed at this moment.
-        prior: a key signs, or did until just now.
+        prior: a key signs in this process, or did until this change of the folder.
         first_wanted: a first key is to be made if no key can ever sign.
         follows: this process has no store and the folder has records of one, so that it changes nothing.
     """

@@ -162,15 +162,15 @@ class Life(RuleBasedStateMachine):
         if read:
             self.note()
         for _ in range(50):
-            self.look()
             steps = plan(self.view(read=read, asked=asked, unwanted=unwanted))
             if not steps:
                 break
             for step in steps:
                 self.do(step)
+            self.look()
         else:
             raise AssertionError(f"the plan does not end: {steps}")
-        self.prior = self.signing is not None
+        self.look()
         if any(entry.record and entry.record.phase_at(PLACE) in CONFIRMED for entry in self.entries.values()):
             self.first_wanted = False
         if read:
@@ -192,8 +192,8 @@ class Life(RuleBasedStateMachine):
 
     def look(self) -> None:
         signing = self.signing
+        self.prior = signing is not None
         if signing:
-            self.prior = True
             assert signing.record is not None
             until = self.passed + min(self.settings.expiry_s, signing.record.expiry_s)
             self.good_until[signing.kid] = max(self.good_until.get(signing.kid, 0.0), until)
@@ -287,6 +287,7 @@ class Life(RuleBasedStateMachine):
             self.first_wanted = False
             for step in plan_removal(self.view(read=True), [kid], "delete"):
                 self.do(step)
+            self.look()
             self.settle(read=True, unwanted=kid)
 
         self.killed(kill, change)
