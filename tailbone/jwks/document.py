@@ -90,7 +90,7 @@ class Document:
         """Read a document.
 
         Raises:
-            ForeignDocumentError: these bytes are no JWKS, or not all of one; they must not be overwritten.
+            ForeignDocumentError: these bytes are not a whole JWKS; they must not be overwritten.
         """
         if len(data) > LARGEST:
             raise _foreign(f"is longer than {LARGEST} bytes")
@@ -258,7 +258,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _exact(text: str) -> Decimal:
-    """Read a number with all its digits: it is somebody else's, and has to come through a merge."""
+    """Read a number with all its digits: a merge must leave it as it is."""
     try:
         return Decimal(text)
     except ArithmeticError:
@@ -266,7 +266,7 @@ def _exact(text: str) -> Decimal:
 
 
 def _no_constant(_: str) -> object:
-    """NaN and Infinity are no JSON (RFC 8259 section 6)."""
+    """NaN and Infinity are not JSON (RFC 8259 section 6)."""
     raise ValueError
 
 

@@ -144,8 +144,7 @@ class Publisher:
     async def change(self, edit: Callable[[Document | None], Document | None], *, deadline: float) -> Outcome:
         """Change the document until a read shows it as ``edit`` wants it.
 
-        What became of a write, the read that follows it shows; no write goes on so long that there is no time
-        for that read.
+        The read that follows a write shows whether it was taken; a write ends early enough for that read.
 
         Args:
             edit: gives the document that should be there; what it gives back it must leave unchanged. It is
@@ -229,7 +228,7 @@ class Publisher:
             try:
                 return await call()
             except StoreError as error:
-                # Some stores give a reader the new length of the old content while somebody writes.
+                # Some stores give a reader the new length of the old content during a write.
                 is_final = isinstance(error, ForeignDocumentError) and tries > _TORN_READS
                 is_late = self._monotonic() + _pause_s(tries) >= until
                 if is_final or is_late or isinstance(error, _LASTING):
@@ -260,7 +259,7 @@ class Publisher:
         """
         try:
             # Where there is no document, a store that ignores the condition would make one, and a later read
-            # would take it for somebody's word that all keys are revoked.
+            # would take it for a revocation of all keys.
             if stored and (self._probe_due or self._unguarded):
                 await self._probe(stored.data, until)
             await self._write(data, condition, until)

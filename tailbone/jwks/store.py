@@ -1,4 +1,4 @@
-"""Store: where published documents lie; it knows nothing of what is in them."""
+"""Store: where published documents are kept; it knows nothing of their content."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Store(Protocol):
             The new content's etag.
 
         Raises:
-            StoreConflictError: somebody else was first; nothing was written.
+            StoreConflictError: another writer was first; nothing was written.
             StoreOutcomeUnknownError: the write was sent; whether it was taken, only a read can tell.
             StoreError: nothing was written.
         """

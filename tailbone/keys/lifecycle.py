@@ -1,4 +1,4 @@
-"""KeyLifecycle: a folder's keys from start to close, and the changes that people ask for."""
+"""KeyLifecycle: a folder's keys from start to close, and changes on request."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class KeyLifecycle:
 
         Args:
             folder: the key folder.
-            store: where the JWKS lies; None publishes nothing, and the document is made of the folder's keys.
+            store: where the JWKS is kept; None publishes nothing: the document is made of the folder's keys.
             path: the JWKS's path in the store.
             settings: as in force.
             log: for what happens to keys.
@@ -321,7 +321,7 @@ class KeyLifecycle:
             f"{'jwks' if isinstance(error, StoreError) else 'keys'}: {error.message}" for error in failures
         ]
 
-    # --- changes that somebody asks for
+    # --- changes on request
 
     async def generate(self, algorithm: str | None = None, size: int | None = None) -> KeyInfo:
         """Make a key and publish it; it signs when the JWKS's caches have run out.

@@ -45,7 +45,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         thumbprint: of the key that this is about; it says nothing about another key under the same kid.
-        origin: made as the first key, as the next one, because somebody asked, or found in the folder.
+        origin: made as the first key, as the next one, on request, or found in the folder.
         phase: where the key stands, in the document at ``place``; in any other document it is pending.
         since: when that phase began.
         made_at: when the key was made or found.

@@ -101,7 +101,7 @@ class Unreliable:
         await self.inner.close()
 
     def fail(self, error: Exception, *calls: str) -> None:
-        """Raise ``error`` instead of these calls (all, if none is named) until ``mend``."""
+        """Raise ``error`` instead of these calls (all, if none is named) until ``recover``."""
 
         def before(call: str) -> None:
             if not calls or call in calls:
@@ -122,7 +122,7 @@ class Unreliable:
         else:
             self.before = broken
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Work again."""
         self.before = self.after = lambda _: None
 

@@ -188,7 +188,7 @@ async def test_an_unknown_outcome_that_a_read_shows_untaken_is_written_again(wor
 
 
 async def test_a_last_read_finds_a_write_that_was_taken_as_time_ran_out(world: World) -> None:
-    """Within the deadline; nobody is told of an outcome that is known."""
+    """Within the deadline; a known outcome is not reported as unknown."""
 
     def after(call: str) -> None:
         if call == "write" and world.store.writes == 1:

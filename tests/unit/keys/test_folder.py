@@ -122,7 +122,7 @@ def test_a_missing_private_half_is_a_fault(folder: KeyFolder) -> None:
 
 @pytest.mark.parametrize(("mode", "can"), [(0o644, "read"), (0o602, "write"), (0o606, "read")])
 def test_a_private_half_open_to_everybody_is_refused(folder: KeyFolder, mode: int, can: str) -> None:
-    """With the command that mends it, quoted for a shell."""
+    """With the command that fixes it, quoted for a shell."""
     path = folder.path / f"{KID}.private.jwk"
     path.chmod(mode)
     entry = folder.scan().entries[KID]
@@ -161,7 +161,7 @@ def test_a_huge_file_is_not_read(folder: KeyFolder) -> None:
 
 
 def test_a_name_that_is_no_text_can_be_printed(folder: KeyFolder) -> None:
-    """A kid with half a character would break whoever prints the list."""
+    """A kid with half a character could not be printed in a list."""
     (folder.path / os.fsdecode(b"bad\xff.private.jwk")).write_bytes(b"{}")
     assert "bad\ufffd" in "".join(folder.scan().entries)
 

@@ -131,7 +131,7 @@ async def test_a_process_without_a_bucket_brings_no_revoked_key_back(
         await publisher.start()
     # Without a record of the bucket it cannot know that the keys are published anywhere.
     assert follower.signing == revoked.kid
-    publisher.store.mend()
+    publisher.store.recover()
     for one in (publisher, follower, publisher, follower):
         await one.pass_time(301)
     assert publisher.published == [kept.kid]
@@ -147,7 +147,7 @@ async def test_a_go_folder_waits_while_the_jwks_cannot_be_read(server: Callable[
     await one.start()
     assert one.signing == ""
     assert one.private == [GO_KID]
-    one.store.mend()
+    one.store.recover()
     await one.keys.sync()
     assert one.signing == GO_KID
 

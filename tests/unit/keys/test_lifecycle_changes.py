@@ -148,7 +148,7 @@ async def test_a_generate_that_fails_leaves_no_pair(server: Callable[..., Server
         await one.keys.generate()
     assert one.private == [one.signing]
     assert list(one.folder.glob("*.state.json")) == [one.folder / f"{one.signing}.state.json"]
-    one.store.mend()
+    one.store.recover()
     await one.keys.generate()
     assert len(one.published) == 2
 
@@ -162,7 +162,7 @@ async def test_a_write_that_was_taken_although_it_failed_is_found_by_reading(
 
     def after(call: str) -> None:
         if call == "write":
-            one.store.mend()  # type: ignore[union-attr]
+            one.store.recover()  # type: ignore[union-attr]
             raise StoreOutcomeUnknownError("reset")
 
     one.store.after = after
@@ -181,7 +181,7 @@ async def test_when_nothing_tells_whether_the_write_was_taken_a_later_read_decid
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.generate()
     assert len(one.private) == 2
-    one.store.mend()
+    one.store.recover()
     await one.keys.sync()
     assert sorted(await one.states()) == sorted(one.published) == one.private
 
@@ -195,7 +195,7 @@ async def test_when_nothing_tells_whether_the_write_was_taken_a_later_read_decid
     one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=False)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.generate()
-    one.store.mend()
+    one.store.recover()
     asked_for = one.time.passed
     while one.time.passed - asked_for < 20:
         await one.pass_time(5)
@@ -333,7 +333,7 @@ async def test_a_signature_under_way_in_a_thread_is_made_before_the_document_los
     monkeypatch.setattr(SigningKey, "_sign", slow)
     signing = asyncio.ensure_future(key.sign(b"data"))
     assert await asyncio.to_thread(begun.wait, 10)
-    # Whoever touches the file makes it be read again.
+    # A file that was touched is read again.
     os.utime(one.folder / f"{key.kid}.private.jwk", (1, 1))
     at_write: list[bool] = []
     assert one.store is not None
@@ -375,7 +375,7 @@ async def test_a_removal_that_the_store_fails_after_the_rehearsal_is_finished_la
         await one.keys.remove(old)
     assert caught.value.detail == "503"
     assert (one.signing, one.published) == (new, [old, new])
-    one.store.mend()
+    one.store.recover()
     await one.keys.sync()
     assert (one.published, one.private) == ([new], [new])
 
@@ -391,7 +391,7 @@ async def test_a_remove_of_unknown_outcome_is_finished_later(server: Callable[..
         await one.keys.remove(old)
     assert one.signing != old
     assert old in one.published
-    one.store.mend()
+    one.store.recover()
     await one.keys.sync()
     assert old not in one.published
     assert old not in one.private
@@ -682,7 +682,7 @@ async def test_a_key_of_which_nothing_can_be_read_goes_although_the_outcome_was_
     one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=False)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.remove(old)
-    one.store.mend()
+    one.store.recover()
     assert one.published == [old, made]
     await one.pass_time(60)
     assert one.published == [made]

@@ -139,7 +139,7 @@ async def test_an_hour_without_the_store_changes_nothing(server: Callable[..., S
         await one.pass_time(60)
     assert one.keys.reasons() == []
     assert one.keys.notes() == ["jwks: away", "jwks: stale: last read 3600 s ago"]
-    one.store.mend()
+    one.store.recover()
     await one.pass_time(60)
     assert one.keys.notes() == []
 
@@ -162,7 +162,7 @@ async def test_a_second_outage_is_said_again(server: Callable[..., Server]) -> N
         one.store.fail(StoreError("away"))
         for _ in range(3):
             await one.pass_time(60)
-        one.store.mend()
+        one.store.recover()
         await one.pass_time(60)
     said = [event for _, event, _ in one.log.lines if event in ("away", "the JWKS can be read again")]
     assert said == ["away", "the JWKS can be read again"] * 2

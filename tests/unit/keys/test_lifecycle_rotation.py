@@ -68,7 +68,7 @@ async def test_the_next_key_stays_pending_while_the_store_is_away(server: Callab
         await one.pass_time(600)
     assert one.signing == first
     assert len(one.private) == 2
-    one.store.mend()
+    one.store.recover()
     await one.pass_time(60)
     assert len(one.published) == 2
 

@@ -52,7 +52,7 @@ async def test_a_written_document_that_cannot_be_read_back_is_no_confirmation(
     await one.keys.sync()
     assert one.published == [f"tb-{START:.0f}"]
     assert one.signing == ""
-    one.store.mend()
+    one.store.recover()
     await one.keys.sync()
     assert one.signing == f"tb-{START:.0f}"
 
@@ -91,7 +91,7 @@ async def test_the_store_is_tried_again_with_growing_pauses(server: Callable[...
         pauses.append(one.keys._next_sync - one.time.passed)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     assert one.keys.reasons()[-1] == "jwks: away"
-    one.store.mend()
+    one.store.recover()
     await one.keys.sync()
     assert one.keys.reasons() == []
 
@@ -107,7 +107,7 @@ async def test_files_have_the_modes_that_private_keys_need(server: Callable[...,
 
 
 async def test_a_private_key_that_everybody_can_read_stops_the_start(server: Callable[..., Server]) -> None:
-    """The error gives the command that mends it."""
+    """The error gives the command that fixes it."""
     one = await server().start()
     path = one.folder / f"{one.signing}.private.jwk"
     path.chmod(0o644)
@@ -116,7 +116,7 @@ async def test_a_private_key_that_everybody_can_read_stops_the_start(server: Cal
 
 
 async def test_a_folder_that_everybody_can_write_stops_the_start(server: Callable[..., Server]) -> None:
-    """Whoever can write it can put a key of their own there."""
+    """Every user of the machine could put a key there."""
     one = await server().start()
     one.folder.chmod(0o777)
     with pytest.raises(KeyFileError, match=rf"chmod o-w {one.folder}, or name a folder inside it \(--dir\)"):
@@ -242,7 +242,7 @@ async def test_a_process_without_a_store_leaves_a_pending_key_alone(
     issuer = await Server(tmp_path / "keys", None, time).start()
     await issuer.pass_time(100)
     assert (issuer.signing, admin.signing, len(issuer.private)) == ("", "", 1)
-    admin.store.mend()
+    admin.store.recover()
     await admin.pass_time(100)
     await issuer.keys.tick()
     assert issuer.signing == admin.signing == admin.published[0]

@@ -37,7 +37,7 @@ KEYS = [
 kills = st.none() | st.integers(0, 6)
 
 
-class Killed(Exception):  # noqa: N818 -- it is no error
+class Killed(Exception):  # noqa: N818 -- it is not an error
     """The process has ended here."""
 
 

@@ -1,4 +1,4 @@
-"""What people are told of keys."""
+"""What follows from folder and document: listings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def listed_in(folder: Path) -> list[KeyInfo]:
 
 
 async def test_a_folder_is_listed_without_a_server(server: Callable[..., Server]) -> None:
-    """The oldest first, with the states that are on disk; a broken key with its fault and the mend."""
+    """The oldest first, with the states that are on disk; a broken key with its fault and the fix."""
     one = await server().start()
     first = one.signing
     one.time.advance(10)
@@ -62,7 +62,7 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
         KeyFolder(tmp_path / "none").require()
 
 
-async def test_a_key_that_never_signs_is_told_apart_from_a_pending_one(
+async def test_a_key_that_never_signs_differs_from_a_pending_one(
     server: Callable[..., Server], bucket: Path
 ) -> None:
     """Only housekeeping takes it away; the list of the JWKS does not have it."""
@@ -98,7 +98,7 @@ def test_listing_a_folder_imports_neither_sanic_nor_aws_nor_grpc(tmp_path: Path)
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
 
 
-async def test_of_a_folder_without_states_nothing_is_foretold(server: Callable[..., Server]) -> None:
+async def test_the_next_change_of_a_key_without_a_record_is_unknown(server: Callable[..., Server]) -> None:
     """Whether a key is published or was revoked, only the JWKS tells."""
     one = await server().start()
     (one.folder / f"{one.signing}.state.json").unlink()
