@@ -1,4 +1,4 @@
-"""Checks of text values beyond their kind, and of settings that contradict each other.
+"""Checks of text values beyond their kind.
 
 A check of a text value returns its normal form, or raises ``ValueError`` as :mod:`tailbone.config.kinds`
 does.
@@ -7,13 +7,6 @@ does.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-from tailbone.config.durations import format_duration
-from tailbone.errors import ConfigError
-
-if TYPE_CHECKING:
-    from tailbone.config.model import Config
 
 
 class SecretInValueError(ValueError):
@@ -107,32 +100,3 @@ def tag(text: str) -> str:
     if not re.fullmatch(r"tag:[A-Za-z][A-Za-z0-9-]*", text):
         raise ValueError("is not a tag")
     return text
-
-
-# --- settings that contradict each other
-
-
-def check_together(config: Config) -> None:
-    """Refuse settings that are valid alone but contradict each other.
-
-    Raises:
-        ConfigError: two settings contradict each other; the message names both.
-    """
-    _check_rotation(config)
-    key, file = "server.tailscale.authkey", "server.tailscale.authkeyFile"
-    if config.is_set(key) and config.is_set(file):
-        raise ConfigError(
-            f"{key} ({config.origin(key)}) and {file} ({config.origin(file)}) are both set: use one of them"
-        )
-
-
-def _check_rotation(config: Config) -> None:
-    keys = config.keys
-    wait_s = keys.max_age_s if keys.activate_after_s is None else keys.activate_after_s
-    if 0 < keys.rotate_every_s < wait_s:
-        path = "keys.maxAge" if keys.activate_after_s is None else "keys.activateAfter"
-        raise ConfigError(
-            f"keys.rotateEvery ({config.origin('keys.rotateEvery')}): {format_duration(keys.rotate_every_s)} "
-            f"is shorter than the wait before a key signs ({path}, {format_duration(wait_s)}): "
-            "no key would ever sign"
-        )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailbone.config import sources
-from tailbone.config.checks import SecretInValueError, check_together
+from tailbone.config.checks import SecretInValueError
 from tailbone.config.kinds import BadItemError, refuse_wrapping
 from tailbone.config.table import BY_PATH, SETTINGS, Setting
 from tailbone.errors import ConfigError
@@ -68,9 +68,7 @@ def load(
     if f"{key}File" in values and origins.get(key, "").removeprefix("variable ") in BY_PATH[key].fallbacks:
         # Tailscale's own variables have the lowest precedence, so this is not a contradiction.
         del values[key], origins[key]
-    config = _build(values, origins, notes)
-    check_together(config)
-    return config
+    return _build(values, origins, notes)
 
 
 def _read_settings_file(
@@ -151,7 +149,7 @@ def _nearest_choice(word: str, choices: Sequence[str]) -> str:
 def _build(values: Mapping[str, Any], origins: dict[str, str], notes: list[str]) -> Config:
     import msgspec
 
-    from tailbone.config.model import Config
+    from tailbone.config.model import Config, check_together
 
     tree: dict[str, Any] = {"origins": origins, "notes": tuple(notes)}
     for path, value in values.items():
@@ -160,7 +158,9 @@ def _build(values: Mapping[str, Any], origins: dict[str, str], notes: list[str])
         for table in tables:
             branch = branch.setdefault(table, {})
         branch[name] = value
-    return msgspec.convert(tree, Config)
+    config = msgspec.convert(tree, Config)
+    check_together(config)
+    return config
 
 
 def read_authkey(config: Config) -> Config:

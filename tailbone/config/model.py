@@ -10,7 +10,9 @@ from typing import Literal
 
 import msgspec
 
+from tailbone.config.durations import format_duration
 from tailbone.config.table import BY_PATH, default
+from tailbone.errors import ConfigError
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,3 +129,29 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def origin(self, path: str) -> str:
         """Return where *path* was set: ``flag --size``, ``variable TB_KEYS_SIZE``, a file or ``default``."""
         return self.origins.get(BY_PATH[path].path, "default")
+
+
+def check_together(config: Config) -> None:
+    """Refuse settings that are valid alone but contradict each other.
+
+    Raises:
+        ConfigError: two settings contradict each other; the message names both.
+    """
+    _check_rotation(config)
+    key, file = "server.tailscale.authkey", "server.tailscale.authkeyFile"
+    if config.is_set(key) and config.is_set(file):
+        raise ConfigError(
+            f"{key} ({config.origin(key)}) and {file} ({config.origin(file)}) are both set: use one of them"
+        )
+
+
+def _check_rotation(config: Config) -> None:
+    keys = config.keys
+    wait_s = keys.max_age_s if keys.activate_after_s is None else keys.activate_after_s
+    if 0 < keys.rotate_every_s < wait_s:
+        path = "keys.maxAge" if keys.activate_after_s is None else "keys.activateAfter"
+        raise ConfigError(
+            f"keys.rotateEvery ({config.origin('keys.rotateEvery')}): {format_duration(keys.rotate_every_s)} "
+            f"is shorter than the wait before a key signs ({path}, {format_duration(wait_s)}): "
+            "no key would ever sign"
+        )
