@@ -73,7 +73,7 @@ class AdminClient:
         self._port = port
         self.address = host_and_port(host, port)
         self._proxy = proxy_for(host, port)
-        # The proxy that was chosen here, or none: grpc would choose one by rules of its own.
+        # The proxy that was chosen here, or none: grpc would choose one by its own rules.
         proxy = ("grpc.http_proxy", self._proxy) if self._proxy else ("grpc.enable_http_proxy", 0)
         self._channel = grpc.insecure_channel(f"dns:///{self.address}", options=(*_OPTIONS, proxy))
         self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]

@@ -78,7 +78,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
     known before the first byte of its request is read, and a request refused for its size is logged, too.
     Requests from unidentified callers are never read.
 
-    A call runs in a task of its own: a caller that hangs up neither stops a change half-way nor hides its
+    A call runs in its own task: a caller that hangs up neither stops a change half-way nor hides its
     outcome.
     """
 

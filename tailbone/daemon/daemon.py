@@ -136,7 +136,7 @@ class Daemon:
             TailnetNode(config, log=self._log, isolated=self._isolated, on_login_url=self._on_login_url)
         )
         stack.push_async_callback(self._close_keys)
-        # The node joins on threads of its own; meanwhile the keys are read and the servers imported.
+        # The node joins on its own threads; meanwhile the keys are read and the servers imported.
         status, keys = await together(node.join(), self._prepare())
         addresses = listen_addresses(config, status.addresses)
         stack.push_async_callback(self._stop_background)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LOGIN_S = 300.0
 """How long a person has to open a login URL, however short joinTimeout is."""
 
-_LOOK_S = 60.0
+_LOOK_S = 20.0
 _DAY_S = 86400.0
 _EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0)
 """How long before the expiry of the node's key there is a warning; from the first one on, also a note."""
@@ -162,7 +162,7 @@ class TailnetNode:
             return await self.node.up(left_s)
 
     async def watch(self) -> None:
-        """Check the node every minute: not all changes have an event, and events get lost."""
+        """Check the node every 20 s: not all changes have an event, and events get lost."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:

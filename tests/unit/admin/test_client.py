@@ -160,7 +160,7 @@ async def test_unknown_caller(run: Running) -> None:
 
 
 async def test_nothing_listens(closed_port: int) -> None:
-    """A closed port has a message of its own."""
+    """A closed port has its own message."""
     error = await failure(closed_port, AdminClient.list)
     assert isinstance(error, errors.ServerUnreachableError)
     assert error.message.startswith(f"nothing listens on 127.0.0.1:{closed_port}: is the server running")

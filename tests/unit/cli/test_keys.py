@@ -1,4 +1,4 @@
-"""``tailbone keys`` as a user runs it: a process of its own against a real server."""
+"""``tailbone keys`` as a user runs it: in its own process, against a real server."""
 
 from __future__ import annotations
 
