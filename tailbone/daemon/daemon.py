@@ -144,7 +144,7 @@ class Daemon:
         self._background += [asyncio.create_task(keys.run()), asyncio.create_task(node.watch())]
         sockets = stack.enter_context(socket_directory(Path(config.server.tailscale.dir), self._stop))
         stack.push_async_callback(self._stop_serving)
-        await self._start_serving(node, keys, status, sockets, addresses)
+        await self._start_serving(node, keys, sockets, addresses)
 
         # What exists now lives as long as the process: the garbage collector need not look at it again.
         gc.collect()
@@ -194,7 +194,6 @@ class Daemon:
         self,
         node: TailnetNode,
         keys: KeyLifecycle,
-        status: NodeStatus,
         sockets: Path,
         addresses: Mapping[str, Sequence[str]],
     ) -> None:
@@ -204,7 +203,6 @@ class Daemon:
         parts = Parts(
             config=config,
             node=node,
-            status=status,
             keys=keys,
             readiness=self.reasons,
             notes=self.notes,

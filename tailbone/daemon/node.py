@@ -42,6 +42,7 @@ class TailnetNode:
 
     Attributes:
         node: the node itself.
+        known_as: its DNS name and addresses; empty before the join.
         on_renamed: called with the node's new DNS name and addresses when they change after the join.
     """
 
@@ -74,7 +75,7 @@ class TailnetNode:
         self._login_url = ""
         self._unreachable = False
         self._was_running = False
-        self._known_as: tuple[str, tuple[str, ...]] | None = None
+        self.known_as: tuple[str, tuple[str, ...]] = ("", ())
         self._clock = clock
         self._monotonic = monotonic
         self._expiry_step = 0
@@ -144,7 +145,7 @@ class TailnetNode:
                 requested=requested,
                 given=status.dns_name,
             )
-        self._known_as = status.dns_name, status.addresses
+        self.known_as = status.dns_name, status.addresses
         self._check(status)
         return status
 
@@ -238,10 +239,10 @@ class TailnetNode:
 
     def _check_name(self, dns_name: str, addresses: tuple[str, ...]) -> None:
         """Pass on a name or address that has changed since the join."""
-        before, now = self._known_as, (dns_name, addresses)
-        if before is None or before == now or not dns_name:
+        before, now = self.known_as, (dns_name, addresses)
+        if "" in (before[0], dns_name) or before == now:
             return
-        self._known_as = now
+        self.known_as = now
         self._log.info(
             "the node has another name or address", before=before[0], now=dns_name, addresses=list(addresses)
         )

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
     from tailbone.server import IssuerServer
-    from tailbone.tsnet.node import NodeStatus
 
 _MODULES = {"issuer": "tailbone.server", "admin": "tailbone.admin.service"}
 
@@ -40,7 +39,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         config: all settings.
         node: has joined; identifies callers.
-        status: of the node when it joined.
         keys: sign the tokens; the admin API manages them.
         readiness: returns why no token can be issued now; nothing when one can.
         notes: returns problems that do not stop token issuance.
@@ -50,7 +48,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     config: Config
     node: TailnetNode
-    status: NodeStatus
     keys: KeyLifecycle
     readiness: Callable[[], Sequence[str]]
     notes: Callable[[], Sequence[str]]
@@ -90,7 +87,7 @@ def _issuer(parts: Parts) -> IssuerServer:
         Sources(
             issuer=Issuer(rules, lambda: keys.ring),
             identify=parts.node.node.identify,
-            hosts=hosts(parts.status.dns_name, parts.status.addresses),
+            hosts=hosts(*parts.node.known_as),
             readiness=parts.readiness,
             notes=parts.notes,
             jwks=keys.published_document,

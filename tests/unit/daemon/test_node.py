@@ -139,7 +139,7 @@ def test_another_name_is_passed_on() -> None:
     heard, names = Heard(), []
     heard.member.on_renamed = lambda name, addresses: names.append((name, addresses))
     heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
-    heard.member._known_as = "one.ts.net", ("100.64.0.1",)
+    heard.member.known_as = "one.ts.net", ("100.64.0.1",)
     heard.hear("self", dns_name="one.ts.net", addresses=("100.64.0.1",))
     for _ in range(2):
         heard.hear("self", dns_name="two.ts.net", addresses=("100.64.0.1",))
