@@ -51,7 +51,7 @@ class TemporaryFolder:
                 raise
             if locked:
                 return cls(folder, lock)
-            # Another process removes the folder, since it was without a held lock for a moment.
+            # Another process found the folder before it was locked, and is removing it.
 
     def remove(self) -> None:
         """Remove the folder and its contents; idempotent."""

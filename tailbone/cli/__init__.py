@@ -51,7 +51,7 @@ _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, e
 def _described(error: OSError) -> TailboneError:
     """Return a system error with a one-line message. An error of standard output has no file name."""
     writing = error.filename is None and error.errno in _WRITE_ERRORS
-    place = "output cannot be written" if writing else error.filename or "the system refuses"
+    place = "output cannot be written" if writing else error.filename or "system error"
     described = TailboneError(f"{place}: {error.strerror or error}")
     described.__cause__ = error
     return described

@@ -42,7 +42,7 @@ def row(key: Key, now: float) -> tuple[str, ...]:
 
     Args:
         key: the key.
-        now: unix seconds.
+        now: Unix seconds.
     """
     created = _moment(key.created_at)
     state = key.state

@@ -173,7 +173,7 @@ def options_for(command: str, *, only_own: bool = False) -> Iterator[click.Optio
 
     Args:
         command: ``server``, or ``server start``; a subcommand also accepts its group's flags.
-        only_own: omit the group's flags from ``--help``: they are accepted, but other commands use them.
+        only_own: omit the group's flags from ``--help``; they are still accepted.
     """
     group = command.partition(" ")[0]
     isolated = command == "dev"
@@ -202,7 +202,7 @@ def flagless_for(command: str) -> Sequence[Setting]:
 
 @contextmanager
 def _redacted() -> Iterator[None]:
-    """Mask secrets in click's errors, which repeat unexpected arguments: an auth key without its flag."""
+    """Mask secrets in click's errors, which repeat unexpected arguments, such as a key without its flag."""
     try:
         yield
     except click.UsageError as error:

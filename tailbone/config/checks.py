@@ -61,7 +61,7 @@ def web_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or " " in text:
         raise ValueError("is not an http or https URL")
     if parts.query or parts.fragment:
-        raise ValueError("has a query or a fragment")
+        raise ValueError("contains a query or a fragment")
     return text
 
 

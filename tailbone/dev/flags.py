@@ -91,7 +91,7 @@ def check_identities(texts: Sequence[str]) -> tuple[str, ...]:
                 "allowed: a login (dev@example.com) or a tag (tag:ci)"
             )
         if text in texts[:number]:
-            raise ConfigError(f"flag --as: {text!r} is given twice; allowed: each identity once")
+            raise ConfigError(f"flag --as: {text!r} is given twice; use each identity once")
     return tuple(texts) or DEFAULT_IDENTITIES
 
 

@@ -117,7 +117,7 @@ class Dev:
         """Start everything.
 
         Raises:
-            AddressInUseError: a port is taken; the message names it.
+            AddressInUseError: a port is in use; the message names it.
         """
         settings = self._settings
         self._check_ports()

@@ -21,8 +21,8 @@ from tailbone.jwks.store import ANY_CONTENT, LARGEST, Stored
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Short compared with the time that a write has: the holder of the lock has changed the file by then, and this
-# write has to start from its content.
+# Shorter than the deadline of a write: by then the lock's holder has changed the file, and this write must be
+# repeated with the new content.
 _LOCK_TIMEOUT_S = 2.0
 _READABLE_BY_ALL = 0o644
 
@@ -43,7 +43,7 @@ def directory_of(bucket: str) -> Path:
 
 
 class DirectoryStore:
-    """Stores documents as files, replaced atomically; a lock between processes gives the compare-and-swap.
+    """Stores documents as files; a lock between processes makes each write an atomic compare-and-swap.
 
     Content type and Cache-Control are up to the web server of the directory.
     """
@@ -102,7 +102,7 @@ class DirectoryStore:
             before = _read(file)
             if etag not in (ANY_CONTENT, before.etag if before else None):
                 raise StoreConflictError(f"{file} was changed by another writer")
-            # Left by a killed write: under the lock there is no other.
+            # Left by a killed write: while this process has the lock, no other write is in progress.
             for left in list(file.parent.glob(f".{file.name}.*{TEMPORARY_SUFFIX}")):
                 self._disk.unlink(left)
             self._disk.replace(file, data, mode=_READABLE_BY_ALL)

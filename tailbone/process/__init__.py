@@ -1,1 +1,1 @@
-"""Concerns of the whole process: its log, signals and cancellation."""
+"""The log, the signals and the cancellation of the whole process."""

@@ -190,7 +190,7 @@ def _level_name(number: int) -> str:
 
 
 def _route_libraries(level: int) -> None:
-    """Route standard-library logging to our stream, one level less verbose than our own lines."""
+    """Route standard-library logging to our stream; from info down, one level less verbose than ours."""
     shown = {LEVELS["trace"]: logging.DEBUG, LEVELS["debug"]: logging.INFO, LEVELS["error"]: logging.ERROR}
     root = logging.getLogger()
     _remove_handlers()

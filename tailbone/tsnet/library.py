@@ -112,7 +112,7 @@ def _error(text: bytes) -> Exception:
 
 @contextlib.contextmanager
 def _coarse_timers() -> Iterator[None]:
-    """Let the kernel wake up to 5 ms late the threads that are started in this context.
+    """Start threads in this context with 5 ms of timer slack: the kernel may wake them that much later.
 
     Go's monitor thread sleeps for 20 µs at a time while others run, and each wake-up takes a processor from
     the thread that signs. A thread inherits the slack of the thread that starts it (prctl(2),
@@ -144,7 +144,7 @@ class Library:
         self._lib: Any = _ffi.lib
         self._forked = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tsnet")
-        # The bridge only copies, and requests do not call into Go: one running thread means fewest switches.
+        # The bridge only copies, and requests do not call into Go: one thread switches least.
         if "GOMAXPROCS" not in os.environ:
             self._call(self._lib.tb_max_procs, _PROCS)
         self._callers = msgspec.json.decode(self._call(self._lib.tb_callers), type=_CallerTable)

@@ -31,7 +31,7 @@ _MEASURES: dict[str, Callable[[Session], Awaitable[list[Figure]]]] = {
     "signing": signing.measure,
 }
 _ALONE = {"speed": speed.measure}
-"""What is measured only where it is asked for: it has the others' figures, and takes long."""
+"""Measured only on request: it repeats the others' figures, and takes long."""
 
 
 def main() -> None:

@@ -109,15 +109,15 @@ class Unreliable:
 
         self.before = before
 
-    def break_down(self, call: str, error: Exception, *, taken: bool) -> None:
-        """Raise ``error`` from the next ``call``, before or after it was taken, and be away from then on."""
+    def break_down(self, call: str, error: Exception, *, applied: bool) -> None:
+        """Raise ``error`` from the next ``call``, before or after it was applied, and fail from then on."""
 
         def broken(name: str) -> None:
             if name == call:
                 self.fail(StoreError("away"))
                 raise error
 
-        if taken:
+        if applied:
             self.after = broken
         else:
             self.before = broken

@@ -501,11 +501,11 @@ def test_nothing_is_left(start: Callable[..., Program], temporary: Path, number:
 
 def test_command_that_ignores_signals_ends_too(start: Callable[..., Program], temporary: Path) -> None:
     """The command is killed: it and dev have ended within 2 s."""
-    deaf = "for n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)"
-    script = f"import os, signal, time\n{deaf}\nprint('deaf', os.getpid(), flush=True)\ntime.sleep(60)"
+    ignore = "for n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)"
+    script = f"import os, signal, time\n{ignore}\nprint('ready', os.getpid(), flush=True)\ntime.sleep(60)"
     command = ("--", sys.executable, "-c", script)
     program = start("dev", "--listen", "127.0.0.1:0", *command, new_session=True, TMPDIR=str(temporary))
-    session = int(program.wait_for("deaf").split()[1])
+    session = int(program.wait_for("ready").split()[1])
     began = time.monotonic()
     assert program.stop(signal.SIGINT) == 137
     assert time.monotonic() - began < 2
@@ -534,11 +534,11 @@ def test_what_the_command_left_behind_ends_too(
 
 def test_second_signal_ends_it_at_once(start: Callable[..., Program], temporary: Path) -> None:
     """The exit status is 128 plus the signal's number; neither the command nor a key is left."""
-    script = "trap '' INT TERM; echo deaf $$; while :; do sleep 0.05; done"
+    script = "trap '' INT TERM; echo ready $$; while :; do sleep 0.05; done"
     program = start(
         "dev", "--listen", "127.0.0.1:0", "--", "sh", "-c", script, new_session=True, TMPDIR=str(temporary)
     )
-    session = int(program.wait_for("deaf").split()[1])
+    session = int(program.wait_for("ready").split()[1])
     program.send(signal.SIGTERM)
     began = time.monotonic()
     until(lambda: _caught(program.pid), "the first signal handled")

@@ -59,14 +59,14 @@ def test_store_is_broken_at_start(
 ) -> None:
     """The server starts, with 503 for tokens and the reasons in /_readyz, and recovers with the store."""
     bucket = tmp_path / "bucket"
-    mend = breaking(bucket)
+    repair = breaking(bucket)
     route = caller().to(server(TB_KEYS_BUCKET=bucket.as_uri()).name)
     refused, ready = route.issue(), route.get("/_readyz")
     assert (refused.status, refused.json["error"]) == (503, "no_signing_key")
     assert (ready.status, ready.json["error"]) == (503, "not_ready")
     until(lambda: any("jwks: " in reason for reason in route.get("/_readyz").json["reasons"]), "a reason")
     assert route.get("/_healthz").status == 200
-    mend()
+    repair()
     becomes_ready(route)
     assert route.issue().status == 200
     assert [key["kid"] for key in json.loads((bucket / JWKS).read_text())["keys"]] == [kid_of(route)]

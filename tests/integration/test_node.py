@@ -384,11 +384,11 @@ async def test_login_url_is_an_event(devnet: Devnet, settings: Settings) -> None
     """A node without a key reports the URL; it runs once a person has logged in there."""
     urls: asyncio.Queue[str] = asyncio.Queue()
 
-    def heard(event: Event) -> None:
+    def received(event: Event) -> None:
         if event.type == "auth_url":
             urls.put_nowait(event.url)
 
-    async with Node(await settings("login", authkey=""), on_event=heard) as node:
+    async with Node(await settings("login", authkey=""), on_event=received) as node:
         joining = asyncio.ensure_future(node.up(20))
         url = await asyncio.wait_for(urls.get(), 10)
         await devnet.do("complete_login", url=url, identity="dev@example.com")

@@ -1,4 +1,4 @@
-"""Facts about temporary folders, whose processes may be killed."""
+"""Temporary folders, and those of killed processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ sys.stdin.read()
 
 
 def other_process(parent: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A process that holds a temporary folder, and that folder."""
+    """Start a process that owns a temporary folder; return both."""
     process = subprocess.Popen(
         [sys.executable, "-c", OTHER_PROCESS, str(parent)],
         stdin=subprocess.PIPE,
@@ -34,7 +34,7 @@ def other_process(parent: Path) -> tuple[subprocess.Popen[str], Path]:
 
 
 def test_only_this_user_can_enter(tmp_path: Path) -> None:
-    """Its name says whose it is; nothing is left of it after its removal, which can be repeated."""
+    """The folder's name begins with tailbone-; it can be removed repeatedly."""
     folder = TemporaryFolder.make(parent=tmp_path, name="dev-")
     assert folder.path.name.startswith("tailbone-dev-")
     assert folder.path.stat().st_mode & 0o777 == 0o700
@@ -44,8 +44,8 @@ def test_only_this_user_can_enter(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_next_start_removes_what_a_killed_process_left(tmp_path: Path) -> None:
-    """With all its contents; folders of living processes stay, in this process or another."""
+def test_the_next_start_removes_folders_of_killed_processes(tmp_path: Path) -> None:
+    """Folders of running processes, this one included, stay."""
     mine = TemporaryFolder.make(parent=tmp_path)
     killed, left = other_process(tmp_path)
     living, kept = other_process(tmp_path)
@@ -59,7 +59,7 @@ def test_the_next_start_removes_what_a_killed_process_left(tmp_path: Path) -> No
 
 
 def test_folders_of_others_stay(tmp_path: Path) -> None:
-    """What only looks alike, such as a checkout, and what another name leads to."""
+    """Folders, files and links with similar names are not removed."""
     checkout = tmp_path / "tailbone-checkout"
     checkout.mkdir()
     target = tmp_path / "target"
@@ -73,10 +73,10 @@ def test_folders_of_others_stay(tmp_path: Path) -> None:
     assert (target / ".tailbone-lock").exists()
 
 
-def test_a_new_folder_that_is_taken_for_an_abandoned_one(
+def test_a_new_folder_that_another_start_removes_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is made again: another start may lock it before its own process does."""
+    """Another start may lock a new folder before its own process does."""
     from tailbone import temporary
 
     answers = iter([False, True])
@@ -85,7 +85,7 @@ def test_a_new_folder_that_is_taken_for_an_abandoned_one(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_no_place(tmp_path: Path) -> None:
-    """An error of the system's."""
+def test_a_missing_parent_is_an_error(tmp_path: Path) -> None:
+    """The system's error is raised."""
     with pytest.raises(FileNotFoundError):
         TemporaryFolder.make(parent=tmp_path / "none")

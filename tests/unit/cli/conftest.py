@@ -1,4 +1,4 @@
-"""The admin servers that ``tailbone keys`` is tested with, and the command itself."""
+"""Admin servers for the tests of ``tailbone keys``, and the command itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class Ended(NamedTuple):
-    """How a command ended."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -36,10 +36,10 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def tailbone(tmp_path: Path) -> Callable[..., Any]:
-    """Runs ``tailbone ARGUMENTS`` with an empty home and no TB_ variable but those given.
+    """Run ``tailbone ARGUMENTS`` with an empty home, and only the given TB_ variables.
 
-    ``typed`` is what a person types on a terminal; without it there is none.
-    With ``screen`` the output is shown there, too.
+    ``typed`` is typed on a terminal; without it there is no terminal.
+    With ``screen``, the output goes to the terminal too.
     """
 
     async def invoke(

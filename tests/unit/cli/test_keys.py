@@ -148,7 +148,7 @@ async def test_size_is_sent_when_set(tailbone: Run, run: Running, tmp_path: Path
 
 
 async def test_generate_leaves_size_and_algorithm_to_the_server(tailbone: Run, run: Running) -> None:
-    """Where neither is set, the request has none."""
+    """If they are not set, the request does not contain them."""
     await tailbone("keys", "generate", *there(run))
     assert run.lifecycle.asked == [("generate", None, None)]
 
@@ -264,10 +264,10 @@ async def test_failures_are_one_line(tailbone: Run, run: Running, closed_port: i
 
 
 @pytest.mark.parametrize("command", ["list", "generate"])
-async def test_the_message_says_for_a_change_that_nothing_was_changed(
+async def test_the_error_of_a_change_says_that_nothing_was_changed(
     tailbone: Run, run: Running, command: str
 ) -> None:
-    """For a read there is nothing to say about changes."""
+    """The error of a read does not mention changes."""
     run.lifecycle.fails = errors.StoreError("S3 is away")
     ended = await tailbone("keys", command, *there(run))
     assert "S3 is away; " in ended.err

@@ -177,7 +177,7 @@ async def test_when_nothing_tells_whether_the_write_was_taken_a_later_read_decid
     """The pair stays until then, since its public half may be published."""
     one = await server().start()
     assert one.store is not None
-    one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=True)
+    one.store.break_down("write", StoreOutcomeUnknownError("reset"), applied=True)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.generate()
     assert len(one.private) == 2
@@ -192,7 +192,7 @@ async def test_when_nothing_tells_whether_the_write_was_taken_a_later_read_decid
     """Not before a minute has passed: the write may still be under way."""
     one = await server().start()
     assert one.store is not None
-    one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=False)
+    one.store.break_down("write", StoreOutcomeUnknownError("reset"), applied=False)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.generate()
     one.store.recover()
@@ -386,7 +386,7 @@ async def test_a_remove_of_unknown_outcome_is_finished_later(server: Callable[..
     old = one.signing
     await one.keys.generate()
     assert one.store is not None
-    one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=False)
+    one.store.break_down("write", StoreOutcomeUnknownError("reset"), applied=False)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.remove(old)
     assert one.signing != old
@@ -679,7 +679,7 @@ async def test_a_key_of_which_nothing_can_be_read_goes_although_the_outcome_was_
         (one.folder / f"{old}.{half}").write_bytes(b"{")
     await one.keys.tick()
     assert one.store is not None
-    one.store.break_down("write", StoreOutcomeUnknownError("reset"), taken=False)
+    one.store.break_down("write", StoreOutcomeUnknownError("reset"), applied=False)
     with pytest.raises(StoreOutcomeUnknownError):
         await one.keys.remove(old)
     one.store.recover()
