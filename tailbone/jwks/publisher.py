@@ -180,6 +180,7 @@ class Publisher:
                 return Outcome(before=before if tries else current, after=current, wrote=tries > 0)
             if failure and self._monotonic() >= write_until:
                 raise _not_taken(failure)
+            # Refused again and again although nothing has changed: the last try leaves out the etag's quotes.
             is_refused = isinstance(failure, StoreConflictError) and stored == written_over
             refusals = refusals + 1 if stored and is_refused else 0
             if refusals > _REFUSALS:

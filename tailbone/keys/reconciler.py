@@ -25,7 +25,7 @@ from tailbone.keys.plan import (
     next_created_at,
     plan,
 )
-from tailbone.keys.record import CONFIRMED, OWN_PLACE, KeyRecord, Origin
+from tailbone.keys.record import OWN_PLACE, KeyRecord, Origin
 from tailbone.keys.signing_key import Algorithm, SigningKey
 from tailbone.keys.view import TWO_LOOKS_S, KeyRing, Read, View, Watch, own_document, published_in, watch
 from tailbone.process.cancellation import in_thread
@@ -214,17 +214,7 @@ class Reconciler:
             # A later read was quicker, and knows more.
             return
         self.read_at = started
-        missing = (
-            entry.kid
-            for entry in self.snapshot.entries.values()
-            if document is not None
-            and entry.key
-            and entry.phase_at(self.place) in CONFIRMED
-            # Confirmed since the read began, it need not be in what was read.
-            and (seen := self._watched.get(entry.kid)) is not None
-            and seen.monotonic < started
-            and not document.has(entry.kid, entry.thumbprint)
-        )
+        missing = self.view().missing(document, started)
         self._absent = {kid: (self._absent.get(kid, (started,))[0], started) for kid in missing}
         if self._revoked:
             # If no other key can sign, service goes on with a new one.

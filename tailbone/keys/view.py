@@ -141,6 +141,22 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """Whether this very key is in the document."""
         return self.document is not None and self.document.has(entry.kid, entry.thumbprint)
 
+    def missing(self, document: Document | None, started: float) -> list[str]:
+        """Own confirmed keys that a good read does not show.
+
+        Args:
+            document: None when there is certainly none; then nothing is missing.
+            started: when the read began, on the monotonic clock; a key confirmed later need not be in it.
+        """
+        return [
+            entry.kid
+            for entry in self.usable
+            if document is not None
+            and self.phase(entry) in CONFIRMED
+            and self.watched[entry.kid].monotonic <= started
+            and not document.has(entry.kid, entry.thumbprint)
+        ]
+
     @property
     def usable(self) -> list[Entry]:
         """The entries whose key can be used, the oldest first."""

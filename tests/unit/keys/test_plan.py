@@ -67,7 +67,7 @@ class Life(RuleBasedStateMachine):
         self.first_wanted = True
         self.fresh: frozenset[str] = frozenset()
         self.kept: Document | None = None
-        self.absent: dict[str, float] = {}
+        self.absent: dict[str, tuple[float, float]] = {}
         self.watched: dict[str, Watch] = {}
 
     # --- carrying out
@@ -94,7 +94,7 @@ class Life(RuleBasedStateMachine):
 
     @property
     def revoked(self) -> frozenset[str]:
-        return frozenset(kid for kid, since in self.absent.items() if self.now - since >= 30)
+        return frozenset(kid for kid, (first, last) in self.absent.items() if last - first >= 30)
 
     @property
     def signing(self) -> Entry | None:
@@ -177,16 +177,8 @@ class Life(RuleBasedStateMachine):
             self.sound()
 
     def note(self) -> None:
-        document = self.document
-        missing = {
-            entry.kid
-            for entry in self.entries.values()
-            if entry.record
-            and entry.record.phase_at(PLACE) in CONFIRMED
-            and document is not None
-            and not document.has(entry.kid, entry.record.thumbprint)
-        }
-        self.absent = {kid: self.absent.get(kid, self.now) for kid in missing}
+        missing = self.view(read=False).missing(self.document, self.passed)
+        self.absent = {kid: (self.absent.get(kid, (self.passed,))[0], self.passed) for kid in missing}
         if self.revoked:
             self.first_wanted = True
 
@@ -256,7 +248,6 @@ class Life(RuleBasedStateMachine):
     @rule()
     def the_clock_is_set_back(self) -> None:
         self.now -= 1000
-        self.absent.clear()
 
     @rule(every=st.sampled_from([0.0, 3600.0]), expiry=st.sampled_from([60.0, 1200.0]))
     def restarted_with_other_settings(self, every: float, expiry: float) -> None:
