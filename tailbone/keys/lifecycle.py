@@ -255,10 +255,10 @@ class KeyLifecycle:
                 await self._reconciler.rescan()
             try:
                 # Before the ring: a key that has vanished is followed by another one, without a gap.
-                if plan(self._reconciler.view()) and not self._reconciler.busy:
+                if plan(self._reconciler.view()):
                     await self._reconciler.reconcile(read=False, timeout_s=0.0)
             except KeyStateError as busy:
-                # Another process is in the middle of a change: the next tick comes soon.
+                # Another change is under way: the next tick comes soon.
                 self._log.debug(busy.message)
             finally:
                 self._reconciler.refresh()
@@ -352,10 +352,8 @@ class KeyLifecycle:
 
     async def _generate(self, algorithm: Algorithm, size: int) -> KeyInfo:
         try:
-            self._refuse_to_follow()
             # Before the lock is taken: a large RSA key takes seconds, and other changes need not wait.
-            key = await generate(algorithm, size)
-            kid = await self._publish_new(key)
+            kid = await self._publish_new(await generate(algorithm, size))
         finally:
             self._generating = False
         return next(info for info in self._listing() if info.key_id == kid and not info.foreign)
@@ -368,7 +366,7 @@ class KeyLifecycle:
                 kid = await writer.add(key, "asked", seen)
                 try:
                     await writer.reconcile(seen, asked=kid)
-                except (StoreOutcomeUnknownError, asyncio.CancelledError):
+                except StoreOutcomeUnknownError:
                     # It may be published: a later read decides.
                     self._look_soon()
                     raise

@@ -237,11 +237,6 @@ class Reconciler:
 
     # --- writing
 
-    @property
-    def busy(self) -> bool:
-        """Whether this process is in the middle of a change."""
-        return self._busy.locked()
-
     async def reconcile(self, *, read: bool, timeout_s: float = LOCK_S) -> None:
         """Do what the plan says, until nothing is left to be done.
 
