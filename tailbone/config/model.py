@@ -1,4 +1,4 @@
-"""The settings of one run as frozen structs, nested like the settings file.
+"""The settings of one run as frozen structs, nested like the settings file, and checked together.
 
 Defaults come from the table, so a struct created without arguments is a run without settings.
 Durations are float seconds, and their names end in ``_s``.

@@ -1,4 +1,4 @@
-"""The checks of text values, and of settings that contradict each other."""
+"""The checks of text values."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tailbone.config import checks
-from tailbone.config.load import load
-from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,34 +86,3 @@ def test_an_object_path_has_one_spelling(text: str) -> None:
     """A directory treats all of these as one file, S3 as different objects."""
     with pytest.raises(ValueError, match=r"must be written \.well-known/jwks\.json$"):
         checks.object_path(text)
-
-
-# --- settings that contradict each other
-
-
-@pytest.mark.parametrize(
-    ("rotate", "others"),
-    [("4m", {}), ("1h", {"keys.activateAfter": "2h"}), ("1h", {"keys.maxAge": "2h"})],
-)
-def test_a_rotation_shorter_than_the_wait_before_signing_is_refused(
-    rotate: str, others: dict[str, str]
-) -> None:
-    """Each key would be replaced before it could sign."""
-    with pytest.raises(ConfigError) as refused:
-        load({"keys.rotateEvery": rotate} | others, environ={})
-    assert str(refused.value).startswith(
-        f"keys.rotateEvery (flag): {rotate} is shorter than the wait before a key signs"
-    )
-
-
-def test_a_slower_rotation_is_accepted() -> None:
-    """The wait may be as long as the rotation's period, or zero."""
-    assert load({"keys.rotateEvery": "5m"}, environ={}).keys.rotate_every_s == 300.0
-    flags = {"keys.rotateEvery": "1s", "keys.activateAfter": "0"}
-    assert load(flags, environ={}).keys.rotate_every_s == 1.0
-
-
-def test_two_auth_keys_are_refused() -> None:
-    """It is unclear which one is meant."""
-    with pytest.raises(ConfigError, match="are both set"):
-        load({"server.tailscale.authkeyFile": "f"}, environ={"TB_SERVER_TAILSCALE_AUTHKEY": "x"})

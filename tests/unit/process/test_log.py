@@ -8,12 +8,9 @@ import logging
 import re
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tailbone.process import log
 
@@ -87,18 +84,6 @@ def test_a_json_line_in_full(stream: Stream) -> None:
         f'{{"time":"{time}","level":"info","event":"token issued","component":"issuer","sub":"user:1",'
         '"aud":null,"tags":["a"]}'
     )
-
-
-def test_a_console_line_in_full(stream: Stream) -> None:
-    """Values that contain spaces or are empty are in quotes."""
-    log.configure(Settings(format="console"), stream=stream)
-    log.get_logger(component="issuer").warning(
-        "no good", sub="user:1", name="A B", empty="", tags=["x", "y z"]
-    )
-    (line,) = stream.lines
-    time, rest = line.split(" ", 1)
-    assert TIME.fullmatch(time)
-    assert rest == 'WARN  no good component=issuer sub=user:1 name="A B" empty="" tags=[x, "y z"]'
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
@@ -192,63 +177,6 @@ def test_a_short_secret_is_not_masked(stream: Stream) -> None:
     assert stream.records[0]["event"] == "a banana"
 
 
-@pytest.mark.parametrize("form", ["json", "console"])
-def test_a_traceback_omits_local_variables(stream: Stream, form: str) -> None:
-    """A traceback names the line, without the values of its variables."""
-    log.configure(Settings(format=form), stream=stream)
-
-    def fail() -> None:
-        local = "very" + "secret"
-        raise ValueError(len(local))
-
-    try:
-        fail()
-    except ValueError:
-        log.get_logger().exception("failed")
-    text = "\n".join(stream.lines)
-    assert "ValueError: 10" in text
-    assert "Traceback (most recent call last)" in text
-    assert "verysecret" not in text
-
-
-def test_exc_info_without_an_exception_is_ignored(stream: Stream) -> None:
-    """The line has no traceback."""
-    log.configure(Settings(), stream=stream)
-    log.get_logger().error("x", exc_info=True)
-    assert {"time", "level", "event"} == set(stream.records[0])
-
-
-# --- hostile and odd values
-
-
-@pytest.mark.parametrize(
-    ("shown", "value"),
-    [
-        (r'"a\nINFO forged"', "a\nINFO forged"),
-        (r'"\x1b[2J"', "\x1b[2J"),
-        (r'"\x9b2J"', "\x9b2J"),
-        (r'"\u202etxt"', "\u202etxt"),
-        (r'"say \"x\""', 'say "x"'),
-        ("Jörg", "Jörg"),
-        (r'"\ud800"', "\ud800"),
-    ],
-)
-def test_a_value_cannot_forge_a_line_or_control_a_terminal(stream: Stream, shown: str, value: str) -> None:
-    """Control characters, and those that change the text direction, are shown as escapes."""
-    log.configure(Settings(format="console"), stream=stream)
-    log.get_logger().info("x", name=value)
-    assert [f"x name={shown}"] == [line.split("INFO  ")[1] for line in stream.lines]
-
-
-def test_a_field_cannot_change_time_or_level(stream: Stream) -> None:
-    """A field with such a name is renamed."""
-    log.configure(Settings(), stream=stream)
-    log.get_logger().info("x", level="error", time="0")
-    (record,) = stream.records
-    assert (record["level"], record["level_"], record["time_"]) == ("info", "error", "0")
-    assert TIME.fullmatch(record["time"])
-
-
 def test_an_event_cannot_forge_a_line(stream: Stream) -> None:
     """Events and libraries' lines are escaped too."""
     log.configure(Settings(format="console"), stream=stream)
@@ -257,39 +185,6 @@ def test_an_event_cannot_forge_a_line(stream: Stream) -> None:
     first, second = stream.lines
     assert first.endswith(r" INFO  a\nb")
     assert second.endswith(r" ERROR c\x1b[2Jd\ne logger=sanic")
-
-
-cycle: list[Any] = []
-cycle.append(cycle)
-
-
-@pytest.mark.parametrize("form", ["json", "console"])
-@pytest.mark.parametrize(
-    "value",
-    [
-        Path("/x"), b"\xff", {1: 2}, {("a",): 1}, {"a"}, object(), 1 << 80, float("nan"), ValueError("v"),
-        "\ud800", cycle, int, Settings(),
-    ],
-    ids=lambda value: type(value).__name__,
-)  # fmt: skip
-def test_any_value_can_be_logged(stream: Stream, form: str, value: object) -> None:
-    """Every value results in one line."""
-    log.configure(Settings(format=form), stream=stream)
-    log.get_logger().info("x", field=value)
-    assert len(stream.lines) == 1
-
-
-@given(
-    st.text(),
-    st.dictionaries(st.text(min_size=1).filter(lambda key: key not in {"event", "self"}), st.text()),
-)
-def test_any_text_can_be_logged(event: str, fields: dict[str, str]) -> None:
-    """Any text results in one line, in both forms."""
-    for form in ("json", "console"):
-        stream = Stream()
-        log.configure(Settings(format=form), stream=stream)
-        getattr(log.get_logger(), "info")(event, **fields)  # noqa: B009 - fields of any name
-        assert stream.bytes.getvalue().count(b"\n") == 1
 
 
 # --- colours
