@@ -90,7 +90,7 @@ func TestRemoveNode(t *testing.T) {
 	}
 }
 
-// A forgotten node is gone from its peers, and its polls fail while it believes that it runs.
+// A forgotten node disappears from its peers and from the list of nodes.
 func TestForgetNode(t *testing.T) {
 	d, server, _ := pair(t, Config{})
 	do[done](t, d, "forget_node", map[string]any{"node": "client"})

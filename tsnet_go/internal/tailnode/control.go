@@ -29,8 +29,8 @@ const (
 )
 
 // nodeDeletedPrefix begins the error of a map poll that the control server answers
-// with 404, as it does for a node that was deleted. The error has no type, and goes
-// nowhere but into tailscale's log.
+// with 404, as it does for a deleted node. The error has no type, and appears only in
+// tailscale's log.
 const nodeDeletedPrefix = "PollNetMap: initial fetch failed 404"
 
 // logf passes on a line of tailscale's log, and sends an event for a deleted node.

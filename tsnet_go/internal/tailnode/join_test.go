@@ -375,7 +375,7 @@ func TestClassifyBackendError(t *testing.T) {
 	}
 }
 
-// A node that was deleted while it ran is told so by its polls, which tailscale only logs.
+// A node that is deleted while it runs sends an event. Tailscale itself only logs the 404.
 func TestARunningNodeNoticesItsDeletion(t *testing.T) {
 	checkNoLeaks(t)
 	net, server, client := two(t)
@@ -383,7 +383,7 @@ func TestARunningNodeNoticesItsDeletion(t *testing.T) {
 	isDeletion := func(ev events.Event) bool { return ev.Type == "node_deleted" }
 	tbtest.Eventually(t, "the deletion is sent", func() bool { return server.heard.Has(isDeletion) })
 	if client.heard.Has(isDeletion) {
-		t.Error("the other node is told of its deletion, want nothing")
+		t.Error("the other node sent the event as well, want none")
 	}
 }
 
