@@ -72,9 +72,9 @@ def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
     )
 
 
-def quote(text: str) -> str:
-    """Return *text* in quotes for an error message: secrets masked, on one line, shortened."""
+def quote(text: str, *, limit: int = _LONGEST_QUOTED) -> str:
+    """Return *text* in quotes for an error message: secrets masked, on one line, shortened to *limit*."""
     text = redact(text)
-    if len(text) > _LONGEST_QUOTED:
-        text = f"{text[:_LONGEST_QUOTED]}…"
+    if len(text) > limit:
+        text = f"{text[:limit]}…"
     return f'"{escape(text)}"'

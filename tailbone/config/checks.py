@@ -65,6 +65,46 @@ def web_url(text: str) -> str:
     return text
 
 
+def issuer(text: str) -> str:
+    """Check the claim iss: a URL in its only spelling, or a name that is not a URL.
+
+    Verifiers compare it byte by byte with the discovery document and with what is registered with them, and
+    some refuse a port, a query or a trailing slash.
+    """
+    if not re.match(r"https?:", text, re.IGNORECASE):
+        return text
+    from urllib.parse import urlsplit
+
+    # A user name may come with a password.
+    refused = SecretInValueError if "@" in text else ValueError
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise refused("is not a URL") from None
+    host = (url.hostname or "").removesuffix(".")
+    if not host or not re.fullmatch(r"[!-~]+", text):
+        raise refused("is not a URL")
+    local = is_loopback(host)
+    right = (
+        f"{url.scheme if local else 'https'}://{f'[{host}]' if ':' in host else host}"
+        f"{f':{port}' if local and port else ''}{url.path.rstrip('/')}"
+    )
+    if text != right:
+        raise refused(f"must be written {right}")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host's name or address means this machine; nothing is looked up."""
+    import ipaddress
+
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def bucket(text: str) -> str:
     """Check an S3 bucket's name, an access point ARN, or ``file://`` and an absolute path."""
     if text.startswith("file://"):

@@ -142,9 +142,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="keys.issuer",
-        kind=Text("any text", metavar="ISSUER"),
+        kind=Text(
+            "an https URL with a lower-case host, without port, query and trailing slash; or a name",
+            check=checks.issuer,
+            metavar="ISSUER",
+        ),
         default="tailbone",
-        help="The claim iss of every token. Cloud verifiers require an https URL.",
+        help="The claim iss of every token. With a URL, which cloud verifiers require, a discovery document "
+        "is published too.",
         group=ISSUER,
         flags=("--issuer",),
         commands=_SERVING,
@@ -205,6 +210,40 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--key-path",),
         commands=_KEEPING,
         production=True,
+    ),
+    Setting(
+        path="keys.discoveryPath",
+        kind=Text(
+            "the path of an object in the bucket, or none",
+            check=checks.object_path,
+            if_empty="",
+            metavar="PATH",
+        ),
+        default="",
+        default_text="`openid-configuration` in the folder of keys.keyPath",
+        help="Path of the discovery document in the bucket; none publishes only the JWKS.",
+        group=KEYS,
+        commands=_KEEPING,
+        production=True,
+    ),
+    Setting(
+        path="keys.jwksUri",
+        kind=Text("an http or https URL", check=checks.web_url, if_empty="", metavar="URL"),
+        default="",
+        default_text="keys.issuer and `/.well-known/jwks.json`",
+        help="URL of the JWKS for verifiers, in the discovery document.",
+        group=KEYS,
+        commands=_SERVING,
+        production=True,
+    ),
+    Setting(
+        path="keys.outsideCheck",
+        kind=Choice("auto", "on", "off"),
+        default="auto",
+        help="Fetch discovery document and JWKS as verifiers do, at start and every keys.maxAge, and report "
+        "what they would refuse; auto: if keys.issuer is an https URL.",
+        group=KEYS,
+        commands=_SERVING,
     ),
     Setting(
         path="keys.dir",

@@ -12,7 +12,7 @@ from tailbone.daemon.addresses import check_ports, listen_addresses
 from tailbone.daemon.descriptors import check_descriptors
 from tailbone.daemon.keys import key_lifecycle
 from tailbone.daemon.node import TailnetNode
-from tailbone.daemon.servers import Parts, Server, import_servers, make_server
+from tailbone.daemon.servers import Parts, Server, discovery_document, import_servers, make_server
 from tailbone.daemon.sockets import socket_directory
 from tailbone.daemon.state import check_state
 from tailbone.errors import TailboneError
@@ -180,6 +180,12 @@ class Daemon:
     def published_document(self) -> bytes | None:
         """Return the last good copy of the published JWKS; None until one exists."""
         return None if self._keys is None else self._keys.published_document()
+
+    def discovery_document(self) -> bytes | None:
+        """Return the discovery document for that JWKS; None without one, or if the issuer is not a URL."""
+        jwks = self.published_document()
+        render = discovery_document(self._config)
+        return None if jwks is None or render is None else render(jwks)
 
     # --- opening
 

@@ -6,11 +6,11 @@ import asyncio
 import math
 import sys
 import time
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from tailbone.config.checks import is_loopback
 from tailbone.errors import LoginNeededError, TailnetError
 from tailbone.tsnet.node import CLOSED, Node, NodeSettings
 
@@ -268,14 +268,6 @@ def _wants_loopback(config: Config) -> bool:
     if tailscale.loopback != "auto":
         return tailscale.loopback == "on"
     return is_loopback(urlsplit(tailscale.control_url).hostname or "")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host's name or address means this machine; nothing is looked up."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _print_login_url(url: str) -> None:

@@ -91,6 +91,7 @@ def _issuer(parts: Parts) -> IssuerServer:
             readiness=parts.readiness,
             notes=parts.notes,
             jwks=keys.published_document,
+            discovery=discovery_document(config),
             max_age_s=config.keys.max_age_s,
             version=version(),
             commit=commit(),
@@ -122,6 +123,15 @@ def _admin(parts: Parts) -> AdminServer:
         ),
         log=parts.log,
     )
+
+
+def discovery_document(config: Config) -> Callable[[bytes], bytes] | None:
+    """Return the function from a JWKS to its discovery document; None if the issuer is not a URL."""
+    from tailbone.jwks.discovery import discovery_of
+    from tailbone.jwks.document import Document
+
+    discovery = discovery_of(config.keys.issuer, jwks_uri=config.keys.jwks_uri)
+    return None if discovery is None else lambda jwks: discovery.render(Document.parse(jwks))
 
 
 def _jwks_url(config: Config) -> str:

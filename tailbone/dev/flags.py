@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tailbone.daemon.node import is_loopback
+from tailbone.config.checks import is_loopback
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:

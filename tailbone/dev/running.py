@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _FOLDER = "tailbone-dev"
 _JWKS_PATH = "/.well-known/jwks.json"
+_DISCOVERY_PATH = "/.well-known/openid-configuration"
 _SERVER_IDENTITY = "tag:tailbone"
 _GRACE_S = 1.0
 _JOIN_S = 20.0
@@ -125,13 +126,14 @@ class Dev:
         devnet = await self._stack.enter_async_context(Devnet(state_dir=folder / "tailnet"))
         await devnet.set_grants([_grant(self._config.admin.capability)])
         keys = {identity: await devnet.add_key(identity) for identity in settings.identities}
-        config = await self._server_config(devnet, folder)
+        jwks = self._serve_documents()
+        config = await self._server_config(devnet, folder, jwks)
         self._daemon = daemon = await self._stack.enter_async_context(
             Daemon(config, isolated=True, log=cast("Logger", self._log), stop=self._stop, grace_s=_GRACE_S)
         )
         callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
         _, nodes = await together(daemon.start(), together(*callers))
-        facts = await self._open_ports(devnet, daemon, config, nodes, keys)
+        facts = await self._open_ports(devnet, jwks, config, nodes, keys)
         await self._until_ready(daemon)
         self._log.quiet = False
         return facts
@@ -196,8 +198,12 @@ class Dev:
             raise ConfigError(f"flag --state-dir: {named} cannot be used: {error.strerror}") from None
         return folder.resolve()
 
-    async def _server_config(self, devnet: Devnet, folder: Path) -> Config:
-        """Return the server's settings: the user's, with dev's own folders, addresses and tailnet."""
+    async def _server_config(self, devnet: Devnet, folder: Path, jwks: Endpoint) -> Config:
+        """Return the server's settings: the user's, with dev's own folders, addresses and tailnet.
+
+        The issuer is the JWKS port unless the user has set one. The bucket may outlive that port, so it gets
+        no discovery document then.
+        """
         replace = msgspec.structs.replace
         config = self._config
         tailscale = replace(
@@ -218,14 +224,17 @@ class Dev:
         if not config.is_set("admin.access"):
             # Every node here has every role (see _grant), which avoids the warning of acl.
             admin = replace(admin, access="grant")
+        keys = replace(
+            config.keys,
+            dir=str(folder / "keys"),
+            bucket=self._settings.bucket or (folder / "bucket").as_uri(),
+        )
+        if not config.is_set("keys.issuer"):
+            keys = replace(keys, issuer=f"http://{jwks}", discovery_path="none")
         return replace(
             config,
             components=("issuer", "admin"),  # dev shows the addresses of both
-            keys=replace(
-                config.keys,
-                dir=str(folder / "keys"),
-                bucket=self._settings.bucket or (folder / "bucket").as_uri(),
-            ),
+            keys=keys,
             server=replace(config.server, binding="auto", tailscale=tailscale, allowed_hosts=hosts),
             admin=admin,
         )
@@ -246,7 +255,7 @@ class Dev:
         return node
 
     async def _open_ports(
-        self, devnet: Devnet, daemon: Daemon, config: Config, callers: Sequence[Node], keys: dict[str, str]
+        self, devnet: Devnet, jwks: Endpoint, config: Config, callers: Sequence[Node], keys: dict[str, str]
     ) -> DevFacts:
         settings = self._settings
         issuer, admin = f"tailbone:{config.server.port}", f"tailbone:{config.admin.port}"
@@ -254,7 +263,6 @@ class Dev:
         for number, (identity, node) in enumerate(zip(settings.identities, callers, strict=True)):
             forward = await node.forward(str(settings.listen.next(number)), issuer)
             urls[identity] = f"http://{forward.local}"
-        jwks = self._serve_jwks(daemon, config)
         opened = await callers[0].forward(str(settings.admin_listen), admin)
         return DevFacts(
             tailnet=devnet.info.tailnet,
@@ -265,11 +273,18 @@ class Dev:
             admin=opened.local,
         )
 
-    def _serve_jwks(self, daemon: Daemon, config: Config) -> Endpoint:
+    def _serve_documents(self) -> Endpoint:
+        """Serve the public documents of the server, which starts later: its issuer may be this endpoint."""
         endpoint = self._settings.jwks_listen
-        serving = serve_documents(
-            endpoint, {_JWKS_PATH: daemon.published_document}, max_age_s=config.keys.max_age_s
-        )
+
+        def jwks() -> bytes | None:
+            return self._daemon.published_document() if self._daemon else None
+
+        def discovery() -> bytes | None:
+            return self._daemon.discovery_document() if self._daemon else None
+
+        documents = {_JWKS_PATH: jwks, _DISCOVERY_PATH: discovery}
+        serving = serve_documents(endpoint, documents, max_age_s=self._config.keys.max_age_s)
         try:
             return endpoint._replace(port=self._stack.enter_context(serving))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The four routes of the issuer, and what they answer."""
+"""The routes of the issuer, and what they answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from tailbone.errors import BrowserRequestError, LogUnavailableError, TailboneError, WrongHostError
+from tailbone.errors import (
+    BrowserRequestError,
+    LogUnavailableError,
+    TailboneError,
+    UnknownPathError,
+    WrongHostError,
+)
 from tailbone.server.hosts import AllowedHosts
 from tailbone.server.query import parse_query
 from tailbone.server.responses import Request, Response
@@ -25,12 +31,14 @@ ISSUE_PATH: Final = "/issue"
 HEALTH_PATH: Final = "/_healthz"
 READY_PATH: Final = "/_readyz"
 JWKS_PATH: Final = "/.well-known/jwks.json"
+DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 
 METHODS: Final = {
     ISSUE_PATH: ("POST",),
     HEALTH_PATH: ("GET", "HEAD"),
     READY_PATH: ("GET", "HEAD"),
     JWKS_PATH: ("GET", "HEAD"),
+    DISCOVERY_PATH: ("GET", "HEAD"),
 }
 """The methods that each path takes."""
 
@@ -71,7 +79,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
         readiness: returns why no token can be issued now; empty if one can.
         notes: returns problems that do not stop token issuance, such as ``jwks: stale``.
         jwks: returns the last good copy of the published JWKS; None before there is one.
-        max_age_s: how long the JWKS may be cached, in seconds.
+        discovery: makes the discovery document for that JWKS; None if the issuer is not a URL.
+        max_age_s: how long the two documents may be cached, in seconds.
         version: for ``/_healthz``.
         commit: for ``/_healthz``.
         log: receives a line for refused requests.
@@ -85,6 +94,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     readiness: Callable[[], Sequence[str]]
     notes: Callable[[], Sequence[str]]
     jwks: Callable[[], bytes | None]
+    discovery: Callable[[bytes], bytes] | None
     max_age_s: float
     version: str
     commit: str
@@ -109,6 +119,7 @@ class Endpoints:
             (HEALTH_PATH, self.healthz),
             (READY_PATH, self.readyz),
             (JWKS_PATH, self.jwks),
+            (DISCOVERY_PATH, self.discovery),
         ):
             app.add_route(answer, path, methods=METHODS[path], name=answer.__name__, strict_slashes=True)
 
@@ -188,6 +199,23 @@ class Endpoints:
         if document is None:
             # Not an empty document, which a verifier would keep for minutes.
             return self._not_ready(["jwks: no key is published yet"])
+        return self._document(request, document)
+
+    async def discovery(self, request: Request) -> Response:
+        """``GET /.well-known/openid-configuration``: the discovery document for that JWKS.
+
+        Raises:
+            UnknownPathError: the issuer is not a URL.
+        """
+        if self._sources.discovery is None:
+            raise UnknownPathError("no discovery document: this server's issuer is not a URL")
+        jwks = self._sources.jwks()
+        if jwks is None:
+            return self._not_ready(["jwks: no key is published yet"])
+        return self._document(request, self._sources.discovery(jwks))
+
+    def _document(self, request: Request, document: bytes) -> Response:
+        """Answer with a public document, which may be cached."""
         etag = _etag(document)
         cache_control = f"public, max-age={int(self._sources.max_age_s)}"
         # RFC 9110 section 13.1.2: a weak comparison.
@@ -199,6 +227,6 @@ class Endpoints:
         return response
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _etag(document: bytes) -> str:
     return f'"{hashlib.sha256(document).hexdigest()[:32]}"'

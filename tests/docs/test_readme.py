@@ -154,7 +154,7 @@ def at(command: str, dev: Dev) -> str:
     return (
         command.replace("http://127.0.0.1:8080/issue", dev.issue)
         .replace("http://tailbone/issue", dev.issue)
-        .replace("http://127.0.0.1:8090/.well-known/jwks.json", dev.facts["jwks_url"])
+        .replace("http://127.0.0.1:8090", dev.facts["jwks_url"].partition("/.well-known")[0])
     )
 
 

@@ -120,7 +120,6 @@ UNKNOWN_PATHS = [
     "/%69ssue",
     "//issue",
     "/_healthz/x",
-    "/.well-known/openid-configuration",
 ]
 
 

@@ -94,8 +94,9 @@ def test_json_line(shared: Dev) -> None:
 
 def test_both_identities_get_tokens(shared: Dev) -> None:
     """A person and a tagged node each have a URL; PyJWT verifies both tokens with jwks_url."""
-    person = verified(shared, shared.caller("dev@example.com").issue().json["token"], issuer="tailbone")
-    robot = verified(shared, shared.caller("tag:ci").issue().json["token"], issuer="tailbone")
+    issuer = f"http://{shared.jwks.address}"
+    person = verified(shared, shared.caller("dev@example.com").issue().json["token"], issuer=issuer)
+    robot = verified(shared, shared.caller("tag:ci").issue().json["token"], issuer=issuer)
     assert (person["user"], person["display_name"]) == ("dev@example.com", "Dev")
     assert person["sub"].startswith("user:")
     assert robot["tags"] == ["tag:ci"]
@@ -130,6 +131,23 @@ def test_jwks_may_be_cached(shared: Dev) -> None:
     assert answer.headers["Cache-Control"] == "public, max-age=300"
     kid = jwt.get_unverified_header(shared.caller().issue().json["token"])["kid"]
     assert [key["kid"] for key in answer.json["keys"]] == [kid]
+
+
+def test_the_jwks_port_is_an_issuer_that_can_be_discovered(shared: Dev) -> None:
+    """Its discovery document names itself and the JWKS, and the server serves the same one on the tailnet."""
+    issuer = f"http://{shared.jwks.address}"
+    answer = shared.jwks.get("/.well-known/openid-configuration")
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "public, max-age=300"
+    assert answer.json == {
+        "issuer": issuer,
+        "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "claims_supported": ["iss", "sub", "aud", "exp", "iat", "nbf", "jti"],
+    }
+    assert shared.caller().get("/.well-known/openid-configuration").body == answer.body
 
 
 @pytest.mark.parametrize("path", ["/issue", "/_readyz", "/_healthz", "/"])
@@ -307,7 +325,7 @@ def test_production_settings_are_not_read(
         AWS_PROFILE="production",
     )
     claims = verified(running, running.caller().issue().json["token"])
-    assert claims["iss"] == "tailbone"
+    assert claims["iss"] == f"http://{running.jwks.address}"
     assert running.caller().get("/_readyz").json == {"ready": True, "reasons": [], "notes": []}
     assert running.program.stop() == 0
     assert not production.exists()

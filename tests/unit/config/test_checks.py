@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tailbone.config import checks
+from tailbone.config.load import load
+from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
         (checks.bucket, "file:///var/jwks", "file:///var/jwks"),
         (checks.bucket, "arn:aws:s3:x:1:accesspoint/a", "arn:aws:s3:x:1:accesspoint/a"),
         (checks.object_path, ".well-known/jwks.json", ".well-known/jwks.json"),
+        (checks.issuer, "tailbone", "tailbone"),
+        (checks.issuer, "Any name: 1", "Any name: 1"),
+        (checks.issuer, "https://issuer.example/prod", "https://issuer.example/prod"),
+        (checks.issuer, "http://127.0.0.1:8090", "http://127.0.0.1:8090"),
+        (checks.issuer, "http://[::1]:8090", "http://[::1]:8090"),
         (checks.tag, "tag:ci", "tag:ci"),
     ],
 )
@@ -60,6 +67,10 @@ def test_valid_text_is_normalized(check: Callable[[str], str], text: str, value:
         (checks.object_path, "a/../../etc/passwd"),
         (checks.object_path, "folder/"),
         (checks.object_path, "."),
+        (checks.issuer, "https://"),
+        (checks.issuer, "https:issuer.example"),
+        (checks.issuer, "https://issuer.example/a b"),
+        (checks.issuer, "https://issuer.example:port"),
         (checks.tag, "ci"),
         (checks.tag, "tag:1"),
     ],
@@ -86,3 +97,32 @@ def test_an_object_path_has_one_spelling(text: str) -> None:
     """A directory treats all of these as one file, S3 as different objects."""
     with pytest.raises(ValueError, match=r"must be written \.well-known/jwks\.json$"):
         checks.object_path(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://issuer.example/prod/",
+        "https://Issuer.Example/prod",
+        "HTTPS://issuer.example/prod",
+        "http://issuer.example/prod",
+        "https://issuer.example:443/prod",
+        "https://issuer.example:8443/prod",
+        "https://issuer.example./prod",
+        "https://issuer.example/prod?tenant=1",
+        "https://issuer.example/prod#here",
+        "https://user:secret@issuer.example/prod",
+    ],
+)
+def test_an_issuer_url_has_one_spelling(text: str) -> None:
+    """Verifiers compare it byte by byte, and the reason shows the right spelling."""
+    with pytest.raises(ValueError, match=r"^must be written https://issuer\.example/prod$"):
+        checks.issuer(text)
+
+
+def test_an_issuer_with_a_password_is_not_shown() -> None:
+    """A password must not reach the log."""
+    with pytest.raises(ConfigError) as refused:
+        load({"keys.issuer": "https://user:secret@issuer.example"}, environ={})
+    assert "secret" not in str(refused.value)
+    assert "must be written https://issuer.example" in str(refused.value)

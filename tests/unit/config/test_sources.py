@@ -195,9 +195,10 @@ def test_a_setting_that_is_set_twice_is_refused(home: Path, text: str) -> None:
 
 def test_a_table_in_place_of_a_setting_is_refused(home: Path) -> None:
     """A name below a setting is reported as such."""
-    path = write(home, 'keys.issuer.name = "x"')
+    path = write(home, 'key.prefix.name = "x"')
     assert (
-        refused(home) == f"keys.issuer ({path}): its value is a table, not text in quotes; allowed: any text"
+        refused(home) == f"key.prefix ({path}): its value is a table, not text in quotes; "
+        "allowed: letters, digits, dot, hyphen and underscore"
     )
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tailbone.config.checks import is_loopback
 from tailbone.config.load import load
-from tailbone.daemon.node import TailnetNode, is_loopback
+from tailbone.daemon.node import TailnetNode
 from tailbone.tsnet.events import Event
 from tailbone.tsnet.node import NodeStatus
 

@@ -114,6 +114,7 @@ class World:
         self.reasons: list[str] = []
         self.notes: list[str] = []
         self.jwks: bytes | None = JWKS
+        self.is_url = True
         self.log = MemoryLog()
         self.audit = MemoryLog()
 
@@ -125,6 +126,9 @@ class World:
         if isinstance(self.caller, Exception):
             raise self.caller
         return self.caller
+
+    def discovery(self, jwks: bytes) -> bytes:
+        return b'{"of":' + jwks + b"}"
 
     def gate(self) -> GatedKey:
         """Let signatures wait until the test opens the gate."""
@@ -141,6 +145,7 @@ class World:
                 readiness=lambda: self.reasons,
                 notes=lambda: self.notes,
                 jwks=lambda: self.jwks,
+                discovery=self.discovery if self.is_url else None,
                 max_age_s=300.0,
                 version="1.2.3",
                 commit="abc1234",

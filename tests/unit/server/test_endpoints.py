@@ -244,7 +244,9 @@ async def test_issue_takes_post_only(running: Running, method: bytes) -> None:
     assert (answer.status, answer.fields["Allow"]) == (405, "POST")
 
 
-@pytest.mark.parametrize("path", [b"/_healthz", b"/_readyz", b"/.well-known/jwks.json"])
+@pytest.mark.parametrize(
+    "path", [b"/_healthz", b"/_readyz", b"/.well-known/jwks.json", b"/.well-known/openid-configuration"]
+)
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"OPTIONS", b"get"])
 async def test_the_others_take_get_and_head_only(running: Running, path: bytes, method: bytes) -> None:
     """405 with Allow, whoever asks."""
@@ -252,7 +254,9 @@ async def test_the_others_take_get_and_head_only(running: Running, path: bytes, 
     assert (answer.status, answer.fields["Allow"]) == (405, "GET, HEAD")
 
 
-@pytest.mark.parametrize("path", [b"/_healthz", b"/_readyz", b"/.well-known/jwks.json"])
+@pytest.mark.parametrize(
+    "path", [b"/_healthz", b"/_readyz", b"/.well-known/jwks.json", b"/.well-known/openid-configuration"]
+)
 async def test_head_is_get_without_its_body(running: Running, path: bytes) -> None:
     """The same fields, Content-Length too (RFC 9110 section 9.3.2), and the connection goes on."""
     client = await running.connect()
@@ -286,7 +290,8 @@ async def test_other_paths_are_not_found(running: Running, method: bytes, target
         {
             "error": "not_found",
             "message": "no such path; there are "
-            "POST /issue, GET /_healthz, GET /_readyz, GET /.well-known/jwks.json",
+            "POST /issue, GET /_healthz, GET /_readyz, GET /.well-known/jwks.json, "
+            "GET /.well-known/openid-configuration",
         },
     )
 
@@ -352,6 +357,23 @@ async def test_a_known_jwks_is_not_sent_again(running: Running, world: World) ->
         assert (again.status, again.body, again.fields["Etag"].encode()) == (304, b"", etag)
     world.jwks = b'{"keys":[{}]}'
     assert (await client.ask(get % etag)).status == 200
+
+
+async def test_the_discovery_document_is_made_for_the_jwks(running: Running, world: World) -> None:
+    """JSON that may be cached as long as the JWKS, and has its own ETag."""
+    answer = await running.ask(b"GET /.well-known/openid-configuration HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (answer.status, answer.body) == (200, b'{"of":{"keys":[]}}')
+    assert answer.fields["Content-Type"] == "application/json"
+    assert answer.fields["Cache-Control"] == "public, max-age=300"
+    get = b"GET /.well-known/openid-configuration HTTP/1.1\r\nHost: x\r\nIf-None-Match: %b\r\n\r\n"
+    assert (await running.ask(get % answer.fields["Etag"].encode())).status == 304
+
+
+async def test_before_the_first_key_there_is_no_discovery_document(running: Running, world: World) -> None:
+    """It would name no algorithm."""
+    world.jwks = None
+    answer = await running.ask(b"GET /.well-known/openid-configuration HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (answer.status, answer.fields["Cache-Control"]) == (503, "no-store")
 
 
 # --- failures that are ours

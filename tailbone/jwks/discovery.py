@@ -1,0 +1,155 @@
+"""The discovery document (OpenID Connect Discovery 1.0 section 3), and its publication beside the JWKS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from tailbone.errors import ForeignDocumentError, StoreError
+from tailbone.jwks.document import CONTENT_TYPE
+from tailbone.jwks.store import ANY_CONTENT
+from tailbone.text import quote
+
+if TYPE_CHECKING:
+    from tailbone.jwks.document import Document
+    from tailbone.jwks.store import Store
+    from tailbone.process.log import Logger
+
+DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
+_JWKS_PATH: Final = "/.well-known/jwks.json"
+LONGEST_ISSUER: Final = 255
+"""The longest issuer that AWS accepts, in characters."""
+
+_CLAIMS: Final = ("iss", "sub", "aud", "exp", "iat", "nbf", "jti")
+_OPERATION_S: Final = 10.0
+
+
+class Discovery:
+    """An issuer that verifiers can discover.
+
+    Attributes:
+        issuer: its URL, the claim iss of its tokens.
+        url: of its discovery document (OpenID Connect Discovery 1.0 section 4).
+        jwks_uri: the URL of its JWKS.
+    """
+
+    def __init__(self, issuer: str, *, jwks_uri: str = "") -> None:
+        """Describe an issuer.
+
+        Args:
+            issuer: its URL.
+            jwks_uri: the URL of its JWKS; by default below the issuer's.
+        """
+        self.issuer = issuer
+        self.url = f"{issuer}{DISCOVERY_PATH}"
+        self.jwks_uri = jwks_uri or f"{issuer}{_JWKS_PATH}"
+
+    def members(self, jwks: Document) -> dict[str, object]:
+        """Return the document's members; the algorithms are those of the published keys."""
+        return {
+            "issuer": self.issuer,
+            "jwks_uri": self.jwks_uri,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": sorted({key.algorithm for key in jwks.keys} - {""}),
+            "claims_supported": list(_CLAIMS),
+        }
+
+    def render(self, jwks: Document) -> bytes:
+        """Return the document as JSON text."""
+        return msgspec.json.format(msgspec.json.encode(self.members(jwks)), indent=2) + b"\n"
+
+
+def discovery_of(issuer: str, *, jwks_uri: str = "") -> Discovery | None:
+    """Return the issuer of the settings keys.issuer and keys.jwksUri; None if it is not a URL."""
+    return Discovery(issuer, jwks_uri=jwks_uri) if issuer.startswith(("https://", "http://")) else None
+
+
+class DiscoveryPublisher:
+    """The discovery document in the store of the JWKS."""
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        store: Store,
+        path: str,
+        *,
+        max_age_s: float,
+        conditional: bool,
+        log: Logger,
+    ) -> None:
+        """Take the document's place.
+
+        Args:
+            discovery: the issuer.
+            store: where it is kept; its owner closes it.
+            path: its path in the store.
+            max_age_s: how long caches may keep it, in seconds.
+            conditional: False means that this is the only writer, to a store that ignores conditions.
+            log: for the line of each write.
+        """
+        self._discovery = discovery
+        self._store = store
+        self._path = path
+        self._place = f"{store.place}/{path}"
+        self._cache_control = f"public, max-age={max_age_s:.0f}"
+        self._conditional = conditional
+        self._log = log
+
+    async def publish(self, jwks: Document) -> None:
+        """Write the document unless it is there already; to be called after the JWKS was published.
+
+        Args:
+            jwks: the published JWKS.
+
+        Raises:
+            ForeignDocumentError: another issuer's document, or something else, is there and was left.
+            StoreError: it could not be read or written; the next call tries again.
+        """
+        try:
+            async with asyncio.timeout(_OPERATION_S):
+                await self._publish(jwks)
+        except TimeoutError:
+            raise StoreError("the store did not answer in time: check whether it can be reached") from None
+
+    async def _publish(self, jwks: Document) -> None:
+        stored = await self._store.read(self._path)
+        if stored is not None and self._own_members(stored.data) == self._discovery.members(jwks):
+            return
+        etag = (stored.etag if stored else None) if self._conditional else ANY_CONTENT
+        await self._store.write(
+            self._path,
+            self._discovery.render(jwks),
+            etag=etag,
+            content_type=CONTENT_TYPE,
+            cache_control=self._cache_control,
+        )
+        self._log.info("the discovery document is published", place=self._place)
+
+    def _own_members(self, data: bytes) -> dict[str, object]:
+        """Return the members of this issuer's document.
+
+        Raises:
+            ForeignDocumentError: it is another issuer's, or not a discovery document.
+        """
+        try:
+            members = json.loads(data)
+        except (ValueError, RecursionError):
+            members = None
+        issuer = members.get("issuer") if isinstance(members, dict) else None
+        if not isinstance(issuer, str):
+            raise ForeignDocumentError(
+                f"{self._place} is not a discovery document; it is left as it is: delete it, "
+                "or set keys.discoveryPath to another path"
+            )
+        if issuer != self._discovery.issuer:
+            theirs, ours = (quote(text, limit=LONGEST_ISSUER) for text in (issuer, self._discovery.issuer))
+            raise ForeignDocumentError(
+                f"{self._place} is the discovery document of issuer {theirs}, while this server's is {ours}; "
+                "it is left as it is: correct keys.issuer, or set keys.discoveryPath to another path"
+            )
+        assert isinstance(members, dict)  # noqa: S101 -- it has an issuer
+        return members
