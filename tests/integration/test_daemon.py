@@ -142,7 +142,7 @@ def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def test_callers_that_get_nothing(devnet: Devnet, tmp_path: Path, sockets: Path) -> None:
+async def test_lost_and_unknown_callers_are_refused(devnet: Devnet, tmp_path: Path, sockets: Path) -> None:
     """An expired node, a removed node and an unknown address are refused with 403."""
     key = await devnet.add_key("dev@example.com")
     peer_settings = NodeSettings(
@@ -215,7 +215,7 @@ async def test_failure_of_background_work(
     assert "a fault in the keys' work" in repr(failure)
 
 
-async def test_change_of_the_keys_is_not_waited_for_without_end(
+async def test_the_wait_for_a_key_change_is_bounded(
     devnet: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change that hangs on a dead store is cut off after the grace period."""
@@ -233,7 +233,7 @@ async def test_change_of_the_keys_is_not_waited_for_without_end(
         await hanging
 
 
-async def test_secrets_are_in_no_repr(devnet: Devnet, tmp_path: Path) -> None:
+async def test_reprs_contain_no_secret(devnet: Devnet, tmp_path: Path) -> None:
     """The reprs of the node's settings and of the run's settings do not contain the auth key."""
     config = config_for(devnet, "tskey-auth-secret", tmp_path)
     async with Daemon(config) as server:

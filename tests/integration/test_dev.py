@@ -352,7 +352,7 @@ def test_both_components_run(dev: Callable[..., Dev], tailbone: Callable[..., Pr
 
 
 def test_other_settings_count(dev: Callable[..., Dev], tmp_path: Path) -> None:
-    """Variables and flags of what tokens say work as in server start, and so does --config."""
+    """Settings of the tokens' content work as in `server start`: by variable, flag and --config."""
     settings = tmp_path / "dev.toml"
     settings.write_text('[keys]\nexpiry = "5m"\n')
     running = dev(

@@ -133,7 +133,7 @@ def test_no_secret_in_the_log(server: Callable[..., Server], caller: Callable[..
     assert started.events("tsnet"), "level trace shows tsnet's own log"
 
 
-def test_no_token_without_its_line(
+def test_a_token_is_withheld_if_its_line_cannot_be_logged(
     server: Callable[..., Server], caller: Callable[..., Caller], environment: dict[str, str]
 ) -> None:
     """If the log cannot be written, the token is not sent."""

@@ -395,7 +395,7 @@ async def test_login_url_is_an_event(devnet: Devnet, settings: Settings) -> None
         assert (await joining).state == "Running"
 
 
-async def test_devnet_says_what_it_knows(devnet: Devnet) -> None:
+async def test_devnet_errors_name_what_is_allowed(devnet: Devnet) -> None:
     """Unknown commands, arguments and nodes are errors that name what is allowed."""
     with pytest.raises(TailnetError, match="allowed are add_key"):
         await devnet.do("nonsense")

@@ -84,7 +84,7 @@ class Client:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_no_answer_is_lost_under_load(
+def test_every_answer_arrives_under_load(
     server: Callable[..., Server], caller: Callable[..., Caller], number: signal.Signals
 ) -> None:
     """Every token in the log has reached its caller, on new and on kept connections."""
@@ -230,7 +230,7 @@ def test_signal_at_every_moment(server: Callable[..., Server]) -> None:
     assert again.program.stop() == 0
 
 
-def test_the_log_ends_with_nothing_bad(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
+def test_an_orderly_end_logs_no_warning(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
     """An orderly end logs no warning, and writes nothing to standard error."""
     started = server()
     assert caller().to(started.name).issue().status == 200

@@ -364,7 +364,7 @@ def tailscale_api(tailnet: Tailnet) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as api:
         thread = threading.Thread(target=api.serve_forever)

@@ -69,7 +69,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("status", "code"), REDIRECTS)
 @pytest.mark.parametrize("fields", [b"", b"Location: {trap}/b/k\r\n"])
-async def test_no_redirect_is_followed_and_each_is_an_error(
+async def test_each_redirect_is_an_error(
     store: S3Store, proxy: s3.FaultProxy, trap: s3.FaultProxy, status: int, code: str, fields: bytes
 ) -> None:
     """Otherwise another host would get the session token, and its answer would count as the JWKS."""

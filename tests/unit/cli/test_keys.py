@@ -177,7 +177,7 @@ async def test_remove_asks(tailbone: Run, run: Running) -> None:
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n"])
-async def test_no_removes_nothing(tailbone: Run, run: Running, answer: str) -> None:
+async def test_the_answer_no_keeps_the_key(tailbone: Run, run: Running, answer: str) -> None:
     """With the answer no, or none, the exit code is 0 and the key stays."""
     ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), typed=answer)
     assert (ended.status, ended.out.strip()) == (0, "")

@@ -75,7 +75,7 @@ def test_a_reused_slot_belongs_to_its_new_connection_only(table: Table) -> None:
     assert node_of(callers, first) is None
 
 
-def test_an_empty_slot_and_one_that_is_written_have_no_answer(table: Table) -> None:
+def test_an_empty_or_unfinished_slot_has_no_answer(table: Table) -> None:
     """The connection must use whois then."""
     callers, slot = Callers(table), table.acquire(0)
     assert callers.identity(slot) is None
