@@ -154,8 +154,15 @@ class KeyFolder:
         return ProcessLock(self.path / _LOCK)
 
     def join(self) -> None:
-        """Count among the processes that sign with the folder's keys, until ``leave`` or a kill."""
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Count among the processes that sign with the folder's keys, until ``leave`` or a kill.
+
+        Raises:
+            KeyFileError: the folder cannot be opened.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unusable(self.path, "read", error) from error
         self._joined, self._leave = fd, weakref.finalize(self, os.close, fd)
         self.is_shared()
 
@@ -169,11 +176,11 @@ class KeyFolder:
         if self._joined is None:
             return True
         try:
-            # Everybody who has joined holds it shared; flock(2) gives it exclusively to one who is alone.
+            # Each process that has joined holds a shared flock: only one that is alone can upgrade it.
             fcntl.flock(self._joined, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fcntl.flock(self._joined, fcntl.LOCK_SH)
         except BlockingIOError:
-            # The attempt has given up the shared one.
+            # The attempt has released the shared one (flock(2)).
             fcntl.flock(self._joined, fcntl.LOCK_SH)
             return True
         except OSError:

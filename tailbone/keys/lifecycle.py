@@ -200,8 +200,8 @@ class KeyLifecycle:
         """
         self._reconciler.first_wanted = True
         await in_thread(self._folder.prepare)
-        await in_thread(self._folder.join)
         await self._take_over()
+        await in_thread(self._folder.join)
         await self._reconciler.load_copy()
         if self._settings.activate_after_s < self._settings.max_age_s:
             self._log.warning(

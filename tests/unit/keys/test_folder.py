@@ -264,3 +264,17 @@ def test_a_key_that_was_read_goes_on_while_its_file_cannot_be_read(
     assert folder.changed() is True
     assert fault(folder) == ""
     assert folder.changed() is False
+
+
+def test_a_folder_is_shared_while_another_process_has_joined_it(tmp_path: Path) -> None:
+    """And as long as this one has not, since it cannot tell."""
+    one, other = KeyFolder(tmp_path), KeyFolder(tmp_path)
+    assert one.is_shared()
+    one.join()
+    assert not one.is_shared()
+    other.join()
+    assert (one.is_shared(), other.is_shared()) == (True, True)
+    other.leave()
+    other.leave()
+    assert not one.is_shared()
+    one.leave()
