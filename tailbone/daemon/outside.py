@@ -1,0 +1,89 @@
+"""OutsideCheck: looks at the published documents from outside again and again, and remembers the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from tailbone.jwks.discovery import discovery_of
+from tailbone.jwks.outside import SigningKeyFacts, look, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tailbone.config.model import Config
+    from tailbone.jwks.discovery import Discovery
+    from tailbone.keys.view import KeyRing
+    from tailbone.process.log import Logger
+
+_WAIT_S: Final = 1.0
+"""How long to wait for the first key that signs, before looking whether it does."""
+
+
+class OutsideCheck:
+    """Looks from outside at start and every keys.maxAge.
+
+    The outcome never stops token issuance: this machine may have no way out.
+
+    Attributes:
+        note: the last outcome, for ``/_readyz``; empty before the first one.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        ring: Callable[[], KeyRing],
+        *,
+        max_age_s: float,
+        log: Logger,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Make a check that has not looked yet.
+
+        Args:
+            discovery: what verifiers should find.
+            ring: returns the keys of this moment.
+            max_age_s: keys.maxAge, in seconds.
+            log: for outcomes that differ from the previous one.
+            sleep: how to wait.
+        """
+        self.note = ""
+        self._discovery = discovery
+        self._ring = ring
+        self._max_age_s = max_age_s
+        self._log = log
+        self._sleep = sleep
+        self._problems: list[str] | None = None
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        # It takes up to half a second.
+        await asyncio.to_thread(import_module, "httpx2")
+        while self._ring().signing is None:
+            await self._sleep(_WAIT_S)
+        while True:
+            await self.look()
+            await self._sleep(self._max_age_s)
+
+    async def look(self) -> None:
+        """Look once."""
+        key = self._ring().signing
+        signing = SigningKeyFacts(kid=key.kid, thumbprint=key.thumbprint) if key else None
+        findings = await look(self._discovery, signing, max_age_s=self._max_age_s)
+        problems = [str(finding) for finding in findings if finding.level != "ok"]
+        if problems != self._problems:
+            say = self._log.warning if problems else self._log.info
+            say(f"the issuer seen from outside: {summary(findings)}", issuer=self._discovery.issuer)
+        self._problems = problems
+        self.note = f"outside: {summary(findings)}"
+
+
+def outside_check(config: Config, ring: Callable[[], KeyRing], log: Logger) -> OutsideCheck | None:
+    """Make the check of the setting keys.outsideCheck; None if there is nothing to check."""
+    keys = config.keys
+    discovery = discovery_of(keys.issuer, jwks_uri=keys.jwks_uri)
+    is_public = keys.issuer.startswith("https://")
+    if discovery is None or keys.outside_check == "off" or (keys.outside_check == "auto" and not is_public):
+        return None
+    return OutsideCheck(discovery, ring, max_age_s=keys.max_age_s, log=log)
