@@ -2,11 +2,15 @@ package devnet
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"testing"
 	"time"
 
+	"tailscale.com/client/local"
 	"tailscale.com/ipn"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // pair is a server and a client that have talked.
@@ -18,7 +22,7 @@ func pair(t *testing.T, cfg Config) (d *Devnet, server, client *testNode) {
 	server.serve(t)
 	client.awaitPeer(t, "server.dev.tailnet.test")
 	server.awaitPeer(t, "client.dev.tailnet.test")
-	if _, err := client.get(t, "server.dev.tailnet.test", waitLimit); err != nil {
+	if _, err := client.get(t, "server.dev.tailnet.test", tbtest.Limit); err != nil {
 		t.Fatal(err)
 	}
 	return d, server, client
@@ -26,7 +30,7 @@ func pair(t *testing.T, cfg Config) (d *Devnet, server, client *testNode) {
 
 func (n *testNode) awaitState(t *testing.T, want ipn.State) {
 	t.Helper()
-	eventually(t, n.Hostname+" is in state "+want.String(), func() bool {
+	tbtest.Eventually(t, n.Hostname+" is in state "+want.String(), func() bool {
 		return n.status(t).BackendState == want.String()
 	})
 }
@@ -36,7 +40,7 @@ func TestExpireNode(t *testing.T) {
 	d, server, client := pair(t, Config{})
 	do[done](t, d, "expire_node", map[string]any{"node": "client"})
 	client.awaitState(t, ipn.NeedsLogin)
-	eventually(t, "the server sees the client expired", func() bool {
+	tbtest.Eventually(t, "the server sees the client expired", func() bool {
 		p := server.peer(t, "client.dev.tailnet.test")
 		return p != nil && p.Expired
 	})
@@ -52,15 +56,13 @@ func TestExpiredNodeComesBack(t *testing.T) {
 	oldKey := client.status(t).Self.PublicKey
 	do[done](t, d, "expire_node", map[string]any{"node": before.StableID})
 	client.awaitState(t, ipn.NeedsLogin)
-	lc, err := client.LocalClient()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := lc.StartLoginInteractive(t.Context()); err != nil {
+	if _, err := localAPI(t, client, func(ctx context.Context, c *local.Client) (any, error) {
+		return nil, c.StartLoginInteractive(ctx)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	client.awaitState(t, ipn.Running)
-	eventually(t, "the server sees the client with its new key", func() bool {
+	tbtest.Eventually(t, "the server sees the client with its new key", func() bool {
 		p := server.peer(t, "client.dev.tailnet.test")
 		return p != nil && !p.Expired && p.PublicKey != oldKey
 	})
@@ -68,7 +70,7 @@ func TestExpiredNodeComesBack(t *testing.T) {
 	if after.StableID != before.StableID || after.Addresses[0] != before.Addresses[0] {
 		t.Errorf("after the login the node is %+v, want id and address of %+v", after, before)
 	}
-	if _, err := client.get(t, "server.dev.tailnet.test", waitLimit); err != nil {
+	if _, err := client.get(t, "server.dev.tailnet.test", tbtest.Limit); err != nil {
 		t.Errorf("after the login: %v", err)
 	}
 }
@@ -78,7 +80,7 @@ func TestRemoveNode(t *testing.T) {
 	d, server, client := pair(t, Config{})
 	v4, _ := client.TailscaleIPs()
 	do[done](t, d, "remove_node", map[string]any{"node": "client.dev.tailnet.test"})
-	eventually(t, "the server has forgotten the client", func() bool {
+	tbtest.Eventually(t, "the server has forgotten the client", func() bool {
 		return server.peer(t, "client.dev.tailnet.test") == nil
 	})
 	if who, err := server.whois(t, v4); err == nil {
@@ -114,9 +116,9 @@ func TestShareNode(t *testing.T) {
 		t.Fatal("the client is shared at first, want not")
 	}
 	do[done](t, d, "share_node", map[string]any{"node": v4.String(), "shared": true})
-	eventually(t, "the server sees the client as shared in", shared)
+	tbtest.Eventually(t, "the server sees the client as shared in", shared)
 	do[done](t, d, "share_node", map[string]any{"node": "client", "shared": false})
-	eventually(t, "the server sees the client as its own", func() bool { return !shared() })
+	tbtest.Eventually(t, "the server sees the client as its own", func() bool { return !shared() })
 }
 
 // Nodes that join with a shared key are shared from the start.
@@ -140,7 +142,7 @@ func TestDisplayNameChanges(t *testing.T) {
 	d, server, client := pair(t, Config{})
 	addKey(t, d, "dev@example.com", map[string]any{"display_name": "Renamed"})
 	v4, _ := client.TailscaleIPs()
-	eventually(t, "the server sees the new display name", func() bool {
+	tbtest.Eventually(t, "the server sees the new display name", func() bool {
 		who, err := server.whois(t, v4)
 		return err == nil && who.UserProfile.DisplayName == "Renamed"
 	})
@@ -174,12 +176,12 @@ func TestGrantCapabilitiesLive(t *testing.T) {
 	}
 	for _, src := range []string{"dev@example.com", "client", "client.dev.tailnet.test", v4.String(), "*"} {
 		do[done](t, d, "set_grants", map[string]any{"grants": []any{all, give(src, "admin")}})
-		eventually(t, "admin for "+src, func() bool { return roles() == `{"roles":["admin"]}` })
+		tbtest.Eventually(t, "admin for "+src, func() bool { return roles() == `{"roles":["admin"]}` })
 		do[done](t, d, "set_grants", map[string]any{"grants": []any{all, give("tag:other", "admin")}})
-		eventually(t, "nothing after "+src, func() bool { return roles() == "" })
+		tbtest.Eventually(t, "nothing after "+src, func() bool { return roles() == "" })
 	}
 	do[done](t, d, "set_grants", map[string]any{"grants": []any{all, give("dev@example.com", "viewer")}})
-	eventually(t, "viewer", func() bool { return roles() == `{"roles":["viewer"]}` })
+	tbtest.Eventually(t, "viewer", func() bool { return roles() == `{"roles":["viewer"]}` })
 }
 
 // A port that no grant gives is closed; one that is given is open.
@@ -191,12 +193,12 @@ func TestGrantPorts(t *testing.T) {
 		}})
 	}
 	set("tcp:443")
-	eventually(t, "port 80 is closed", func() bool {
+	tbtest.Eventually(t, "port 80 is closed", func() bool {
 		_, err := client.get(t, "server.dev.tailnet.test", 200*time.Millisecond)
 		return err != nil
 	})
 	set("80-81")
-	eventually(t, "port 80 is open", func() bool {
+	tbtest.Eventually(t, "port 80 is open", func() bool {
 		_, err := client.get(t, "server.dev.tailnet.test", 200*time.Millisecond)
 		return err == nil
 	})
@@ -207,7 +209,7 @@ func TestUnconnectedNodesAreUnseen(t *testing.T) {
 	d, server, client := pair(t, Config{})
 	do[done](t, d, "set_grants", map[string]any{"grants": []any{}})
 	for _, n := range []*testNode{server, client} {
-		eventually(t, n.Hostname+" sees nobody", func() bool { return len(n.status(t).Peer) == 0 })
+		tbtest.Eventually(t, n.Hostname+" sees nobody", func() bool { return len(n.status(t).Peer) == 0 })
 	}
 	do[done](t, d, "set_grants", map[string]any{"grants": []any{
 		map[string]any{"src": []string{"client"}, "dst": []string{"server"}, "ip": []string{"80"}},
@@ -219,21 +221,19 @@ func TestUnconnectedNodesAreUnseen(t *testing.T) {
 // Peers see whether a node is online, and a new host name.
 func TestPeersSeeChanges(t *testing.T) {
 	d, server, client := pair(t, Config{})
-	eventually(t, "the client is online", func() bool {
+	tbtest.Eventually(t, "the client is online", func() bool {
 		p := server.peer(t, "client.dev.tailnet.test")
 		return p != nil && p.Online
 	})
-	lc, err := client.LocalClient()
-	if err != nil {
-		t.Fatal(err)
-	}
 	prefs := &ipn.MaskedPrefs{Prefs: ipn.Prefs{Hostname: "renamed"}, HostnameSet: true}
-	if _, err := lc.EditPrefs(t.Context(), prefs); err != nil {
+	if _, err := localAPI(t, client, func(ctx context.Context, c *local.Client) (*ipn.Prefs, error) {
+		return c.EditPrefs(ctx, prefs)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	server.awaitPeer(t, "renamed.dev.tailnet.test")
-	client.Close()
-	eventually(t, "the client is offline", func() bool {
+	client.close(t)
+	tbtest.Eventually(t, "the client is offline", func() bool {
 		p := server.peer(t, "renamed.dev.tailnet.test")
 		return p != nil && !p.Online
 	})
@@ -249,8 +249,8 @@ func TestEphemeralLogsOut(t *testing.T) {
 	n.Ephemeral = true
 	n.up(t)
 	server.awaitPeer(t, "brief.dev.tailnet.test")
-	n.Close()
-	eventually(t, "the ephemeral node is removed", func() bool { return nodeInfo(t, d, "brief") == nil })
+	n.close(t)
+	tbtest.Eventually(t, "the ephemeral node is removed", func() bool { return nodeInfo(t, d, "brief") == nil })
 }
 
 // An ephemeral node that just stays away is removed after the grace.
@@ -258,26 +258,24 @@ func TestEphemeralDisappears(t *testing.T) {
 	d, server, _ := pair(t, Config{EphemeralGraceS: 0.05})
 	n := join(t, d, "brief", "tag:ci", map[string]any{"ephemeral": true})
 	server.awaitPeer(t, "brief.dev.tailnet.test")
-	n.Close() // not ephemeral by itself: it does not log out
-	eventually(t, "the ephemeral node is removed", func() bool { return nodeInfo(t, d, "brief") == nil })
+	n.close(t) // not ephemeral by itself: it does not log out
+	tbtest.Eventually(t, "the ephemeral node is removed", func() bool { return nodeInfo(t, d, "brief") == nil })
 }
 
 // A node that logs out is expired; it keeps id and address when it logs in again.
 func TestLogout(t *testing.T) {
 	d, server, client := pair(t, Config{})
 	before := nodeInfo(t, d, "client")
-	lc, err := client.LocalClient()
-	if err != nil {
+	if _, err := localAPI(t, client, func(ctx context.Context, c *local.Client) (any, error) {
+		return nil, c.Logout(ctx)
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := lc.Logout(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the server sees the client expired", func() bool {
+	tbtest.Eventually(t, "the server sees the client expired", func() bool {
 		p := server.peer(t, "client.dev.tailnet.test")
 		return p != nil && p.Expired
 	})
-	client.Close()
+	client.close(t)
 	again := newNodeIn(t, client.dir, d, "client", addKey(t, d, "dev@example.com"))
 	again.up(t)
 	after := nodeInfo(t, d, "client")

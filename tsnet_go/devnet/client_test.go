@@ -20,6 +20,8 @@ import (
 	"tailscale.com/tailcfg"
 	"tailscale.com/types/key"
 	"tailscale.com/util/zstdframe"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // rawClient speaks to control below the level of a node, so that a test can send
@@ -39,7 +41,7 @@ func dialControl(t *testing.T, d *Devnet) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(waitLimit)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(tbtest.Limit)); err != nil {
 		t.Fatal(err)
 	}
 	return conn
@@ -109,7 +111,7 @@ func newRawClient(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClien
 func (c *rawClient) send(t *testing.T, method, path string, body io.Reader) (int, []byte) {
 	t.Helper()
 	// Not t.Context(), which has ended when a cleanup sends.
-	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), tbtest.Limit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "https://control"+path, body)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // gatedPair is a client's connection and the server's gated end of it.
@@ -58,7 +60,7 @@ func TestGateHoldsWaitingRead(t *testing.T) {
 	case <-time.After(50 * time.Millisecond): // nothing may happen
 	}
 	g.resume()
-	if r := <-got; r.data != "hello" || r.err != nil {
+	if r := tbtest.Receive(t, "the read ends", got); r.data != "hello" || r.err != nil {
 		t.Errorf("read %q, %v, want hello", r.data, r.err)
 	}
 }
@@ -81,10 +83,10 @@ func TestGateExtendsWriteDeadline(t *testing.T) {
 	case <-time.After(60 * time.Millisecond): // past the deadline
 	}
 	g.resume()
-	if err := <-wrote; err != nil {
+	if err := tbtest.Receive(t, "the write ends", wrote); err != nil {
 		t.Errorf("write after the pause: %v", err)
 	}
-	if r := <-readAsync(client); r.data != "hello" {
+	if r := tbtest.Receive(t, "the read ends", readAsync(client)); r.data != "hello" {
 		t.Errorf("the client read %q, %v, want hello", r.data, r.err)
 	}
 }
@@ -99,7 +101,7 @@ func TestGateCloseWhilePaused(t *testing.T) {
 		wrote <- err
 	}()
 	server.Close()
-	if err := <-wrote; !errors.Is(err, net.ErrClosed) {
+	if err := tbtest.Receive(t, "the write ends", wrote); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("write ended with %v, want net.ErrClosed", err)
 	}
 }
@@ -112,7 +114,7 @@ func TestGateShut(t *testing.T) {
 	if _, err := server.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("write after shut: %v, want net.ErrClosed", err)
 	}
-	if r := <-readAsync(client); r.err != io.EOF {
+	if r := tbtest.Receive(t, "the read ends", readAsync(client)); r.err != io.EOF {
 		t.Errorf("the client read %q, %v, want EOF", r.data, r.err)
 	}
 	if g.add(&gatedConn{}) {

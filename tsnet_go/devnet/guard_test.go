@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // A handler that panics answers 500, is logged, and does not keep Stop waiting.
@@ -29,7 +31,7 @@ func TestGuardedHandler(t *testing.T) {
 	if !strings.Contains(logged, "panic in /x: broken") {
 		t.Errorf("logged %q, want the panic", logged)
 	}
-	d.inflight.closeAndWait()
+	closeAndWait(t, d)
 	a = &answer{header: http.Header{}}
 	h.ServeHTTP(a, req)
 	if a.status != http.StatusServiceUnavailable {
@@ -45,10 +47,10 @@ func TestGuardedGoroutine(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.goGuarded("testing", func() { panic("broken") })
-	if got := <-logged; !strings.Contains(got, "panic in testing: broken") {
+	if got := tbtest.Receive(t, "the panic is logged", logged); !strings.Contains(got, "panic in testing: broken") {
 		t.Errorf("logged %q, want the panic", got)
 	}
-	d.inflight.closeAndWait()
+	closeAndWait(t, d)
 	ran := make(chan struct{})
 	d.goGuarded("testing", func() { close(ran) })
 	select {
@@ -69,7 +71,14 @@ func TestGuardedCommand(t *testing.T) {
 	if e := doFails(t, d, "nodes", nil); e.Code != CodeInternal || e.Op != "nodes" || e.Message != "internal error" {
 		t.Errorf("error %+v, want an internal one", e)
 	}
-	if got := <-logged; !strings.Contains(got, "panic in command nodes") {
+	if got := tbtest.Receive(t, "the panic is logged", logged); !strings.Contains(got, "panic in command nodes") {
 		t.Errorf("logged %q, want the panic", got)
 	}
+}
+
+func closeAndWait(t *testing.T, d *Devnet) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() { defer close(ended); d.inflight.closeAndWait() }()
+	tbtest.Receive(t, "the calls in flight end", ended)
 }

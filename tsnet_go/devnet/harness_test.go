@@ -4,27 +4,23 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"tailscale.com/client/local"
 	"tailscale.com/client/tailscale/apitype"
 	"tailscale.com/envknob"
 	"tailscale.com/ipn/ipnstate"
 	"tailscale.com/tsnet"
-)
 
-// waitLimit bounds every wait of the tests: long enough for a slow machine, and
-// reached only by a failure.
-const waitLimit = 30 * time.Second
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
+)
 
 func TestMain(m *testing.M) {
 	SetLoopbackKnobs()
@@ -49,10 +45,10 @@ func startDevnet(t *testing.T, cfg Config) *Devnet {
 
 func stopDevnet(t *testing.T, d *Devnet) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), tbtest.Limit)
 	defer cancel()
 	if err := d.Stop(ctx); err != nil {
-		t.Errorf("stopping the devnet: %v\n%s", err, allStacks())
+		t.Errorf("stopping the devnet: %v\n%s", err, tbtest.Stacks())
 	}
 }
 
@@ -137,14 +133,41 @@ func newNodeIn(t *testing.T, dir string, d *Devnet, hostname, authKey string) *t
 		Logf:       testLogf(t),
 		UserLogf:   testLogf(t),
 	}}
-	t.Cleanup(func() { n.Server.Close() })
+	t.Cleanup(func() { n.close(t) })
 	return n
+}
+
+// close closes the node; closing it again does nothing.
+func (n *testNode) close(t *testing.T) {
+	t.Helper()
+	err := tbtest.Within(t, "closing "+n.Hostname, n.Server.Close)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closing %s: %v", n.Hostname, err)
+	}
+}
+
+// localAPI makes a call of the node's LocalAPI.
+func localAPI[T any](t *testing.T, n *testNode, call func(context.Context, *local.Client) (T, error)) (T, error) {
+	t.Helper()
+	client, err := n.LocalClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type result struct {
+		value T
+		err   error
+	}
+	r := tbtest.Within(t, "a LocalAPI call of "+n.Hostname, func() result {
+		value, err := call(t.Context(), client)
+		return result{value, err}
+	})
+	return r.value, r.err
 }
 
 // up joins the tailnet.
 func (n *testNode) up(t *testing.T) *ipnstate.Status {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
 	defer cancel()
 	st, err := n.Up(ctx)
 	if err != nil {
@@ -162,11 +185,7 @@ func join(t *testing.T, d *Devnet, hostname, identity string, args ...map[string
 
 func (n *testNode) status(t *testing.T) *ipnstate.Status {
 	t.Helper()
-	lc, err := n.LocalClient()
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := lc.Status(t.Context())
+	st, err := localAPI(t, n, func(ctx context.Context, c *local.Client) (*ipnstate.Status, error) { return c.Status(ctx) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +206,7 @@ func (n *testNode) peer(t *testing.T, name string) *ipnstate.PeerStatus {
 func (n *testNode) awaitPeer(t *testing.T, name string) *ipnstate.PeerStatus {
 	t.Helper()
 	var p *ipnstate.PeerStatus
-	eventually(t, n.Hostname+" sees "+name, func() bool {
+	tbtest.Eventually(t, n.Hostname+" sees "+name, func() bool {
 		p = n.peer(t, name)
 		return p != nil
 	})
@@ -196,11 +215,9 @@ func (n *testNode) awaitPeer(t *testing.T, name string) *ipnstate.PeerStatus {
 
 func (n *testNode) whois(t *testing.T, addr netip.Addr) (*apitype.WhoIsResponse, error) {
 	t.Helper()
-	lc, err := n.LocalClient()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lc.WhoIs(t.Context(), netip.AddrPortFrom(addr, 1).String())
+	return localAPI(t, n, func(ctx context.Context, c *local.Client) (*apitype.WhoIsResponse, error) {
+		return c.WhoIs(ctx, netip.AddrPortFrom(addr, 1).String())
+	})
 }
 
 // serve answers every request on the node's port 80 with its caller's address.
@@ -215,7 +232,7 @@ func (n *testNode) serve(t *testing.T) {
 	})}
 	served := make(chan struct{})
 	go func() { defer close(served); srv.Serve(ln) }()
-	t.Cleanup(func() { srv.Close(); ln.Close(); <-served })
+	t.Cleanup(func() { srv.Close(); ln.Close(); tbtest.Receive(t, "the server ends", served) })
 }
 
 // get asks http://target/ over the tailnet and returns the answer's body.
@@ -243,18 +260,6 @@ func (n *testNode) get(t *testing.T, target string, limit time.Duration) (string
 	return string(body), err
 }
 
-// eventually waits for a condition that a message from control brings about.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(waitLimit)
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", waitLimit, what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func nodesOf(t *testing.T, d *Devnet) []NodeInfo {
 	t.Helper()
 	return do[struct{ Nodes []NodeInfo }](t, d, "nodes", nil).Nodes
@@ -268,45 +273,4 @@ func nodeInfo(t *testing.T, d *Devnet, name string) *NodeInfo {
 		}
 	}
 	return nil
-}
-
-// openFDs are the open file descriptors of this process and what they are.
-func openFDs(t *testing.T) []string {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var fds []string
-	for _, e := range entries {
-		target, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
-		if err != nil || strings.HasPrefix(target, "/proc/") {
-			continue // the descriptor of ReadDir itself
-		}
-		fds = append(fds, fmt.Sprintf("%s %s", e.Name(), target))
-	}
-	return fds
-}
-
-// checkNoLeaks fails the test when, at its end, goroutines or descriptors are
-// left that were not there at its begin.
-func checkNoLeaks(t *testing.T) {
-	t.Helper()
-	goroutines, fds := runtime.NumGoroutine(), openFDs(t)
-	t.Cleanup(func() {
-		deadline := time.Now().Add(waitLimit)
-		for runtime.NumGoroutine() > goroutines || len(openFDs(t)) > len(fds) {
-			if time.Now().After(deadline) {
-				t.Errorf("goroutines before %d, after %d; descriptors before %q, after %q\n%s",
-					goroutines, runtime.NumGoroutine(), fds, openFDs(t), allStacks())
-				return
-			}
-			time.Sleep(2 * time.Millisecond)
-		}
-	})
-}
-
-func allStacks() []byte {
-	buf := make([]byte, 1<<20)
-	return buf[:runtime.Stack(buf, true)]
 }

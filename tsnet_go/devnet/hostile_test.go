@@ -2,6 +2,7 @@ package devnet
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -21,6 +22,8 @@ import (
 	"tailscale.com/tailcfg"
 	"tailscale.com/types/key"
 	"tailscale.com/util/dnsname"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // hostileDevnet is a devnet for broken clients. At the end of the test it must
@@ -28,7 +31,7 @@ import (
 // have lost nothing.
 func hostileDevnet(t *testing.T, knownPanics ...string) *Devnet {
 	t.Helper()
-	checkNoLeaks(t)
+	tbtest.CheckNoLeaks(t)
 	var mu sync.Mutex
 	var panics []string
 	d := startDevnet(t, Config{
@@ -88,7 +91,9 @@ func TestBrokenHTTP(t *testing.T) {
 		"huge header":          {"GET", "/key", http.Header{"X-Filler": {strings.Repeat("x", 2*maxHeader)}}, 431},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req, err := http.NewRequest(tt.method, d.Info().ControlURL+tt.path, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, tt.method, d.Info().ControlURL+tt.path, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -321,9 +326,9 @@ func TestUnfinishedBody(t *testing.T) {
 		}
 		answered <- err
 	}()
-	io.WriteString(w2, "{") // the request is on its way
+	tbtest.Within(t, "the request is on its way", func() error { _, err := io.WriteString(w2, "{"); return err })
 	gone.tcp.Close()
-	if err := <-answered; err == nil {
+	if err := tbtest.Receive(t, "the request ends", answered); err == nil {
 		t.Error("answered on a closed connection")
 	}
 }
@@ -505,7 +510,7 @@ func TestBrokenDERP(t *testing.T) {
 			if tt.useTLS {
 				conn = tls.Client(raw, &tls.Config{InsecureSkipVerify: true}) // any relay will do
 			}
-			conn.SetDeadline(time.Now().Add(waitLimit))
+			conn.SetDeadline(time.Now().Add(tbtest.Limit))
 			if _, err := io.WriteString(conn, tt.sent); err != nil && !isReset(err) {
 				t.Fatal(err)
 			}
@@ -521,7 +526,7 @@ func TestBrokenDERP(t *testing.T) {
 			}
 		})
 	}
-	if err := probeDERP(t.Context(), d); err != nil {
+	if err := probeDERP(t, d); err != nil {
 		t.Errorf("after all this the relay: %v", err)
 	}
 }
@@ -534,7 +539,7 @@ func TestBrokenSTUN(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(waitLimit))
+	conn.SetDeadline(time.Now().Add(tbtest.Limit))
 	id := stun.NewTxID()
 	good := stun.Request(id)
 	rng := rand.New(rand.NewPCG(4, 4))

@@ -15,6 +15,8 @@ import (
 
 	"github.com/jsimonetti/rtnetlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // isolated names, to the child process, which network it is to make, and to the
@@ -28,7 +30,7 @@ const isolated = "DEVNET_TEST_NETWORK"
 func TestNothingLeavesTheMachine(t *testing.T) {
 	for _, network := range []string{"only lo", "default route"} {
 		t.Run(network, func(t *testing.T) {
-			cmd := childTest(t, "TestIsolatedNetwork", network)
+			cmd := childTest(t, "TestIsolatedNetwork", network, 3*tbtest.Limit)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 			if os.Getuid() != 0 {
 				cmd.SysProcAttr = newUserNamespace()
@@ -55,9 +57,9 @@ func TestIsolatedNetwork(t *testing.T) {
 		}
 		fmt.Fprint(conn, "probe")
 		conn.Close()
-		eventually(t, "the probe is caught", func() bool { return len(leaving()) == 1 })
+		tbtest.Eventually(t, "the probe is caught", func() bool { return len(leaving()) == 1 })
 	}
-	cmd := childTest(t, "TestOnIsolatedNetwork", network)
+	cmd := childTest(t, "TestOnIsolatedNetwork", network, 2*tbtest.Limit)
 	cmd.SysProcAttr = newUserNamespace()
 	runChild(t, cmd)
 	for _, p := range leaving() {
@@ -83,13 +85,15 @@ func TestOnIsolatedNetwork(t *testing.T) {
 	do[map[string]int](t, d, "drop_derp", nil)
 	time.Sleep(watchFor(t)) // nothing may happen
 	do[done](t, d, "resume_control", nil)
-	if _, err := client.get(t, "server.dev.tailnet.test", waitLimit); err != nil {
+	if _, err := client.get(t, "server.dev.tailnet.test", tbtest.Limit); err != nil {
 		t.Errorf("after the outage: %v", err)
 	}
 }
 
-func childTest(t *testing.T, test, network string) *exec.Cmd {
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$", "-test.v")
+// childTest runs one test in another process, which prints its goroutines and ends if
+// it takes longer than limit.
+func childTest(t *testing.T, test, network string, limit time.Duration) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$", "-test.v", "-test.timeout="+limit.String())
 	cmd.Env = append(os.Environ(), isolated+"="+network)
 	return cmd
 }
@@ -168,7 +172,7 @@ func defaultRouteInto(t *testing.T) (leaving func() []string) {
 			}
 		}
 	}()
-	t.Cleanup(func() { tun.Close(); <-read })
+	t.Cleanup(func() { tun.Close(); tbtest.Receive(t, "the reader ends", read) })
 	return func() []string {
 		mu.Lock()
 		defer mu.Unlock()

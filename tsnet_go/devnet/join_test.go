@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"tailscale.com/ipn"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // Two nodes join with auth keys and reach each other by full name.
@@ -20,7 +22,7 @@ func TestTwoNodesTalk(t *testing.T) {
 	joined := time.Since(start)
 	server.serve(t)
 	client.awaitPeer(t, "server.dev.tailnet.test")
-	body, err := client.get(t, "server.dev.tailnet.test", waitLimit)
+	body, err := client.get(t, "server.dev.tailnet.test", tbtest.Limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +46,7 @@ func TestAddresses(t *testing.T) {
 	}
 	server.serve(t)
 	client.awaitPeer(t, "server.other.test")
-	body, err := client.get(t, "["+v6.String()+"]", waitLimit)
+	body, err := client.get(t, "["+v6.String()+"]", tbtest.Limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +141,7 @@ func TestRequestedTags(t *testing.T) {
 // upFails joins and returns why it was refused.
 func upFails(t *testing.T, n *testNode) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
 	defer cancel()
 	_, err := n.Up(ctx)
 	if err == nil || ctx.Err() != nil {
@@ -179,7 +181,7 @@ func TestApproval(t *testing.T) {
 	if err := n.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the node waits for approval", func() bool {
+	tbtest.Eventually(t, "the node waits for approval", func() bool {
 		return n.status(t).BackendState == ipn.NeedsMachineAuth.String()
 	})
 	if p := server.peer(t, "waiting.dev.tailnet.test"); p != nil {
@@ -201,7 +203,7 @@ func TestInteractiveLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	var url string
-	eventually(t, "a login URL", func() bool {
+	tbtest.Eventually(t, "a login URL", func() bool {
 		url = n.status(t).AuthURL
 		return url != ""
 	})

@@ -11,6 +11,8 @@ import (
 
 	"tailscale.com/tailcfg"
 	"tailscale.com/types/key"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // openMap opens a map stream and returns its body.
@@ -20,7 +22,7 @@ func (c *rawClient) openMap(t *testing.T, req *tailcfg.MapRequest) io.ReadCloser
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, "POST", "https://control/machine/map", strings.NewReader(string(body)))
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"tailscale.com/net/tlsdial"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // While control is paused, nodes that know each other go on talking, and a
@@ -19,7 +21,7 @@ func TestPauseControl(t *testing.T) {
 	d, server, client := pair(t, Config{})
 	do[done](t, d, "pause_control", nil)
 	do[done](t, d, "share_node", map[string]any{"node": "client", "shared": true})
-	if _, err := client.get(t, "server.dev.tailnet.test", waitLimit); err != nil {
+	if _, err := client.get(t, "server.dev.tailnet.test", tbtest.Limit); err != nil {
 		t.Errorf("while control is paused: %v", err)
 	}
 	v4, _ := client.TailscaleIPs()
@@ -32,7 +34,7 @@ func TestPauseControl(t *testing.T) {
 	}
 	start := time.Now()
 	do[done](t, d, "resume_control", nil)
-	eventually(t, "the change arrives", shared)
+	tbtest.Eventually(t, "the change arrives", shared)
 	t.Logf("resumed in %v", time.Since(start))
 }
 
@@ -48,7 +50,8 @@ func TestPausedControlQueuesDials(t *testing.T) {
 	conn.Close()
 	answered := make(chan error, 1)
 	go func() {
-		res, err := http.Get(d.Info().ControlURL + "/key?v=1")
+		tr := &http.Transport{DisableKeepAlives: true}
+		res, err := (&http.Client{Transport: tr}).Get(d.Info().ControlURL + "/key?v=1")
 		if err == nil {
 			res.Body.Close()
 		}
@@ -60,7 +63,7 @@ func TestPausedControlQueuesDials(t *testing.T) {
 	case <-time.After(50 * time.Millisecond): // no condition to wait for: nothing may happen
 	}
 	do[done](t, d, "resume_control", nil)
-	if err := <-answered; err != nil {
+	if err := tbtest.Receive(t, "the answer after the pause", answered); err != nil {
 		t.Errorf("after the pause: %v", err)
 	}
 }
@@ -86,16 +89,16 @@ func TestDropControl(t *testing.T) {
 	if closed := do[struct{ Closed int }](t, d, "drop_control", nil).Closed; closed < 2 {
 		t.Errorf("%d connections closed, want those of both nodes", closed)
 	}
-	eventually(t, "both nodes are offline", func() bool {
+	tbtest.Eventually(t, "both nodes are offline", func() bool {
 		return !nodeInfo(t, d, "server").Online && !nodeInfo(t, d, "client").Online
 	})
 	do[done](t, d, "resume_control", nil)
-	eventually(t, "both nodes are back", func() bool {
+	tbtest.Eventually(t, "both nodes are back", func() bool {
 		return nodeInfo(t, d, "server").Online && nodeInfo(t, d, "client").Online
 	})
 	do[done](t, d, "share_node", map[string]any{"node": "client", "shared": true})
 	v4, _ := client.TailscaleIPs()
-	eventually(t, "changes arrive again", func() bool {
+	tbtest.Eventually(t, "changes arrive again", func() bool {
 		who, err := server.whois(t, v4)
 		return err == nil && who.Node.Hostinfo.ShareeNode()
 	})
@@ -106,10 +109,10 @@ func TestDropControl(t *testing.T) {
 func TestEphemeralSurvivesPause(t *testing.T) {
 	d, _, _ := pair(t, Config{EphemeralGraceS: 0.05})
 	join(t, d, "brief", "tag:ci", map[string]any{"ephemeral": true})
-	eventually(t, "it is online", func() bool { return nodeInfo(t, d, "brief").Online })
+	tbtest.Eventually(t, "it is online", func() bool { return nodeInfo(t, d, "brief").Online })
 	do[done](t, d, "pause_control", nil)
 	do[map[string]int](t, d, "drop_control", nil)
-	eventually(t, "it is offline", func() bool { return !nodeInfo(t, d, "brief").Online })
+	tbtest.Eventually(t, "it is offline", func() bool { return !nodeInfo(t, d, "brief").Online })
 	<-time.After(200 * time.Millisecond) // four times the grace, in which it must stay
 	if nodeInfo(t, d, "brief") == nil {
 		t.Fatal("removed during the pause")
@@ -122,8 +125,8 @@ func TestPauseDERP(t *testing.T) {
 	d, _, client := pair(t, Config{})
 	do[done](t, d, "pause_derp", nil)
 	answered := make(chan error, 1)
-	go func() { answered <- probeDERP(t.Context(), d) }()
-	if _, err := client.get(t, "server.dev.tailnet.test", waitLimit); err != nil {
+	go func() { answered <- probeDERP(t, d) }()
+	if _, err := client.get(t, "server.dev.tailnet.test", tbtest.Limit); err != nil {
 		t.Errorf("while DERP is paused, on the direct path: %v", err)
 	}
 	select {
@@ -132,13 +135,15 @@ func TestPauseDERP(t *testing.T) {
 	case <-time.After(50 * time.Millisecond): // nothing may happen
 	}
 	do[done](t, d, "resume_derp", nil)
-	if err := <-answered; err != nil {
+	if err := tbtest.Receive(t, "the answer after the pause", answered); err != nil {
 		t.Errorf("after the pause: %v", err)
 	}
 }
 
 // probeDERP asks the relay as nodes do, with the certificate of the DERP map.
-func probeDERP(ctx context.Context, d *Devnet) error {
+func probeDERP(t *testing.T, d *Devnet) error {
+	ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
+	defer cancel()
 	cfg := &tls.Config{ServerName: loopback}
 	node := d.derpMap.Regions[derpRegion].Nodes[0]
 	tlsdial.SetConfigExpectedCertHash(cfg, strings.TrimPrefix(node.CertName, "sha256-raw:"))
@@ -166,7 +171,7 @@ func TestDropDERP(t *testing.T) {
 	if closed := do[struct{ Closed int }](t, d, "drop_derp", nil).Closed; closed < 2 {
 		t.Errorf("%d connections closed, want those of both nodes", closed)
 	}
-	eventually(t, "both nodes are connected again", func() bool {
+	tbtest.Eventually(t, "both nodes are connected again", func() bool {
 		d.derpGate.mu.Lock()
 		defer d.derpGate.mu.Unlock()
 		return len(d.derpGate.conns) >= 2

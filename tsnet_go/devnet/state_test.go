@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 // A devnet that is started again on its state directory is the same tailnet:
@@ -36,13 +38,13 @@ func TestRestartWithState(t *testing.T) {
 	client.up(t)
 	server.serve(t)
 	client.awaitPeer(t, "server.dev.tailnet.test")
-	eventually(t, "the server came back by itself", func() bool { return nodeInfo(t, d, "server").Online })
+	tbtest.Eventually(t, "the server came back by itself", func() bool { return nodeInfo(t, d, "server").Online })
 	// Both sides may hold a WireGuard session that the other has forgotten, which ends
 	// after several handshakes five seconds apart; a connection tried meanwhile does not
 	// outlive it, since its SYNs come ever more rarely.
 	var err error
-	for begun := time.Now(); time.Since(begun) < 3*waitLimit; {
-		if _, err = client.get(t, "server.dev.tailnet.test", waitLimit/6); err == nil {
+	for begun := time.Now(); time.Since(begun) < 3*tbtest.Limit; {
+		if _, err = client.get(t, "server.dev.tailnet.test", tbtest.Limit/6); err == nil {
 			break
 		}
 	}
@@ -54,7 +56,7 @@ func TestRestartWithState(t *testing.T) {
 		t.Errorf("after the restart %+v, want %+v", after, before)
 	}
 	v4, _ := client.TailscaleIPs()
-	eventually(t, "the grants are kept", func() bool {
+	tbtest.Eventually(t, "the grants are kept", func() bool {
 		who, err := server.whois(t, v4)
 		return err == nil && len(who.CapMap["example.com/cap"]) == 1
 	})
@@ -142,7 +144,7 @@ func TestDamagedState(t *testing.T) {
 		"bad grant":     `{"version":1,"noise_key":"privkey:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","derp_key":"privkey:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","grants":[{"src":["group:x"],"dst":["*"],"ip":["*"]}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			checkNoLeaks(t)
+			tbtest.CheckNoLeaks(t)
 			dir := t.TempDir()
 			path := filepath.Join(dir, stateFile)
 			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
 func port(p int) string { return strconv.Itoa(p) }
@@ -16,7 +18,7 @@ func port(p int) string { return strconv.Itoa(p) }
 func TestStopLeavesNothing(t *testing.T) {
 	for name, fault := range map[string]string{"running": "info", "control paused": "pause_control", "DERP paused": "pause_derp"} {
 		t.Run(name, func(t *testing.T) {
-			checkNoLeaks(t)
+			tbtest.CheckNoLeaks(t)
 			d, err := Start(t.Context(), Config{StateDir: t.TempDir()})
 			if err != nil {
 				t.Fatal(err)
@@ -27,9 +29,7 @@ func TestStopLeavesNothing(t *testing.T) {
 			start := time.Now()
 			stopDevnet(t, d)
 			t.Logf("stopped in %v", time.Since(start))
-			if err := server.Close(); err != nil {
-				t.Fatal(err)
-			}
+			server.close(t)
 		})
 	}
 }
@@ -42,7 +42,7 @@ func TestStopTwice(t *testing.T) {
 		go func() { errs <- d.Stop(context.Background()) }()
 	}
 	for range cap(errs) {
-		if err := <-errs; err != nil {
+		if err := tbtest.Receive(t, "Stop returns", errs); err != nil {
 			t.Errorf("stop: %v", err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		"state is file": {Config{StateDir: "/dev/null/x"}, CodeStateUnreadable, "making the state directory: mkdir /dev/null: not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			checkNoLeaks(t)
+			tbtest.CheckNoLeaks(t)
 			d, err := Start(t.Context(), tt.cfg)
 			if err == nil {
 				stopDevnet(t, d)
