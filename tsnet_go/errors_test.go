@@ -27,12 +27,12 @@ func TestProtectTurnsAPanicIntoAnError(t *testing.T) {
 		}
 		handle, answer, ok := protectOpen("test", func() (int64, []byte, error) { fault(); return 7, nil, nil })
 		if handle != 0 || ok {
-			t.Errorf("a handle %d came with %s", handle, answer)
+			t.Errorf("got the handle %d with %s", handle, answer)
 		}
 	}
 }
 
-// An error crosses with its code, the devnet's as well; any other is "internal".
+// Errors keep their codes, including the devnet's. Any other error is "internal".
 func TestProtectKeepsTheCodes(t *testing.T) {
 	_, closed := devnet.Start(t.Context(), devnet.Config{Domain: "not a name"})
 	for want, err := range map[tberr.Code]error{

@@ -20,8 +20,8 @@ type authKey struct {
 	Used          bool      `json:"used,omitempty"`
 }
 
-// refusal is why the key cannot be used now, or "". The texts begin as those of
-// the real service do, and do not contain the key.
+// refusal returns why the key cannot be used now, or "". The texts begin like those of
+// the real service, and do not contain the key.
 func (k *authKey) refusal(now time.Time) string {
 	switch {
 	case k == nil:
@@ -36,7 +36,7 @@ func (k *authKey) refusal(now time.Time) string {
 	return ""
 }
 
-// newAuthKeySecret makes a key of the form that the real service gives out.
+// newAuthKeySecret returns a new key in the real service's form.
 func newAuthKeySecret() string {
 	return "tskey-auth-k" + randomBase62(11) + "CNTRL-" + randomBase62(32)
 }
@@ -48,8 +48,8 @@ func hashAuthKey(secret string) string {
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// randomBase62 gives n digits, each drawn without bias: bytes that would favour
-// the first digits are rejected.
+// randomBase62 returns n digits, each drawn without bias: bytes that would favor the
+// first digits are rejected.
 func randomBase62(n int) string {
 	out := make([]byte, 0, n)
 	buf := make([]byte, 2*n)

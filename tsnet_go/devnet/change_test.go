@@ -13,8 +13,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// pair is a server and a client that have talked.
-func pair(t *testing.T, cfg Config) (d *Devnet, server, client *testNode) {
+// twoNodes joins a server and a client, and waits until they have communicated.
+func twoNodes(t *testing.T, cfg Config) (d *Devnet, server, client *testNode) {
 	t.Helper()
 	d = startDevnet(t, cfg)
 	server = join(t, d, "server", "tag:server")
@@ -37,7 +37,7 @@ func (n *testNode) awaitState(t *testing.T, want ipn.State) {
 
 // An expired node must log in again, and its peers see it as expired.
 func TestExpireNode(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	do[done](t, d, "expire_node", map[string]any{"node": "client"})
 	client.awaitState(t, ipn.NeedsLogin)
 	tbtest.Eventually(t, "the server sees the client expired", func() bool {
@@ -49,9 +49,9 @@ func TestExpireNode(t *testing.T) {
 	}
 }
 
-// An expired node that logs in again is the node it was: same id, same address.
+// An expired node that logs in again keeps its id and address.
 func TestExpiredNodeComesBack(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	before := nodeInfo(t, d, "client")
 	oldKey := client.status(t).Self.PublicKey
 	do[done](t, d, "expire_node", map[string]any{"node": before.StableID})
@@ -75,9 +75,9 @@ func TestExpiredNodeComesBack(t *testing.T) {
 	}
 }
 
-// A removed node is gone from its peers and told to log in.
+// A removed node disappears from its peers and must log in again.
 func TestRemoveNode(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	v4, _ := client.TailscaleIPs()
 	do[done](t, d, "remove_node", map[string]any{"node": "client.dev.tailnet.test"})
 	tbtest.Eventually(t, "the server has forgotten the client", func() bool {
@@ -94,9 +94,9 @@ func TestRemoveNode(t *testing.T) {
 
 // A forgotten node disappears from its peers and from the list of nodes.
 func TestForgetNode(t *testing.T) {
-	d, server, _ := pair(t, Config{})
+	d, server, _ := twoNodes(t, Config{})
 	do[done](t, d, "forget_node", map[string]any{"node": "client"})
-	eventually(t, "the server has forgotten the client", func() bool {
+	tbtest.Eventually(t, "the server has forgotten the client", func() bool {
 		return server.peer(t, "client.dev.tailnet.test") == nil
 	})
 	if info := nodeInfo(t, d, "client"); info != nil {
@@ -104,9 +104,9 @@ func TestForgetNode(t *testing.T) {
 	}
 }
 
-// A node marked as shared is seen so by its peers, and unmarked again.
+// Peers see that a node is marked as shared, and that the mark is removed.
 func TestShareNode(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	v4, _ := client.TailscaleIPs()
 	shared := func() bool {
 		who, err := server.whois(t, v4)
@@ -137,9 +137,9 @@ func TestSharedKey(t *testing.T) {
 	}
 }
 
-// A new display name of a user is seen at once.
+// Peers see a user's new display name at once.
 func TestDisplayNameChanges(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	addKey(t, d, "dev@example.com", map[string]any{"display_name": "Renamed"})
 	v4, _ := client.TailscaleIPs()
 	tbtest.Eventually(t, "the server sees the new display name", func() bool {
@@ -148,10 +148,10 @@ func TestDisplayNameChanges(t *testing.T) {
 	})
 }
 
-// Capabilities of a grant reach whois at once, and leave it at once.
+// whois has a grant's capabilities at once, and loses them at once.
 func TestGrantCapabilitiesLive(t *testing.T) {
 	const admin = "tailbone.dev/cap/admin"
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	v4, _ := client.TailscaleIPs()
 	roles := func() string {
 		who, err := server.whois(t, v4)
@@ -184,9 +184,9 @@ func TestGrantCapabilitiesLive(t *testing.T) {
 	tbtest.Eventually(t, "viewer", func() bool { return roles() == `{"roles":["viewer"]}` })
 }
 
-// A port that no grant gives is closed; one that is given is open.
+// Only ports that a grant opens are open.
 func TestGrantPorts(t *testing.T) {
-	d, _, client := pair(t, Config{})
+	d, _, client := twoNodes(t, Config{})
 	set := func(port string) {
 		do[done](t, d, "set_grants", map[string]any{"grants": []any{
 			map[string]any{"src": []string{"dev@example.com"}, "dst": []string{"tag:server"}, "ip": []string{port}},
@@ -204,9 +204,9 @@ func TestGrantPorts(t *testing.T) {
 	})
 }
 
-// Nodes that no grant connects do not see each other; the last peer goes too.
+// Nodes that no grant connects do not see each other, not even a last peer.
 func TestUnconnectedNodesAreUnseen(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	do[done](t, d, "set_grants", map[string]any{"grants": []any{}})
 	for _, n := range []*testNode{server, client} {
 		tbtest.Eventually(t, n.Hostname+" sees nobody", func() bool { return len(n.status(t).Peer) == 0 })
@@ -220,7 +220,7 @@ func TestUnconnectedNodesAreUnseen(t *testing.T) {
 
 // Peers see whether a node is online, and a new host name.
 func TestPeersSeeChanges(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	tbtest.Eventually(t, "the client is online", func() bool {
 		p := server.peer(t, "client.dev.tailnet.test")
 		return p != nil && p.Online
@@ -242,9 +242,9 @@ func TestPeersSeeChanges(t *testing.T) {
 	}
 }
 
-// An ephemeral node is removed when it logs out, which closing it does.
+// Closing an ephemeral node logs it out, which removes it.
 func TestEphemeralLogsOut(t *testing.T) {
-	d, server, _ := pair(t, Config{})
+	d, server, _ := twoNodes(t, Config{})
 	n := newNode(t, d, "brief", addKey(t, d, "tag:ci"))
 	n.Ephemeral = true
 	n.up(t)
@@ -253,18 +253,18 @@ func TestEphemeralLogsOut(t *testing.T) {
 	tbtest.Eventually(t, "the ephemeral node is removed", func() bool { return nodeInfo(t, d, "brief") == nil })
 }
 
-// An ephemeral node that just stays away is removed after the grace.
+// An ephemeral node that disappears is removed after the grace period.
 func TestEphemeralDisappears(t *testing.T) {
-	d, server, _ := pair(t, Config{EphemeralGraceS: 0.05})
+	d, server, _ := twoNodes(t, Config{EphemeralGraceS: 0.05})
 	n := join(t, d, "brief", "tag:ci", map[string]any{"ephemeral": true})
 	server.awaitPeer(t, "brief.dev.tailnet.test")
-	n.close(t) // not ephemeral by itself: it does not log out
+	n.close(t) // only its key is ephemeral, so it does not log out
 	tbtest.Eventually(t, "the ephemeral node is removed", func() bool { return nodeInfo(t, d, "brief") == nil })
 }
 
-// A node that logs out is expired; it keeps id and address when it logs in again.
+// A node that logs out is expired. It keeps its id and address when it logs in again.
 func TestLogout(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	before := nodeInfo(t, d, "client")
 	if _, err := localAPI(t, client, func(ctx context.Context, c *local.Client) (any, error) {
 		return nil, c.Logout(ctx)

@@ -24,8 +24,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// rawClient speaks to control below the level of a node, so that a test can send
-// what no node would.
+// rawClient speaks the control protocol without a node, so that a test can send what no
+// node would.
 type rawClient struct {
 	d       *Devnet
 	machine key.MachinePrivate
@@ -47,7 +47,7 @@ func dialControl(t *testing.T, d *Devnet) net.Conn {
 	return conn
 }
 
-// upgrade asks for the noise handshake with the given initiation.
+// upgrade requests the noise handshake with the given initiation.
 func upgrade(t *testing.T, conn net.Conn, init []byte) *http.Response {
 	t.Helper()
 	req, err := http.NewRequest("POST", "http://"+conn.RemoteAddr().String()+"/ts2021", nil)
@@ -72,7 +72,7 @@ type oneByteReader struct{ r io.Reader }
 
 func (o oneByteReader) Read(p []byte) (int, error) { return o.r.Read(p[:min(1, len(p))]) }
 
-// shakeHands gives a connection whose noise handshake is done.
+// shakeHands returns a connection after its noise handshake.
 func shakeHands(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClient {
 	t.Helper()
 	c := &rawClient{d: d, machine: machine, tcp: dialControl(t, d)}
@@ -89,7 +89,7 @@ func shakeHands(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClient 
 	return c
 }
 
-// newRawClient speaks HTTP/2 inside the noise connection.
+// newRawClient returns a client that speaks HTTP/2 inside its noise connection.
 func newRawClient(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClient {
 	t.Helper()
 	c := shakeHands(t, d, machine)
@@ -107,7 +107,7 @@ func newRawClient(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClien
 	return c
 }
 
-// send gives the status and the body of the answer.
+// send sends a request and returns the status and the body of the response.
 func (c *rawClient) send(t *testing.T, method, path string, body io.Reader) (int, []byte) {
 	t.Helper()
 	// Not t.Context(), which has ended when a cleanup sends.
@@ -148,7 +148,7 @@ func (c *rawClient) register(t *testing.T, req *tailcfg.RegisterRequest) *tailcf
 	return &resp
 }
 
-// registerRequest is a good request with an auth key.
+// registerRequest returns a valid request with an auth key.
 func registerRequest(nodeKey key.NodePublic, authKey, hostname string) *tailcfg.RegisterRequest {
 	req := &tailcfg.RegisterRequest{
 		Version:  tailcfg.CurrentCapabilityVersion,

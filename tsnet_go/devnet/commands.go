@@ -103,7 +103,7 @@ func (d *Devnet) Do(cmd []byte) (result []byte, err error) {
 	return json.Marshal(v)
 }
 
-// command makes an entry of commands from a method and its arguments' type.
+// command returns an entry of commands for a method and its arguments' type.
 func command[A any](run func(*Devnet, A) (any, error)) func(*Devnet, []byte) (any, error) {
 	return func(d *Devnet, raw []byte) (any, error) {
 		var args A
@@ -133,7 +133,7 @@ func decodeStrictly(raw []byte, into any) error {
 	return nil
 }
 
-// commit makes a change known to the nodes and to the disk.
+// commit sends a change to the nodes and writes it to the disk.
 func (d *Devnet) commit() error {
 	d.wakeStreams()
 	return d.save()
@@ -306,7 +306,7 @@ func (d *Devnet) expireNode(a nodeArgs) (any, error) {
 	return d.changeNode(a.Node, func(n *node) { n.expire(d.now()) })
 }
 
-// removeNode takes the node out of the tailnet; its peers forget it.
+// removeNode removes the node from the tailnet and from its peers.
 func (d *Devnet) removeNode(a nodeArgs) (any, error) {
 	return d.changeNode(a.Node, func(n *node) { d.reg.remove(n, d.now()) })
 }
@@ -316,7 +316,7 @@ func (d *Devnet) forgetNode(a nodeArgs) (any, error) {
 	return d.changeNode(a.Node, d.reg.forget)
 }
 
-// approveNode lets a node join whose key needs approval.
+// approveNode admits a node whose key needs approval.
 func (d *Devnet) approveNode(a nodeArgs) (any, error) {
 	return d.changeNode(a.Node, func(n *node) { n.Approved = true })
 }
@@ -390,15 +390,15 @@ func (d *Devnet) completeLogin(a loginArgs) (any, error) {
 	return done{}, nil
 }
 
-// pauseControl makes an outage of the control server: open connections fall
-// silent, the kernel queues new ones, and the port stays taken.
+// pauseControl simulates an outage of the control server: open connections become silent,
+// the kernel queues new ones, and the port stays in use.
 func (d *Devnet) pauseControl(opOnly) (any, error)  { d.controlGate.pause(); return done{}, nil }
 func (d *Devnet) resumeControl(opOnly) (any, error) { d.controlGate.resume(); return done{}, nil }
 func (d *Devnet) pauseDERP(opOnly) (any, error)     { d.derpGate.pause(); return done{}, nil }
 func (d *Devnet) resumeDERP(opOnly) (any, error)    { d.derpGate.resume(); return done{}, nil }
 
-// dropControl closes the open connections; with a pause before it, nodes notice
-// the outage at once.
+// dropControl closes the open connections. After a pause, it makes nodes notice the outage
+// at once.
 func (d *Devnet) dropControl(opOnly) (any, error) {
 	return map[string]int{"closed": d.controlGate.drop()}, nil
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A bad command is refused with what is allowed, and changes nothing.
+// A bad command is refused, with what is allowed, and changes nothing.
 func TestBadCommands(t *testing.T) {
 	d := unservedDevnet(t)
 	for name, tt := range map[string]struct {
@@ -57,7 +57,7 @@ func TestBadCommands(t *testing.T) {
 	}
 }
 
-// Auth keys look as the real service's do, and no two are alike.
+// Auth keys have the form of the real service's, and are unique.
 func TestAuthKeyForm(t *testing.T) {
 	d := unservedDevnet(t)
 	a, b := addKey(t, d, "tag:ci"), addKey(t, d, "tag:ci")
@@ -71,7 +71,7 @@ func TestAuthKeyForm(t *testing.T) {
 	}
 }
 
-// Neither a key's refusal nor its printed form shows the key.
+// Neither the refusal of a key nor its printed form shows the key.
 func TestErrorsHideKeys(t *testing.T) {
 	d := unservedDevnet(t)
 	secret := newAuthKeySecret()

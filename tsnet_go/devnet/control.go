@@ -75,7 +75,7 @@ func (d *Devnet) httpServer(h http.Handler) *http.Server {
 	}
 }
 
-// serveUnknown answers unknown paths: nodes take 501 as "not supported here".
+// serveUnknown answers unknown paths. Nodes treat 501 as "not supported".
 func serveUnknown(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "not implemented by the devnet", http.StatusNotImplemented)
 }

@@ -21,7 +21,7 @@ import (
 // derpRegion is the only region; 900 to 999 are reserved for private use.
 const derpRegion = 900
 
-// newDERPServer makes the relay: HTTPS with an upgrade to DERP on one path.
+// newDERPServer returns the relay: HTTPS with an upgrade to DERP on one path.
 func (d *Devnet) newDERPServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/derp", derpserver.Handler(d.derp))
@@ -44,8 +44,8 @@ func (d *Devnet) derpTLS(cert tls.Certificate) *tls.Config {
 	return cfg
 }
 
-// newDERPCert makes the self-signed certificate that the DERP map pins. It is
-// valid for as long as a state directory may be used.
+// newDERPCert returns a self-signed certificate, which the DERP map pins. It is valid for
+// as long as a state directory may be used.
 func newDERPCert(now time.Time) (certDER, keyDER []byte, err error) {
 	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -84,7 +84,7 @@ func loadDERPCert(certDER, keyDER []byte) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{certDER}, PrivateKey: priv, Leaf: leaf}, nil
 }
 
-// newDERPMap lists this relay and STUN server only.
+// newDERPMap returns a DERP map with only this relay and STUN server.
 func newDERPMap(certDER []byte, derpPort, stunPort int) *tailcfg.DERPMap {
 	return &tailcfg.DERPMap{
 		OmitDefaultRegions: true,

@@ -175,8 +175,7 @@ func newDevnet(cfg Config) (*Devnet, error) {
 	return d, nil
 }
 
-// openState opens the state directory and creates what an earlier run did not
-// leave there.
+// openState opens the state directory and creates what is missing there.
 func (d *Devnet) openState() (err error) {
 	if d.cfg.StateDir != "" {
 		if d.lock, err = lockState(d.cfg.StateDir); err != nil {

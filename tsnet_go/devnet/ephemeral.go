@@ -2,8 +2,8 @@ package devnet
 
 import "time"
 
-// removeWhenGone removes an ephemeral node that stays offline. While control is
-// paused no node can come back, so that time does not count.
+// removeWhenGone removes an ephemeral node that stays offline. Time while control is
+// paused does not count, since no node can reconnect then.
 func (d *Devnet) removeWhenGone(n *node) {
 	grace := time.Duration(d.cfg.EphemeralGraceS * float64(time.Second))
 	d.goGuarded("removing an ephemeral node", func() {

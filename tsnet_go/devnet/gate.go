@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// gate holds back the traffic of one listener and its connections: it simulates
-// an outage without giving up the port, and ends it at once.
-//
-// Giving up the port instead would make clients back off for up to 10 s.
+// gate holds back the traffic of one listener and its connections. It simulates an outage
+// that ends at once and does not close the port: clients of a closed port would back off
+// for up to 10 s.
 type gate struct {
 	mu     sync.Mutex
 	open   chan struct{} // closed while traffic may pass
@@ -80,7 +79,7 @@ func (g *gate) shut() {
 	g.drop()
 }
 
-// add puts c under the gate; false means that the gate is shut.
+// add adds a connection to the gate. It reports false if the gate is shut.
 func (g *gate) add(c *gatedConn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -135,7 +134,7 @@ type gatedConn struct {
 	writeDeadline time.Time
 }
 
-// pass waits until the gate is open and reports for how long it waited.
+// pass waits until the gate is open and returns how long it waited.
 func (c *gatedConn) pass() (waited time.Duration, err error) {
 	open := c.gate.opened()
 	select {

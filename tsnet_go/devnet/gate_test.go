@@ -10,7 +10,7 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// gatedPair is a client's connection and the server's gated end of it.
+// gatedPair returns a client's connection and the server's gated end of it.
 func gatedPair(t *testing.T) (g *gate, client net.Conn, server net.Conn) {
 	t.Helper()
 	raw, err := net.Listen("tcp4", loopback+":0")
@@ -45,7 +45,7 @@ func readAsync(c net.Conn) <-chan readResult {
 	return out
 }
 
-// A read that already waits when the gate is paused gives nothing until it is
+// A read that was already waiting when the gate was paused returns only after it is
 // resumed.
 func TestGateHoldsWaitingRead(t *testing.T) {
 	g, client, server := gatedPair(t)
@@ -65,7 +65,7 @@ func TestGateHoldsWaitingRead(t *testing.T) {
 	}
 }
 
-// A write waits for the gate, and its deadline with it.
+// A write waits at the gate, and its deadline is extended by the wait.
 func TestGateExtendsWriteDeadline(t *testing.T) {
 	g, client, server := gatedPair(t)
 	g.pause()
@@ -91,7 +91,7 @@ func TestGateExtendsWriteDeadline(t *testing.T) {
 	}
 }
 
-// Closing a connection ends what waits at the gate.
+// Closing a connection ends calls that wait at the gate.
 func TestGateCloseWhilePaused(t *testing.T) {
 	g, _, server := gatedPair(t)
 	g.pause()
@@ -106,7 +106,7 @@ func TestGateCloseWhilePaused(t *testing.T) {
 	}
 }
 
-// shut ends every connection and takes no more, paused or not.
+// shut closes every connection and accepts no more, even while paused.
 func TestGateShut(t *testing.T) {
 	g, client, server := gatedPair(t)
 	g.pause()
@@ -118,6 +118,6 @@ func TestGateShut(t *testing.T) {
 		t.Errorf("the client read %q, %v, want EOF", r.data, r.err)
 	}
 	if g.add(&gatedConn{}) {
-		t.Error("a shut gate took a connection")
+		t.Error("a shut gate accepted a connection")
 	}
 }

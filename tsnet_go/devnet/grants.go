@@ -32,7 +32,7 @@ type portGrant struct {
 
 const maxGrants = 1000
 
-// allowAll is the policy of a new tailnet: everybody reaches everything.
+// allowAll returns the policy of a new tailnet: every node reaches every other.
 func allowAll() []grant {
 	gs := []grant{{Src: []string{"*"}, Dst: []string{"*"}, IP: []string{"*"}}}
 	if err := checkGrants(gs); err != nil {
@@ -41,7 +41,7 @@ func allowAll() []grant {
 	return gs
 }
 
-// checkGrants reads the grants; its error says what is allowed.
+// checkGrants checks and parses the grants; its error says what is allowed.
 func checkGrants(gs []grant) error {
 	if len(gs) > maxGrants {
 		return fmt.Errorf("%d grants: allowed are %d", len(gs), maxGrants)
@@ -87,7 +87,7 @@ func (g *grant) check() error {
 	return nil
 }
 
-// checkSelector accepts the selectors that matches understands.
+// checkSelector returns an error for a selector that matches does not understand.
 func checkSelector(s string) error {
 	kind, _, hasColon := strings.Cut(s, ":")
 	_, addrErr := netip.ParseAddr(s)
@@ -103,7 +103,7 @@ func checkSelector(s string) error {
 	return nil
 }
 
-// parsePorts reads "*", "80", "80-90", and the same after "tcp:" or "udp:".
+// parsePorts parses "*", "80", "80-90", and the same after "tcp:" or "udp:".
 func parsePorts(s string) (portGrant, error) {
 	var p portGrant
 	ports := s

@@ -8,7 +8,7 @@ import (
 	"tailscale.com/tailcfg"
 )
 
-// Each selector means whom it says, and nobody else.
+// Each selector matches exactly the nodes that it names.
 func TestSelectors(t *testing.T) {
 	r, server, client := testTailnet(t)
 	for selector, want := range map[string]string{
@@ -48,12 +48,12 @@ func TestSelectors(t *testing.T) {
 	}
 	for _, selector := range []string{"", "group:x", "autogroup:member", "tag:", "tag:1", "a b", "a/b", "a,b", "**", "svc:x"} {
 		if checkSelector(selector) == nil {
-			t.Errorf("%q is taken, want it refused", selector)
+			t.Errorf("%q is accepted, want it refused", selector)
 		}
 	}
 }
 
-// The filter of a node holds the grants to it, as tailscaled reads them.
+// The filter of a node has the grants to that node, in tailscaled's form.
 func TestFilter(t *testing.T) {
 	r, server, client := testTailnet(t)
 	r.grants = []grant{

@@ -11,7 +11,7 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// A handler that panics answers 500, is logged, and does not keep Stop waiting.
+// A handler that panics answers 500, is logged, and does not delay Stop.
 func TestGuardedHandler(t *testing.T) {
 	var logged string
 	d, err := newDevnet(Config{Logf: func(format string, args ...any) { logged = fmt.Sprintf(format, args...) }})
@@ -39,7 +39,7 @@ func TestGuardedHandler(t *testing.T) {
 	}
 }
 
-// A goroutine that panics is logged and over; after the stop none begins.
+// A panic in a goroutine is logged. After the stop no goroutine starts.
 func TestGuardedGoroutine(t *testing.T) {
 	logged := make(chan string, 1)
 	d, err := newDevnet(Config{Logf: func(format string, args ...any) { logged <- fmt.Sprintf(format, args...) }})
@@ -55,12 +55,12 @@ func TestGuardedGoroutine(t *testing.T) {
 	d.goGuarded("testing", func() { close(ran) })
 	select {
 	case <-ran:
-		t.Error("a goroutine began after the stop")
+		t.Error("a goroutine started after the stop")
 	case <-time.After(20 * time.Millisecond): // nothing may happen
 	}
 }
 
-// A command that panics is an internal error that tells nothing of it.
+// A panic in a command is an internal error without details.
 func TestGuardedCommand(t *testing.T) {
 	logged := make(chan string, 1)
 	d, err := newDevnet(Config{Logf: func(format string, args ...any) { logged <- fmt.Sprintf(format, args...) }})

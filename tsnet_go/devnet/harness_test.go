@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// startDevnet gives a devnet that is stopped at the end of the test.
+// startDevnet returns a devnet that is stopped at the end of the test.
 func startDevnet(t *testing.T, cfg Config) *Devnet {
 	t.Helper()
 	if cfg.Logf == nil {
@@ -111,7 +111,7 @@ func addKey(t *testing.T, d *Devnet, identity string, args ...map[string]any) st
 	return do[struct{ Key string }](t, d, "add_key", all).Key
 }
 
-// testNode is a real node; its state lies in dir.
+// testNode is a real node whose state directory is dir.
 type testNode struct {
 	*tsnet.Server
 	dir string
@@ -146,7 +146,7 @@ func (n *testNode) close(t *testing.T) {
 	}
 }
 
-// localAPI makes a call of the node's LocalAPI.
+// localAPI calls the node's LocalAPI.
 func localAPI[T any](t *testing.T, n *testNode, call func(context.Context, *local.Client) (T, error)) (T, error) {
 	t.Helper()
 	client, err := n.LocalClient()
@@ -192,7 +192,7 @@ func (n *testNode) status(t *testing.T) *ipnstate.Status {
 	return st
 }
 
-// peer is how n sees the node with this full name, or nil.
+// peer returns how n sees the node with this full name, or nil.
 func (n *testNode) peer(t *testing.T, name string) *ipnstate.PeerStatus {
 	t.Helper()
 	for _, p := range n.status(t).Peer {
@@ -220,7 +220,7 @@ func (n *testNode) whois(t *testing.T, addr netip.Addr) (*apitype.WhoIsResponse,
 	})
 }
 
-// serve answers every request on the node's port 80 with its caller's address.
+// serve answers every request to the node's port 80 with the caller's address.
 func (n *testNode) serve(t *testing.T) {
 	t.Helper()
 	ln, err := n.Listen("tcp", ":80")
@@ -235,7 +235,7 @@ func (n *testNode) serve(t *testing.T) {
 	t.Cleanup(func() { srv.Close(); ln.Close(); tbtest.Receive(t, "the server ends", served) })
 }
 
-// get asks http://target/ over the tailnet and returns the answer's body.
+// get requests http://target/ over the tailnet and returns the body of the response.
 func (n *testNode) get(t *testing.T, target string, limit time.Duration) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)

@@ -26,9 +26,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// hostileDevnet is a devnet for broken clients. At the end of the test it must
-// have panicked nowhere but where the test knows it, still let a node in, and
-// have lost nothing.
+// hostileDevnet returns a devnet for broken clients. At the end of the test it must have
+// panicked only where the test expects it, leak nothing, and still admit a node.
 func hostileDevnet(t *testing.T, knownPanics ...string) *Devnet {
 	t.Helper()
 	tbtest.CheckNoLeaks(t)
@@ -49,7 +48,7 @@ func hostileDevnet(t *testing.T, knownPanics ...string) *Devnet {
 		c := newRawClient(t, d, machine)
 		resp := c.register(t, registerRequest(nodeKey.Public(), addKey(t, d, "tag:last"), "last"))
 		if resp.Error != "" || !resp.MachineAuthorized {
-			t.Errorf("after all this a good node is answered %+v", resp)
+			t.Errorf("a valid node is answered %+v afterwards", resp)
 		}
 		c.h2.Close()
 		mu.Lock()
@@ -66,7 +65,7 @@ func hostileDevnet(t *testing.T, knownPanics ...string) *Devnet {
 	return d
 }
 
-// Before the handshake: each broken request gets its status.
+// Before the handshake, each broken request gets its status.
 func TestBrokenHTTP(t *testing.T) {
 	d := hostileDevnet(t)
 	valid := base64.StdEncoding.EncodeToString(validInit(t, d))
@@ -122,7 +121,7 @@ func validInit(t *testing.T, d *Devnet) []byte {
 	return init
 }
 
-// A broken initiation ends the connection: never a hang, never a session.
+// A broken initiation ends the connection, without a hang and without a session.
 func TestBrokenHandshake(t *testing.T) {
 	d := hostileDevnet(t)
 	valid := validInit(t, d)
@@ -166,13 +165,14 @@ func TestBrokenHandshake(t *testing.T) {
 	}
 }
 
-// isReset: a connection closed with data unread is reset, which is an end too.
+// isReset reports whether the connection has ended: closing it with unread data resets
+// it.
 func isReset(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && !op.Timeout()
 }
 
-// Bytes that are no HTTP, and requests that never end, are hung up on.
+// Connections with bytes that are not HTTP, or with unfinished requests, are closed.
 func TestBrokenConnections(t *testing.T) {
 	d := hostileDevnet(t)
 	random := make([]byte, 4096)
@@ -202,8 +202,8 @@ func TestBrokenConnections(t *testing.T) {
 	}
 }
 
-// After a good handshake: garbage ends the connection. What a client does not
-// finish is left to http2's own 10 s, and does not keep Stop waiting.
+// After a valid handshake, garbage ends the connection. Unfinished sessions are left to
+// http2's timeout of 10 s, and do not delay Stop.
 func TestBrokenSession(t *testing.T) {
 	d := hostileDevnet(t)
 	for name, brk := range map[string]func(c *rawClient) error{
@@ -251,7 +251,7 @@ func TestBrokenSession(t *testing.T) {
 	}
 }
 
-// Inside a good session: each broken request gets its status.
+// Inside a valid session, each broken request gets its status.
 func TestBrokenMachineRequests(t *testing.T) {
 	d := hostileDevnet(t)
 	c := newRawClient(t, d, key.NewMachine())
@@ -300,8 +300,7 @@ func mustJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-// A body that never ends is given up after its time, and a body that a client
-// abandons ends with the client.
+// An unfinished body times out, and ends when its client disconnects.
 func TestUnfinishedBody(t *testing.T) {
 	d := hostileDevnet(t)
 	c := newRawClient(t, d, key.NewMachine())
@@ -333,7 +332,7 @@ func TestUnfinishedBody(t *testing.T) {
 	}
 }
 
-// Requests that are well-formed and senseless are refused with the reason.
+// Well-formed but senseless requests are refused with the reason.
 func TestSenselessRegister(t *testing.T) {
 	d := hostileDevnet(t)
 	good := addKey(t, d, "dev@example.com")
@@ -365,7 +364,7 @@ func TestSenselessRegister(t *testing.T) {
 	if status != http.StatusForbidden {
 		t.Errorf("map of another's node: status %d, want 403", status)
 	}
-	// Naming another machine's key as one's old one gives nothing of it.
+	// Naming another machine's key as the old one does not take over its node.
 	rotate := registerRequest(key.NewNode().Public(), good, "thief")
 	rotate.OldNodeKey = nodeKey
 	if resp := thief.register(t, rotate); resp.Error != "" {
@@ -375,11 +374,11 @@ func TestSenselessRegister(t *testing.T) {
 		t.Errorf("the victim is now %+v", victim)
 	}
 	if n := nodeInfo(t, d, "thief"); n == nil || n.ID == nodeInfo(t, d, "victim").ID {
-		t.Errorf("the thief is %+v, want a node of its own", n)
+		t.Errorf("the thief is %+v, want a separate node", n)
 	}
 }
 
-// A followup on a URL that is not the caller's does not let the caller in.
+// A followup with another node's login URL does not admit the caller.
 func TestFollowupOfAnother(t *testing.T) {
 	d := hostileDevnet(t)
 	owner, ownerKey := newRawClient(t, d, key.NewMachine()), key.NewNode().Public()
@@ -396,17 +395,17 @@ func TestFollowupOfAnother(t *testing.T) {
 		req := registerRequest(key.NewNode().Public(), "", "thief")
 		req.Followup = followup
 		if resp := thief.register(t, req); resp.MachineAuthorized || resp.AuthURL == "" || resp.AuthURL == url {
-			t.Errorf("followup %.30q: %+v, want a URL of its own", followup, resp)
+			t.Errorf("followup %.30q: %+v, want its own URL", followup, resp)
 		}
 	}
 	req := registerRequest(ownerKey, "", "owner")
 	req.Followup = url
 	if resp := owner.register(t, req); !resp.MachineAuthorized {
-		t.Errorf("the owner: %+v, want to be let in", resp)
+		t.Errorf("the owner: %+v, want to be admitted", resp)
 	}
 }
 
-// Whatever a node calls itself, it gets one valid DNS label of its own.
+// Whatever its hostname, a node gets a valid and unique DNS label.
 func TestStrangeHostnames(t *testing.T) {
 	d := hostileDevnet(t)
 	authKey := addKey(t, d, "dev@example.com")
@@ -419,7 +418,7 @@ func TestStrangeHostnames(t *testing.T) {
 		if resp := c.register(t, registerRequest(key.NewNode().Public(), authKey, name)); resp.Error != "" {
 			t.Errorf("%.20q: %s", name, resp.Error)
 		}
-		// Each from a machine of its own, or they would all be one node.
+		// Each from its own machine, or they would all be one node.
 		c = newRawClient(t, d, key.NewMachine())
 	}
 	seen := map[string]bool{}
@@ -438,7 +437,7 @@ func TestStrangeHostnames(t *testing.T) {
 	}
 }
 
-// What one node says of itself is cut before all others are told.
+// A node's description of itself is truncated before the others receive it.
 func TestOversizedSelf(t *testing.T) {
 	d := hostileDevnet(t)
 	authKey := addKey(t, d, "dev@example.com")
@@ -476,8 +475,8 @@ func TestOversizedSelf(t *testing.T) {
 	}
 }
 
-// The relay survives what is no DERP, before and after TLS. Tailscale's relay
-// itself panics on a zero key; ours lives on.
+// The relay survives bytes that are not DERP, before and after TLS. Tailscale's relay
+// panics on a zero key; the devnet recovers.
 func TestBrokenDERP(t *testing.T) {
 	d := hostileDevnet(t, "can't open with zero keys")
 	addr := net.JoinHostPort(loopback, port(d.Info().DERPPort))
@@ -527,11 +526,11 @@ func TestBrokenDERP(t *testing.T) {
 		})
 	}
 	if err := probeDERP(t, d); err != nil {
-		t.Errorf("after all this the relay: %v", err)
+		t.Errorf("the relay afterwards: %v", err)
 	}
 }
 
-// The STUN server ignores what is no question, and answers the next one.
+// The STUN server ignores invalid requests and answers the next valid one.
 func TestBrokenSTUN(t *testing.T) {
 	d := hostileDevnet(t)
 	conn, err := net.Dial("udp4", net.JoinHostPort(loopback, port(d.Info().STUNPort)))
@@ -567,6 +566,6 @@ func TestBrokenSTUN(t *testing.T) {
 	}
 	gotID, from, err := stun.ParseResponse(buf[:n])
 	if err != nil || gotID != id || from.String() != conn.LocalAddr().String() {
-		t.Errorf("answer %v, %v, %v: want the transaction of the good question and %v", gotID, from, err, conn.LocalAddr())
+		t.Errorf("answer %v, %v, %v: want the transaction of the valid request and %v", gotID, from, err, conn.LocalAddr())
 	}
 }

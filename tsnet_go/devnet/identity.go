@@ -69,9 +69,9 @@ func newIdentity(short, login, displayName string, tags []string) (identity, err
 	return id, nil
 }
 
-// validLogin accepts what the real service shows as login names: an e-mail
-// address, or name@provider. Control characters are refused, so are the
-// separators of grant selectors.
+// validLogin reports whether login has the form of the real service's login names: an
+// e-mail address, or name@provider. It refuses control characters and the separators of
+// grant selectors.
 func validLogin(login string) bool {
 	name, domain, ok := strings.Cut(login, "@")
 	if !ok || name == "" || domain == "" || strings.Contains(domain, "@") || len(login) > maxNameBytes {
@@ -82,7 +82,7 @@ func validLogin(login string) bool {
 	})
 }
 
-// displayNameOf is "Dev" for dev@example.com.
+// displayNameOf returns "Dev" for dev@example.com.
 func displayNameOf(login string) string {
 	name, _, _ := strings.Cut(login, "@")
 	r, size := utf8.DecodeRuneInString(name)

@@ -19,14 +19,14 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// isolated names, to the child process, which network it is to make, and to the
-// grandchild that it is on it.
+// isolated is the variable that names the network which the child process makes and the
+// grandchild runs on.
 const isolated = "DEVNET_TEST_NETWORK"
 
-// A devnet works with only lo up, and with a default route; on neither does a
-// packet of it leave the machine. Each runs in a network namespace of its own,
-// in which every packet that would leave ends in the test, and without rights on
-// it: root marks its sockets where others bind them to an interface.
+// A devnet works with only lo up, and with a default route. In neither case does a packet
+// leave the machine. Each case runs in its own network namespace, in which packets that
+// would leave end in the test, and without privileges there: root marks its sockets where
+// other users bind them to an interface.
 func TestNothingLeavesTheMachine(t *testing.T) {
 	for _, network := range []string{"only lo", "default route"} {
 		t.Run(network, func(t *testing.T) {
@@ -75,11 +75,11 @@ func TestOnIsolatedNetwork(t *testing.T) {
 		t.Skip("runs only as a grandchild of TestNothingLeavesTheMachine")
 	}
 	start := time.Now()
-	d, _, client := pair(t, Config{})
+	d, _, client := twoNodes(t, Config{})
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("two nodes took %v to join and talk, want less than the 3 s of one STUN time-out", took)
 	}
-	// An outage makes nodes look around: for a captive portal, other relays, DNS.
+	// During an outage nodes look for a captive portal, other relays and DNS servers.
 	do[done](t, d, "pause_control", nil)
 	do[map[string]int](t, d, "drop_control", nil)
 	do[map[string]int](t, d, "drop_derp", nil)
@@ -119,7 +119,7 @@ func runChild(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// watchFor is for how long to look for packets: DEVNET_TEST_WATCH, else 2 s.
+// watchFor returns how long to look for packets: DEVNET_TEST_WATCH, or 2 s.
 func watchFor(t *testing.T) time.Duration {
 	if s := os.Getenv("DEVNET_TEST_WATCH"); s != "" {
 		d, err := time.ParseDuration(s)
@@ -202,8 +202,8 @@ func openTUN(t *testing.T, name string) io.ReadCloser {
 	return os.NewFile(uintptr(fd), "/dev/net/tun")
 }
 
-// routeTo gives the interface an address and the default route. The addresses
-// are private ones: only those of home routers are asked for port mappings.
+// routeTo gives the interface an address and the default route. The addresses are private:
+// nodes ask only home routers for port mappings.
 func routeTo(t *testing.T, name string) {
 	t.Helper()
 	link, err := net.InterfaceByName(name)
@@ -237,8 +237,8 @@ func routeTo(t *testing.T, name string) {
 	}
 }
 
-// describePacket names a packet's ends; "" for what the kernel itself sends on
-// an interface that comes up (ICMPv6 and its multicast reports).
+// describePacket returns a packet's ends. It returns "" for packets that the kernel sends
+// when an interface comes up (ICMPv6 and its multicast reports).
 func describePacket(p []byte) string {
 	switch {
 	case len(p) >= 20 && p[0]>>4 == 4:

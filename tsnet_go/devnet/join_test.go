@@ -32,7 +32,7 @@ func TestTwoNodesTalk(t *testing.T) {
 	}
 }
 
-// The first node has the first addresses, and nodes talk over IPv6 as well.
+// The first node has the first addresses, and nodes also communicate over IPv6.
 func TestAddresses(t *testing.T) {
 	d := startDevnet(t, Config{Domain: "other.test"})
 	server := join(t, d, "server", "dev@example.com")
@@ -55,7 +55,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// Of two nodes that ask for one host name the second gets -1 after it.
+// The second of two nodes with the same hostname is numbered -1.
 func TestHostnameTaken(t *testing.T) {
 	d := startDevnet(t, Config{})
 	join(t, d, "tailbone", "dev@example.com")
@@ -65,8 +65,8 @@ func TestHostnameTaken(t *testing.T) {
 	}
 }
 
-// whois of a user's node gives login, display name and the user's id; two nodes
-// of one login are one user.
+// whois of a user's node has the login, the display name and the user's id. Two nodes of
+// one login have one user.
 func TestWhoisUser(t *testing.T) {
 	d := startDevnet(t, Config{})
 	server := join(t, d, "server", "tag:server")
@@ -150,7 +150,7 @@ func upFails(t *testing.T, n *testNode) string {
 	return err.Error()
 }
 
-// A key that may not be used is refused at once, with the reason.
+// An invalid key is refused at once, with the reason.
 func TestRefusedKeys(t *testing.T) {
 	now := time.Now()
 	clock := func() time.Time { return now }
@@ -173,7 +173,7 @@ func TestRefusedKeys(t *testing.T) {
 	}
 }
 
-// A node whose key asks for approval waits, unseen by others, until approve_node.
+// A node whose key needs approval waits, invisible to others, until approve_node.
 func TestApproval(t *testing.T) {
 	d := startDevnet(t, Config{})
 	server := join(t, d, "server", "dev@example.com")
@@ -195,7 +195,7 @@ func TestApproval(t *testing.T) {
 	server.awaitPeer(t, "waiting.dev.tailnet.test")
 }
 
-// Without an auth key a node gets a login URL and is let in by complete_login.
+// Without an auth key a node gets a login URL, and complete_login admits it.
 func TestInteractiveLogin(t *testing.T) {
 	d := startDevnet(t, Config{})
 	n := newNode(t, d, "laptop", "")

@@ -13,12 +13,12 @@ var setKnobsOnce sync.Once
 // loopback. It must run before the first node of the process is made, holds for
 // the rest of the process and may be called any number of times.
 //
-// It returns what it switches off, one short phrase each, for a warning: a node
-// on a real network misses these.
+// It returns what it disables, one short phrase each, for a warning: a node on a
+// real network lacks these.
 func SetLoopbackKnobs() []string {
 	setKnobsOnce.Do(func() {
-		// With only lo up the network monitor says "down", and a node waits
-		// for the network for ever.
+		// With only lo up, the network monitor reports "down", and a node waits
+		// for the network forever.
 		envknob.Setenv("TS_ASSUME_NETWORK_UP_FOR_TEST", "1")
 		// Sockets bound to the interface of the default route cannot reach
 		// 127.0.0.1: joining takes 3 s more and STUN packets leave the machine.

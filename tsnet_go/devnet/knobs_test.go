@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What is told is what a node of this build otherwise has: it never uploads logs.
+// The list has only what a node of this build otherwise does; it never uploads logs.
 func TestWhatTheKnobsSwitchOff(t *testing.T) {
 	want := []string{
 		"noticing that the network is down",

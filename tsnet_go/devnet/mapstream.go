@@ -59,14 +59,15 @@ func (d *Devnet) mapNode(m key.MachinePublic, req *tailcfg.MapRequest) (n *node,
 	return n, "", 0
 }
 
-// knowsNothingOf: a node whose own updates never came, because they went to an
-// earlier run that kept no state, is taken at its stream's word.
+// knowsNothingOf reports whether the node's own updates are missing, because they went to
+// an earlier run that kept no state. The devnet then uses what the stream request says.
 func (d *Devnet) knowsNothingOf(n *node) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return n.DiscoKey.IsZero()
 }
 
+// takeUpdate stores what a node says about itself.
 func (d *Devnet) takeUpdate(n *node, req *tailcfg.MapRequest) {
 	d.mu.Lock()
 	n.Endpoints = boundedEndpoints(req.Endpoints)
@@ -84,11 +85,11 @@ func (d *Devnet) streamMap(r *http.Request, n *node, send *mapSender) {
 	d.openStream(n, s)
 	defer d.closeStream(n, s)
 
-	told := newSent()
+	sent := newSent()
 	keepAlive := time.NewTicker(d.limits.keepAlive)
 	defer keepAlive.Stop()
 	for {
-		if err := d.sendChanges(n, told, send); err != nil {
+		if err := d.sendChanges(n, sent, send); err != nil {
 			return
 		}
 		select {
@@ -148,11 +149,11 @@ func (d *Devnet) wakeStreams() {
 	}
 }
 
-func (d *Devnet) sendChanges(n *node, told *sent, send *mapSender) error {
+func (d *Devnet) sendChanges(n *node, sent *sent, send *mapSender) error {
 	d.mu.Lock()
 	now := d.now()
 	nm := d.reg.netmapFor(n, d.derpMap, now)
-	resp, err := told.delta(nm, now)
+	resp, err := sent.delta(nm, now)
 	d.mu.Unlock()
 	if err != nil || resp == nil {
 		return err

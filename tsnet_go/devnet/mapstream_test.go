@@ -39,7 +39,7 @@ func (c *rawClient) openMap(t *testing.T, req *tailcfg.MapRequest) io.ReadCloser
 	return res.Body
 }
 
-// registered gives a client and the request for its map stream.
+// registeredClient returns a client and the request for its map stream.
 func registeredClient(t *testing.T, d *Devnet, hostname string) (*rawClient, *tailcfg.MapRequest) {
 	t.Helper()
 	nodeKey := key.NewNode().Public()
@@ -64,7 +64,7 @@ func TestMapStream(t *testing.T) {
 		for {
 			resp, err := readFrame(stream, compress != "")
 			if err != nil {
-				t.Fatalf("compress %q: %v, before any sign of life", compress, err)
+				t.Fatalf("compress %q: %v, before any keep-alive", compress, err)
 			}
 			if resp.KeepAlive {
 				break
@@ -93,11 +93,11 @@ func TestSecondStreamEndsFirst(t *testing.T) {
 	}
 }
 
-// A stream says nothing about its node, but to a devnet that knows nothing of it.
+// A stream request does not change its node, unless the devnet knows nothing about it.
 func TestStreamIsReadOnly(t *testing.T) {
 	d := startDevnet(t, Config{})
 	c, req := registeredClient(t, d, "node")
-	told := req.DiscoKey
+	original := req.DiscoKey
 	if _, err := readFrame(c.openMap(t, req), false); err != nil {
 		t.Fatal(err)
 	}
@@ -106,8 +106,8 @@ func TestStreamIsReadOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := first.Node.DiscoKey; got != told {
-		t.Errorf("the second stream changed the disco key to %v, want the first's %v", got, told)
+	if got := first.Node.DiscoKey; got != original {
+		t.Errorf("the second stream changed the disco key to %v, want the first's %v", got, original)
 	}
 	update := *req
 	update.Stream, update.OmitPeers = false, true

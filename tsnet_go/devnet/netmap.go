@@ -61,7 +61,7 @@ func (r *registry) netmapFor(n *node, derp *tailcfg.DERPMap, now time.Time) *net
 
 func (r *registry) fqdn(n *node) string { return n.Name + "." + r.domain + "." }
 
-// baseNode is what both a node and its peers see.
+// baseNode returns what both a node and its peers see.
 func (r *registry) baseNode(n *node, now time.Time) *tailcfg.Node {
 	t := &tailcfg.Node{
 		ID:                n.ID,
@@ -90,8 +90,8 @@ func (r *registry) baseNode(n *node, now time.Time) *tailcfg.Node {
 	return t
 }
 
-// nodeCaps lists what nodes of a devnet must not do: captive portal detection
-// asks hosts on the internet.
+// nodeCaps disables what nodes of a devnet must not do: captive portal detection contacts
+// hosts on the internet.
 var nodeCaps = tailcfg.NodeCapMap{
 	tailcfg.NodeAttrDisableUPnP:                   nil,
 	tailcfg.NodeAttrDisableCaptivePortalDetection: nil,
@@ -106,8 +106,8 @@ func (r *registry) selfNode(n *node, now time.Time) *tailcfg.Node {
 	return t
 }
 
-// peerNode is the node as its peers see it: without its private fields, and
-// without a way to reach it once it has expired, as in the real service.
+// peerNode returns the node as its peers see it: without its private fields and, as in
+// the real service, without endpoints once it has expired.
 func (r *registry) peerNode(n *node, now time.Time) *tailcfg.Node {
 	t := r.baseNode(n, now)
 	hi := &tailcfg.Hostinfo{Hostname: n.Hostname, ShareeNode: n.Shared}
@@ -153,7 +153,7 @@ func (s *sent) delta(nm *netmap, now time.Time) (*tailcfg.MapResponse, error) {
 		s.first = false
 		resp.Domain = nm.domain
 		resp.DNSConfig = nm.dns
-		resp.CollectServices = "false" // no node needs to look at the machine's ports
+		resp.CollectServices = "false" // nodes need not list the machine's open ports
 	}
 	self, err := json.Marshal(nm.self)
 	if err != nil {

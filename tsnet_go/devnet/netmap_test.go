@@ -29,27 +29,27 @@ func (r *registry) mustDelta(t *testing.T, s *sent, n *node, now time.Time) *tai
 	return resp
 }
 
-// The first message tells all; the next only what is new, and nothing if
-// nothing is.
+// The first message has everything; later ones have only changes, and are omitted if there
+// are none.
 func TestDelta(t *testing.T) {
 	r, server, client := testTailnet(t)
-	told := newSent()
-	first := r.mustDelta(t, told, server, testNow)
+	sent := newSent()
+	first := r.mustDelta(t, sent, server, testNow)
 	if first.Node == nil || first.Domain != "t.test" || first.DNSConfig == nil || len(first.PeersChanged) != 1 || len(first.UserProfiles) != 2 || first.PacketFilters["devnet"] == nil {
-		t.Errorf("the first message lacks something: %+v", first)
+		t.Errorf("the first message is incomplete: %+v", first)
 	}
-	if again := r.mustDelta(t, told, server, testNow); again != nil {
-		t.Errorf("nothing changed, told %+v", again)
+	if again := r.mustDelta(t, sent, server, testNow); again != nil {
+		t.Errorf("nothing changed, got %+v", again)
 	}
 	client.Shared = true
-	change := r.mustDelta(t, told, server, testNow)
+	change := r.mustDelta(t, sent, server, testNow)
 	if len(change.PeersChanged) != 1 || change.Node != nil || change.PacketFilters != nil || change.UserProfiles != nil || change.DNSConfig != nil {
-		t.Errorf("a peer changed, told %+v", change)
+		t.Errorf("a peer changed, got %+v", change)
 	}
 	r.grants = []grant{}
-	change = r.mustDelta(t, told, server, testNow)
+	change = r.mustDelta(t, sent, server, testNow)
 	if !slices.Equal(change.PeersRemoved, []tailcfg.NodeID{client.ID}) || change.PeersChanged != nil {
-		t.Errorf("the last peer went, told %+v", change)
+		t.Errorf("the last peer was removed, got %+v", change)
 	}
 	filter, err := json.Marshal(change.PacketFilters)
 	if err != nil {
@@ -60,7 +60,7 @@ func TestDelta(t *testing.T) {
 	}
 }
 
-// An expired node, one that waits for approval and a removed one see nobody.
+// Expired nodes, nodes that wait for approval and removed nodes see no peers.
 func TestUnusableNodeSeesNobody(t *testing.T) {
 	for name, brk := range map[string]func(r *registry, n *node){
 		"expired":    func(_ *registry, n *node) { n.expire(testNow) },
@@ -77,21 +77,21 @@ func TestUnusableNodeSeesNobody(t *testing.T) {
 			seen := r.netmapFor(server, nil, testNow).peers
 			switch {
 			case name == "expired" && (len(seen) != 1 || !seen[0].Expired || seen[0].HomeDERP != 0 || seen[0].Endpoints != nil):
-				t.Errorf("its peer sees %+v, want it expired and without a way to it", seen)
+				t.Errorf("its peer sees %+v, want it expired and without endpoints", seen)
 			case name != "expired" && len(seen) != 0:
-				t.Errorf("its peer sees %+v, want nobody", seen)
+				t.Errorf("its peer sees %+v, want no peer", seen)
 			}
 		})
 	}
 }
 
-// Peers are not told what is nobody's business.
+// Peers do not receive a node's private fields.
 func TestPeerHostinfo(t *testing.T) {
 	r, _, client := testTailnet(t)
 	client.Hostinfo = &tailcfg.Hostinfo{Hostname: "client", OS: "linux", BackendLogID: "secret"}
 	client.Shared = true
 	hi := r.peerNode(client, testNow).Hostinfo
 	if hi.OS() != "linux" || !hi.ShareeNode() || hi.BackendLogID() != "" {
-		t.Errorf("peers are told %+v", hi)
+		t.Errorf("peers receive %+v", hi)
 	}
 }

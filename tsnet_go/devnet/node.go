@@ -69,7 +69,7 @@ func (n *node) prefixes() []netip.Prefix {
 	return []netip.Prefix{netip.PrefixFrom(n.V4, 32), netip.PrefixFrom(n.V6, 128)}
 }
 
-// userID is the node's user in the netmap: the pseudo user for tagged nodes.
+// userID returns the node's user in the netmap: the pseudo user for tagged nodes.
 func (n *node) userID() tailcfg.UserID {
 	if n.Owner.tagged() {
 		return userIDOf(taggedDevicesLogin)
@@ -123,7 +123,7 @@ func boundedEndpoints(eps []netip.AddrPort) []netip.AddrPort {
 	return kept
 }
 
-// labelOf makes a DNS label of a host name. Every input gives a valid label.
+// labelOf returns a valid DNS label for any hostname.
 func labelOf(hostname string) string {
 	label := dnsname.SanitizeHostname(hostname)
 	if dnsname.ValidLabel(label) != nil {
@@ -132,7 +132,7 @@ func labelOf(hostname string) string {
 	return label
 }
 
-// numbered is label, or label-n cut to the 63 bytes that DNS allows.
+// numbered returns label, or label-n truncated to the 63 bytes that DNS allows.
 func numbered(label string, n int) string {
 	if n == 0 {
 		return label
@@ -147,7 +147,7 @@ func numbered(label string, n int) string {
 // maxNodes keeps the addresses inside 100.64.0.0/16.
 const maxNodes = 1<<16 - 2
 
-// addressesOf are the addresses of the i-th node ever made, counted from 1.
+// addressesOf returns the addresses of the i-th node ever made, counted from 1.
 func addressesOf(i int) (v4, v6 netip.Addr) {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 100<<24|64<<16|uint32(i))

@@ -10,8 +10,8 @@ import (
 	"tailscale.com/types/logger"
 )
 
-// serveNoise takes a connection over from HTTP/1, proves both ends' keys by the
-// ts2021 noise handshake, and serves HTTP/2 inside it until it is closed.
+// serveNoise hijacks an HTTP/1 connection, proves both ends' keys by the ts2021 noise
+// handshake, and serves HTTP/2 inside it until it is closed.
 func (d *Devnet) serveNoise(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)

@@ -15,10 +15,10 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// While control is paused, nodes that know each other go on talking, and a
-// change reaches them as soon as it is resumed.
+// While control is paused, nodes that know each other still communicate. A change reaches
+// them as soon as control is resumed.
 func TestPauseControl(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	do[done](t, d, "pause_control", nil)
 	do[done](t, d, "share_node", map[string]any{"node": "client", "shared": true})
 	if _, err := client.get(t, "server.dev.tailnet.test", tbtest.Limit); err != nil {
@@ -30,7 +30,7 @@ func TestPauseControl(t *testing.T) {
 		return err == nil && who.Node.Hostinfo.ShareeNode()
 	}
 	if shared() {
-		t.Error("the change passed the paused control server, want it held")
+		t.Error("the change passed the paused control server, want it delayed")
 	}
 	start := time.Now()
 	do[done](t, d, "resume_control", nil)
@@ -38,8 +38,7 @@ func TestPauseControl(t *testing.T) {
 	t.Logf("resumed in %v", time.Since(start))
 }
 
-// A dial to a paused control server is queued: it connects, and is answered
-// after the end of the pause.
+// A dial to a paused control server connects, and is answered after the pause.
 func TestPausedControlQueuesDials(t *testing.T) {
 	d := startDevnet(t, Config{})
 	do[done](t, d, "pause_control", nil)
@@ -82,9 +81,9 @@ func TestJoinOverAPause(t *testing.T) {
 	n.up(t)
 }
 
-// Nodes whose connections to control were closed in a pause come back after it.
+// Nodes whose connections to control were closed during a pause reconnect after it.
 func TestDropControl(t *testing.T) {
-	d, server, client := pair(t, Config{})
+	d, server, client := twoNodes(t, Config{})
 	do[done](t, d, "pause_control", nil)
 	if closed := do[struct{ Closed int }](t, d, "drop_control", nil).Closed; closed < 2 {
 		t.Errorf("%d connections closed, want those of both nodes", closed)
@@ -104,25 +103,25 @@ func TestDropControl(t *testing.T) {
 	})
 }
 
-// An ephemeral node is not removed for what is no fault of its own: a pause of
-// control during which its connection was closed.
+// An ephemeral node is not removed during a pause of control in which its connection was
+// closed.
 func TestEphemeralSurvivesPause(t *testing.T) {
-	d, _, _ := pair(t, Config{EphemeralGraceS: 0.05})
+	d, _, _ := twoNodes(t, Config{EphemeralGraceS: 0.05})
 	join(t, d, "brief", "tag:ci", map[string]any{"ephemeral": true})
 	tbtest.Eventually(t, "it is online", func() bool { return nodeInfo(t, d, "brief").Online })
 	do[done](t, d, "pause_control", nil)
 	do[map[string]int](t, d, "drop_control", nil)
 	tbtest.Eventually(t, "it is offline", func() bool { return !nodeInfo(t, d, "brief").Online })
-	<-time.After(200 * time.Millisecond) // four times the grace, in which it must stay
+	<-time.After(200 * time.Millisecond) // four times the grace period, in which the node must stay
 	if nodeInfo(t, d, "brief") == nil {
 		t.Fatal("removed during the pause")
 	}
 }
 
-// While DERP is paused, the relay answers nobody and nodes go on talking on the
-// direct path; after it, whoever asked is answered.
+// While DERP is paused, the relay does not answer and nodes communicate on the direct path.
+// Requests are answered after the pause.
 func TestPauseDERP(t *testing.T) {
-	d, _, client := pair(t, Config{})
+	d, _, client := twoNodes(t, Config{})
 	do[done](t, d, "pause_derp", nil)
 	answered := make(chan error, 1)
 	go func() { answered <- probeDERP(t, d) }()
@@ -140,7 +139,7 @@ func TestPauseDERP(t *testing.T) {
 	}
 }
 
-// probeDERP asks the relay as nodes do, with the certificate of the DERP map.
+// probeDERP probes the relay as nodes do, with the certificate of the DERP map.
 func probeDERP(t *testing.T, d *Devnet) error {
 	ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
 	defer cancel()
@@ -165,9 +164,9 @@ func probeDERP(t *testing.T, d *Devnet) error {
 	return nil
 }
 
-// Nodes whose relay connections were closed connect again.
+// Nodes whose relay connections were closed reconnect.
 func TestDropDERP(t *testing.T) {
-	d, _, _ := pair(t, Config{})
+	d, _, _ := twoNodes(t, Config{})
 	if closed := do[struct{ Closed int }](t, d, "drop_derp", nil).Closed; closed < 2 {
 		t.Errorf("%d connections closed, want those of both nodes", closed)
 	}

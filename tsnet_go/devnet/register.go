@@ -53,7 +53,7 @@ func (d *Devnet) register(ctx context.Context, m key.MachinePublic, req *tailcfg
 	return resp, nil
 }
 
-// badRegister says what is wrong with the request itself, or "".
+// badRegister returns what is wrong with the request itself, or "".
 func badRegister(m key.MachinePublic, req *tailcfg.RegisterRequest) string {
 	switch {
 	case m.IsZero():
@@ -87,7 +87,7 @@ func (d *Devnet) awaitLogin(ctx context.Context, req *tailcfg.RegisterRequest) e
 	}
 }
 
-// register decides. changed reports whether nodes must be notified.
+// register decides on one request. changed reports whether nodes must be notified.
 func (r *registry) register(m key.MachinePublic, req *tailcfg.RegisterRequest, controlURL string, now time.Time) (resp *tailcfg.RegisterResponse, changed bool) {
 	known := r.nodeByKey(req.NodeKey)
 	switch {
@@ -161,8 +161,8 @@ func withRequestedTags(as identity, hi *tailcfg.Hostinfo) (identity, error) {
 	return as, nil
 }
 
-// admit lets a node key in: as the next key of a node that this machine already
-// has, which keeps its id, name and addresses, or as a new node.
+// admit adds a node key to the tailnet: as the next key of a node that this machine
+// already has, which keeps its id, name and addresses, or as a new node.
 func (r *registry) admit(m key.MachinePublic, req *tailcfg.RegisterRequest, as identity, k *authKey, now time.Time) (*node, error) {
 	n := r.nodeByKey(req.OldNodeKey)
 	if n == nil || n.Machine != m || n.Removed || !sameOwner(n.Owner, as) && !as.tagged() {

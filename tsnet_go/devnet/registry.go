@@ -35,8 +35,8 @@ func newRegistry(domain string) *registry {
 	}
 }
 
-// ensureUser makes the user of id known, and gives it the display name of id if
-// that has one.
+// ensureUser adds the user of id unless it is known, and sets its display name if id has
+// one.
 func (r *registry) ensureUser(id identity) {
 	login, display := id.Login, id.DisplayName
 	if id.tagged() {
@@ -65,8 +65,7 @@ func (r *registry) nodeByKey(k key.NodePublic) *node {
 	return nil
 }
 
-// nodeByMachine finds the node that a machine had when it logs in again as the
-// same owner.
+// nodeByMachine returns the node that a machine already has as the same owner.
 func (r *registry) nodeByMachine(m key.MachinePublic, owner identity) *node {
 	for _, n := range r.nodes {
 		if n.Machine == m && !n.Removed && sameOwner(n.Owner, owner) {
@@ -152,8 +151,8 @@ func (r *registry) forget(n *node) {
 // maxRemoved bounds how many removed nodes are remembered.
 const maxRemoved = 1000
 
-// remove takes the node out of the tailnet. Its key stays known as expired:
-// otherwise it would ask for a map for ever without an answer.
+// remove removes the node from the tailnet. Its key stays known as expired: otherwise the
+// node would request its map forever.
 func (r *registry) remove(n *node, now time.Time) {
 	n.Removed = true
 	n.expire(now)

@@ -12,7 +12,7 @@ import (
 
 var testNow = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// testRegistry has one reusable key for a login and one for a tag.
+// testRegistry returns a registry with one reusable key for a login and one for a tag.
 func testRegistry(t *testing.T) (r *registry, userKey, tagKey string) {
 	t.Helper()
 	r = newRegistry("t.test")
@@ -39,13 +39,13 @@ func newKeys() (key.MachinePublic, key.NodePublic) {
 	return key.NewMachine().Public(), key.NewNode().Public()
 }
 
-// A login's user id is the same in every devnet, whatever the letters' case.
+// A login's user id is the same in every devnet, regardless of case.
 func TestUserIDIsOfTheLogin(t *testing.T) {
 	if got, want := userIDOf("dev@example.com"), userIDOf("Dev@Example.com"); got != want {
 		t.Errorf("ids %d and %d, want one", got, want)
 	}
 	if got := userIDOf("dev@example.com"); got != 4137147662623163 {
-		t.Errorf("id %d, want 4137147662623163 as ever", got)
+		t.Errorf("id %d, want 4137147662623163", got)
 	}
 	if userIDOf("dev@example.com") == userIDOf("ops@example.com") {
 		t.Error("two logins have one id")
@@ -69,7 +69,7 @@ func TestKeyExpiry(t *testing.T) {
 	}
 }
 
-// A node may ask for an earlier end of its key, not for a later one.
+// A node can ask for an earlier expiry of its key, not for a later one.
 func TestExpiryOnlySooner(t *testing.T) {
 	r, userKey, _ := testRegistry(t)
 	m, nk := newKeys()
@@ -85,7 +85,7 @@ func TestExpiryOnlySooner(t *testing.T) {
 	}
 }
 
-// A known node needs no key, and one that it brings does not matter.
+// A known node needs no auth key, and one that it presents is ignored.
 func TestKnownNodeNeedsNoKey(t *testing.T) {
 	r, userKey, tagKey := testRegistry(t)
 	m, nk := newKeys()
@@ -97,7 +97,8 @@ func TestKnownNodeNeedsNoKey(t *testing.T) {
 	}
 }
 
-// A rotated node key keeps id, name and addresses; the old key is unknown then.
+// A node that rotates its key keeps its id, name and addresses, and its old key becomes
+// unknown.
 func TestKeyRotation(t *testing.T) {
 	r, userKey, _ := testRegistry(t)
 	m, oldKey := newKeys()
@@ -113,7 +114,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// A machine that joins as another user is another node.
+// A machine that joins as another user becomes another node.
 func TestAnotherUserIsAnotherNode(t *testing.T) {
 	r, userKey, _ := testRegistry(t)
 	id, err := newIdentity("ops@example.com", "", "", nil)
@@ -134,8 +135,7 @@ func TestAnotherUserIsAnotherNode(t *testing.T) {
 	}
 }
 
-// A user's node that logs in with a tagged key becomes a tagged node, as the
-// same node.
+// A user's node that logs in with a tagged key becomes tagged and stays the same node.
 func TestUserNodeBecomesTagged(t *testing.T) {
 	r, userKey, tagKey := testRegistry(t)
 	m, oldKey := newKeys()
@@ -148,7 +148,7 @@ func TestUserNodeBecomesTagged(t *testing.T) {
 	}
 }
 
-// A removed node is told that its key expired, and is a new node when it joins.
+// A removed node learns that its key has expired, and joins as a new node.
 func TestRemovedNodeJoinsAsNew(t *testing.T) {
 	r, userKey, _ := testRegistry(t)
 	m, oldKey := newKeys()
@@ -164,7 +164,7 @@ func TestRemovedNodeJoinsAsNew(t *testing.T) {
 	}
 }
 
-// Only so many removed nodes are remembered, the newest ones.
+// A bounded number of removed nodes is remembered, the newest ones.
 func TestRemovedNodesAreBounded(t *testing.T) {
 	r, userKey, _ := testRegistry(t)
 	var last *node
@@ -178,7 +178,7 @@ func TestRemovedNodesAreBounded(t *testing.T) {
 	}
 }
 
-// Only so many logins are pending; the oldest is forgotten first.
+// The number of pending logins is bounded, and the oldest is forgotten first.
 func TestPendingLoginsAreBounded(t *testing.T) {
 	r, _, _ := testRegistry(t)
 	m, firstKey := newKeys()
@@ -217,7 +217,7 @@ func TestNumberedNames(t *testing.T) {
 	}
 }
 
-// The first and the last node's addresses lie in the tailnet's ranges.
+// The addresses of the first and the last node are in the tailnet's ranges.
 func TestAddressRange(t *testing.T) {
 	for i, want := range map[int]string{1: "100.64.0.1", 256: "100.64.1.0", maxNodes: "100.64.255.254"} {
 		v4, v6 := addressesOf(i)

@@ -13,8 +13,8 @@ import (
 	"tailscale.com/types/key"
 )
 
-// state is what a devnet keeps between runs, so that nodes with state of their
-// own return to the same tailnet.
+// state is what a devnet keeps between runs, so that nodes that kept their own state
+// return to the same tailnet.
 type state struct {
 	Version  int                   `json:"version"`
 	Domain   string                `json:"domain"`
@@ -58,7 +58,7 @@ func lockState(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// loadState reads what an earlier run left, or makes the keys of a new devnet.
+// loadState returns the state of an earlier run, or an empty state.
 func loadState(dir string) (*state, error) {
 	if dir == "" {
 		return &state{}, nil
@@ -125,7 +125,7 @@ func (st *state) registry(domain string) *registry {
 	return r
 }
 
-// snapshot encodes the current state. Devnet.mu must be held.
+// snapshotLocked encodes the current state. Devnet.mu must be held.
 func (d *Devnet) snapshotLocked() ([]byte, error) {
 	st := d.fixed // keys, certificate and ports
 	st.Version = stateVersion
@@ -167,7 +167,7 @@ func (d *Devnet) saveSoon() {
 	}
 }
 
-// saveLoop writes what saveSoon asked for. Stop writes what is still unsaved.
+// saveLoop writes the state after saveSoon. Stop writes what is still unsaved.
 func (d *Devnet) saveLoop() {
 	for {
 		select {

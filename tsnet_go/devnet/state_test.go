@@ -11,8 +11,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// A devnet that is started again on its state directory is the same tailnet:
-// nodes come back without a key, as who they were, and old keys let more in.
+// A devnet that restarts with its state directory is the same tailnet: nodes return
+// without a key and keep their identity, and old keys stay valid.
 func TestRestartWithState(t *testing.T) {
 	dir := t.TempDir()
 	d := startDevnet(t, Config{StateDir: dir})
@@ -25,7 +25,7 @@ func TestRestartWithState(t *testing.T) {
 	server := join(t, d, "server", "tag:server")
 	client := newNode(t, d, "client", key)
 	client.up(t)
-	client.Close()
+	client.close(t)
 	before, info := *nodeInfo(t, d, "client"), d.Info()
 	stopDevnet(t, d)
 
@@ -33,15 +33,15 @@ func TestRestartWithState(t *testing.T) {
 	if got := d.Info(); got != info {
 		t.Errorf("after the restart %+v, want %+v", got, info)
 	}
-	// The client starts again with its state and no key; the server went on.
+	// The client restarts with its state and without a key; the server kept running.
 	client = newNodeIn(t, client.dir, d, "client", "")
 	client.up(t)
 	server.serve(t)
 	client.awaitPeer(t, "server.dev.tailnet.test")
-	tbtest.Eventually(t, "the server came back by itself", func() bool { return nodeInfo(t, d, "server").Online })
-	// Both sides may hold a WireGuard session that the other has forgotten, which ends
-	// after several handshakes five seconds apart; a connection tried meanwhile does not
-	// outlive it, since its SYNs come ever more rarely.
+	tbtest.Eventually(t, "the server has reconnected", func() bool { return nodeInfo(t, d, "server").Online })
+	// Each side may have a WireGuard session that the other has forgotten, which ends after
+	// several handshakes five seconds apart. A connection that was begun before then times
+	// out, since its SYNs become ever rarer.
 	var err error
 	for begun := time.Now(); time.Since(begun) < 3*tbtest.Limit; {
 		if _, err = client.get(t, "server.dev.tailnet.test", tbtest.Limit/6); err == nil {
@@ -66,8 +66,8 @@ func TestRestartWithState(t *testing.T) {
 	}
 }
 
-// A node that was made after a restart has neither id nor address of an older
-// one, even of one that was removed.
+// A node that joins after a restart does not get the id or address of an earlier node,
+// not even of a removed one.
 func TestAddressesAreNotReused(t *testing.T) {
 	dir := t.TempDir()
 	d := startDevnet(t, Config{StateDir: dir})
@@ -82,7 +82,7 @@ func TestAddressesAreNotReused(t *testing.T) {
 	}
 }
 
-// The state is for nobody else to read, and holds no auth key in the clear.
+// Only its user can read the state, and it contains no auth key in clear text.
 func TestStateFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "state")
 	d := startDevnet(t, Config{StateDir: dir})
@@ -117,7 +117,8 @@ func TestStateFile(t *testing.T) {
 	}
 }
 
-// Two devnets on one state directory would overwrite each other's nodes.
+// A state directory that another devnet uses is an error: they would overwrite each
+// other's nodes.
 func TestStateInUse(t *testing.T) {
 	dir := t.TempDir()
 	startDevnet(t, Config{StateDir: dir})
@@ -130,7 +131,7 @@ func TestStateInUse(t *testing.T) {
 	}
 }
 
-// A damaged state file is an error that names the file, and is left as it is.
+// A damaged state file is an error that names the file, and the file is not changed.
 func TestDamagedState(t *testing.T) {
 	for name, content := range map[string]string{
 		"empty":         "",
@@ -165,7 +166,7 @@ func TestDamagedState(t *testing.T) {
 	}
 }
 
-// A disk that refuses the state is an error of the command, not a silent loss.
+// If the state cannot be written, the command returns an error.
 func TestStateNotSaved(t *testing.T) {
 	dir := t.TempDir()
 	d, err := Start(t.Context(), Config{StateDir: dir})

@@ -13,8 +13,8 @@ import (
 
 func port(p int) string { return strconv.Itoa(p) }
 
-// After Stop no goroutine and no descriptor of the devnet is left, though nodes
-// were connected and control was paused.
+// Stop leaves no goroutine and no descriptor behind, even with connected nodes and while
+// control is paused.
 func TestStopLeavesNothing(t *testing.T) {
 	for name, fault := range map[string]string{"running": "info", "control paused": "pause_control", "DERP paused": "pause_derp"} {
 		t.Run(name, func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	}
 }
 
-// Stop may be called again, also from several goroutines; then commands fail.
+// Stop may be called repeatedly and concurrently. After it, commands fail.
 func TestStopTwice(t *testing.T) {
 	d := startDevnet(t, Config{})
 	errs := make(chan error, 4)
@@ -51,7 +51,8 @@ func TestStopTwice(t *testing.T) {
 	}
 }
 
-// A context that has ended bounds Stop, which goes on and can be asked again.
+// Stop returns when its context ends, continues in the background, and can be called
+// again.
 func TestStopIsBounded(t *testing.T) {
 	d := startDevnet(t, Config{})
 	if !d.inflight.begin() { // a request that does not end
@@ -67,7 +68,7 @@ func TestStopIsBounded(t *testing.T) {
 	stopDevnet(t, d)
 }
 
-// A start that fails holds nothing.
+// A failed start leaks nothing.
 func TestFailedStartLeavesNothing(t *testing.T) {
 	taken, err := net.Listen("tcp4", loopback+":0")
 	if err != nil {

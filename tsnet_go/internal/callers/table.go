@@ -1,9 +1,9 @@
-// Package callers is the table in which the bridge writes who is behind each
-// connection, and from which Python reads it without a call into Go.
+// Package callers is the table in which a listener writes who is behind each connection,
+// and from which Python reads it without a call into Go.
 //
-// A connection has a slot. For every piece that arrives from the tailnet the bridge
-// asks the node's own state who sent it, writes the answer into the slot if it is
-// new, and only then hands the piece on. So what a reader finds after it has read a
+// Each connection has a slot. For every piece of bytes from the tailnet, the listener
+// looks up who sent it in the node's own state, writes the answer into the slot if it has
+// changed, and only then hands the bytes on. So what a reader finds after it has read a
 // request is never older than that request.
 //
 // # Layout
@@ -11,8 +11,8 @@
 // A slot is Size bytes: a version (8 bytes), the length of the answer in bytes
 // (8 bytes), then the answer. The upper half of the version is the generation, which
 // counts the connections that have used the slot. The lower half grows by two with
-// every write and is odd during one. A version never comes back, so an answer that
-// was decoded at one version holds for as long as the slot shows it.
+// every write and is odd during one. A version is never reused, so a decoded answer is
+// valid for as long as the slot has its version.
 //
 // # Memory ordering
 //
@@ -22,8 +22,8 @@
 // answer, version. If it loads any word of a newer write, then it also sees the odd
 // version that came before that word, so its second version differs from its first.
 // That follows from the C11 and Go memory models; it does not need the stronger
-// ordering of x86. What orders a request after its own write is the socket: the
-// bridge writes to it after the slot, and the reader reads from it before the slot.
+// ordering of x86. The socket orders a request after the write of its caller: the
+// listener writes to it after the slot, and the reader reads from it before the slot.
 package callers
 
 import (
@@ -38,13 +38,13 @@ import (
 )
 
 const (
-	// Count is the number of slots. A connection that gets none is served as well:
-	// its caller is asked for by a call.
+	// Count is the number of slots. A connection without one is served too: Python then
+	// calls tb_whois.
 	Count = 4096
 	// Size is the number of bytes of a slot. Pages that no answer reaches are never
-	// touched, so a larger slot costs address space and no memory.
+	// touched, so a large slot costs address space but no memory.
 	Size = 16 << 10
-	// Limit is the number of bytes of the longest answer that a slot holds.
+	// Limit is the number of bytes of the longest answer that fits a slot.
 	Limit = Size - 8*headerWords
 
 	headerWords     = 2
@@ -59,10 +59,10 @@ type Table struct {
 	words []uint64
 
 	mu   sync.Mutex
-	free []int // the last one is taken first: few slots are ever touched
+	free []int // used from the end, so that few slots are ever touched
 }
 
-// Shared returns the one table of this process, which the first call makes.
+// Shared returns the table of this process; the first call makes it.
 var Shared = sync.OnceValues(NewTable)
 
 // NewTable makes a table of Count slots outside Go's heap, where it stays for the
@@ -84,10 +84,10 @@ func newTable(words []uint64) *Table {
 	return t
 }
 
-// Address is where the table begins.
+// Address returns where the table begins.
 func (t *Table) Address() uintptr { return uintptr(unsafe.Pointer(&t.words[0])) }
 
-// Acquire takes a free slot and empties it; it returns nil if there is none.
+// Acquire takes a free slot and empties it. It returns nil if there is none.
 func (t *Table) Acquire() *Slot {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,14 +115,14 @@ type Slot struct {
 	last       []byte // what the slot holds
 }
 
-// Index is the slot's place in the table.
+// Index returns the slot's place in the table.
 func (s *Slot) Index() int { return s.index }
 
-// Generation tells this connection's use of the slot from all others.
+// Generation returns the number that distinguishes this use of the slot from all others.
 func (s *Slot) Generation() uint32 { return s.generation }
 
-// Set writes the answer into the slot, unless it is there already. One that is longer
-// than Limit empties the slot, as an empty one does: then the reader has to call.
+// Set writes the answer into the slot unless the slot has it already. An answer that is
+// longer than Limit empties the slot, as an empty answer does: Python then calls tb_whois.
 func (s *Slot) Set(answer []byte) {
 	if len(answer) > Limit {
 		answer = nil
@@ -145,7 +145,7 @@ func (s *Slot) store(answer []byte) {
 	atomic.StoreUint64(&s.words[versionWord], s.version)
 }
 
-// Release gives the slot back. The answer stays until another connection takes the
+// Release gives the slot back. The answer stays until another connection acquires the
 // slot, for a request that is still being read.
 func (s *Slot) Release() {
 	s.table.mu.Lock()

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// read is callers.c in Go: the answer of the generation, if it is whole.
+// read is callers.c in Go. It returns the answer of a generation unless a write is in
+// progress.
 func read(t *Table, index int, generation uint32) (answer []byte, ok bool) {
 	words := t.words[index*slotWords : (index+1)*slotWords]
 	version := atomic.LoadUint64(&words[versionWord])
@@ -104,8 +105,8 @@ func TestAFullTableGivesNoSlot(t *testing.T) {
 	}
 }
 
-// Readers run beside a writer whose answers each consist of one letter, and beside
-// connections that come and go: no answer is mixed, and none is of another generation.
+// Readers run concurrently with a writer whose answers each consist of one letter, and
+// with connections that come and go. No answer is mixed or of another generation.
 func TestReadersNeverSeeHalfAnAnswer(t *testing.T) {
 	table := small(1)
 	var generation atomic.Uint32

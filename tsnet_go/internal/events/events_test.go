@@ -16,7 +16,7 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// newPipe is an events pipe that nobody reads yet.
+// newPipe returns a Pipe and the reading end of its pipe.
 func newPipe(t *testing.T, verbose bool) (*Pipe, *os.File) {
 	t.Helper()
 	var fds [2]int
@@ -33,8 +33,8 @@ func newPipe(t *testing.T, verbose bool) (*Pipe, *os.File) {
 	return pipe, read
 }
 
-// A full pipe never blocks: what does not fit is dropped and counted, and every line
-// that got through is whole.
+// A full pipe never blocks: events that do not fit are dropped and counted, and every line
+// that gets through is complete.
 func TestEventsNeverBlock(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	pipe, read := newPipe(t, true)
@@ -64,7 +64,7 @@ func TestEventsNeverBlock(t *testing.T) {
 	}
 }
 
-// No line is longer than what a pipe takes whole, whatever is in it.
+// No line is longer than what a pipe accepts as a whole, whatever it contains.
 func TestEventsFitAPipe(t *testing.T) {
 	for name, ev := range map[string]Event{
 		"long":       {Type: "log", Line: strings.Repeat("x", 100_000)},
@@ -89,25 +89,25 @@ func TestEventsFitAPipe(t *testing.T) {
 	}
 }
 
-// A reader that is gone costs the events and nothing else.
+// When the reader has closed its end, events are discarded and nothing else happens.
 func TestEventsOutliveTheirReader(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	pipe, read := newPipe(t, true)
 	read.Close()
 	dropped := Dropped()
 	for range 3 {
-		pipe.Logf("nobody hears this")
+		pipe.Logf("not received")
 	}
 	if n := Dropped() - dropped; n != 1 {
-		t.Errorf("%d counted: the first finds the pipe broken, and closes it", n)
+		t.Errorf("%d counted, want 1: the first finds the pipe broken and closes it", n)
 	}
 	pipe.Close()
 	pipe.Close()
 }
 
-// Python's own copy of the descriptor can be closed: the node has its own, which is
-// none of the standard ones, and no child process inherits it.
-func TestEventsCopyTheirDescriptor(t *testing.T) {
+// Python can close its descriptor: the Pipe has a duplicate, which is not one of the
+// standard descriptors and which no child process inherits.
+func TestOpenDuplicatesTheDescriptor(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	pipe, read := newPipe(t, true)
 	pipe.Send(Event{Type: "state", State: "Running"})
@@ -122,8 +122,8 @@ func TestEventsCopyTheirDescriptor(t *testing.T) {
 	}
 }
 
-// tsnet's log is sent only where it is wanted; a warning always.
-func TestEventsAreQuietUnlessAsked(t *testing.T) {
+// Only a verbose Pipe sends tsnet's log; every Pipe sends warnings.
+func TestOnlyAVerbosePipeSendsTheLog(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	pipe, read := newPipe(t, false)
 	pipe.Logf("not wanted")
@@ -134,7 +134,7 @@ func TestEventsAreQuietUnlessAsked(t *testing.T) {
 	}
 }
 
-// What any package writes with the standard logger goes to the open pipes.
+// The standard logger writes to the open pipes.
 func TestStandardLogGoesToThePipe(t *testing.T) {
 	CaptureStandardLog()
 	tbtest.CheckNoLeaks(t)

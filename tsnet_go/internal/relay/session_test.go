@@ -51,7 +51,7 @@ func (s *testSession) awaitEnd(t *testing.T) {
 	tbtest.Receive(t, "the session ends", s.ended)
 }
 
-// A client that ends its side still gets its answer, and then the end.
+// A client that ends its direction still receives its answer, and then the end.
 func TestSessionHalfCloseByTheClient(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	s := startSession(t)
@@ -70,7 +70,7 @@ func TestSessionHalfCloseByTheClient(t *testing.T) {
 	s.awaitEnd(t)
 }
 
-// A server that ends its side still gets what the client goes on to say.
+// A server that ends its direction still receives what the client sends afterwards.
 func TestSessionHalfCloseByTheServer(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	s := startSession(t)
@@ -91,8 +91,8 @@ func TestSessionHalfCloseByTheServer(t *testing.T) {
 	s.awaitEnd(t)
 }
 
-// When the server closes, the client gets the end at once; a client that ignores it
-// does not keep the session open.
+// When the server closes, the client sees the end at once. A client that ignores it does
+// not keep the session open.
 func TestSessionEndsWithTheServer(t *testing.T) {
 	for _, how := range []string{"closed", "half-closed first"} {
 		t.Run(how, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestSessionEndsWithTheServer(t *testing.T) {
 					t.Fatalf("the client got %q", got)
 				}
 				if took := time.Since(begun); took > linger/2 {
-					t.Errorf("the client heard of the end after %v", took)
+					t.Errorf("the client saw the end after %v", took)
 				}
 			}
 			s.awaitEnd(t)
@@ -135,8 +135,8 @@ func TestSessionEndsWithTheServer(t *testing.T) {
 }
 
 // An answer that was sent before everything was read, such as "too large", reaches a
-// client that is still sending, though the server has closed.
-func TestSessionDeliversAnAnswerThatCameEarly(t *testing.T) {
+// client that is still sending, although the server has closed.
+func TestSessionDeliversAnEarlyAnswer(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	s := startSession(t)
 	sent := make(chan struct{})
@@ -183,8 +183,8 @@ func TestSessionEndsWithAReset(t *testing.T) {
 	}
 }
 
-// kill resets the client, so that it does not take what it has for the whole.
-func TestSessionKillResets(t *testing.T) {
+// Abort resets the client, so that it does not take a part of an answer for the whole.
+func TestSessionAbortResets(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	s := startSession(t)
 	tbtest.Write(t, s.server, "half an ans")
@@ -199,7 +199,7 @@ func TestSessionKillResets(t *testing.T) {
 	s.awaitEnd(t)
 }
 
-// A peer that takes nothing does not keep a session open whose server has closed.
+// A peer that accepts no bytes does not keep a session open whose server has closed.
 func TestSweepAbortsAStalledWrite(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	s := startSession(t)
@@ -213,7 +213,7 @@ func TestSweepAbortsAStalledWrite(t *testing.T) {
 	default:
 	}
 	s.server.Close()
-	tbtest.Eventually(t, "the server's end is seen", func() bool { return hasHungUp(s.local) })
+	tbtest.Eventually(t, "the server has hung up", func() bool { return hasHungUp(s.local) })
 	s.sweep(now.Add(time.Hour))
 	s.awaitEnd(t)
 	if _, err := io.Copy(io.Discard, s.peer); !errors.Is(err, syscall.ECONNRESET) {
@@ -256,7 +256,7 @@ func fill(t *testing.T, s *testSession) {
 	}
 }
 
-// A panic while copying costs that connection and nothing else.
+// A panic while copying ends that connection and nothing else.
 func TestSessionSurvivesAPanic(t *testing.T) {
 	for _, side := range []string{"inbound", "outbound"} {
 		t.Run(side, func(t *testing.T) {
@@ -290,9 +290,9 @@ type brokenLocal struct{ *net.UnixConn }
 
 func (brokenLocal) Read([]byte) (int, error) { panic("injected") }
 
-// Half-closing both ways looks like a hang-up to poll; the last answer still gets
-// through, every time.
-func TestSessionBothEndsAtOnceLosesNothing(t *testing.T) {
+// When both directions end at once, poll reports a hang-up. The last answer is delivered
+// all the same, every time.
+func TestSessionBothDirectionsEndAtOnce(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	for range 200 {
 		s := startSession(t)
@@ -315,7 +315,7 @@ func TestSessionBothEndsAtOnceLosesNothing(t *testing.T) {
 	}
 }
 
-// A listener's or forward's bytes come through unchanged, however many.
+// Many bytes are copied unchanged in both directions.
 func TestSessionCopiesEverything(t *testing.T) {
 	tbtest.CheckNoLeaks(t)
 	s := startSession(t)
@@ -342,9 +342,9 @@ func TestSessionCopiesEverything(t *testing.T) {
 	}
 }
 
-// A timeout of gonet's is none of os's: isTimeout knows both.
+// isTimeout recognizes the kernel's expired deadlines.
 func TestIsTimeout(t *testing.T) {
 	if !isTimeout(os.ErrDeadlineExceeded) || isTimeout(io.EOF) || isTimeout(syscall.ECONNRESET) {
-		t.Error("a deadline is a timeout, an end and a reset are none")
+		t.Error("only an expired deadline is a timeout")
 	}
 }

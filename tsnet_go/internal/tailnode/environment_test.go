@@ -13,8 +13,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// A connection whose peer vanished without a word is noticed within minutes, not
-// after netstack's own two hours.
+// A connection whose peer vanished without closing it is detected within minutes, not
+// after netstack's default of two hours.
 func TestKeepalivesAreShort(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -49,9 +49,9 @@ func connectedEndpoint(t *testing.T, s *stack.Stack) tcpip.Endpoint {
 	return nil
 }
 
-// Where asked to, a node takes nothing from tsnet's and tailscale's own variables,
-// which Python cannot take away from Go; also not what was read from one before.
-func TestIgnoreEnvTakesTheVariablesAway(t *testing.T) {
+// With IgnoreEnv a node ignores the variables of tsnet and tailscale, including values
+// that were read before.
+func TestIgnoreEnvRemovesTheVariables(t *testing.T) {
 	checkNoLeaks(t)
 	knob := envknob.RegisterBool("TS_DEBUG_OF_THIS_TEST")
 	names := []string{"TS_AUTHKEY", "TS_CLIENT_SECRET", "TSNET_FORCE_LOGIN", "TS_DEBUG_OF_THIS_TEST"}
@@ -61,7 +61,7 @@ func TestIgnoreEnvTakesTheVariablesAway(t *testing.T) {
 	t.Setenv("OTHER_TS_SETTING", "1")
 	logs := os.Getenv(logsDirVariable)
 	if _, err := prepareProcess(Config{}); err != nil || os.Getenv("TS_AUTHKEY") != "1" || !knob() {
-		t.Errorf("taken without being asked to: %v", err)
+		t.Errorf("removed without IgnoreEnv: %v", err)
 	}
 	if _, err := prepareProcess(Config{IgnoreEnv: true}); err != nil {
 		t.Fatal(err)
@@ -72,15 +72,15 @@ func TestIgnoreEnvTakesTheVariablesAway(t *testing.T) {
 		}
 	}
 	if knob() {
-		t.Error("what envknob had read is still kept")
+		t.Error("envknob still has the value it had read")
 	}
 	if os.Getenv("OTHER_TS_SETTING") != "1" || os.Getenv(logsDirVariable) != logs {
-		t.Error("more was taken than asked for")
+		t.Error("a variable that is not tailscale's was removed")
 	}
 }
 
-// What the loopback settings take away is told, and nothing else is.
-func TestSwitchedOffIsTold(t *testing.T) {
+// Only the loopback settings disable anything, and the node says what.
+func TestPrepareProcessReportsWhatIsDisabled(t *testing.T) {
 	for _, loopback := range []bool{true, false} {
 		off, err := prepareProcess(Config{Loopback: loopback})
 		if err != nil || off == nil || (len(off) > 0) != loopback {

@@ -39,7 +39,7 @@ func (f *Forward) mustConnect(t *testing.T) net.Conn {
 	return conn
 }
 
-// wantReset connects, and expects a reset, however early.
+// wantReset connects and expects a reset, at the latest on the first read.
 func (f *Forward) wantReset(t *testing.T) {
 	t.Helper()
 	conn, err := net.Dial("tcp", f.Local())
@@ -52,9 +52,9 @@ func (f *Forward) wantReset(t *testing.T) {
 	}
 }
 
-// A forward leads to its peer by any of its names and addresses, from TCP on both
+// A forward reaches its peer by any of the peer's names and addresses, from TCP on both
 // loopbacks and from a Unix socket.
-func TestForwardLeadsToItsPeer(t *testing.T) {
+func TestForwardReachesItsPeer(t *testing.T) {
 	checkNoLeaks(t)
 	net, server, client := two(t)
 	server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 100)
@@ -79,11 +79,11 @@ func TestForwardLeadsToItsPeer(t *testing.T) {
 		forward.Close(time.Second)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket's file is left: %v", err)
+		t.Errorf("the socket's file was not removed: %v", err)
 	}
 }
 
-// A Unix socket of a forward is its user's own from the first moment.
+// Only its user can connect to a forward's Unix socket, from the first moment.
 func TestForwardSocketIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	old := syscall.Umask(0)
@@ -102,9 +102,9 @@ func TestForwardSocketIsPrivate(t *testing.T) {
 	}
 }
 
-// What is no peer is an error when the forward is made: a forward never leaves the
-// tailnet, not even to the node itself.
-func TestForwardKnowsPeersOnly(t *testing.T) {
+// A forward to anything but a peer is an error: a forward never leaves the tailnet, and
+// does not lead to the node itself.
+func TestForwardAcceptsPeersOnly(t *testing.T) {
 	checkNoLeaks(t)
 	net, server, client := two(t)
 	outside := startEcho(t)
@@ -177,7 +177,7 @@ func TestForwardEndsWithItsPeer(t *testing.T) {
 			forward.wantReset(t)
 			_, err := client.Forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "server:80", WaitMS: 1})
 			wantCode(t, tberr.PeerNotFound, err)
-			// The server hears of nothing any more: its connection ends with it.
+			// The server is not notified any more: its connection ends when it closes.
 			if err := server.Close(tbtest.Limit); err != nil {
 				t.Error(err)
 			}
@@ -185,7 +185,7 @@ func TestForwardEndsWithItsPeer(t *testing.T) {
 	}
 }
 
-// A forward can be made before its peer is known.
+// A forward can be started before its peer is in the netmap.
 func TestForwardWaitsForItsPeer(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -210,16 +210,15 @@ func TestForwardWaitsForItsPeer(t *testing.T) {
 	wantCode(t, tberr.Closed, <-closing)
 }
 
-// A port that the peer refuses is a reset for the local client, as if it had called
-// the peer itself.
+// If the peer refuses the port, the local client is reset, as if it had dialed the peer
+// itself.
 func TestForwardPassesARefusalOn(t *testing.T) {
 	checkNoLeaks(t)
 	_, _, client := two(t)
 	client.mustForward("127.0.0.1:0", "server:81").wantReset(t)
 }
 
-// Half-close works through a forward and a listener, in both directions, and so do
-// resets.
+// Half-close and reset pass through a forward and a listener in both directions.
 func TestForwardEndsAsEitherSideDoes(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -250,12 +249,12 @@ func TestForwardEndsAsEitherSideDoes(t *testing.T) {
 	relay.Reset(conn)
 	<-ended
 	if took := time.Since(begun); took > tbtest.Limit/2 {
-		t.Errorf("the server heard of the reset after %v", took)
+		t.Errorf("the server saw the reset after %v", took)
 	}
 	tbtest.Eventually(t, "nothing is left", func() bool { return relay.Open() == 0 })
 }
 
-// Closing a forward ends what goes through it, at once without a drain.
+// Closing a forward without a drain resets its connections at once.
 func TestForwardClose(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -276,8 +275,8 @@ func TestForwardClose(t *testing.T) {
 	}
 }
 
-// Many at once go through, and the one too many is reset.
-func TestForwardTakesManyAtOnce(t *testing.T) {
+// A forward accepts many connections at once, and resets those beyond its limit.
+func TestForwardLimitsConnections(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 100)
@@ -297,7 +296,7 @@ func TestForwardTakesManyAtOnce(t *testing.T) {
 	}
 }
 
-// Without the extension a forward finds its peer through tailscale's public API.
+// Without the extension, a forward finds its peer through tailscale's public API.
 func TestForwardWithoutTheExtension(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)

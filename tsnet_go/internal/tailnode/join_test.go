@@ -19,8 +19,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// A key that the control server refuses ends the join at once, with a code of its
-// own, and the error does not show the key.
+// A key that the control server refuses ends the join at once, with its own code. The
+// error does not show the key.
 func TestUpRefused(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -52,8 +52,8 @@ func TestUpRefused(t *testing.T) {
 	}
 }
 
-// Without a key a login URL is told, and waited for; the code of a time-out says so.
-// An up after it succeeds once somebody logged in.
+// Without a key, Up sends the login URL and waits for the login. A timeout has its own
+// code, and a later Up succeeds once the login is completed.
 func TestUpNeedsALogin(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -63,14 +63,14 @@ func TestUpNeedsALogin(t *testing.T) {
 	_, err := node.Up(2 * time.Second)
 	wantCode(t, tberr.LoginNeeded, err)
 	var url string
-	tbtest.Eventually(t, "the login URL is told", func() bool {
+	tbtest.Eventually(t, "the login URL is sent", func() bool {
 		return node.heard.Has(func(ev events.Event) bool { url = ev.URL; return ev.Type == "auth_url" })
 	})
 	net.do("complete_login", map[string]any{"url": url, "identity": "dev@example.com"})
 	node.mustUp()
 }
 
-// A login that is completed while up waits ends the wait.
+// Up returns once a login is completed.
 func TestUpWaitsForALogin(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -79,7 +79,7 @@ func TestUpWaitsForALogin(t *testing.T) {
 	node := newTestNode(t, config)
 	joined := node.goUp()
 	var url string
-	tbtest.Eventually(t, "the login URL is told", func() bool {
+	tbtest.Eventually(t, "the login URL is sent", func() bool {
 		return node.heard.Has(func(ev events.Event) bool { url = ev.URL; return ev.Type == "auth_url" })
 	})
 	net.do("complete_login", map[string]any{"url": url, "identity": "dev@example.com"})
@@ -88,8 +88,7 @@ func TestUpWaitsForALogin(t *testing.T) {
 	}
 }
 
-// A node that waits for an administrator has a code of its own, and joins once it
-// was approved.
+// A node that waits for approval has its own code, and joins once it is approved.
 func TestUpNeedsApproval(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -102,8 +101,8 @@ func TestUpNeedsApproval(t *testing.T) {
 	node.mustUp()
 }
 
-// A control server that is not there, or says nothing, has a code of its own; the
-// time-out is kept; and an up after it succeeds once the server is back.
+// A control server that refuses connections or is silent has its own code. Up respects
+// its timeout, and a later Up succeeds once the server is back.
 func TestUpUnreachable(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -133,9 +132,9 @@ func freePort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// A control server that comes up late is joined soon after, whatever tailscale's own
-// pauses are by then: with a key that counts once, as an ephemeral node, and with
-// the state of an earlier run.
+// Nodes join soon after a late control server starts, however long tailscale's backoff
+// is by then: with a one-time key, as an ephemeral node, and with the state of an earlier
+// run.
 func TestUpJoinsALateControlServer(t *testing.T) {
 	checkNoLeaks(t)
 	stateDir := t.TempDir()
@@ -175,8 +174,8 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 		go func() { _, err := node.Up(2 * tbtest.Limit); joined <- err }()
 	}
 	for _, node := range nodes {
-		tbtest.Eventually(t, "the outage is told", func() bool { return node.heard.HasType("control_unreachable") })
-		tbtest.Eventually(t, "tailscale's own pauses are long", func() bool {
+		tbtest.Eventually(t, "the outage is reported", func() bool { return node.heard.HasType("control_unreachable") })
+		tbtest.Eventually(t, "tailscale's backoff is long", func() bool {
 			return node.heard.Has(func(ev events.Event) bool {
 				var pause int
 				_, after, found := strings.Cut(ev.Line, "authRoutine: [v1] backoff: ")
@@ -198,7 +197,7 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 		t.Errorf("the last one joined after %v", took)
 	}
 	if loginsOf(nodes) == logins {
-		t.Error("no login was repeated for the server that came back")
+		t.Error("no login was retried after the server came back")
 	}
 	if got := nodes[0].v4().String(); got != address {
 		t.Errorf("the known node was %s and is %s", address, got)
@@ -224,7 +223,7 @@ func TestUpJoinsALateControlServer(t *testing.T) {
 	}
 }
 
-// loginsOf counts how often a login was begun.
+// loginsOf counts the login attempts.
 func loginsOf(nodes []*testNode) (count int) {
 	for _, node := range nodes {
 		for _, ev := range node.heard.All() {
@@ -236,21 +235,21 @@ func loginsOf(nodes []*testNode) (count int) {
 	return count
 }
 
-// A pause of the control server during the join only delays it.
+// A pause of the control server only delays the join.
 func TestUpOutlastsAPause(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
 	net.do("pause_control", nil)
 	joined := node.goUp()
-	tbtest.Eventually(t, "the outage is told", func() bool { return node.heard.HasType("control_unreachable") })
+	tbtest.Eventually(t, "the outage is reported", func() bool { return node.heard.HasType("control_unreachable") })
 	net.do("resume_control", nil)
 	if err := tbtest.Receive(t, "Up returns", joined); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// cancel ends a join at once; without one it does nothing; and the next up works.
+// Cancel ends an Up at once, and otherwise does nothing. The next Up works.
 func TestUpCancelled(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -269,7 +268,7 @@ func TestUpCancelled(t *testing.T) {
 	node.mustUp()
 }
 
-// A close during up is told as such.
+// An Up that Close ends has the code of a closed node.
 func TestUpClosed(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -283,7 +282,7 @@ func TestUpClosed(t *testing.T) {
 	wantCode(t, tberr.Closed, tbtest.Receive(t, "Up returns", joined))
 }
 
-// Two joins at once are a mistake; one after the other are not.
+// A second Up at the same time is an error; one after the other is not.
 func TestUpTwice(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -300,7 +299,7 @@ func TestUpTwice(t *testing.T) {
 	node.mustUp()
 }
 
-// No time at all is a time-out, not a hang and not a success.
+// A timeout of zero or less is an error at once, not a hang.
 func TestUpWithoutTime(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -313,7 +312,7 @@ func TestUpWithoutTime(t *testing.T) {
 	node.mustUp()
 }
 
-// Where the control server cannot be reached, the message and the event say why.
+// If the control server cannot be reached, the error and the event say why.
 func TestUpSaysWhyTheControlServerIsUnreachable(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -342,9 +341,9 @@ func TestUpSaysWhyTheControlServerIsUnreachable(t *testing.T) {
 	}
 }
 
-// A server that answers, but is no control server, is a time-out that says what
-// tailscale found there.
-func TestUpAtAStranger(t *testing.T) {
+// If a server that is not a control server answers, Up times out and says what tailscale
+// received.
+func TestUpAtAnotherServer(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
 	config := net.config("node", "dev@example.com")
@@ -353,7 +352,7 @@ func TestUpAtAStranger(t *testing.T) {
 	_, err := node.Up(2 * time.Second)
 	wantCode(t, tberr.Timeout, err)
 	if !strings.Contains(err.Error(), "fetch control key") {
-		t.Errorf("it does not say why: %v", err)
+		t.Errorf("the error does not say why: %v", err)
 	}
 }
 
@@ -387,12 +386,12 @@ func TestARunningNodeNoticesItsDeletion(t *testing.T) {
 	}
 }
 
-// A node whose key expires while it runs says so by its state, and whois goes on.
-func TestARunningNodeNoticesItsExpiry(t *testing.T) {
+// A node whose key expires while it runs reports the state NeedsLogin.
+func TestARunningNodeReportsItsExpiry(t *testing.T) {
 	checkNoLeaks(t)
 	net, server, _ := two(t)
 	net.do("expire_node", map[string]any{"node": "server"})
-	tbtest.Eventually(t, "the state is told", func() bool {
+	tbtest.Eventually(t, "the state is reported", func() bool {
 		status, err := server.Status()
 		return err == nil && status.State == "NeedsLogin" &&
 			server.heard.Has(func(ev events.Event) bool { return ev.State == "NeedsLogin" })

@@ -23,20 +23,19 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"tailscale.com/wgengine/netstack"
 
-	"github.com/tailbone/tailbone/tsnet_go/internal/callers"
 	"github.com/tailbone/tailbone/tsnet_go/internal/relay"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// stackOf is the gvisor stack inside tailscale's, to open connections from chosen ports.
+// stackOf returns the gvisor stack inside tailscale's.
 func stackOf(t *testing.T, impl *netstack.Impl) *stack.Stack {
 	t.Helper()
 	field := reflect.ValueOf(impl).Elem().FieldByName("ipstack")
 	return *(**stack.Stack)(unsafe.Pointer(field.UnsafeAddr()))
 }
 
-// dialFrom connects from a chosen port.
+// dialFrom is dial from a chosen port.
 func (n *testNode) dialFrom(t *testing.T, port uint16, to netip.AddrPort, limit time.Duration) (*gonet.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -46,8 +45,9 @@ func (n *testNode) dialFrom(t *testing.T, port uint16, to netip.AddrPort, limit 
 	return gonet.DialTCPWithBind(ctx, stackOf(t, n.stack), full(netip.AddrPortFrom(n.v4(), port)), full(to), header.IPv4ProtocolNumber)
 }
 
-// Bytes go both ways, over IPv4 and IPv6, and the peer name says who calls.
-func TestListenerTellsWhoCalls(t *testing.T) {
+// A listener relays bytes both ways, over IPv4 and IPv6, and its peer names say who
+// calls.
+func TestListenerNamesTheCaller(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	names := make(chan string, 2)
@@ -77,32 +77,9 @@ func TestListenerTellsWhoCalls(t *testing.T) {
 	}
 }
 
-// The longest peer name fits a Unix address (108 bytes), and none comes twice.
-func TestPeerNamesFitAndDiffer(t *testing.T) {
-	longest := netip.MustParseAddrPort("[fd7a:115c:a1e0:1234:1234:1234:1234:1234]:65535")
-	if n := len(peerName("twelve-chars", longest, nil)) + len("zzzzzzzzzzzzz"); n > 108 {
-		t.Errorf("a peer name could have %d bytes", n)
-	}
-	table, err := callers.NewTable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	for range 1000 {
-		slot := table.Acquire()
-		for _, name := range []string{peerName("x", longest, slot), peerName("x", longest, nil)} {
-			if seen[name] {
-				t.Fatalf("%s came twice", name)
-			}
-			seen[name] = true
-		}
-		slot.Release()
-	}
-}
-
-// More connections than allowed are refused while they are but a SYN, and counted;
-// a place that is given back is taken again.
-func TestListenerRefusesTheOneTooMany(t *testing.T) {
+// Connections beyond the limit are refused at their SYN and counted. Once one closes,
+// another is accepted.
+func TestListenerLimitsConnections(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 3)
@@ -118,7 +95,7 @@ func TestListenerRefusesTheOneTooMany(t *testing.T) {
 		conn, err := client.dial(server.port80())
 		if err == nil {
 			conn.Close()
-			t.Fatal("a fourth connection was taken")
+			t.Fatal("a fourth connection was accepted")
 		}
 		if !strings.Contains(err.Error(), "refused") {
 			t.Errorf("the client sees %v", err)
@@ -129,15 +106,15 @@ func TestListenerRefusesTheOneTooMany(t *testing.T) {
 	}
 	tbtest.MustExchange(t, open[0], "still in")
 	open[1].Close()
-	tbtest.Eventually(t, "the place is free", func() bool { return listener.sessions.Len() == 2 })
+	tbtest.Eventually(t, "a connection is removed", func() bool { return listener.sessions.Len() == 2 })
 	conn := client.mustDial(server.port80())
 	defer conn.Close()
 	tbtest.MustExchange(t, conn, "in again")
 }
 
-// One peer can take its share of the places and no more; the others are still served,
-// and a place of the share that is given back is taken again.
-func TestListenerKeepsPlacesFromOnePeer(t *testing.T) {
+// One peer can have its share of the connections and no more. Other peers are still
+// served, and the peer is served again once one of its connections closes.
+func TestListenerLimitsConnectionsPerPeer(t *testing.T) {
 	checkNoLeaks(t)
 	net, server, client := two(t)
 	other := net.join("other", "dev@example.com")
@@ -153,13 +130,13 @@ func TestListenerKeepsPlacesFromOnePeer(t *testing.T) {
 	}
 	if conn, err := client.dial(server.port80()); err == nil {
 		conn.Close()
-		t.Error("the peer got more than its share")
+		t.Error("the peer has more connections than its share")
 	}
 	conn := other.mustDial(server.port80())
 	defer conn.Close()
 	tbtest.MustExchange(t, conn, "in")
 	open[0].Close()
-	tbtest.Eventually(t, "the place is free", func() bool { return listener.sessions.Len() == share })
+	tbtest.Eventually(t, "a connection is removed", func() bool { return listener.sessions.Len() == share })
 	again := client.mustDial(server.port80())
 	defer again.Close()
 	tbtest.MustExchange(t, again, "in again")
@@ -202,8 +179,8 @@ func TestListenerResetsAPeerThatReadsNothing(t *testing.T) {
 	}
 }
 
-// Under a flood of connections that come and go in every way, no more than allowed
-// are open at once, and at the end the count is exactly none.
+// Under a flood of connections that end in every way, no more than allowed are open at
+// once, and the count ends at zero.
 func TestListenerCountNeverDrifts(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -238,17 +215,17 @@ func TestListenerCountNeverDrifts(t *testing.T) {
 	clients.Wait()
 	tbtest.Eventually(t, "no connection is left", func() bool { return listener.sessions.Len() == 0 })
 	if served.Load() == 0 || Rejected() == 0 {
-		t.Errorf("%d served, %d rejected: the flood was none", served.Load(), Rejected())
+		t.Errorf("%d served, %d rejected: want some of both", served.Load(), Rejected())
 	}
 	for range most {
 		conn := client.mustDial(server.port80())
 		defer conn.Close()
-		tbtest.MustExchange(t, conn, "every place is free")
+		tbtest.MustExchange(t, conn, "in after the flood")
 	}
 }
 
-// A SYN whose handshake is never completed takes no place.
-func TestHalfOpenConnectionsTakeNoPlace(t *testing.T) {
+// A SYN whose handshake is never completed does not count against the limit.
+func TestHalfOpenConnectionsAreNotCounted(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 2)
@@ -265,9 +242,9 @@ func TestHalfOpenConnectionsTakeNoPlace(t *testing.T) {
 	}
 }
 
-// Many that complete their handshakes at the same moment are still not more than
-// allowed: the others get a reset.
-func TestListenerResetsWhatCameTogether(t *testing.T) {
+// Connections that complete their handshakes at the same moment are reset beyond the
+// limit.
+func TestListenerLimitsSimultaneousConnections(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	listener := server.listenOn(tbtest.StartUnixServer(t, tbtest.Echo), 1)
@@ -290,8 +267,8 @@ func TestListenerResetsWhatCameTogether(t *testing.T) {
 	<-ended
 }
 
-// A client that reuses its port right after the server has closed first gets its new
-// connection: the old one does not linger in TIME-WAIT for a minute.
+// A client can reuse its port soon after the server closed first: the old connection does
+// not stay in TIME-WAIT for a minute.
 func TestReusedPortsDoNotHang(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -316,7 +293,7 @@ func TestReusedPortsDoNotHang(t *testing.T) {
 	}
 }
 
-// Hundreds of short connections in a row, the server closing first, all succeed.
+// Hundreds of short connections that the server closes first all succeed.
 func TestManyShortConnections(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -332,7 +309,7 @@ func TestManyShortConnections(t *testing.T) {
 	}
 }
 
-// The stack that a node uses has a TIME-WAIT of one second.
+// A node's netstack has a TIME-WAIT of one second.
 func TestTimeWaitIsOneSecond(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -346,7 +323,7 @@ func TestTimeWaitIsOneSecond(t *testing.T) {
 	}
 }
 
-// Half-close works in both directions over the tailnet itself.
+// Half-close works in both directions over the tailnet.
 func TestListenerHalfClose(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -367,8 +344,8 @@ func TestListenerHalfClose(t *testing.T) {
 	}
 }
 
-// A client's reset over the tailnet ends the server's connection at once, and a
-// listener's forced end resets the client.
+// A client's reset over the tailnet ends the server's connection at once, and closing the
+// listener without a drain resets the client.
 func TestListenerResetsBothWays(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -383,7 +360,7 @@ func TestListenerResetsBothWays(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(tbtest.Limit):
-		t.Fatal("the server did not hear of the reset")
+		t.Fatal("the server did not see the reset")
 	}
 	conn = client.mustDial(server.port80())
 	defer conn.Close()
@@ -395,9 +372,9 @@ func TestListenerResetsBothWays(t *testing.T) {
 	<-ended
 }
 
-// A server that closes, as Sanic does when a request takes too long, ends a client
-// that says and does nothing, and gets the place back.
-func TestListenerEndsASilentClient(t *testing.T) {
+// When the server closes, as Sanic does after a timeout, a silent client is disconnected
+// and no longer counts.
+func TestListenerDisconnectsASilentClient(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	listener := server.listenOn(tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
@@ -408,10 +385,11 @@ func TestListenerEndsASilentClient(t *testing.T) {
 	if got := tbtest.ReadAll(t, conn); got != "too late" {
 		t.Errorf("got %q", got)
 	}
-	tbtest.Eventually(t, "the place is free", func() bool { return listener.sessions.Len() == 0 })
+	tbtest.Eventually(t, "a connection is removed", func() bool { return listener.sessions.Len() == 0 })
 }
 
-// A full backlog is waited out; nobody there is a reset, and a warning.
+// A listener retries while the server's backlog is full. If nothing listens, it resets
+// the client and sends a warning.
 func TestListenerWaitsForAFullBacklog(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -427,7 +405,7 @@ func TestListenerWaitsForAFullBacklog(t *testing.T) {
 	if _, err := server.Listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: path, MaxConnections: 9}); err != nil {
 		t.Fatal(err)
 	}
-	// Bound, but nobody listens. The reset can come before the client's dial has returned.
+	// The socket is bound but does not listen. The reset can arrive before dial returns.
 	conn, err := client.dial(server.port80())
 	if err == nil {
 		_, err = io.ReadAll(conn)
@@ -472,7 +450,7 @@ func isAgain(err error) bool {
 	return strings.Contains(err.Error(), syscall.EAGAIN.Error())
 }
 
-// What cannot be listened on is an error that says why.
+// Invalid settings are errors that say what is allowed.
 func TestListenRefusesBadSettings(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -521,8 +499,8 @@ func TestListenRefusesBadSettings(t *testing.T) {
 	}
 }
 
-// A listener on one address is not there on the other, nor on another port.
-func TestListenerServesItsOwnAddressOnly(t *testing.T) {
+// A listener serves its own address and port only.
+func TestListenerServesItsAddressOnly(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
 	unixEnd := tbtest.StartUnixServer(t, tbtest.Echo)
@@ -542,7 +520,7 @@ func TestListenerServesItsOwnAddressOnly(t *testing.T) {
 	}
 }
 
-// close gives open connections the time they were promised, and no more.
+// Close waits for open connections while it drains, and returns once they have ended.
 func TestListenerCloseDrains(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -569,11 +547,11 @@ func TestListenerCloseDrains(t *testing.T) {
 	select {
 	case <-closed:
 	case <-time.After(tbtest.Limit / 2):
-		t.Fatal("close waited for nobody")
+		t.Fatal("close did not return after the last connection")
 	}
 }
 
-// A panic in the decision about a SYN refuses it, and the next one is served.
+// A panic while handling a SYN refuses that connection, and the next one is served.
 func TestListenerSurvivesAPanic(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -581,15 +559,15 @@ func TestListenerSurvivesAPanic(t *testing.T) {
 	broken := &Listener{node: &Node{events: server.events}, config: listener.config} // no server behind it
 	handler, intercept := broken.handleSYN(netip.AddrPortFrom(client.v4(), 1), server.port80())
 	if handler != nil || !intercept {
-		t.Error("the broken one took the connection")
+		t.Error("the broken listener accepted the connection")
 	}
-	tbtest.Eventually(t, "the fault is told", func() bool { return server.heard.HasType("fault") })
+	tbtest.Eventually(t, "the panic is reported", func() bool { return server.heard.HasType("fault") })
 	conn := client.mustDial(server.port80())
 	defer conn.Close()
 	tbtest.MustExchange(t, conn, "in")
 }
 
-// Closing a node with hundreds of open connections takes no longer than it may.
+// Closing a node with hundreds of open connections is fast.
 func TestCloseWithManyConnections(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)

@@ -17,8 +17,7 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// Closing is fine in every state: before up, during it, after it, twice, and by two
-// at once; and nothing is left.
+// A node can be closed in every state, repeatedly and concurrently, without leaks.
 func TestCloseFromAnyState(t *testing.T) {
 	for name, prepare := range map[string]func(*testNode){
 		"before up": func(*testNode) {},
@@ -58,15 +57,15 @@ func TestCloseFromAnyState(t *testing.T) {
 	}
 }
 
-// background runs f, and waits for its end at the test's end.
+// background runs f in a goroutine that the end of the test waits for.
 func (n *testNode) background(f func()) {
 	var running sync.WaitGroup
 	running.Go(f)
 	n.t.Cleanup(running.Wait)
 }
 
-// After close every call says that the node is closed, and takes nothing more in.
-func TestACloseNodeRefusesEverything(t *testing.T) {
+// After Close every call fails with the code of a closed node.
+func TestAClosedNodeRefusesEverything(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
 	node := net.join("node", "dev@example.com")
@@ -89,7 +88,7 @@ func TestACloseNodeRefusesEverything(t *testing.T) {
 	listener.Close(time.Second)
 }
 
-// A close whose parts hang returns in the time that it was given, and says so.
+// If a bridge does not close, Close returns an error after its timeout.
 func TestCloseIsBounded(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -105,7 +104,7 @@ func TestCloseIsBounded(t *testing.T) {
 	}
 	close(stuck.free)
 	if err := node.Close(tbtest.Limit); err != nil {
-		t.Errorf("once it can: %v", err)
+		t.Errorf("after the bridge has closed: %v", err)
 	}
 }
 
@@ -117,7 +116,7 @@ type stuckBridge struct {
 func (b *stuckBridge) Node() *Node         { return b.node }
 func (b *stuckBridge) Close(time.Duration) { <-b.free }
 
-// A panic while closing is an error, and the node still counts as closed.
+// A panic while closing is an error, and the rest of the node is closed all the same.
 func TestCloseSurvivesAPanic(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -128,7 +127,7 @@ func TestCloseSurvivesAPanic(t *testing.T) {
 	wantCode(t, tberr.Panic, node.Close(tbtest.Limit))
 	node.closeFails = true // a second Close returns the same error
 	if err := node.dirLock.Close(); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("the directory's lock was kept: %v", err)
+		t.Errorf("the directory is still locked: %v", err)
 	}
 }
 
@@ -137,7 +136,7 @@ type brokenBridge struct{ node *Node }
 func (b brokenBridge) Node() *Node         { return b.node }
 func (b brokenBridge) Close(time.Duration) { panic("injected") }
 
-// A panic inside tsnet's Start is an error of up, and the node can be closed.
+// A panic inside tsnet's Start is an error of Up, and the node can be closed.
 func TestUpSurvivesAPanic(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -157,7 +156,7 @@ type unreadableStore struct{ ipn.StateStore }
 
 func (unreadableStore) ReadState(ipn.StateKey) ([]byte, error) { return nil, errors.New("injected") }
 
-// A Start that fails leaves nothing behind, and fails the same way again.
+// A failed Start leaks nothing, and fails in the same way again.
 func TestAFailedStartLeavesNothing(t *testing.T) {
 	for what, failing := range map[string]struct {
 		spoil func(*testNode)
@@ -191,7 +190,7 @@ func TestAFailedStartLeavesNothing(t *testing.T) {
 	}
 }
 
-// One node at a time uses a state directory.
+// Only one node at a time can use a state directory.
 func TestAStateDirectoryHasOneNode(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -206,7 +205,7 @@ func TestAStateDirectoryHasOneNode(t *testing.T) {
 	second.mustUp()
 }
 
-// What a node cannot be made from is an error that says what is wrong.
+// Invalid settings are errors.
 func TestNewNodeRefusesBadSettings(t *testing.T) {
 	checkNoLeaks(t)
 	file := filepath.Join(t.TempDir(), "file")
@@ -226,7 +225,7 @@ func TestNewNodeRefusesBadSettings(t *testing.T) {
 	}
 }
 
-// The state directory is the user's own.
+// Only its user can access the state directory.
 func TestTheStateDirectoryIsPrivate(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -242,7 +241,7 @@ func TestTheStateDirectoryIsPrivate(t *testing.T) {
 	}
 }
 
-// A state directory that cannot be made is told as what it is, and where.
+// If the state directory cannot be made, the error says so and names the path.
 func TestAStateDirectoryThatCannotBeMade(t *testing.T) {
 	checkNoLeaks(t)
 	_, err := New(Config{Hostname: "node", Dir: "/dev/null/x"}, -1)
@@ -252,7 +251,7 @@ func TestAStateDirectoryThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// A node keeps its name and address over a restart, and needs no key then.
+// A node keeps its identity and address over a restart without an auth key.
 func TestAStateOutlivesItsNode(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -295,10 +294,10 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// Before the rest of a node closes, it stops listening to its control server, and an
-// ephemeral one is logged out: what still arrived would meet a closed engine, and
-// tailscale falls over then.
-func TestCloseLeavesTheControlServerFirst(t *testing.T) {
+// disconnectControl disconnects the node from its control server and logs an ephemeral
+// one out. A netmap that arrived later would meet a closed engine, and tailscale would
+// panic.
+func TestDisconnectControl(t *testing.T) {
 	checkNoLeaks(t)
 	for _, ephemeral := range []bool{false, true} {
 		net := startTailnet(t)
@@ -317,14 +316,14 @@ func TestCloseLeavesTheControlServerFirst(t *testing.T) {
 				return net.do("nodes", nil)["nodes"].([]any)[0].(map[string]any)["online"] == false
 			})
 			if _, err := node.Whois(node.v4().String(), ""); err != nil {
-				t.Errorf("it does not work any more: %v", err)
+				t.Errorf("whois does not work any more: %v", err)
 			}
 		}
-		node.disconnectControl() // a second time does nothing
+		node.disconnectControl() // again, which does nothing
 	}
 }
 
-// A close at any moment of a join ends the node and not the process.
+// A Close at any moment of a join ends the node, not the process.
 func TestCloseAtEveryMomentOfAJoin(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -337,7 +336,7 @@ func TestCloseAtEveryMomentOfAJoin(t *testing.T) {
 		config.Ephemeral = i%2 == 1
 		node := newTestNode(t, config)
 		joined := node.goUp()
-		time.Sleep(whole * time.Duration(i) / moments) // not a wait for anything: the moment itself
+		time.Sleep(whole * time.Duration(i) / moments) // not a wait for a condition: the moment itself
 		if err := node.Close(tbtest.Limit); err != nil {
 			t.Errorf("moment %d: %v", i, err)
 		}
@@ -347,7 +346,7 @@ func TestCloseAtEveryMomentOfAJoin(t *testing.T) {
 	}
 }
 
-// Closing a node whose control server is away waits but a moment for it.
+// Closing a node waits only a moment for an unreachable control server.
 func TestCloseWithoutAControlServer(t *testing.T) {
 	for _, ephemeral := range []bool{false, true} {
 		t.Run(fmt.Sprintf("ephemeral %v", ephemeral), func(t *testing.T) {

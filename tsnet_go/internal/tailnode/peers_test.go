@@ -7,8 +7,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 )
 
-// One name means one peer: the full name before the short one, this tailnet's own
-// before those shared in, and never a guess between two.
+// A name means one peer: a full name wins over a short one, and this tailnet's nodes win
+// over those shared in. An ambiguous name is an error.
 func TestFindPeer(t *testing.T) {
 	addr := func(text string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(text)} }
 	peers := []netmapPeer{

@@ -19,8 +19,8 @@ func init() {
 	scenes["broken pipe"] = playBrokenPipe
 }
 
-// A whole life of a node writes nothing to standard output or standard error, and
-// keeps its logs in its own directory.
+// From New to Close a node writes nothing to standard output or standard error, and keeps
+// its logs in its own directory.
 func TestANodeIsQuiet(t *testing.T) {
 	if written := runScene(t, "quiet"); written != "" {
 		t.Errorf("it wrote %q", written)
@@ -37,8 +37,7 @@ func playQuiet() error {
 	})
 }
 
-// A daemon that has closed its standard descriptors does not find the pipe on one of
-// them, and a node lives well without.
+// A node works without the standard descriptors, and does not put its pipe on one of them.
 func TestANodeNeedsNoStandardDescriptors(t *testing.T) { runScene(t, "closed descriptors") }
 
 func playClosedDescriptors() error {
@@ -60,12 +59,12 @@ func playClosedDescriptors() error {
 	})
 }
 
-// A reader that goes away does not take the process with it (SIGPIPE).
+// The process survives a reader that closes its end of the pipe (SIGPIPE).
 func TestANodeOutlivesItsReader(t *testing.T) { runScene(t, "broken pipe") }
 
 func playBrokenPipe() error {
 	return oneLife(func(read int) { unix.Close(read) }, func(node *testNode) error {
-		node.events.Warnf("nobody hears this")
+		node.events.Warnf("not received")
 		if n := events.Dropped(); n != 1 {
 			return fmt.Errorf("%d events were dropped: the first closes the broken pipe", n)
 		}
@@ -73,7 +72,7 @@ func playBrokenPipe() error {
 	})
 }
 
-// oneLife joins a node, lets check look at it, and closes it, all with a verbose pipe.
+// oneLife joins a node with a verbose pipe, runs check, and closes the node.
 func oneLife(withReader func(fd int), check func(*testNode) error) error {
 	t := &sceneT{}
 	defer t.cleanUp()

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A scene is a part of a test that runs in a process of its own, since it is about
-// the process: its descriptors, its environment, its end.
+// A scene is a part of a test that runs in its own process, because it is about the
+// process: its descriptors, its environment, its end.
 
 const sceneVariable = "TSNET_TEST_SCENE"
 
@@ -23,8 +23,8 @@ func play(name string) int {
 	return 0
 }
 
-// runScene plays a scene in a child; what the child reports on descriptor 3 fails
-// the test. It returns what the child wrote to descriptors 1 and 2.
+// runScene plays a scene in a child process and returns what it wrote to descriptors 1
+// and 2. An error that the child reports on descriptor 3 fails the test.
 func runScene(t *testing.T, name string, environment ...string) (written string) {
 	t.Helper()
 	executable, err := os.Executable()
@@ -49,7 +49,7 @@ func runScene(t *testing.T, name string, environment ...string) (written string)
 	return string(output)
 }
 
-// sceneT is the testing.TB of a scene: a failure ends it.
+// sceneT is the testing.TB of a scene. A failure ends the scene.
 type sceneT struct {
 	testing.TB
 	cleanups []func()

@@ -10,7 +10,7 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// A node that starts again is found where its peers knew it: at its last UDP port.
+// A node keeps its UDP port over a restart, so that its peers find it again.
 func TestANodeKeepsItsPort(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -32,8 +32,8 @@ func TestANodeKeepsItsPort(t *testing.T) {
 	}
 }
 
-// Where somebody else has the port, or the file says nothing sensible, the node takes
-// another one, and remembers that.
+// If the port is in use or the file is invalid, the node takes another port and records
+// that one.
 func TestANodeStartsWithoutItsPort(t *testing.T) {
 	taken, err := net.ListenUDP("udp4", nil)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestANodeStartsWithoutItsPort(t *testing.T) {
 				t.Fatal(err)
 			}
 			if now := lastPort(config.Dir); now == 0 || int(now) == port {
-				t.Errorf("the port kept is %d", now)
+				t.Errorf("the recorded port is %d", now)
 			}
 			if err := node.Close(tbtest.Limit); err != nil {
 				t.Fatal(err)

@@ -8,8 +8,8 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
 )
 
-// A peer's identity is the same whether it comes from the node's own state or
-// through tailscale's public API, for every kind of peer.
+// For every kind of peer, the node's own state and tailscale's public API give the same
+// answer.
 func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -82,15 +82,14 @@ func compareWhois(t *testing.T, node *testNode, source, destination string) {
 		t.Errorf("%s to %s: directly %v, through the LocalAPI %v", source, destination, err, otherErr)
 	}
 	if err == nil && !json.Valid(direct) {
-		t.Errorf("%s is no JSON", direct)
+		t.Errorf("%s is not JSON", direct)
 	}
 	if string(direct) != string(other) {
 		t.Errorf("%s to %s: directly\n%s\nthrough the LocalAPI\n%s", source, destination, direct, other)
 	}
 }
 
-// Without the extension, or with one whose backend is not the one we know, the
-// answer is still there.
+// Without the extension, or with one whose backend has other methods, whois still works.
 func TestWhoisFallsBackToTheLocalAPI(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
@@ -115,7 +114,7 @@ func TestWhoisFallsBackToTheLocalAPI(t *testing.T) {
 	server.mu.Unlock()
 }
 
-// A changed grant counts at the next question: nothing is cached.
+// A changed grant counts for the next whois: nothing is cached.
 func TestWhoisSeesAChangedGrantAtOnce(t *testing.T) {
 	checkNoLeaks(t)
 	net, server, client := two(t)
@@ -130,8 +129,8 @@ func TestWhoisSeesAChangedGrantAtOnce(t *testing.T) {
 	})
 }
 
-// What is no address is an error of its own, and so is a question before up.
-func TestWhoisRefusesWhatItCannotAnswer(t *testing.T) {
+// Invalid addresses, and a whois before Up, are errors with their own codes.
+func TestWhoisErrors(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
@@ -146,8 +145,8 @@ func TestWhoisRefusesWhatItCannotAnswer(t *testing.T) {
 	wantCode(t, tberr.BadArgument, err)
 }
 
-// Names that nobody chose with care are still JSON.
-func TestAPeerIsAlwaysJSON(t *testing.T) {
+// Strange names still give valid JSON.
+func TestAppendIdentityIsJSON(t *testing.T) {
 	for _, text := range []string{"", "<&>\u2028", "\x00\x1f\"\\", "\xff\xfe", "é\U0001F600"} {
 		var back struct {
 			Login string
