@@ -164,14 +164,24 @@ func localAPI[T any](t *testing.T, n *testNode, call func(context.Context, *loca
 	return r.value, r.err
 }
 
+// tryUp calls tsnet's Up, whose context does not bound the node's start.
+func (n *testNode) tryUp(t *testing.T, timeout time.Duration) (st *ipnstate.Status, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	err = tbtest.Within(t, n.Hostname+" returns from Up", func() (err error) {
+		st, err = n.Up(ctx)
+		return err
+	})
+	return st, err
+}
+
 // up joins the tailnet.
 func (n *testNode) up(t *testing.T) *ipnstate.Status {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
-	defer cancel()
-	st, err := n.Up(ctx)
+	st, err := n.tryUp(t, tbtest.Limit)
 	if err != nil {
-		t.Fatalf("%s: up: %v", n.Hostname, err)
+		t.Fatalf("%s: up: %v\n%s", n.Hostname, err, tbtest.Stacks())
 	}
 	return st
 }

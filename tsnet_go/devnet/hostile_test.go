@@ -50,7 +50,7 @@ func hostileDevnet(t *testing.T, knownPanics ...string) *Devnet {
 		if resp.Error != "" || !resp.MachineAuthorized {
 			t.Errorf("a valid node is answered %+v afterwards", resp)
 		}
-		c.h2.Close()
+		c.close()
 		mu.Lock()
 		defer mu.Unlock()
 		if len(panics) != len(knownPanics) {
@@ -313,7 +313,7 @@ func TestUnfinishedBody(t *testing.T) {
 	gone := newRawClient(t, d, key.NewMachine())
 	r2, w2 := io.Pipe()
 	defer w2.Close()
-	req, err := http.NewRequest("POST", "https://control/machine/map", r2)
+	req, err := http.NewRequest("POST", "http://control/machine/map", r2)
 	if err != nil {
 		t.Fatal(err)
 	}

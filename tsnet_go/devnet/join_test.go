@@ -2,6 +2,7 @@ package devnet
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -141,10 +142,8 @@ func TestRequestedTags(t *testing.T) {
 // upFails joins and returns why it was refused.
 func upFails(t *testing.T, n *testNode) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
-	defer cancel()
-	_, err := n.Up(ctx)
-	if err == nil || ctx.Err() != nil {
+	_, err := n.tryUp(t, tbtest.Limit)
+	if err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("up: %v, want to be refused", err)
 	}
 	return err.Error()
@@ -178,7 +177,7 @@ func TestApproval(t *testing.T) {
 	d := startDevnet(t, Config{})
 	server := join(t, d, "server", "dev@example.com")
 	n := newNode(t, d, "waiting", addKey(t, d, "dev@example.com", map[string]any{"needs_approval": true}))
-	if err := n.Start(); err != nil {
+	if err := tbtest.Within(t, "the node starts", n.Start); err != nil {
 		t.Fatal(err)
 	}
 	tbtest.Eventually(t, "the node waits for approval", func() bool {
@@ -199,7 +198,7 @@ func TestApproval(t *testing.T) {
 func TestInteractiveLogin(t *testing.T) {
 	d := startDevnet(t, Config{})
 	n := newNode(t, d, "laptop", "")
-	if err := n.Start(); err != nil {
+	if err := tbtest.Within(t, "the node starts", n.Start); err != nil {
 		t.Fatal(err)
 	}
 	var url string

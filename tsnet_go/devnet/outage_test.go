@@ -72,9 +72,7 @@ func TestJoinOverAPause(t *testing.T) {
 	d := startDevnet(t, Config{})
 	do[done](t, d, "pause_control", nil)
 	n := newNode(t, d, "node", addKey(t, d, "tag:ci"))
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := n.Up(ctx); err == nil {
+	if _, err := n.tryUp(t, 100*time.Millisecond); err == nil {
 		t.Fatal("joined while control was paused")
 	}
 	do[done](t, d, "resume_control", nil)
