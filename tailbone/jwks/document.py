@@ -82,7 +82,7 @@ class Document:
 
     @classmethod
     def empty(cls) -> Document:
-        """The document without a key."""
+        """Return a document without a key."""
         return cls({"keys": []})
 
     @classmethod
@@ -118,13 +118,13 @@ class Document:
         return cls(members)
 
     def render(self) -> bytes:
-        """The document as JSON text; a long one without line breaks, for ``parse`` to take it again."""
+        """Return the document as JSON text, a long one without line breaks, so that ``parse`` takes it."""
         compact = _ENCODER.encode(self._members)
         data = msgspec.json.format(compact, indent=2) + b"\n"
         return data if len(data) <= LARGEST else compact
 
     def to_publish(self) -> bytes:
-        """``render``, for a place where others read it.
+        """Return the JSON text for a place where others read it.
 
         Raises:
             KeyStateError: it is so long that ``parse`` would refuse it.
@@ -138,22 +138,22 @@ class Document:
         return data
 
     def has(self, kid: str, thumbprint: str) -> bool:
-        """Whether this very key is in it: kid and thumbprint together."""
+        """Tell whether this very key is in it: kid and thumbprint together."""
         return any(key.kid == kid and key.thumbprint == thumbprint for key in self.keys)
 
     def has_kid(self, kid: str) -> bool:
-        """Whether some key of that kid is in it."""
+        """Tell whether some key of that kid is in it."""
         return any(key.kid == kid for key in self.keys)
 
     def lacks_members(self, kid: str, thumbprint: str, members: dict[str, str]) -> bool:
-        """Whether this key's entry does not say all of ``members``, as one made by the Go program."""
+        """Tell whether this key's entry lacks some of ``members``, as one made by the Go program does."""
         return any(
             key.kid == kid and key.thumbprint == thumbprint and not members.items() <= key.members.items()
             for key in self.keys
         )
 
     def with_key(self, members: dict[str, str], thumbprint: str) -> Document:
-        """This document with the key in it; an entry of this very key keeps its further members.
+        """Return this document with the key in it; an entry of this very key keeps its further members.
 
         Raises:
             KeyStateError: another key has that kid, or there are too many keys.
@@ -177,7 +177,7 @@ class Document:
         return self._with([*(key.members for key in self.keys), {**members}])
 
     def without(self, kid: str, thumbprint: str = "") -> Document:
-        """This document without that key; without a thumbprint, without every key of that kid."""
+        """Return this document without that key; without a thumbprint, every key of that kid goes."""
         return self._with(
             [
                 key.members
@@ -187,7 +187,7 @@ class Document:
         )
 
     def warnings(self) -> list[str]:
-        """What verifiers may stumble over, a sentence each, ten at most; the cause may be a foreign key."""
+        """Return what verifiers may stumble over, at most ten sentences; the cause may be a foreign key."""
         found: list[str] = []
         if len(self.keys) >= MANY_KEYS:
             found.append(
@@ -230,7 +230,7 @@ def _problems(key: PublishedKey) -> list[str]:
 
 
 def _unreadable(members: dict[str, object], kty: str) -> str:
-    """Why a common library cannot read a key; "" when all can."""
+    """Return why a common library cannot read a key; "" when all can."""
     for name in ("use", "alg"):
         if not isinstance(members.get(name, ""), str):
             return f"its {name} is not text"
@@ -250,7 +250,7 @@ def _unreadable(members: dict[str, object], kty: str) -> str:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object's members; two of one name are read differently by different readers (RFC 8259 section 4)."""
+    """Return an object's members; readers differ on two of one name (RFC 8259 section 4)."""
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError
@@ -266,7 +266,7 @@ def _exact(text: str) -> Decimal:
 
 
 def _no_constant(_: str) -> object:
-    """NaN and Infinity are not JSON (RFC 8259 section 6)."""
+    """Refuse NaN and Infinity, which are not JSON (RFC 8259 section 6)."""
     raise ValueError
 
 

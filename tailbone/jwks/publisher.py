@@ -222,7 +222,7 @@ class Publisher:
         return await self._patiently(read, until)
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]], until: float) -> _T:
-        """Call again, until then, what fails in a way that may pass by itself."""
+        """Call again what fails in a way that may pass by itself, until the given time."""
         tries = 0
         while True:
             tries += 1
@@ -244,7 +244,7 @@ class Publisher:
         return self._known[1]
 
     def _condition(self, stored: Stored | None, *, unquoted: bool) -> str | None:
-        """The etag under which to write over ``stored``; some stores compare it without its quotes."""
+        """Return the etag under which to replace ``stored``; some stores compare it without its quotes."""
         if not self._conditional:
             return ANY_CONTENT
         etag = stored.etag if stored else None
@@ -323,18 +323,18 @@ class Publisher:
 
 
 def _pause_s(tries: int) -> float:
-    """How long to pause after so many tries, in seconds; at random, so that servers do not keep step."""
+    """Return how many seconds to pause after so many tries; random, so that servers do not keep step."""
     longest_s: float = min(_FIRST_PAUSE_S * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
     return longest_s * random.uniform(0.5, 1.0)
 
 
 def _not_taken(failure: StoreError) -> StoreError:
-    """What to raise when a read shows that the last write, which ended in ``failure``, was not taken."""
+    """Return what to raise when a read shows that a write that ended in ``failure`` was not taken."""
     return StoreConflictError(_OTHERS, detail=failure.message) if isinstance(failure, _OPEN) else failure
 
 
 def _left_open(failure: StoreError | None, error: StoreError) -> StoreError:
-    """What to raise when no read shows what became of the last write, which ended in ``failure``."""
+    """Return what to raise when no read shows what became of a write that ended in ``failure``."""
     if not isinstance(failure, _OPEN):
         return error
     detail = f"{failure.detail or failure.message}; then: {error.detail or error.message}"

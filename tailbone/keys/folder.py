@@ -66,7 +66,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return self.key.thumbprint if self.key else self.record.thumbprint if self.record else ""
 
     def phase_at(self, place: str) -> Phase:
-        """The phase for the document at ``place``; a key without a record is pending until that is read."""
+        """Return the phase in the document at ``place``; a key without a record is pending."""
         return self.record.phase_at(place) if self.record else Phase.PENDING
 
     @property
@@ -81,7 +81,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def age(entry: Entry) -> tuple[float, float, str]:
-    """Sort keys, the oldest first."""
+    """Return what sorts keys, the oldest first."""
     created_at = entry.key.created_at if entry.key else created_at_of(entry.kid) or 0
     return (created_at, entry.record.made_at if entry.record else 0.0, entry.kid)
 
@@ -172,7 +172,7 @@ class KeyFolder:
         self._joined = None
 
     def is_shared(self) -> bool:
-        """Whether another process has joined, or could have: not every file system can tell."""
+        """Tell whether another process has joined, or may have: not every file system shows it."""
         if self._joined is None:
             return True
         try:
@@ -193,7 +193,7 @@ class KeyFolder:
             self._disk.unlink(path)
 
     def changed(self) -> bool:
-        """Whether anything differs from the last scan; cheap."""
+        """Tell whether anything differs from the last scan; cheap."""
         return self._look() != self._seen
 
     def scan(self) -> Snapshot:

@@ -133,7 +133,7 @@ class KeyLifecycle:
         return self._reconciler.ring
 
     def published_document(self) -> bytes | None:
-        """The last good copy of the published JWKS; without a bucket or a copy, the folder's published keys.
+        """Return the last good copy of the JWKS; without a bucket or a copy, the folder's published keys.
 
         None until one exists: an empty JWKS could be cached by verifiers.
         """
@@ -144,12 +144,12 @@ class KeyLifecycle:
         return own.render() if own.keys or is_published else None
 
     def reasons(self) -> _Lines:
-        """Why no token can be signed now; empty when one can."""
+        """Return why no token can be signed now; empty when one can."""
         obstacles = self._reconciler.view().obstacles()
         return [*obstacles, *self._troubles()] if obstacles else []
 
     def notes(self) -> _Lines:
-        """Problems that do not stop the signing of tokens."""
+        """Return problems that do not stop the signing of tokens."""
         notes = self._troubles()
         if self._publisher is not None and self._publisher.note:
             notes.append(f"jwks: {self._publisher.note}")
@@ -160,7 +160,7 @@ class KeyLifecycle:
         return notes
 
     async def list(self) -> tuple[KeyInfo, ...]:
-        """The keys of the JWKS and own keys on their way into it, the oldest first.
+        """Return the keys of the JWKS and own keys on their way into it, the oldest first.
 
         Raises:
             StoreError: the JWKS cannot be read now, and there is no copy of it.
@@ -176,7 +176,7 @@ class KeyLifecycle:
         return self._reconciler.view(seen).listing()
 
     def _listing(self) -> tuple[KeyInfo, ...]:
-        """The keys of the last good copy."""
+        """List the keys of the last good copy."""
         return self._reconciler.view(Read(self._reconciler.copy)).listing()
 
     # --- its life
@@ -444,7 +444,7 @@ class KeyLifecycle:
         return todo
 
     async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
-        """Say what ``housekeeping`` would do, and change nothing; the lifecycle need not be started.
+        """Return what ``housekeeping`` would do, and change nothing; the lifecycle need not be started.
 
         Raises:
             KeyStateError: as ``housekeeping``.
@@ -474,7 +474,7 @@ class KeyLifecycle:
             )
 
     async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
-        """Let a change finish even when its caller has gone."""
+        """Let a change finish even if its caller goes away."""
         task = asyncio.ensure_future(change)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

@@ -72,7 +72,7 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
     event: str = ""
 
     def edit(self, document: Document | None) -> Document | None:
-        """The document as it should be; a key whose kid another server has taken since stays out.
+        """Return the document as it should be; a key whose kid another server has taken stays out.
 
         Raises:
             KeyStateError: the document would hold too many keys.
@@ -104,7 +104,7 @@ Step = WriteRecord | WritePublic | Clear | Keep | Publish | Make
 
 
 def plan(view: View) -> list[Step]:
-    """The next steps, in order; after them look again, until there are none.
+    """Return the next steps, in order; after them look again, until there are none.
 
     Publishing comes late and alone: what is to stop signing has stopped by then. A key is made last, so that
     nothing else waits for it.
@@ -115,7 +115,7 @@ def plan(view: View) -> list[Step]:
 
 
 def plan_tidying(view: View) -> list[Step]:
-    """As ``plan``, but only what is half done: housekeeping may have other settings than the server.
+    """Plan only what is half done: housekeeping may have other settings than the server.
 
     No key is confirmed, chosen, retired or made, and no document where there is none.
     """
@@ -123,9 +123,9 @@ def plan_tidying(view: View) -> list[Step]:
 
 
 def plan_removal(view: View, kids: Collection[str], removal: Removal) -> list[Step]:
-    """Write that keys are on their way out; if one of them signs, another key signs first.
+    """Record that keys are on their way out; if one of them signs, another key signs first.
 
-    Where the folder no longer knows which key it was, the document says it.
+    Where the folder no longer shows which key it was, the document does.
     """
     steps: list[Step] = [*_successor(view, leaving=kids)] if _signs(view, kids) else []
     for kid in kids:
@@ -147,7 +147,7 @@ def plan_giving_up(view: View, kid: str) -> list[Step]:
 
 
 def _first(view: View, *parts: Callable[[View], Iterable[Step]]) -> list[Step]:
-    """The steps of the first part that has any."""
+    """Return the steps of the first part that has any."""
     return next(filter(None, (list(part(view)) for part in parts)), [])
 
 
@@ -190,7 +190,7 @@ def housekeeping_of(view: View, *, force: bool) -> Housekeeping:
 
 
 def next_created_at(entries: Iterable[Entry], now: float) -> int:
-    """The creation time of the next key, in unix seconds.
+    """Return the creation time of the next key, in unix seconds.
 
     That is ``now``, except after a clock was set back: a key must not look older than the one it follows.
     """
@@ -203,7 +203,7 @@ def next_created_at(entries: Iterable[Entry], now: float) -> int:
 
 
 def _repair(view: View) -> Iterator[Step]:
-    """Files that a kill left half written or half removed."""
+    """Complete files that a kill left half written or half removed."""
     for entry in view.entries.values():
         if entry.key is not None and entry.public_missing:
             yield WritePublic(key=entry.key)
@@ -212,7 +212,7 @@ def _repair(view: View) -> Iterator[Step]:
 
 
 def _compare(view: View) -> Iterator[Step]:
-    """What the document says about each key."""
+    """Compare each key with the document."""
     if view.seen is None:
         return
     revoked = view.revoked & view.entries.keys()
@@ -235,7 +235,7 @@ def _compare(view: View) -> Iterator[Step]:
 
 
 def _confirm(view: View, entry: Entry) -> Step:
-    """The key was read back from the document."""
+    """Confirm a key that was read back from the document."""
     assert view.seen is not None  # noqa: S101 -- in_document was true
     record = entry.record or KeyRecord.new(entry.thumbprint, "adopted", now=view.now)
     signs_from = view.now + _wait_s(view, record)
@@ -261,7 +261,7 @@ def _confirm(view: View, entry: Entry) -> Step:
 
 
 def _wait_s(view: View, record: KeyRecord) -> float:
-    """How long a published key waits: until every cache has it, and the next one until it is its turn."""
+    """Return how long a published key waits: until every cache has it, and the next one until its turn."""
     settings, signing = view.settings, view.signing
     wait_s = settings.activate_after_s
     if record.origin == "next" and settings.rotate_every_s and signing and signing.record:
@@ -271,7 +271,7 @@ def _wait_s(view: View, record: KeyRecord) -> float:
 
 
 def _adopt(view: View, entry: Entry) -> Step:
-    """A key without a record, not in the document."""
+    """Record a key that was found in the folder and is not in the document."""
     record = KeyRecord.new(entry.thumbprint, "adopted", now=view.now, place=view.place)
     if view.document is not None:
         return _refuse(view, entry, record, _REVOKED)
@@ -281,7 +281,7 @@ def _adopt(view: View, entry: Entry) -> Step:
 
 
 def _absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
-    """A pending key that is not in the document."""
+    """Refuse or give up a pending key that is not going to be in the document."""
     taken = view.document is not None and view.document.has_kid(entry.kid)
     if record.origin == "adopted" or record.published_at:
         # Perhaps it signed elsewhere: such a key is never deleted.
@@ -303,7 +303,7 @@ def _absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
 
 
 def _choose(view: View) -> Iterator[Step]:
-    """Which key signs, which stop, and what the clocks ask for."""
+    """Choose which key signs and which stop, and do what the clocks ask for."""
     settings, signing = view.settings, view.signing
     due = [entry for entry in view.usable if view.phase(entry) is Phase.PUBLISHED and view.wait_s(entry) <= 0]
     if due and (signing is None or age(due[-1]) > age(signing)):
@@ -331,14 +331,14 @@ def _choose(view: View) -> Iterator[Step]:
 
 
 def _has_signed(view: View, entry: Entry) -> bool:
-    """Whether a key signed that is on its way out."""
+    """Tell whether a key has signed and is on its way out."""
     return bool(
         entry.record and entry.record.expiry_s and view.phase(entry) in (Phase.RETIRING, Phase.REMOVING)
     )
 
 
 def _has_ended(view: View, entry: Entry, record: KeyRecord) -> bool:
-    """Whether a retiring key's last token has expired."""
+    """Tell whether a retiring key's last token has expired."""
     full_s = record.ends_at - record.since
     return view.remaining_s(entry, record.ends_at, full_s, at_least_s=TWO_LOOKS_S) <= 0
 
@@ -348,7 +348,7 @@ def _signs(view: View, kids: Collection[str]) -> bool:
 
 
 def _successor(view: View, leaving: Collection[str] = ()) -> Iterator[Step]:
-    """The newest published key signs at once, its wait over or not; before another one stops."""
+    """Let the newest published key sign at once, its wait over or not, before another one stops."""
     published = [
         entry
         for entry in view.usable
@@ -366,20 +366,20 @@ def _successor(view: View, leaving: Collection[str] = ()) -> Iterator[Step]:
 
 
 def _clear(view: View) -> Iterator[Step]:
-    """Keys on their way out that the document no longer holds."""
+    """Clear keys on their way out that the document no longer holds."""
     for entry in view.entries.values():
         if view.seen and entry.record and entry.is_removing and not view.in_document(entry):
             yield Clear(entry=entry, how=entry.record.removal)
 
 
 def _keep(view: View) -> Iterator[Step]:
-    """The document, where it is not the one that the folder keeps."""
+    """Keep the document if it is not the one that the folder has."""
     if view.document is not None and view.place != OWN_PLACE and view.document != view.kept:
         yield Keep(document=view.document)
 
 
 def _publish(view: View) -> Iterator[Step]:
-    """What the document lacks, says wrongly, or holds too much."""
+    """Publish what the document lacks or says wrongly, and take out what is to go."""
     if view.seen is None:
         return
     document, event = view.document, ""
@@ -408,7 +408,7 @@ def _publish(view: View) -> Iterator[Step]:
 
 
 def _make(view: View) -> Iterator[Step]:
-    """The first key, or the next one in a rotation."""
+    """Make the first key, or the next one in a rotation."""
     hopeful = [entry for entry in view.usable if view.phase(entry) not in (Phase.REMOVING, Phase.UNPUBLISHED)]
     if not hopeful and view.first_wanted:
         yield Make(origin="first")
@@ -445,13 +445,13 @@ def _remove(
 
 
 def _is_new(entry: Entry) -> bool:
-    """Whether the key was made here and never published: it is on its way in, not out."""
+    """Tell whether the key was made here and never published: it is on its way in, not out."""
     record = entry.record
     return record is not None and record.origin != "adopted" and not record.published_at
 
 
 def _refuse_odd(view: View, usable: Collection[Entry], gone: int) -> None:
-    """A document that looks wrong must not cost the folder its keys."""
+    """Refuse to move keys because of a document that looks wrong."""
     if view.document is None:
         why = "is missing"
     elif not view.document.keys:

@@ -119,7 +119,7 @@ class Reconciler:
         return bool(self._absent)
 
     def view(self, seen: Read | None = None, *, asked: str = "", unwanted: str = "") -> View:
-        """What a plan starts from.
+        """Return what a plan starts from.
 
         Args:
             seen: the document, when it was read just now.
@@ -184,7 +184,7 @@ class Reconciler:
         return seen
 
     async def look(self, *, until: float | None = None) -> Read:
-        """``read``, and remember nothing of it."""
+        """Read the document without remembering it."""
         if self.publisher is None:
             return Read(own_document(self.snapshot, self.place))
         return Read(await self.publisher.read(until=until))
@@ -229,7 +229,7 @@ class Reconciler:
         return frozenset(kid for kid, (first, last) in self._absent.items() if last - first >= TWO_LOOKS_S)
 
     def _warn_once(self, event: str, **facts: object) -> None:
-        """Log only once what stays true for long."""
+        """Log something once that may stay true for long."""
         said = f"{event} {facts}"
         if said not in self._said:
             self._said.add(said)

@@ -71,13 +71,13 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def new(cls, thumbprint: str, origin: Origin, *, now: float, place: str = "") -> KeyRecord:
-        """The record of a key that is made or found now, and is to be published at ``place``."""
+        """Make the record of a key that is made or found now, and is to be published at ``place``."""
         return cls(
             thumbprint=thumbprint, origin=origin, phase=Phase.PENDING, since=now, made_at=now, place=place
         )
 
     def published(self, place: str, *, now: float, signs_from: float) -> KeyRecord:
-        """The public half was read back at ``place``; a key that was retired elsewhere stays so."""
+        """Record that the public half was read back at ``place``; a key retired elsewhere stays so."""
         return msgspec.structs.replace(
             self,
             phase=Phase.RETIRING if self.ends_at else Phase.PUBLISHED,
@@ -88,7 +88,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def active(self, *, now: float, expiry_s: float) -> KeyRecord:
-        """The key signs from now on, tokens of at most ``expiry_s`` seconds."""
+        """Record that the key signs from now on, tokens of at most ``expiry_s`` seconds."""
         return msgspec.structs.replace(
             self,
             phase=Phase.ACTIVE,
@@ -99,29 +99,29 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def with_expiry(self, expiry_s: float) -> KeyRecord:
-        """The key signs, or may have signed, tokens of up to ``expiry_s`` seconds."""
+        """Record that the key signs, or may have signed, tokens of up to ``expiry_s`` seconds."""
         return msgspec.structs.replace(self, expiry_s=max(self.expiry_s, expiry_s))
 
     def retiring(self, *, now: float, max_age_s: float) -> KeyRecord:
-        """The key no longer signs, and stays published until its last token has expired."""
+        """Record that the key no longer signs; it stays published until its last token has expired."""
         return msgspec.structs.replace(
             self, phase=Phase.RETIRING, since=now, ends_at=now + self.expiry_s + max_age_s + SKEW_S
         )
 
     def unpublished(self, place: str, *, now: float) -> KeyRecord:
-        """The document at ``place`` exists without this key, and does not get it."""
+        """Record that the document at ``place`` exists without this key, and does not get it."""
         return msgspec.structs.replace(self, phase=Phase.UNPUBLISHED, since=now, place=place)
 
     def removing(self, removal: Removal, *, now: float) -> KeyRecord:
-        """The key is on its way out: from now on no process signs with it."""
+        """Record that the key is on its way out: from now on no process signs with it."""
         return msgspec.structs.replace(self, phase=Phase.REMOVING, since=now, removal=removal)
 
     def phase_at(self, place: str) -> Phase:
-        """The phase for the document at ``place``."""
+        """Return the phase in the document at ``place``."""
         return self.phase if self.place == place or self.phase is Phase.REMOVING else Phase.PENDING
 
     def to_json(self) -> bytes:
-        """The file's content."""
+        """Return the file's content."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     @classmethod

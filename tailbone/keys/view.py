@@ -33,7 +33,7 @@ class KeyRing(msgspec.Struct, frozen=True, kw_only=True):
     published: tuple[SigningKey, ...] = ()
 
     def require(self) -> SigningKey:
-        """The key that signs now.
+        """Return the key that signs now.
 
         Raises:
             NoSigningKeyError: no key may sign.
@@ -134,15 +134,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.seen.document if self.seen else None
 
     def phase(self, entry: Entry) -> Phase:
-        """The entry's phase in the document that is meant."""
+        """Return the entry's phase in the document that is meant."""
         return entry.phase_at(self.place)
 
     def in_document(self, entry: Entry) -> bool:
-        """Whether this very key is in the document."""
+        """Tell whether this very key is in the document."""
         return self.document is not None and self.document.has(entry.kid, entry.thumbprint)
 
     def missing(self, document: Document | None, started: float) -> list[str]:
-        """Own confirmed keys that a good read does not show.
+        """Return own confirmed keys that a good read does not show.
 
         Args:
             document: None when there is certainly none; then nothing is missing.
@@ -169,7 +169,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return active[-1] if active else None
 
     def remaining_s(self, entry: Entry, end: float, full_s: float, *, at_least_s: float = 0.0) -> float:
-        """How long the entry's wait in its phase goes on, in seconds; over when not positive.
+        """Return how long the entry's wait in its phase goes on, in seconds; over when not positive.
 
         A wait has ended when wall clock and monotonic clock agree that it has, and never takes longer than
         its full length by the monotonic clock. What passed before this process looked first, only the wall
@@ -187,7 +187,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return min(max(end - self.now, left_s - passed_s), max(full_s, at_least_s) - passed_s)
 
     def ring(self) -> KeyRing:
-        """Which key signs, and which are published."""
+        """Return which key signs, and which are published."""
         signing = self.signing
         return KeyRing(
             signing=signing.key if signing else None,
@@ -200,7 +200,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def obstacles(self) -> list[str]:
-        """Why no key signs, a reason for each key; empty when one does."""
+        """Return why no key signs, a reason for each key; empty when one does."""
         if self.signing is not None:
             return []
         found = []
@@ -216,12 +216,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return found or ["keys: there is no key that can sign: make one with  tailbone keys generate"]
 
     def wait_s(self, entry: Entry) -> float:
-        """How long a published key still waits until it signs, in seconds."""
+        """Return how long a published key still waits until it signs, in seconds."""
         record = entry.record
         return self.remaining_s(entry, record.signs_from, record.signs_from - record.since) if record else 0.0
 
     def listing(self) -> tuple[KeyInfo, ...]:
-        """The keys of the document and own ones on their way into it, the oldest first."""
+        """List the keys of the document and own ones on their way into it, the oldest first."""
         signing = self.signing
         own = [
             describe(
@@ -241,9 +241,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def published_in(snapshot: Snapshot) -> str:
-    """The store and path where a process with a store has published the folder's keys, or will; ``OWN_PLACE``
-    where none has.
-    """
+    """Return where a process with a store publishes the folder's keys; ``OWN_PLACE`` where none does."""
     records = [entry.record for entry in snapshot.entries.values() if entry.record]
     elsewhere = [record for record in records if record.place not in ("", OWN_PLACE)]
     newest = max(elsewhere, key=lambda record: (record.phase in CONFIRMED, record.published_at), default=None)
@@ -251,7 +249,7 @@ def published_in(snapshot: Snapshot) -> str:
 
 
 def own_document(snapshot: Snapshot, place: str) -> Document:
-    """The folder's published keys; without a bucket that is the document, and a new key is in it at once."""
+    """Return the folder's published keys: the document without a bucket, where a new key is in it at once."""
     shown = (*CONFIRMED, Phase.PENDING) if place == OWN_PLACE else CONFIRMED
     entries = sorted(snapshot.entries.values(), key=age)
     keys = [entry.key for entry in entries if entry.key and entry.phase_at(place) in shown]
@@ -261,7 +259,7 @@ def own_document(snapshot: Snapshot, place: str) -> Document:
 def watch(
     before: dict[str, Watch], snapshot: Snapshot, place: str, *, now: float, monotonic: float
 ) -> dict[str, Watch]:
-    """Since when each key has been seen in its phase, for one more look."""
+    """Return since when each key has been seen in its phase, after one more look."""
     watched = {}
     for kid, entry in snapshot.entries.items():
         phase = (entry.phase_at(place), entry.record.since if entry.record else 0.0)
