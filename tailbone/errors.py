@@ -217,6 +217,24 @@ class AudienceNotAllowedError(AccessError):
     code = "audience_not_allowed"
 
 
+class DeniedError(AccessError):
+    """The caller is on the list of those that get nothing."""
+
+    code = "denied"
+
+
+class NoGrantError(AccessError):
+    """No grant in the tailnet's policy is for this caller and audience."""
+
+    code = "no_grant"
+
+
+class GrantConflictError(AccessError):
+    """The grants for this caller and audience contradict each other, or add up to too much."""
+
+    code = "grant_conflict"
+
+
 class LogUnavailableError(TailboneError):
     """A token's log line could not be written, so the token was withheld."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
 from tailbone.errors import AccessError, ExpiredCallerError, SharedCallerError
+from tailbone.token.grants import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tailbone.token.grants import Void
     from tailbone.token.identity import Identity
 
 
@@ -42,8 +44,10 @@ _NEEDED: Final[Mapping[str, Role | None]] = {
 }
 
 
-class _Grant(msgspec.Struct, frozen=True, kw_only=True):
-    roles: list[str]
+class _Object(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule as the policy spells it."""
+
+    roles: Annotated[tuple[Literal["viewer", "operator", "admin"], ...], msgspec.Meta(min_length=1)]
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,16 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
         """Return what a caller may do; None for nothing."""
         if self.mode == "acl":
             return Role.ADMIN
-        return granted_role(caller.capabilities.get(self.capability))
+        return max(self.granted(caller)[0], default=None)
+
+    def roles_of(self, caller: Identity) -> list[str]:
+        """Return the names of the roles that a caller has, the lowest first."""
+        role = None if caller.expired or caller.shared else self.role_of(caller)
+        return [held.word for held in Role if role is not None and held <= role]
+
+    def granted(self, caller: Identity) -> tuple[tuple[Role, ...], tuple[Void, ...]]:
+        """Return the roles that the tailnet's policy grants a caller, and the void rules among them."""
+        return read(self.capability, caller.capabilities.get(self.capability, ()), parse_role)
 
     def admit(self, caller: Identity, method: str) -> None:
         """Check that a caller may call a method.
@@ -104,21 +117,10 @@ def needed_role(method: str) -> Role | None:
     return _NEEDED.get(method, Role.ADMIN)
 
 
-def granted_role(values: Any) -> Role | None:
-    """Return the highest role among a capability's values.
+def parse_role(value: Any) -> Role:
+    """Decode one value of the admin capability, ``{"roles": ["viewer"]}``; return its highest role.
 
-    The values are written by hand in the tailnet's policy. One that is not ``{"roles": [strings]}`` grants
-    nothing and leaves the others valid; an unknown role name grants nothing either.
-
-    Args:
-        values: what whois gives for the capability, a list of JSON values.
+    Raises:
+        ValueError: the rule is void; the text says why.
     """
-    if not isinstance(values, list | tuple):
-        return None
-    names: set[str] = set()
-    for value in values:
-        try:
-            names.update(msgspec.convert(value, _Grant).roles)
-        except msgspec.ValidationError:
-            continue
-    return max((_ROLES[name] for name in names if name in _ROLES), default=None)
+    return max(_ROLES[word] for word in msgspec.convert(value, _Object).roles)

@@ -13,7 +13,6 @@ from grpc_health.v1 import health_pb2_grpc
 
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
-from tailbone.admin.access import Role
 from tailbone.admin.health import Health
 from tailbone.admin.interceptor import AdminInterceptor, current_caller
 from tailbone.admin.key import key_message
@@ -182,7 +181,6 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
 
     async def GetStatus(self, _request: pb.GetStatusRequest, _: Any) -> pb.GetStatusResponse:
         settings, caller = self._settings, current_caller()
-        role = self._access.role_of(caller)
         reasons = settings.readiness()
         return pb.GetStatusResponse(
             version=settings.version,
@@ -195,5 +193,5 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
             issuer=settings.issuer,
             jwks=settings.jwks,
             caller=caller.login or ",".join(caller.tags),
-            roles=[held.word for held in Role if role is not None and held <= role],
+            roles=self._access.roles_of(caller),
         )

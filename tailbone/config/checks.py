@@ -140,3 +140,18 @@ def tag(text: str) -> str:
     if not re.fullmatch(r"tag:[A-Za-z][A-Za-z0-9-]*", text):
         raise ValueError("is not a tag")
     return text
+
+
+def caller(text: str) -> str:
+    """Check what names callers in ``issuer.deny``; return a login name in lower case.
+
+    A node is named by its stable id alone, since its owner can change its name.
+    """
+    kind, _, name = text.partition(":")
+    if kind == "tag":
+        return tag(text)
+    if kind == "user" and re.fullmatch(r"[1-9][0-9]*|[^\s@]+@[^\s@]+", name):
+        return text.lower()
+    if kind == "node" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        return text
+    raise ValueError("is not user:ID, user:LOGIN, node:ID or tag:NAME")

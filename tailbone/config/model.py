@@ -54,6 +54,9 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
 
     audiences: tuple[str, ...] = default("issuer.audiences")
     allow_shared: bool = default("issuer.allowShared")
+    access: Literal["acl", "grant"] = default("issuer.access")
+    capability: str = default("issuer.capability")
+    deny: tuple[str, ...] = default("issuer.deny")
 
 
 class Tailscale(msgspec.Struct, frozen=True, kw_only=True):

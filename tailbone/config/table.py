@@ -89,6 +89,7 @@ _BINDING = Text(
     metavar="ADDRESS",
 )
 _FOLDER = Text("a folder's path", metavar="DIR")
+_CAPABILITY = Text("a domain, a slash and a name", pattern=r"[A-Za-z0-9.-]+/\S+", name="a capability's name")
 _SERVING = ("server", "dev")
 _KEEPING = ("server", "server housekeeping", "dev")
 
@@ -185,6 +186,31 @@ SETTINGS: tuple[Setting, ...] = (
         kind=Switch(),
         default=False,
         help="Also issue tokens to nodes that are shared in from other tailnets.",
+        group=ISSUER,
+        commands=_SERVING,
+    ),
+    Setting(
+        path="issuer.access",
+        kind=Choice("acl", "grant"),
+        default="acl",
+        help="Who gets tokens: acl, every caller that reaches the issuer; grant, callers with a rule in the "
+        "tailnet's policy, where issuer.audiences, unless empty, limits the audiences.",
+        group=ISSUER,
+        commands=_SERVING,
+    ),
+    Setting(
+        path="issuer.capability",
+        kind=_CAPABILITY,
+        default="tailbone.dev/cap/token",
+        help="The capability that grants audiences and claims in the tailnet's policy.",
+        group=ISSUER,
+        commands=_SERVING,
+    ),
+    Setting(
+        path="issuer.deny",
+        kind=Words(Text("user:ID, user:LOGIN, node:ID or tag:NAME", check=checks.caller, metavar="CALLER")),
+        default=(),
+        help="Users, nodes and tags that get no token, whatever the policy grants them.",
         group=ISSUER,
         commands=_SERVING,
     ),
@@ -464,7 +490,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="admin.capability",
-        kind=Text("a domain, a slash and a name", pattern=r"[A-Za-z0-9.-]+/\S+", name="a capability's name"),
+        kind=_CAPABILITY,
         default="tailbone.dev/cap/admin",
         help="The capability that grants roles in the tailnet's policy.",
         group=ADMIN,

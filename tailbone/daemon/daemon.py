@@ -19,6 +19,7 @@ from tailbone.errors import TailboneError
 from tailbone.process.cancellation import together
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
+from tailbone.token.void_rules import VoidRules
 from tailbone.version import commit, version
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ class Daemon:
             keys=keys,
             readiness=self.reasons,
             notes=self.notes,
+            void_rules=VoidRules(self._log),
             log=self._log,
             audit=self._audit or self._log,
         )

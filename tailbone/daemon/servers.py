@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from tailbone.admin.access import Access
     from tailbone.admin.service import AdminServer
     from tailbone.config.model import Config
     from tailbone.daemon.node import TailnetNode
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
     from tailbone.server import IssuerServer
+    from tailbone.token.policy import Rules
+    from tailbone.token.void_rules import VoidRules
 
 _MODULES = {"issuer": "tailbone.server", "admin": "tailbone.admin.service"}
 
@@ -42,6 +45,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         keys: sign the tokens; the admin API manages them.
         readiness: returns why no token can be issued now; nothing when one can.
         notes: returns problems that do not stop token issuance.
+        void_rules: warns of void rules in the tailnet's policy, and counts them.
         log: for everything that happens.
         audit: gets the line of each token, before the token leaves.
     """
@@ -51,6 +55,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     keys: KeyLifecycle
     readiness: Callable[[], Sequence[str]]
     notes: Callable[[], Sequence[str]]
+    void_rules: VoidRules
     log: Logger
     audit: Logger
 
@@ -69,24 +74,18 @@ def make_server(component: str, parts: Parts) -> Server:
 def _issuer(parts: Parts) -> IssuerServer:
     from tailbone.server import IssuerServer, Sources
     from tailbone.token.issuer import Issuer
-    from tailbone.token.policy import Rules
 
     config, keys = parts.config, parts.keys
-    rules = Rules(
-        issuer=config.keys.issuer,
-        expiry_s=int(config.keys.expiry_s),
-        backdate_s=config.keys.backdate_s,
-        audiences=config.issuer.audiences,
-        allow_shared=config.issuer.allow_shared,
-    )
+    access = _access(config)
 
     def hosts(dns_name: str, addresses: Sequence[str]) -> Sequence[str]:
         return *addresses, dns_name, dns_name.partition(".")[0], *config.server.allowed_hosts
 
     issuer = IssuerServer(
         Sources(
-            issuer=Issuer(rules, lambda: keys.ring),
+            issuer=Issuer(_rules(config), lambda: keys.ring, note_void=parts.void_rules.note),
             identify=parts.node.node.identify,
+            roles=access.roles_of,
             hosts=hosts(*parts.node.known_as),
             readiness=parts.readiness,
             notes=parts.notes,
@@ -103,15 +102,37 @@ def _issuer(parts: Parts) -> IssuerServer:
     return issuer
 
 
-def _admin(parts: Parts) -> AdminServer:
+def _rules(config: Config) -> Rules:
+    """Return the settings that decide what a token may contain."""
+    from tailbone.token.policy import Rules
+
+    return Rules(
+        issuer=config.keys.issuer,
+        expiry_s=int(config.keys.expiry_s),
+        backdate_s=config.keys.backdate_s,
+        audiences=config.issuer.audiences,
+        allow_shared=config.issuer.allow_shared,
+        access=config.issuer.access,
+        capability=config.issuer.capability,
+        deny=frozenset(config.issuer.deny),
+    )
+
+
+def _access(config: Config) -> Access:
+    """Return who may use the admin API."""
     from tailbone.admin.access import Access
+
+    return Access(mode=config.admin.access, capability=config.admin.capability)
+
+
+def _admin(parts: Parts) -> AdminServer:
     from tailbone.admin.service import AdminServer, AdminSettings
 
     config, keys = parts.config, parts.keys
     return AdminServer(
         lifecycle=keys,
         identify=parts.node.node.identify,
-        access=Access(mode=config.admin.access, capability=config.admin.capability),
+        access=_access(config),
         settings=AdminSettings(
             version=version(),
             commit=commit(),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence  # noqa: TC003 -- msgspec resolves them
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from tailbone.errors import (
     BrowserRequestError,
@@ -18,9 +20,10 @@ from tailbone.errors import (
 from tailbone.server.hosts import AllowedHosts
 from tailbone.server.query import parse_query
 from tailbone.server.responses import Request, Response
+from tailbone.token.explain import ExplainedRule  # noqa: TC001 -- msgspec resolves it
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from tailbone.process.log import Logger
     from tailbone.server.request_head import Head
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from tailbone.token.issuer import Issuer
 
 ISSUE_PATH: Final = "/issue"
+WHOAMI_PATH: Final = "/whoami"
 HEALTH_PATH: Final = "/_healthz"
 READY_PATH: Final = "/_readyz"
 JWKS_PATH: Final = "/.well-known/jwks.json"
@@ -35,6 +39,7 @@ DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 
 METHODS: Final = {
     ISSUE_PATH: ("POST",),
+    WHOAMI_PATH: ("GET", "HEAD"),
     HEALTH_PATH: ("GET", "HEAD"),
     READY_PATH: ("GET", "HEAD"),
     JWKS_PATH: ("GET", "HEAD"),
@@ -48,6 +53,44 @@ _encode = msgspec.json.Encoder().encode
 class _Issued(msgspec.Struct, frozen=True):
     token: str
     expires_at: int
+
+
+class _Preview(msgspec.Struct, frozen=True):
+    claims: Mapping[str, Any]
+    rules: Sequence[ExplainedRule]
+    notes: Sequence[str]
+
+
+class _WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``GET /whoami``.
+
+    Attributes:
+        user: the login name; absent for a tagged node, as is ``display_name``.
+        tags: absent for a person's node.
+        audiences: which may be requested; ``*`` means any.
+        without_audience: whether a token without ``aud`` may be requested.
+        refusal: why there is no token for any request; null if there is one.
+        roles: of the admin API.
+    """
+
+    sub: str
+    user: str | UnsetType = UNSET
+    display_name: str | UnsetType = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
+    node: str
+    node_id: str
+    addresses: tuple[str, ...]
+    shared: bool
+    expired: bool
+    audiences: Sequence[str]
+    without_audience: bool
+    refusal: _Refused | None
+    roles: Sequence[str]
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    error: str
+    message: str
 
 
 class _NotReady(msgspec.Struct, frozen=True):
@@ -75,6 +118,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         issuer: makes the tokens.
         identify: returns who a transport's ``peername`` is; raises UnknownCallerError.
+        roles: returns the roles that a caller has in the admin API.
         hosts: the accepted Host fields: addresses, short and full DNS name, allowed hosts.
         readiness: returns why no token can be issued now; empty if one can.
         notes: returns problems that do not stop token issuance, such as ``jwks: stale``.
@@ -90,6 +134,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
     issuer: Issuer
     identify: Callable[[Any], Identity]
+    roles: Callable[[Identity], Sequence[str]]
     hosts: Iterable[str]
     readiness: Callable[[], Sequence[str]]
     notes: Callable[[], Sequence[str]]
@@ -116,6 +161,7 @@ class Endpoints:
         """Register the routes."""
         for path, answer in (
             (ISSUE_PATH, self.issue),
+            (WHOAMI_PATH, self.whoami),
             (HEALTH_PATH, self.healthz),
             (READY_PATH, self.readyz),
             (JWKS_PATH, self.jwks),
@@ -134,17 +180,14 @@ class Endpoints:
         (``app``), then Host, browser, caller, query.
         """
         sources = self._sources
-        head: Head = request.conn_info.ctx.head
-        if head.host not in self._hosts:
-            raise WrongHostError("Host is neither an address nor a name of this server, nor an allowed host")
-        if head.origin or head.fetch_site != "none":
-            raise BrowserRequestError(
-                "a web page may not ask for its visitor's token (Origin, Sec-Fetch-Site)"
-            )
-        identity = sources.identify(request.transport.get_extra_info("peername"))
+        identity = self._caller(request)
         try:
             caller = sources.issuer.admit(identity)
-            issued = await sources.issuer.issue(caller, parse_query(head.query))
+            wanted = parse_query(request.conn_info.ctx.head.query)
+            if wanted.dry_run:
+                preview = sources.issuer.preview(caller, wanted)
+                return Response(_encode(_Preview(preview.claims, preview.rules, preview.notes)))
+            issued = await sources.issuer.issue(caller, wanted)
         except TailboneError:
             request.ctx.caller = {"sub": identity.subject, "node": identity.node}
             raise
@@ -153,6 +196,43 @@ class Endpoints:
             "token issued", sub=issued.sub, kid=issued.kid, jti=issued.jti, aud=issued.aud, node=issued.node
         )
         return Response(_encode(_Issued(issued.token, issued.expires_at)))
+
+    def _caller(self, request: Request) -> Identity:
+        """Return who calls, after the checks of Host and browser fields."""
+        head: Head = request.conn_info.ctx.head
+        if head.host not in self._hosts:
+            raise WrongHostError("Host is neither an address nor a name of this server, nor an allowed host")
+        if head.origin or head.fetch_site != "none":
+            raise BrowserRequestError(
+                "a web page may not ask for its visitor's token (Origin, Sec-Fetch-Site)"
+            )
+        return self._sources.identify(request.transport.get_extra_info("peername"))
+
+    async def whoami(self, request: Request) -> Response:
+        """``GET /whoami``: who the caller is, and what it may request; also for one that gets no token."""
+        identity = self._caller(request)
+        tagged = bool(identity.tags)
+        available = self._sources.issuer.available(identity)
+        refusal = available.refusal
+        return Response(
+            _encode(
+                _WhoAmI(
+                    sub=identity.subject,
+                    user=UNSET if tagged else identity.login,
+                    display_name=UNSET if tagged else identity.display_name,
+                    tags=identity.tags if tagged else UNSET,
+                    node=identity.node,
+                    node_id=identity.node_id,
+                    addresses=identity.addresses,
+                    shared=identity.shared,
+                    expired=identity.expired,
+                    audiences=available.audiences,
+                    without_audience=available.without_audience,
+                    refusal=None if refusal is None else _Refused(refusal.code, refusal.message),
+                    roles=self._sources.roles(identity),
+                )
+            )
+        )
 
     def _audit(self, event: str, **fields: Any) -> None:
         """Write a line that must not be lost.

@@ -12,7 +12,9 @@ from tailbone.token.policy import TokenRequest
 
 _AUDIENCE: Final = "audience"
 _TTL: Final = "ttl"
-_KNOWN: Final = "audience and ttl are known, each at most once"
+_DRY_RUN: Final = "dry_run"
+_NAMES: Final = (_AUDIENCE, _TTL, _DRY_RUN)
+_KNOWN: Final = "audience, ttl and dry_run are known, each at most once"
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOTHING: Final = TokenRequest()
 
@@ -26,7 +28,7 @@ def parse_query(query: str) -> TokenRequest:
         query: what follows the ``?``, without it; ASCII.
 
     Raises:
-        BadParameterError: a parameter is unknown, repeated, empty, not UTF-8, or not a duration.
+        BadParameterError: a parameter is unknown, repeated, empty, not UTF-8, or has an invalid value.
     """
     if not query:
         return _NOTHING
@@ -34,7 +36,7 @@ def parse_query(query: str) -> TokenRequest:
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
         name = _decoded(name)
-        if name not in (_AUDIENCE, _TTL):
+        if name not in _NAMES:
             raise BadParameterError(f"unknown query parameter; {_KNOWN}")
         if name in given:
             raise BadParameterError(f"{name} is given twice; {_KNOWN}")
@@ -42,7 +44,14 @@ def parse_query(query: str) -> TokenRequest:
         if not given[name]:
             raise BadParameterError(f"{name} is empty")
     ttl = given.get(_TTL)
-    return TokenRequest(audience=given.get(_AUDIENCE), ttl_s=None if ttl is None else _seconds(ttl))
+    dry_run = given.get(_DRY_RUN, "false")
+    if dry_run not in ("true", "false"):
+        raise BadParameterError("dry_run must be true or false")
+    return TokenRequest(
+        audience=given.get(_AUDIENCE),
+        ttl_s=None if ttl is None else _seconds(ttl),
+        dry_run=dry_run == "true",
+    )
 
 
 def _decoded(text: str) -> str:

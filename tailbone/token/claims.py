@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tailbone.token.identity import Identity
 
 
@@ -23,7 +25,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     iat: int
     nbf: int
     exp: int
-    jti: str
+    jti: str | UnsetType = UNSET
     user: str | UnsetType = UNSET
     display_name: str | UnsetType = UNSET
     tags: tuple[str, ...] | UnsetType = UNSET
@@ -39,7 +41,8 @@ def build(
     ttl_s: int,
     backdate_s: float,
     now: float,
-    jti: str,
+    jti: str | UnsetType = UNSET,
+    subject: str = "",
 ) -> Claims:
     """Build the claims of a token.
 
@@ -53,13 +56,14 @@ def build(
         ttl_s: lifetime in seconds.
         backdate_s: how far ``iat`` and ``nbf`` are before now, in seconds.
         now: Unix time in seconds.
-        jti: a unique id (RFC 7519 section 4.1.7).
+        jti: a unique id (RFC 7519 section 4.1.7); omitted only where nothing is signed.
+        subject: the claim ``sub``; empty for the caller's own.
     """
     issued_at = int(now - backdate_s)
     tagged = bool(identity.tags)
     return Claims(
         iss=issuer,
-        sub=identity.subject,
+        sub=subject or identity.subject,
         aud=UNSET if audience is None else audience,
         iat=issued_at,
         nbf=issued_at,
@@ -71,3 +75,13 @@ def build(
         node=identity.node,
         node_id=identity.node_id,
     )
+
+
+def encode(claims: Claims, further: Mapping[str, Any]) -> bytes:
+    """Return the JSON of a token: its own claims, then those that grants add, whose names all differ."""
+    if not further:
+        return _encode(claims)
+    return _encode(claims)[:-1] + b"," + _encode(further)[1:]
+
+
+_encode = msgspec.json.Encoder().encode

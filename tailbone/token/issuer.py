@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tailbone.token import claims, policy
+from tailbone.token.explain import Explanation, explain
+from tailbone.token.grants import granted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tailbone.keys.signing_key import SigningKey
     from tailbone.keys.view import KeyRing
+    from tailbone.token.grants import Rule, Void
     from tailbone.token.identity import Identity
 
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
@@ -50,6 +53,7 @@ class Issuer:
         rules: policy.Rules,
         ring: Callable[[], KeyRing],
         clock: Callable[[], float] = time.time,
+        note_void: Callable[[Identity, str, Sequence[Void]], None] = lambda *_: None,
     ) -> None:
         """Create an issuer.
 
@@ -57,8 +61,10 @@ class Issuer:
             rules: what a token may contain.
             ring: returns the current key ring.
             clock: returns Unix time in seconds.
+            note_void: called with a caller, the capability, and its void rules, which may be none.
         """
         self.rules = rules
+        self._note_void = note_void
         self._ring = ring
         self._clock = clock
         self._header_key: SigningKey | None = None
@@ -74,13 +80,16 @@ class Issuer:
 
         Raises:
             AudienceNotAllowedError: the audience is not allowed.
+            NoGrantError: no grant is for this caller and audience, and one is needed.
+            GrantConflictError: the grants contradict each other.
             BadParameterError: the lifetime is not allowed.
             NoSigningKeyError: no key is ready to sign.
         """
         rules = self.rules
-        grant = policy.decide(request, rules)
+        grant = policy.decide(request, rules, self._granted(caller.identity))
         ring = self._ring()
         key = ring.require()
+        jti = os.urandom(16).hex()
         content = claims.build(
             caller.identity,
             issuer=rules.issuer,
@@ -88,19 +97,47 @@ class Issuer:
             ttl_s=int(min(grant.ttl_s, ring.expiry_s)),
             backdate_s=rules.backdate_s,
             now=self._clock(),
-            jti=os.urandom(16).hex(),
+            jti=jti,
+            subject=grant.subject,
         )
-        signing_input = self._header_of(key) + _base64url(self._encode(content))
+        signing_input = self._header_of(key) + _base64url(claims.encode(content, grant.claims))
         signature = await key.sign(signing_input)
         return IssuedToken(
             token=(signing_input + b"." + _base64url(signature)).decode("ascii"),
             expires_at=content.exp,
             sub=content.sub,
             kid=key.kid,
-            jti=content.jti,
+            jti=jti,
             aud=grant.audience,
             node=content.node,
         )
+
+    def available(self, identity: Identity) -> policy.Available:
+        """Return which audiences ``identity`` may request."""
+        return policy.available(identity, self.rules, self._granted(identity))
+
+    def explain(self, identity: Identity, request: policy.TokenRequest) -> Explanation:
+        """Return what ``issue`` would put into a token for ``identity``, or why it would refuse."""
+        self._granted(identity)
+        return explain(identity, request, self.rules, now=self._clock(), expiry_s=self._ring().expiry_s)
+
+    def preview(self, caller: policy.Admitted, request: policy.TokenRequest) -> Explanation:
+        """Return what ``issue`` would put into a token, without signing one.
+
+        Raises:
+            TailboneError: what ``issue`` would raise.
+        """
+        explanation = self.explain(caller.identity, request)
+        if explanation.refusal is not None:
+            raise explanation.refusal
+        self._ring().require()
+        return explanation
+
+    def _granted(self, identity: Identity) -> Sequence[Rule]:
+        """Return the rules that the tailnet's policy grants a caller."""
+        found = granted(identity.capabilities, self.rules.capability)
+        self._note_void(identity, self.rules.capability, found.void)
+        return found.rules
 
     def _header_of(self, key: SigningKey) -> bytes:
         """Return the encoded JOSE header and its dot, the same for all tokens of a key."""

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 -- msgspec resolves it
+from typing import TYPE_CHECKING, Any, Final, Literal
+
 import msgspec
+from msgspec import json
 
 from tailbone.config.durations import format_duration
 from tailbone.errors import (
+    AccessError,
     AudienceNotAllowedError,
     BadParameterError,
+    DeniedError,
     ExpiredCallerError,
+    GrantConflictError,
+    NoGrantError,
     SharedCallerError,
 )
+from tailbone.token.grants import ANY_AUDIENCE, AWS_TAGS_CLAIM, SUBJECT_PREFIX, TOKEN_CAPABILITY, excess
 from tailbone.token.identity import Identity  # noqa: TC001 -- msgspec resolves it
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailbone.token.grants import ClaimValue, Rule
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +37,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         backdate_s: how far ``iat`` and ``nbf`` are before now, in seconds.
         audiences: which audiences may be requested.
         allow_shared: whether a node that is shared in from another tailnet gets a token.
+        access: ``acl``: every caller gets tokens, and grants add audiences and claims; ``grant``: a token
+            needs a grant, and ``audiences``, unless empty, limits which audiences can be granted.
+        capability: the name of the capability that holds the grants' rules.
+        deny: who gets nothing: ``user:`` and a user id or a login name in lower case, ``node:`` and a stable
+            node id, or a tag.
     """
 
     issuer: str
@@ -30,6 +49,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     backdate_s: float = 5.0
     audiences: tuple[str, ...] = ()
     allow_shared: bool = False
+    access: Literal["acl", "grant"] = "acl"
+    capability: str = TOKEN_CAPABILITY
+    deny: frozenset[str] = frozenset()
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,10 +60,12 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         audience: the one audience of the token; None requests no ``aud``.
         ttl_s: lifetime in seconds; None requests the longest.
+        dry_run: show what the token would contain, instead of signing one.
     """
 
     audience: str | None = None
     ttl_s: float | None = None
+    dry_run: bool = False
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -56,10 +80,28 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         audience: the claim ``aud``; None omits it.
         ttl_s: lifetime in whole seconds, at least 1.
+        subject: the claim ``sub``; empty leaves the caller's own.
+        claims: further claims, in the order they are written.
     """
 
     audience: str | None
     ttl_s: int
+    subject: str = ""
+    claims: Mapping[str, Any] = {}
+
+
+class Available(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller may request.
+
+    Attributes:
+        audiences: which audiences, sorted; ``*`` means any.
+        without_audience: whether a token without ``aud``.
+        refusal: why it gets nothing at all; None if it gets something.
+    """
+
+    audiences: tuple[str, ...]
+    without_audience: bool
+    refusal: AccessError | None = None
 
 
 def admit(identity: Identity, rules: Rules) -> Admitted:
@@ -68,6 +110,7 @@ def admit(identity: Identity, rules: Rules) -> Admitted:
     Raises:
         ExpiredCallerError: the node's key has expired.
         SharedCallerError: the node is shared in from another tailnet, which is not allowed.
+        DeniedError: the caller is in ``rules.deny``.
     """
     if identity.expired:
         raise ExpiredCallerError("the key of your node has expired: log in to the tailnet again")
@@ -75,29 +118,140 @@ def admit(identity: Identity, rules: Rules) -> Admitted:
         raise SharedCallerError(
             "your node is shared in from another tailnet; only nodes of this tailnet get tokens"
         )
+    if rules.deny and not rules.deny.isdisjoint(_names(identity)):
+        raise DeniedError("this server's settings deny you tokens (issuer.deny)")
     return Admitted(identity)
 
 
-def decide(request: TokenRequest, rules: Rules) -> Grant:
+def _names(identity: Identity) -> tuple[str, ...]:
+    node = f"node:{identity.node_id}"
+    if identity.tags:
+        return node, *identity.tags
+    return node, f"user:{identity.user_id}", f"user:{identity.login.lower()}"
+
+
+def decide(request: TokenRequest, rules: Rules, granted: Sequence[Rule] = ()) -> Grant:
     """Decide what an admitted caller gets for ``request``.
 
+    The order of the granted rules does not matter. A rule that is for another audience adds nothing.
+
+    Args:
+        request: what the caller requests.
+        rules: the settings.
+        granted: the rules that the tailnet's policy grants the caller.
+
     Raises:
-        AudienceNotAllowedError: the audience is not one of ``rules.audiences``.
-        BadParameterError: the lifetime is not whole seconds up to ``rules.expiry_s``.
+        BadParameterError: the lifetime is not whole seconds up to the longest.
+        AudienceNotAllowedError: the audience is neither granted nor one of ``rules.audiences``.
+        NoGrantError: tokens need a grant, and there is none for this audience.
+        GrantConflictError: the rules for this audience contradict each other, or add up to too much.
     """
-    ttl_s = _lifetime(request.ttl_s, rules.expiry_s)
     audience = request.audience
-    if audience is not None and audience not in rules.audiences:
-        allowed = ", ".join(rules.audiences) or "none: issuer.audiences is empty"
-        raise AudienceNotAllowedError(f"this audience is not allowed; allowed: {allowed}")
-    return Grant(audience=audience, ttl_s=ttl_s)
+    matching = [rule for rule in granted if rule.covers(audience)] if granted else ()
+    ttl_s = _lifetime(request.ttl_s, longest_s(matching, rules))
+    if rules.access == "grant":
+        _check_granted(audience, rules, matching)
+    elif audience is not None and not matching and audience not in rules.audiences:
+        raise AudienceNotAllowedError(f"this audience is not allowed; {_allowed(rules, granted)}")
+    return _added(matching, audience, ttl_s) if matching else Grant(audience=audience, ttl_s=ttl_s)
 
 
-def _lifetime(requested_s: float | None, expiry_s: int) -> int:
+def available(identity: Identity, rules: Rules, granted: Sequence[Rule] = ()) -> Available:
+    """Return which audiences a caller may request."""
+    try:
+        admit(identity, rules)
+    except AccessError as error:
+        return Available(audiences=(), without_audience=False, refusal=error)
+    names = {name for rule in granted for name in rule.audiences}
+    without = any(rule.covers(None) for rule in granted)
+    if rules.access == "acl":
+        names.update(rules.audiences)
+        without = True
+    elif rules.audiences:
+        names = {name for name in rules.audiences if ANY_AUDIENCE in names or name in names}
+    return Available(audiences=tuple(sorted(names)), without_audience=without)
+
+
+def longest_s(matching: Sequence[Rule], rules: Rules) -> int:
+    """Return the longest lifetime: the greatest ``ttl`` of matching rules, up to ``rules.expiry_s``."""
+    stated = [rule.ttl_s for rule in matching if rule.ttl_s is not None]
+    return min(max(stated), rules.expiry_s) if stated else rules.expiry_s
+
+
+def _check_granted(audience: str | None, rules: Rules, matching: Sequence[Rule]) -> None:
+    if audience is not None and rules.audiences and audience not in rules.audiences:
+        raise AudienceNotAllowedError("this audience is not allowed; the server's settings exclude it")
+    if not matching:
+        what = "this audience" if audience is not None else "tokens without an audience"
+        raise NoGrantError(
+            f"no grant of the tailnet's policy gives you {what}; GET /whoami shows what you may request"
+        )
+
+
+def _allowed(rules: Rules, granted: Sequence[Rule]) -> str:
+    names = dict.fromkeys((*rules.audiences, *sorted({name for rule in granted for name in rule.audiences})))
+    return f"allowed: {', '.join(names) or 'none: issuer.audiences is empty'}"
+
+
+def _added(matching: Sequence[Rule], audience: str | None, ttl_s: int) -> Grant:
+    """Add up the rules for one audience."""
+    groups: set[str] = set()
+    one: dict[str, str] = {}
+    claims: dict[str, ClaimValue] = {}
+    aws_tags: dict[str, str] = {}
+    for rule in matching:
+        groups.update(rule.groups)
+        if rule.subject:
+            _put(one, "sub", rule.subject)
+        if rule.scope:
+            _put(one, "scope", rule.scope)
+        for name, value in rule.claims.items():
+            _put(claims, name, value)
+        for key, tag in rule.aws_tags.items():
+            _put(aws_tags, key, tag, "awsTags ")
+    further: dict[str, Any] = {}
+    if groups:
+        further["groups"] = sorted(groups)
+    if "scope" in one:
+        further["scope"] = one["scope"]
+    further |= sorted(claims.items())
+    if aws_tags:
+        keys = sorted(aws_tags)
+        further[AWS_TAGS_CLAIM] = {
+            "principal_tags": {key: [aws_tags[key]] for key in keys},
+            "transitive_tag_keys": keys,
+        }
+    if reason := excess(claims, further):
+        raise GrantConflictError(_CONFLICT, detail=f"the rules for this audience add up to {reason}")
+    subject = SUBJECT_PREFIX + one["sub"] if "sub" in one else ""
+    return Grant(audience=audience, ttl_s=ttl_s, subject=subject, claims=further)
+
+
+def _put(into: dict[str, Any], name: str, value: ClaimValue, kind: str = "claim ") -> None:
+    """Add a value; lists add up, and anything else must agree with what is there.
+
+    Raises:
+        GrantConflictError: it does not.
+    """
+    before = into.setdefault(name, value)
+    if isinstance(before, tuple) and isinstance(value, tuple):
+        into[name] = tuple(sorted({*before, *value}))
+    elif type(before) is not type(value) or before != value:  # in Python, 1 equals True
+        both = " and ".join(sorted(json.encode(each).decode() for each in (before, value)))
+        raise GrantConflictError(_CONFLICT, detail=f"{kind}{name} has two values: {both}")
+
+
+_CONFLICT: Final = (
+    "the tailnet's grants for this audience contradict each other; an administrator finds the reason in the "
+    "server's log"
+)
+
+
+def _lifetime(requested_s: float | None, longest_s: int) -> int:
     if requested_s is None:
-        return expiry_s
+        return longest_s
     # exp is in whole seconds, so a token cannot have a lifetime with a fraction.
-    if not (1 <= requested_s <= expiry_s) or requested_s != int(requested_s):
-        longest = format_duration(expiry_s)
-        raise BadParameterError(f"ttl must be whole seconds from 1s to {expiry_s}s ({longest})")
+    if not (1 <= requested_s <= longest_s) or requested_s != int(requested_s):
+        longest = format_duration(longest_s)
+        raise BadParameterError(f"ttl must be whole seconds from 1s to {longest_s}s ({longest})")
     return int(requested_s)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailbone.admin._proto import admin_pb2 as pb
-from tailbone.admin.access import Access, Role, granted_role, needed_role
+from tailbone.admin.access import Access, Role, needed_role
 from tailbone.errors import AccessError, ExpiredCallerError, SharedCallerError
 from tailbone.token.identity import Identity
 
@@ -34,6 +34,10 @@ JSON = st.recursive(
 def caller(*values: Any, **facts: Any) -> Identity:
     given = {"node_id": "n1", "node": "a.dev.tailnet.test", "user_id": 1, "login": "dev@example.com"}
     return Identity(**given | facts, capabilities={CAPABILITY: list(values)} if values else {})
+
+
+def granted_role(*values: Any) -> Role | None:
+    return GRANT.role_of(caller(*values))
 
 
 def may(identity: Identity, method: str, access: Access = GRANT) -> bool:
@@ -120,26 +124,36 @@ def test_another_capability_grants_nothing() -> None:
         {"roles": ["Admin"]},
         {"roles": ["admin "]},
         {"roles": ["root"]},
+        {"roles": []},
+        {"roles": ["viewer", "root"]},
+        {"roles": ["viewer"], "note": 1},
     ],
 )
 def test_malformed_values_grant_nothing(value: Any) -> None:
-    """A value that is not an object with a list of known role names grants nothing."""
-    assert granted_role([value]) is None
+    """A value that is not exactly an object with a list of known role names is void."""
+    assert granted_role(value) is None
+    assert [void.source for void in GRANT.granted(caller(value))[1]] == [value]
 
 
 def test_the_other_values_count_beside_a_malformed_one() -> None:
-    """The highest role counts, beside malformed values, unknown roles and other members."""
-    values = [7, {"roles": ["viewer"]}, {"roles": "admin"}, {"roles": ["operator", "root"], "note": 1}]
-    assert granted_role(values) is Role.OPERATOR
+    """The highest role of the valid values counts, beside void ones."""
+    values = [
+        7,
+        {"roles": ["viewer"]},
+        {"roles": "admin"},
+        {"roles": ["operator"]},
+        {"roles": ["admin", "root"]},
+    ]
+    assert granted_role(*values) is Role.OPERATOR
 
 
-@given(values=JSON)
-def test_any_json_gives_only_the_roles_that_it_names(values: Any) -> None:
+@given(values=st.lists(JSON))
+def test_any_json_gives_only_the_roles_that_it_names(values: list[Any]) -> None:
     """For any JSON in the capability there is no exception, and a role only where a list names it."""
-    role = granted_role(values)
+    role = granted_role(*values)
     named = {
         name
-        for value in (values if isinstance(values, list) else [])
+        for value in values
         if isinstance(value, dict) and isinstance(value.get("roles"), list)
         for name in value["roles"]
         if isinstance(name, str)

@@ -171,7 +171,13 @@ def test_the_secret_of_a_broken_line_is_not_shown(home: Path, text: str) -> None
             '[server.tailscail]\nauthkey = "x"',
         ),
         ("unknown setting port; did you mean server.port or admin.port or admin.client.port?", "port = 80"),
-        ("unknown setting issuer.kids; known there: issuer.audiences, issuer.allowShared", "issuer.kids = 1"),
+        (
+            (
+                "unknown setting issuer.kids; known there: issuer.audiences, issuer.allowShared, "
+                "issuer.access, issuer.capability, issuer.deny"
+            ),
+            "issuer.kids = 1",
+        ),
         ("unknown setting colours", "colours = true"),
         ("unknown setting colours", "[colours]"),
         ("server is a table, not a setting: write [server] and its settings below", "server = 80"),

@@ -109,6 +109,7 @@ class World:
     def __init__(self, key: SigningKey) -> None:
         self.key = key
         self.signing: Any = key
+        self.rules = RULES
         self.caller: Identity | Exception = PERSON
         self.asked_for: list[Any] = []
         self.reasons: list[str] = []
@@ -139,8 +140,9 @@ class World:
         """A server in this world; not yet started."""
         return IssuerServer(
             Sources(
-                issuer=Issuer(RULES, self.ring, clock=lambda: 1795518230.5),
+                issuer=Issuer(self.rules, self.ring, clock=lambda: 1795518230.5),
                 identify=self.identify,
+                roles=lambda identity: ["viewer"],
                 hosts=HOSTS,
                 readiness=lambda: self.reasons,
                 notes=lambda: self.notes,

@@ -12,6 +12,8 @@ from tailbone.errors import BadParameterError
 from tailbone.server.query import parse_query
 from tailbone.token.policy import TokenRequest
 
+KNOWN = "audience, ttl and dry_run are known, each at most once"
+
 
 @pytest.mark.parametrize(
     ("query", "asked"),
@@ -30,6 +32,8 @@ from tailbone.token.policy import TokenRequest
         ("ttl=-5m", TokenRequest(ttl_s=-300.0)),
         ("ttl=5m&audience=a", TokenRequest(audience="a", ttl_s=300.0)),
         ("audience=a&ttl=5m", TokenRequest(audience="a", ttl_s=300.0)),
+        ("dry_run=true&audience=a", TokenRequest(audience="a", dry_run=True)),
+        ("dry_run=false", TokenRequest()),
     ],
 )
 def test_what_is_asked(query: str, asked: TokenRequest) -> None:
@@ -40,15 +44,24 @@ def test_what_is_asked(query: str, asked: TokenRequest) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("aud=a", "unknown query parameter; audience and ttl are known, each at most once"),
-        ("Audience=a", "unknown query parameter; audience and ttl are known, each at most once"),
-        ("=a", "unknown query parameter; audience and ttl are known, each at most once"),
-        ("&", "unknown query parameter; audience and ttl are known, each at most once"),
-        ("audience=a&", "unknown query parameter; audience and ttl are known, each at most once"),
-        ("audience[]=a", "unknown query parameter; audience and ttl are known, each at most once"),
-        ("audience=a&audience=a", "audience is given twice; audience and ttl are known, each at most once"),
-        ("ttl=5m&ttl=6m", "ttl is given twice; audience and ttl are known, each at most once"),
-        ("audience=a&%61udience=b", "audience is given twice; audience and ttl are known, each at most once"),
+        ("aud=a", f"unknown query parameter; {KNOWN}"),
+        ("Audience=a", f"unknown query parameter; {KNOWN}"),
+        ("=a", f"unknown query parameter; {KNOWN}"),
+        ("&", f"unknown query parameter; {KNOWN}"),
+        ("audience=a&", f"unknown query parameter; {KNOWN}"),
+        ("audience[]=a", f"unknown query parameter; {KNOWN}"),
+        (
+            "audience=a&audience=a",
+            f"audience is given twice; {KNOWN}",
+        ),
+        ("ttl=5m&ttl=6m", f"ttl is given twice; {KNOWN}"),
+        (
+            "audience=a&%61udience=b",
+            f"audience is given twice; {KNOWN}",
+        ),
+        ("dry_run=1", "dry_run must be true or false"),
+        ("dry_run=True", "dry_run must be true or false"),
+        ("dry_run=", "dry_run is empty"),
         ("audience", "audience is empty"),
         ("audience=", "audience is empty"),
         ("ttl=", "ttl is empty"),

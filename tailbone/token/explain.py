@@ -1,0 +1,99 @@
+"""Explain what a caller would get: every rule, whether it matches, and the claims or the refusal. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tailbone.config.durations import format_duration
+from tailbone.errors import TailboneError
+from tailbone.token import claims, policy
+from tailbone.token.grants import granted
+
+if TYPE_CHECKING:
+    from tailbone.token.grants import Rule
+    from tailbone.token.identity import Identity
+
+
+class ExplainedRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One value of the token capability.
+
+    Attributes:
+        rule: as the policy spells it.
+        matches: whether it is for the requested audience.
+        void: why it grants nothing at all; empty if it is valid.
+    """
+
+    rule: Any
+    matches: bool
+    void: str = ""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller would get for a request.
+
+    Attributes:
+        claims: of the token, without ``jti``; empty if it is refused.
+        rules: the caller's, the valid ones first.
+        notes: facts that explain the result.
+        refusal: why there is no token; None if there would be one.
+    """
+
+    claims: dict[str, Any]
+    rules: list[ExplainedRule]
+    notes: list[str]
+    refusal: TailboneError | None
+
+
+def explain(
+    identity: Identity, request: policy.TokenRequest, rules: policy.Rules, *, now: float, expiry_s: float
+) -> Explanation:
+    """Return what a caller would get.
+
+    Args:
+        identity: the caller.
+        request: what it requests.
+        rules: the settings.
+        now: Unix time in seconds.
+        expiry_s: how long the signing key's tokens may last, in seconds.
+    """
+    found = granted(identity.capabilities, rules.capability)
+    explained = [
+        ExplainedRule(rule=rule.source, matches=rule.covers(request.audience)) for rule in found.rules
+    ]
+    explained += [ExplainedRule(rule=void.source, matches=False, void=void.reason) for void in found.void]
+    content: dict[str, Any] = {}
+    refusal: TailboneError | None = None
+    try:
+        policy.admit(identity, rules)
+        grant = policy.decide(request, rules, found.rules)
+    except TailboneError as error:
+        refusal = error
+    else:
+        built = claims.build(
+            identity,
+            issuer=rules.issuer,
+            audience=grant.audience,
+            ttl_s=int(min(grant.ttl_s, expiry_s)),
+            backdate_s=rules.backdate_s,
+            now=now,
+            subject=grant.subject,
+        )
+        content = msgspec.json.decode(claims.encode(built, grant.claims))
+    return Explanation(
+        claims=content, rules=explained, notes=_notes(found.rules, request, rules), refusal=refusal
+    )
+
+
+def _notes(found: tuple[Rule, ...], request: policy.TokenRequest, rules: policy.Rules) -> list[str]:
+    matching = [rule for rule in found if rule.covers(request.audience)]
+    notes = []
+    if not matching:
+        others = "a token needs one" if rules.access == "grant" else "issuer.audiences alone decides"
+        notes.append(f"no rule of {rules.capability} is for this request; {others} (issuer.access)")
+    longest = max((rule.ttl_s or 0 for rule in matching), default=0)
+    if longest > rules.expiry_s:
+        expiry = format_duration(rules.expiry_s)
+        notes.append(f"the ttl {format_duration(longest)} is shortened to keys.expiry, {expiry}")
+    return notes

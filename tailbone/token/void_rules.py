@@ -1,0 +1,64 @@
+"""VoidRules: warns once of each void rule in the tailnet's policy, and counts those that callers have now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailbone.process.log import Logger
+    from tailbone.token.grants import Void
+    from tailbone.token.identity import Identity
+
+_MOST_NODES: Final = 1000
+"""How many callers are remembered; a policy with more void rules than that has had its warning."""
+
+
+class VoidRules:
+    """The void rules of each caller as of its last request.
+
+    ``note`` is called with every request, so a rule that was corrected counts no longer once its callers have
+    made another one.
+    """
+
+    def __init__(self, log: Logger) -> None:
+        """Warn in ``log``."""
+        self._log = log
+        self._of_node: dict[tuple[str, str], frozenset[bytes]] = {}
+        self._warned: set[bytes] = set()
+
+    @property
+    def count(self) -> int:
+        """How many different void rules there are."""
+        return len(frozenset().union(*self._of_node.values()))
+
+    def note(self, identity: Identity, capability: str, void: Sequence[Void]) -> None:
+        """Remember the void rules that a caller has now.
+
+        Args:
+            identity: the caller.
+            capability: the one that holds the rules.
+            void: its void values; empty for none.
+        """
+        caller = identity.node_id, capability
+        if not void:
+            if self._of_node:
+                self._of_node.pop(caller, None)
+            return
+        rules = {msgspec.json.encode((each.capability, each.source)): each for each in void}
+        if caller not in self._of_node and len(self._of_node) >= _MOST_NODES:
+            self._of_node.pop(next(iter(self._of_node)))
+        self._of_node[caller] = frozenset(rules)
+        for key, each in rules.items():
+            if key not in self._warned and len(self._warned) < _MOST_NODES:
+                self._warned.add(key)
+                self._log.warning(
+                    "a rule in the tailnet's policy is void and grants nothing",
+                    capability=each.capability,
+                    rule=msgspec.json.encode(each.source).decode(),
+                    reason=each.reason,
+                    node=identity.node,
+                )
