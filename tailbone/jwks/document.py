@@ -16,11 +16,11 @@ from tailbone.errors import ForeignDocumentError, KeyStateError
 from tailbone.jwks.store import LARGEST
 
 MOST_KEYS: Final = 100
-"""No key is added to a document that holds as many."""
+"""No key is added to a document that contains this many."""
 MOST_READ_KEYS: Final = 1000
-"""A document that holds more is not read."""
+"""A document with more keys is refused."""
 MANY_KEYS: Final = 10
-"""More than this, and some verifiers refuse the set."""
+"""From this number on, some verifiers refuse the set."""
 
 MOST_WARNINGS: Final = 10
 
@@ -28,7 +28,7 @@ CONTENT_TYPE: Final = "application/json"
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
-# Per curve, how many bytes a coordinate has (RFC 7518 section 6.2.1.2, RFC 8037 section 2).
+# The length of a coordinate in bytes, by curve (RFC 7518 section 6.2.1.2, RFC 8037 section 2).
 _CURVES: Final = {"EC": {"P-256": 32, "P-384": 48, "P-521": 66}, "OKP": {"Ed25519": 32}}
 _KEY_MEMBERS: Final = {"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)}
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -38,8 +38,8 @@ class PublishedKey:
     """One key of the document, from any writer.
 
     Attributes:
-        members: the JWK as it stands there; not to be changed.
-        kid: its kid, "" when it has none that is text.
+        members: the JWK as it is in the document; it must not be changed.
+        kid: its kid; "" if it has none, or one that is not text.
     """
 
     def __init__(self, members: dict[str, object]) -> None:
@@ -50,7 +50,7 @@ class PublishedKey:
 
     @cached_property
     def thumbprint(self) -> str:
-        """RFC 7638 thumbprint, "" for a key of an unknown kind."""
+        """Its RFC 7638 thumbprint; "" for a key of an unknown kind."""
         try:
             return str(jwk.JWK(**self.members).thumbprint())
         except (JWException, ValueError, TypeError, KeyError):
@@ -58,13 +58,13 @@ class PublishedKey:
 
     @property
     def algorithm(self) -> str:
-        """What it says about its algorithm; "" when it says nothing that is text."""
+        """Its member ``alg``; "" if it has none, or one that is not text."""
         algorithm = self.members.get("alg")
         return algorithm if isinstance(algorithm, str) else ""
 
 
 class Document:
-    """An immutable JWKS; what is not understood in it stays as it is."""
+    """An immutable JWKS; unknown members are kept unchanged."""
 
     def __init__(self, members: dict[str, object]) -> None:
         """Take the parsed JSON object; ``keys`` must be a list of objects."""
@@ -82,7 +82,7 @@ class Document:
 
     @classmethod
     def empty(cls) -> Document:
-        """Return a document without a key."""
+        """Return the document without keys."""
         return cls({"keys": []})
 
     @classmethod
@@ -107,7 +107,7 @@ class Document:
         try:
             _ENCODER.encode(members)
         except UnicodeEncodeError:
-            # Half of a surrogate pair, escaped: a merge could not write it again as UTF-8.
+            # An escaped half of a surrogate pair: a merge could not write it as UTF-8.
             raise _foreign("holds text that is not Unicode") from None
         if not isinstance(members, dict) or not isinstance(members.get("keys"), list):
             raise _foreign('has no list "keys"')
@@ -118,16 +118,16 @@ class Document:
         return cls(members)
 
     def render(self) -> bytes:
-        """Return the document as JSON text, a long one without line breaks, so that ``parse`` takes it."""
+        """Return the document as JSON; a long one without line breaks, so that ``parse`` accepts it."""
         compact = _ENCODER.encode(self._members)
         data = msgspec.json.format(compact, indent=2) + b"\n"
         return data if len(data) <= LARGEST else compact
 
     def to_publish(self) -> bytes:
-        """Return the JSON text for a place where others read it.
+        """Render the document for publication.
 
         Raises:
-            KeyStateError: it is so long that ``parse`` would refuse it.
+            KeyStateError: the document is so long that ``parse`` would refuse it.
         """
         data = self.render()
         if len(data) > LARGEST:
@@ -138,22 +138,22 @@ class Document:
         return data
 
     def has(self, kid: str, thumbprint: str) -> bool:
-        """Tell whether this very key is in it: kid and thumbprint together."""
+        """Return whether the document contains the key with this kid and thumbprint."""
         return any(key.kid == kid and key.thumbprint == thumbprint for key in self.keys)
 
     def has_kid(self, kid: str) -> bool:
-        """Tell whether some key of that kid is in it."""
+        """Return whether the document contains a key with this kid."""
         return any(key.kid == kid for key in self.keys)
 
     def lacks_members(self, kid: str, thumbprint: str, members: dict[str, str]) -> bool:
-        """Tell whether this key's entry lacks some of ``members``, as one made by the Go program does."""
+        """Return whether this key's entry lacks any of ``members``, as entries of the Go program do."""
         return any(
             key.kid == kid and key.thumbprint == thumbprint and not members.items() <= key.members.items()
             for key in self.keys
         )
 
     def with_key(self, members: dict[str, str], thumbprint: str) -> Document:
-        """Return this document with the key in it; an entry of this very key keeps its further members.
+        """Return a document that also contains the key; an existing entry of the key keeps its other members.
 
         Raises:
             KeyStateError: another key has that kid, or there are too many keys.
@@ -177,7 +177,7 @@ class Document:
         return self._with([*(key.members for key in self.keys), {**members}])
 
     def without(self, kid: str, thumbprint: str = "") -> Document:
-        """Return this document without that key; without a thumbprint, every key of that kid goes."""
+        """Return a document without this key; if no thumbprint is given, without all keys of this kid."""
         return self._with(
             [
                 key.members
@@ -187,7 +187,7 @@ class Document:
         )
 
     def warnings(self) -> list[str]:
-        """Return what verifiers may stumble over, at most ten sentences; the cause may be a foreign key."""
+        """Return problems for verifiers, one sentence each, at most ten; foreign keys may cause them."""
         found: list[str] = []
         if len(self.keys) >= MANY_KEYS:
             found.append(
@@ -230,7 +230,7 @@ def _problems(key: PublishedKey) -> list[str]:
 
 
 def _unreadable(members: dict[str, object], kty: str) -> str:
-    """Return why a common library cannot read a key; "" when all can."""
+    """Return why a common library cannot read a key; "" if all can."""
     for name in ("use", "alg"):
         if not isinstance(members.get(name, ""), str):
             return f"its {name} is not text"
@@ -250,7 +250,7 @@ def _unreadable(members: dict[str, object], kty: str) -> str:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return an object's members; readers differ on two of one name (RFC 8259 section 4)."""
+    """Refuse duplicate member names, which parsers read differently (RFC 8259 section 4)."""
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError
@@ -258,7 +258,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _exact(text: str) -> Decimal:
-    """Read a number with all its digits: a merge must leave it as it is."""
+    """Parse a number with all its digits, since a merge must not change it."""
     try:
         return Decimal(text)
     except ArithmeticError:

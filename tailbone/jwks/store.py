@@ -1,4 +1,4 @@
-"""Store: where published documents are kept; it knows nothing of their content."""
+"""The interface of stores, which keep published documents without knowing their content."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Final, Protocol
 import msgspec
 
 ANY_CONTENT: Final = "*"
-"""In place of an etag: replace whatever is there, for a store that has this one writer only."""
+"""Used as ETag: replace any content, for a store with a single writer."""
 
 LARGEST: Final = 1024 * 1024
-"""The length in bytes above which nothing is read: no JWKS is that long."""
+"""The longest document that is read, in bytes: no JWKS is longer."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A document as it was read.
+    """The content of a document.
 
     Attributes:
         data: its bytes.
-        etag: names this content to a conditional write; opaque.
+        etag: identifies this content in a conditional write; opaque.
     """
 
     data: bytes
@@ -29,7 +29,7 @@ class Store(Protocol):
     """Documents that are changed by compare-and-swap only.
 
     Attributes:
-        place: names the store itself, also after a restart: a key confirmed in one store is not in another.
+        place: identifies the store across restarts: a key confirmed in one store is not confirmed in another.
     """
 
     place: str
@@ -41,35 +41,35 @@ class Store(Protocol):
             path: relative, with ``/`` between its parts.
 
         Returns:
-            None only when the store says for certain that there is no such document.
+            None only if the document certainly does not exist.
 
         Raises:
-            StoreError: the most specific one; whether there is such a document is unknown.
+            StoreError: the most specific one; whether the document exists is unknown.
         """
         ...
 
     async def write(
         self, path: str, data: bytes, *, etag: str | None, content_type: str, cache_control: str
     ) -> str:
-        """Write a document if it still is what was read.
+        """Write a document if its content is still that of the ETag.
 
         Args:
             path: as in ``read``.
             data: the whole new content.
-            etag: of the content to replace; None: only if there is no such document; or ``ANY_CONTENT``.
-            content_type: served with it.
-            cache_control: served with it (RFC 9111 section 5.2).
+            etag: of the content to replace; None if there must be no document; or ``ANY_CONTENT``.
+            content_type: the type with which it is served.
+            cache_control: the field with which it is served (RFC 9111 section 5.2).
 
         Returns:
-            The new content's etag.
+            The new content's ETag.
 
         Raises:
             StoreConflictError: another writer was first; nothing was written.
-            StoreOutcomeUnknownError: the write was sent; whether it was taken, only a read can tell.
+            StoreOutcomeUnknownError: the write was sent; only a read can show whether it was applied.
             StoreError: nothing was written.
         """
         ...
 
     async def close(self) -> None:
-        """Give back connections; idempotent."""
+        """Close connections; idempotent."""
         ...

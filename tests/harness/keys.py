@@ -123,7 +123,7 @@ class Unreliable:
             self.before = broken
 
     def recover(self) -> None:
-        """Work again."""
+        """Forward all calls again."""
         self.before = self.after = lambda _: None
 
 
@@ -191,7 +191,7 @@ class Server:
         return self
 
     def again(self, *, settings: KeySettings = EC) -> Server:
-        """The next process on the same folder and bucket."""
+        """Return a server for the next process on the same folder and bucket."""
         return Server(self.folder, self.bucket, self.time, settings=settings)
 
     async def pass_time(self, seconds: float) -> None:

@@ -97,7 +97,7 @@ def make_server(root: Path, time: FakeTime, *, kill: Kill | None = None, setting
 
 
 async def _nothing(root: Path, time: FakeTime) -> None:
-    """An empty folder."""
+    """Start with an empty folder."""
 
 
 async def _one_key(root: Path, time: FakeTime) -> None:

@@ -31,7 +31,7 @@ def test_a_command_is_checked_as_a_shell_does(tmp_path: Path) -> None:
 
 
 async def never() -> int:
-    """Background work that does not fail."""
+    """Simulate background work that does not fail."""
     await asyncio.Event().wait()
     return 1
 
