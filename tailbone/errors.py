@@ -311,7 +311,7 @@ class StoreOutcomeUnknownError(StoreError):
 
 
 class ForeignDocumentError(StoreError):
-    """The document at the path of the JWKS is not a JWKS; it is left untouched."""
+    """The document at a path is not the JWKS, or this issuer's discovery document; it is left untouched."""
 
     code = "foreign_document"
 

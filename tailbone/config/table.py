@@ -249,7 +249,7 @@ SETTINGS: tuple[Setting, ...] = (
         default_text="`openid-configuration` in the folder of keys.keyPath",
         help="Path of the discovery document in the bucket; none publishes only the JWKS.",
         group=KEYS,
-        commands=_KEEPING,
+        commands=_SERVING,
         production=True,
     ),
     Setting(

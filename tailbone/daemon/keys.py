@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tailbone.errors import ConfigError
@@ -12,6 +12,8 @@ from tailbone.process.log import get_logger
 
 if TYPE_CHECKING:
     from tailbone.config.model import Config
+    from tailbone.jwks.discovery import DiscoveryPublisher
+    from tailbone.jwks.store import Store
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.keys.plan import Housekeeping
     from tailbone.process.log import Logger
@@ -27,9 +29,10 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
     from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
 
     keys = config.keys
+    store = store_of(keys.bucket)
     return KeyLifecycle(
         folder=KeyFolder(Path(keys.dir)),
-        store=store_of(keys.bucket),
+        store=store,
         path=keys.key_path,
         settings=KeySettings(
             prefix=config.key.prefix,
@@ -41,6 +44,25 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
             rotate_every_s=keys.rotate_every_s,
             conditional_writes=keys.conditional_writes,
         ),
+        log=log,
+        discovery=_discovery_publisher(config, store, log) if store else None,
+    )
+
+
+def _discovery_publisher(config: Config, store: Store, log: Logger) -> DiscoveryPublisher | None:
+    """Make what publishes the discovery document; None if the issuer is not a URL, or by the settings."""
+    from tailbone.jwks.discovery import DiscoveryPublisher, discovery_of
+
+    keys = config.keys
+    discovery = discovery_of(keys.issuer, jwks_uri=keys.jwks_uri)
+    if discovery is None or keys.discovery_path == "none":
+        return None
+    return DiscoveryPublisher(
+        discovery,
+        store,
+        keys.discovery_path or str(PurePosixPath(keys.key_path).with_name("openid-configuration")),
+        max_age_s=keys.max_age_s,
+        conditional=keys.conditional_writes,
         log=log,
     )
 

@@ -12,6 +12,7 @@ import msgspec
 
 from tailbone.errors import (
     BadParameterError,
+    ForeignDocumentError,
     GenerationUnderWayError,
     KeyFileError,
     KeyStateError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from types import TracebackType
 
+    from tailbone.jwks.discovery import DiscoveryPublisher
     from tailbone.jwks.store import Store
     from tailbone.keys.folder import Entry, KeyFolder
     from tailbone.keys.signing_key import Algorithm, SigningKey
@@ -77,6 +79,7 @@ class KeyLifecycle:
         path: str,
         settings: KeySettings,
         log: Logger,
+        discovery: DiscoveryPublisher | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -89,6 +92,7 @@ class KeyLifecycle:
             path: the JWKS's path in the store.
             settings: as in force.
             log: for what happens to keys.
+            discovery: publishes the discovery document in the same store; None if there is none.
             clock: unix seconds.
             monotonic: seconds of a clock that is never set.
             sleep: how to wait.
@@ -96,6 +100,7 @@ class KeyLifecycle:
         self._folder = folder
         self._settings = settings
         self._log = log
+        self._discovery = discovery
         self._monotonic = monotonic
         self._sleep = sleep
         self._publisher: Publisher | None = None
@@ -120,7 +125,7 @@ class KeyLifecycle:
         )
         self._generating = False
         self._under_way: set[asyncio.Task[object]] = set()
-        # What is wrong now, by what was being done: "folder" and "jwks".
+        # What is wrong now, by what was being done: "folder", "jwks" and "discovery".
         self._failures: dict[str, TailboneError] = {}
         self._next_sync = monotonic()
         self._retry_s = _RETRY_S[0]
@@ -275,7 +280,12 @@ class KeyLifecycle:
             self._reconciler.refresh()
             if plan(self._reconciler.view(seen)):
                 await self._reconciler.reconcile(read=seen is not None)
-        if "jwks" in self._failures:
+        jwks = self._reconciler.copy
+        # The JWKS comes first: a discovery document must not name one that does not exist.
+        if self._discovery is not None and "jwks" not in self._failures and jwks is not None and jwks.keys:
+            with self._kept_as("discovery"):
+                await self._discovery.publish(jwks)
+        if self._failures.keys() & {"jwks", "discovery"}:
             self._next_sync = self._monotonic() + self._retry_s
             self._retry_s = min(2 * self._retry_s, _RETRY_S[1])
             return
@@ -310,16 +320,19 @@ class KeyLifecycle:
                 error = KeyStateError(f"unexpected failure ({type(error).__name__}); the log has more")
             before = self._failures.get(what)
             if before is None or before.message != error.message:
-                self._log.warning(error.message, code=error.code, detail=error.detail)
+                is_lasting = isinstance(error, ForeignDocumentError)
+                say = self._log.error if is_lasting else self._log.warning
+                say(error.message, code=error.code, detail=error.detail)
             self._failures[what] = error
         else:
             self._failures.pop(what, None)
 
     def _troubles(self) -> _Lines:
-        failures = self._failures.values()
-        return [
-            f"{'jwks' if isinstance(error, StoreError) else 'keys'}: {error.message}" for error in failures
-        ]
+        troubles = []
+        for what, error in self._failures.items():
+            about = "jwks" if isinstance(error, StoreError) else "keys"
+            troubles.append(f"{what if what == 'discovery' else about}: {error.message}")
+        return troubles
 
     # --- changes on request
 
