@@ -7,7 +7,7 @@ errors to its statuses: HTTP's or gRPC's.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class TailboneError(Exception):
@@ -25,6 +25,18 @@ class TailboneError(Exception):
         super().__init__(message)
         self.message = message
         self.detail = detail
+
+
+class Problem(NamedTuple):
+    """Something that is wrong with the server for some time.
+
+    Attributes:
+        code: stable, lower-case name of the problem. It names no key, path or host, so anybody may see it.
+        text: what is wrong and what helps, for the operator.
+    """
+
+    code: str
+    text: str
 
 
 # --- settings

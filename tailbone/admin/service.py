@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tailbone.admin.access import Access
+    from tailbone.errors import Problem
     from tailbone.keys.view import KeyInfo
     from tailbone.process.log import Logger
     from tailbone.token.identity import Identity
@@ -75,8 +76,8 @@ class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str = ""
     jwks: str = ""
     signing_key_id: Callable[[], str] = str
-    readiness: Callable[[], Sequence[str]] = tuple
-    notes: Callable[[], Sequence[str]] = tuple
+    readiness: Callable[[], Sequence[Problem]] = tuple
+    notes: Callable[[], Sequence[Problem]] = tuple
 
 
 class AdminServer:
@@ -188,7 +189,7 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
             started_at=self._started_at,
             ready=not reasons,
             # A reason may be a note as well.
-            reasons=dict.fromkeys([*reasons, *settings.notes()]),
+            reasons=dict.fromkeys(problem.text for problem in (*reasons, *settings.notes())),
             signing_key_id=settings.signing_key_id(),
             issuer=settings.issuer,
             jwks=settings.jwks,

@@ -15,7 +15,7 @@ from tailbone.daemon.node import TailnetNode
 from tailbone.daemon.servers import Parts, Server, discovery_document, import_servers, make_server
 from tailbone.daemon.sockets import socket_directory
 from tailbone.daemon.state import check_state
-from tailbone.errors import TailboneError
+from tailbone.errors import Problem, TailboneError
 from tailbone.process.cancellation import together
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
@@ -174,13 +174,13 @@ class Daemon:
         failures = [task.exception() for task in done if not task.cancelled()]
         return next(filter(None, failures), None) or RuntimeError("a background task ended without a failure")
 
-    def reasons(self) -> list[str]:
+    def reasons(self) -> list[Problem]:
         """Return why no token can be issued now; empty when one can."""
         if self._node is None or self._keys is None:
-            return ["server: starting"]
+            return [Problem("starting", "server: starting")]
         return [*self._node.reasons, *self._keys.reasons()]
 
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Problem]:
         """Return the problems that do not stop token issuance (shown by ``/_readyz``)."""
         if self._node is None or self._keys is None:
             return []

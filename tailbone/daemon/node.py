@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from tailbone.config.checks import is_loopback
-from tailbone.errors import LoginNeededError, TailnetError
+from tailbone.errors import LoginNeededError, Problem, TailnetError
 from tailbone.tsnet.node import CLOSED, Node, NodeSettings
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ _EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0)
 _UNREACHABLE_S = 120.0
 """How long the control server may be away before there is a warning and a note."""
 
-_DELETED = "the control server has deleted it"
+_DELETED = Problem("node_deleted", "node: the control server has deleted it")
+_UNREACHABLE = Problem("control_unreachable", "node: the control server does not answer")
 
 
 class TailnetNode:
@@ -81,7 +82,7 @@ class TailnetNode:
         self._expiry_step = 0
         self._key_expiry: float | None = None
         self._away_since: float | None = None
-        self._control_note = ""
+        self._control_note: Problem | None = None
         self._loopback = _wants_loopback(config)
         self._settings = NodeSettings(
             hostname=tailscale.hostname,
@@ -116,19 +117,19 @@ class TailnetNode:
             self._log.warn("the node did not close cleanly", error=failure.message)
 
     @property
-    def reasons(self) -> list[str]:
+    def reasons(self) -> list[Problem]:
         """Why callers cannot be served now; empty when they can."""
-        return [] if self.node.running else [f"node: {self.node.state}"]
+        return [] if self.node.running else [Problem("node_not_running", f"node: {self.node.state}")]
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Problem]:
         """Problems that do not stop token issuance (shown by ``/_readyz``)."""
         notes = []
         if self._expiry_step and self._key_expiry is not None:
             left_h = max(0.0, self._key_expiry - self._clock()) / 3600
-            notes.append(f"node: its key expires in {left_h:.0f} h")
-        if self._control_note:
-            notes.append(f"node: {self._control_note}")
+            notes.append(Problem("node_key_expires", f"node: its key expires in {left_h:.0f} h"))
+        if self._control_note is not None:
+            notes.append(self._control_note)
         return notes
 
     async def join(self) -> NodeStatus:
@@ -193,12 +194,12 @@ class TailnetNode:
         if status.control_reachable:
             if self._control_note:
                 self._log.info("the control server answers again")
-            self._away_since, self._control_note = None, ""
+            self._away_since, self._control_note = None, None
             return
         now = self._monotonic()
         self._away_since = now if self._away_since is None else self._away_since
         if now - self._away_since >= _UNREACHABLE_S and not self._control_note:
-            self._control_note = "the control server does not answer"
+            self._control_note = _UNREACHABLE
             self._log.warn(
                 "the control server does not answer: changes of the tailnet are not seen until it does",
                 since_s=round(now - self._away_since),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tailbone.admin.service import AdminServer
     from tailbone.config.model import Config
     from tailbone.daemon.node import TailnetNode
+    from tailbone.errors import Problem
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
     from tailbone.server import IssuerServer
@@ -53,8 +54,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     node: TailnetNode
     keys: KeyLifecycle
-    readiness: Callable[[], Sequence[str]]
-    notes: Callable[[], Sequence[str]]
+    readiness: Callable[[], Sequence[Problem]]
+    notes: Callable[[], Sequence[Problem]]
     void_rules: VoidRules
     log: Logger
     audit: Logger

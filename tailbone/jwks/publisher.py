@@ -119,9 +119,9 @@ class Publisher:
         self._known: tuple[bytes, Document] | None = None
 
     @property
-    def note(self) -> str:
-        """What is wrong with the store though it can be read; \"\" for nothing."""
-        return self._unguarded.message if self._unguarded else ""
+    def note(self) -> StoreError | None:
+        """What is wrong with the store though it can be read."""
+        return self._unguarded
 
     async def read(self, *, until: float | None = None) -> Document | None:
         """Read the document.

@@ -16,6 +16,7 @@ from tailbone.errors import (
     GenerationUnderWayError,
     KeyFileError,
     KeyStateError,
+    Problem,
     StoreError,
     StoreOutcomeUnknownError,
     TailboneError,
@@ -60,7 +61,7 @@ _REMOVED_LATER: Final = "the key no longer signs, and leaves the JWKS when the s
 
 _T = TypeVar("_T")
 # The class has a method of that name.
-_Lines = list[str]
+_Problems = list[Problem]
 
 
 class KeyLifecycle:
@@ -148,20 +149,20 @@ class KeyLifecycle:
         is_published = self._publisher is None and not self._reconciler.follows
         return own.render() if own.keys or is_published else None
 
-    def reasons(self) -> _Lines:
+    def reasons(self) -> _Problems:
         """Return why no token can be signed now; empty when one can."""
         obstacles = self._reconciler.view().obstacles()
         return [*obstacles, *self._troubles()] if obstacles else []
 
-    def notes(self) -> _Lines:
+    def notes(self) -> _Problems:
         """Return problems that do not stop the signing of tokens."""
         notes = self._troubles()
         if self._publisher is not None and self._publisher.note:
-            notes.append(f"jwks: {self._publisher.note}")
+            notes.append(_problem(self._publisher.note))
         if self._publisher is not None and isinstance(self._failures.get("jwks"), StoreError):
             passed_s = self._monotonic() - self._reconciler.read_at
             last = "not read since the start" if math.isinf(passed_s) else f"last read {passed_s:.0f} s ago"
-            notes.append(f"jwks: stale: {last}")
+            notes.append(Problem("jwks_stale", f"jwks: stale: {last}"))
         return notes
 
     async def list(self) -> tuple[KeyInfo, ...]:
@@ -327,12 +328,10 @@ class KeyLifecycle:
         else:
             self._failures.pop(what, None)
 
-    def _troubles(self) -> _Lines:
-        troubles = []
-        for what, error in self._failures.items():
-            about = "jwks" if isinstance(error, StoreError) else "keys"
-            troubles.append(f"{what if what == 'discovery' else about}: {error.message}")
-        return troubles
+    def _troubles(self) -> _Problems:
+        return [
+            _problem(error, what if what == "discovery" else "") for what, error in self._failures.items()
+        ]
 
     # --- changes on request
 
@@ -492,6 +491,11 @@ class KeyLifecycle:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
+
+
+def _problem(error: TailboneError, about: str = "") -> Problem:
+    about = about or ("jwks" if isinstance(error, StoreError) else "keys")
+    return Problem(error.code, f"{about}: {error.message}")
 
 
 def _not_removable(entry: Entry | None) -> TailboneError:

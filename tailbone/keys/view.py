@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from tailbone.errors import NoSigningKeyError
+from tailbone.errors import NoSigningKeyError, Problem
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry, Snapshot, age
 from tailbone.keys.record import CONFIRMED, OWN_PLACE, UNSETTLED_S, Phase
@@ -16,6 +16,8 @@ from tailbone.keys.signing_key import SigningKey, created_at_of
 
 TWO_LOOKS_S: Final = 30.0
 """How far apart two looks have to be that together show what one alone does not."""
+
+_NO_KEY: Final = "keys: there is no key that can sign: make one with  tailbone keys generate"
 
 
 class KeyRing(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,7 +201,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             ),
         )
 
-    def obstacles(self) -> list[str]:
+    def obstacles(self) -> list[Problem]:
         """Return why no key signs, a reason for each key; empty when one does."""
         if self.signing is not None:
             return []
@@ -207,13 +209,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         for entry in sorted(self.entries.values(), key=age):
             phase = self.phase(entry)
             if entry.fault:
-                found.append(f"keys: {entry.kid} cannot be used: {entry.fault}")
+                found.append(Problem("key_faulty", f"keys: {entry.kid} cannot be used: {entry.fault}"))
             elif phase is Phase.PENDING:
-                found.append(f"keys: {entry.kid} is not published yet")
+                found.append(Problem("key_not_published", f"keys: {entry.kid} is not published yet"))
             elif phase is Phase.PUBLISHED and entry.record:
                 wait_s = max(0.0, self.wait_s(entry))
-                found.append(f"keys: {entry.kid} is published and signs in {wait_s:.0f} s")
-        return found or ["keys: there is no key that can sign: make one with  tailbone keys generate"]
+                text = f"keys: {entry.kid} is published and signs in {wait_s:.0f} s"
+                found.append(Problem("key_waiting", text))
+        return found or [Problem("no_key", _NO_KEY)]
 
     def wait_s(self, entry: Entry) -> float:
         """Return how long a published key still waits until it signs, in seconds."""

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from tailbone.errors import (
     BrowserRequestError,
     LogUnavailableError,
+    Problem,
     TailboneError,
     UnknownPathError,
     WrongHostError,
@@ -46,6 +47,8 @@ METHODS: Final = {
     DISCOVERY_PATH: ("GET", "HEAD"),
 }
 """The methods that each path takes."""
+
+_NO_JWKS: Final = Problem("no_jwks", "jwks: no key is published yet")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -121,7 +124,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
         roles: returns the roles that a caller has in the admin API.
         hosts: the accepted Host fields: addresses, short and full DNS name, allowed hosts.
         readiness: returns why no token can be issued now; empty if one can.
-        notes: returns problems that do not stop token issuance, such as ``jwks: stale``.
+        notes: returns problems that do not stop token issuance, such as ``jwks_stale``.
         jwks: returns the last good copy of the published JWKS; None before there is one.
         discovery: makes the discovery document for that JWKS; None if the issuer is not a URL.
         max_age_s: how long the two documents may be cached, in seconds.
@@ -136,8 +139,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[Any], Identity]
     roles: Callable[[Identity], Sequence[str]]
     hosts: Iterable[str]
-    readiness: Callable[[], Sequence[str]]
-    notes: Callable[[], Sequence[str]]
+    readiness: Callable[[], Sequence[Problem]]
+    notes: Callable[[], Sequence[Problem]]
     jwks: Callable[[], bytes | None]
     discovery: Callable[[bytes], bytes] | None
     max_age_s: float
@@ -249,13 +252,13 @@ class Endpoints:
             ) from error
         self._audit_fails = False
 
-    def _audit_reasons(self) -> Sequence[str]:
+    def _audit_reasons(self) -> Sequence[Problem]:
         """Return why tokens are refused while their line cannot be written; try whether it can be now."""
         if self._audit_fails:
             try:
                 self._audit("the lines of tokens can be written again")
             except LogUnavailableError:
-                return ("log: the line of a token cannot be written",)
+                return (Problem("log_unavailable", "log: the line of a token cannot be written"),)
         return ()
 
     async def healthz(self, _request: Request) -> Response:
@@ -267,18 +270,19 @@ class Endpoints:
         reasons = [*self._sources.readiness(), *self._audit_reasons()]
         if reasons:
             return self._not_ready(reasons)
-        return Response(_encode(_Ready(ready=True, reasons=(), notes=self._sources.notes())))
+        return Response(_encode(_Ready(ready=True, reasons=(), notes=_codes(self._sources.notes()))))
 
-    def _not_ready(self, reasons: Sequence[str]) -> Response:
-        message = "not ready: " + "; ".join(reasons)
-        return Response(_encode(_NotReady("not_ready", message, reasons, self._sources.notes())), status=503)
+    def _not_ready(self, reasons: Sequence[Problem]) -> Response:
+        codes = _codes(reasons)
+        message = f"not ready: {', '.join(codes)}; tailbone keys status says more"
+        return Response(_encode(_NotReady("not_ready", message, codes, _codes(self._sources.notes()))), 503)
 
     async def jwks(self, request: Request) -> Response:
         """``GET /.well-known/jwks.json``: the last good copy of the published JWKS."""
         document = self._sources.jwks()
         if document is None:
             # Not an empty document, which a verifier would keep for minutes.
-            return self._not_ready(["jwks: no key is published yet"])
+            return self._not_ready([_NO_JWKS])
         return self._document(request, document)
 
     async def discovery(self, request: Request) -> Response:
@@ -291,7 +295,7 @@ class Endpoints:
             raise UnknownPathError("no discovery document: this server's issuer is not a URL")
         jwks = self._sources.jwks()
         if jwks is None:
-            return self._not_ready(["jwks: no key is published yet"])
+            return self._not_ready([_NO_JWKS])
         return self._document(request, self._sources.discovery(jwks))
 
     def _document(self, request: Request, document: bytes) -> Response:
@@ -305,6 +309,11 @@ class Endpoints:
         response = Response(b"" if unchanged else document, 304 if unchanged else 200, cache_control)
         response.headers["ETag"] = etag
         return response
+
+
+def _codes(problems: Iterable[Problem]) -> list[str]:
+    """Return what any peer may see of problems: their texts name keys, paths and hosts."""
+    return list(dict.fromkeys(problem.code for problem in problems))
 
 
 @lru_cache(maxsize=2)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from harness.keys import EC, START, FakeTime, Server, document, drop, kids
+from harness.problems import texts
 from tailbone.files import Disk
 
 ROTATING = msgspec.structs.replace(EC, rotate_every_s=3600.0)
@@ -265,7 +266,7 @@ async def _after(root: Path, settings: Any) -> None:
                 "set_aside": server.set_aside,
                 "states": states,
                 "signing": server.signing,
-                "reasons": server.keys.reasons(),
+                "reasons": texts(server.keys.reasons()),
                 "temporary": [str(path) for path in root.rglob("*.tmp")],
                 "faults": [line for line in server.log.of("warning") if "cannot be used" in line],
                 "marks": [

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from harness import s3
 from harness.keys import EC, JWKS, FakeTime, Lines
+from harness.problems import texts
 
 from tailbone.errors import StoreDeniedError, StoreError, StoreOutcomeUnknownError, UnconditionalStoreError
 from tailbone.jwks.s3 import S3Store
@@ -180,7 +181,7 @@ async def test_a_server_that_starts_while_s3_fails_signs_with_its_confirmed_key(
         await again.keys.sync()
         assert again.keys.ring.require().kid == signing
         assert again.keys.reasons() == []
-        assert "jwks: stale: not read since the start" in again.keys.notes()
+        assert "jwks: stale: not read since the start" in texts(again.keys.notes())
         server.proxy.clear()
         await again.keys.sync()
         assert again.keys.notes() == []

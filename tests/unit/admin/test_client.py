@@ -70,7 +70,9 @@ async def test_remove_returns_the_remaining_keys(run: Running) -> None:
 
 async def test_status(start_admin: Callable[..., Any]) -> None:
     """The status has all the fields that the server sends."""
-    async with start_admin(version="1.2.3", readiness=lambda: ["keys: none can sign"]) as run:
+    async with start_admin(
+        version="1.2.3", readiness=lambda: [errors.Problem("no_key", "keys: none can sign")]
+    ) as run:
         status = await ask(run.port, AdminClient.status)
     assert (status.version, status.ready, status.reasons, status.caller, status.roles) == (
         "1.2.3",

@@ -14,7 +14,7 @@ from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import Access
 from tailbone.admin.service import AdminServer, AdminSettings
-from tailbone.errors import AddressInUseError
+from tailbone.errors import AddressInUseError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,8 +86,8 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
         issuer="https://issuer.example",
         jwks="bucket/.well-known/jwks.json",
         signing_key_id=lambda: "tb-1",
-        readiness=lambda: ["node: starting"],
-        notes=lambda: ["jwks: stale"],
+        readiness=lambda: [Problem("starting", "node: starting")],
+        notes=lambda: [Problem("jwks_stale", "jwks: stale")],
     ) as run:
         run.caller = msgspec.structs.replace(
             run.caller, capabilities={"tailbone.dev/cap/admin": [{"roles": ["operator"]}]}

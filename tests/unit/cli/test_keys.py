@@ -310,7 +310,9 @@ async def test_status_as_json(tailbone: Run, start_admin: Callable[..., Any]) ->
 
 async def test_status_as_text(tailbone: Run, start_admin: Callable[..., Any]) -> None:
     """The text of status says why no token can be issued, and who the caller is."""
-    async with start_admin(version="1.2.3", commit="abc", readiness=lambda: ["keys: none can sign"]) as run:
+    async with start_admin(
+        version="1.2.3", commit="abc", readiness=lambda: [errors.Problem("no_key", "keys: none can sign")]
+    ) as run:
         run.caller = Identity(node_id="n1", node="ci.dev.tailnet.test", tags=("tag:ci",))
         ended = await tailbone("keys", "status", *there(run))
     lines = ended.out.splitlines()

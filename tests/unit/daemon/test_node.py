@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from harness.problems import texts
 
 from tailbone.config.checks import is_loopback
 from tailbone.config.load import load
@@ -116,7 +117,7 @@ def test_states() -> None:
         heard.hear("state", state=state)
     assert heard.member.reasons == []
     heard.hear("state", state="NeedsLogin")
-    assert heard.member.reasons == ["node: NeedsLogin"]
+    assert texts(heard.member.reasons) == ["node: NeedsLogin"]
     heard.hear("state", state="Running")
     levels = [level for level, _ in heard.lines]
     assert levels == ["info", "info", "info", "warn", "info"]
@@ -168,7 +169,7 @@ def test_the_nodes_key_expires(days: Sequence[float | None], warnings: int, note
     heard = Heard()
     for left in days:
         heard.member._check(status(expires_in_s=None if left is None else left * 86400))
-    assert ([level for level, _ in heard.lines], heard.member.notes) == (["warn"] * warnings, notes)
+    assert ([level for level, _ in heard.lines], texts(heard.member.notes)) == (["warn"] * warnings, notes)
 
 
 def test_a_deleted_node() -> None:
@@ -178,7 +179,7 @@ def test_a_deleted_node() -> None:
         heard.hear("node_deleted")
     heard.monotonic = 600.0
     heard.member._check(status(reachable=False))
-    assert heard.member.notes == ["node: the control server has deleted it"]
+    assert texts(heard.member.notes) == ["node: the control server has deleted it"]
     heard.member._check(status(reachable=True))
     assert ([level for level, _ in heard.lines], heard.member.notes) == (["warn", "info"], [])
 
@@ -189,6 +190,6 @@ def test_the_control_server_goes_away_and_comes_back() -> None:
     for seconds, reachable in ((0, True), (60, False), (120, False), (180, False), (240, False)):
         heard.monotonic = float(seconds)
         heard.member._check(status(reachable=reachable))
-    assert heard.member.notes == ["node: the control server does not answer"]
+    assert texts(heard.member.notes) == ["node: the control server does not answer"]
     heard.member._check(status(reachable=True))
     assert ([level for level, _ in heard.lines], heard.member.notes) == (["warn", "info"], [])

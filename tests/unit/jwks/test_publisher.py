@@ -333,9 +333,10 @@ async def test_no_probe_makes_a_document_where_there_is_none(world: World) -> No
 async def test_a_careless_store_is_a_warning_and_a_note_from_the_first_key_on(world: World) -> None:
     """The probe after the creation finds it; nobody has to ask for a change first."""
     make_careless(world)
-    assert world.publisher.note == ""
+    assert world.publisher.note is None
     await world.add("first")
-    assert world.publisher.note.startswith("the store ignores If-Match")
+    assert world.publisher.note is not None
+    assert world.publisher.note.message.startswith("the store ignores If-Match")
     assert [line for line in world.log.of("warning") if "ignores If-Match" in line] != []
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from harness.keys import EC, START, Careless, FakeTime, Server, document, drop, rings_of, write_document
+from harness.problems import texts
 
 from tailbone.errors import (
     BadParameterError,
@@ -355,7 +356,7 @@ async def test_removing_the_last_key_stops_service_until_a_generate(server: Call
     assert one.published == []
     await one.pass_time(400)
     assert one.private == []
-    assert one.keys.reasons() == [
+    assert texts(one.keys.reasons()) == [
         "keys: there is no key that can sign: make one with  tailbone keys generate"
     ]
     made = await one.keys.generate()
@@ -534,7 +535,7 @@ async def test_on_a_store_that_ignores_conditions_no_key_signs_that_another_serv
     one.keys._publisher._sleep = replaced  # type: ignore[union-attr]
     await one.start()
     assert one.signing == ""
-    assert any("ignores If-Match" in reason for reason in one.keys.reasons())
+    assert any("ignores If-Match" in reason for reason in texts(one.keys.reasons()))
     assert document(bucket) == theirs
 
 
@@ -548,7 +549,7 @@ async def test_a_store_that_ignores_conditions_is_a_warning_and_a_note_at_once(
     await one.start()
     assert one.signing == one.private[0]
     (note,) = one.keys.notes()
-    assert note.startswith("jwks: the store ignores If-Match")
+    assert note.text.startswith("jwks: the store ignores If-Match")
     assert len([line for line in one.log.of("warning") if "ignores If-Match" in line]) == 1
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from harness.keys import EC, JWKS, START, FakeTime, Server, document, rings_of, write_document
+from harness.problems import texts
 
 from tailbone.errors import KeyFileError, KeyStateError, NoSigningKeyError, StoreError
 
@@ -31,7 +32,7 @@ async def test_no_key_signs_before_it_was_read_back(server: Callable[..., Server
     """After start alone the key is pending: reasons say so, and the ring refuses."""
     one = server()
     await one.keys.start()
-    assert one.keys.reasons() == [f"keys: tb-{START:.0f} is not published yet"]
+    assert texts(one.keys.reasons()) == [f"keys: tb-{START:.0f} is not published yet"]
     with pytest.raises(NoSigningKeyError):
         one.keys.ring.require()
 
@@ -62,7 +63,7 @@ async def test_the_first_key_beside_other_servers_keys_waits(server: Callable[..
     await server("one").start()
     two = await server("two").start()
     assert two.signing == ""
-    assert two.keys.reasons() == [f"keys: {two.private[0]} is published and signs in 300 s"]
+    assert texts(two.keys.reasons()) == [f"keys: {two.private[0]} is published and signs in 300 s"]
     await two.pass_time(299)
     assert two.signing == ""
     await two.pass_time(2)
@@ -90,7 +91,7 @@ async def test_the_store_is_tried_again_with_growing_pauses(server: Callable[...
         await one.keys.sync()
         pauses.append(one.keys._next_sync - one.time.passed)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert one.keys.reasons()[-1] == "jwks: away"
+    assert one.keys.reasons()[-1].text == "jwks: away"
     one.store.recover()
     await one.keys.sync()
     assert one.keys.reasons() == []
@@ -166,7 +167,7 @@ async def test_a_restart_goes_on_signing_without_the_store(server: Callable[...,
     assert again.signing == one.signing
     assert json.loads(again.keys.published_document()) == document(again.bucket)  # type: ignore[arg-type]
     assert again.keys.reasons() == []
-    assert again.keys.notes() == ["jwks: away", "jwks: stale: not read since the start"]
+    assert texts(again.keys.notes()) == ["jwks: away", "jwks: stale: not read since the start"]
 
 
 async def test_a_key_confirmed_for_another_place_does_not_sign(
@@ -304,7 +305,7 @@ async def test_a_document_that_cannot_be_parsed_is_never_overwritten(
     write_document(bucket, damage)
     one = await server().start()
     assert one.signing == ""
-    assert "it is left as it is" in one.keys.reasons()[-1]
+    assert "it is left as it is" in one.keys.reasons()[-1].text
     with pytest.raises(StoreError):
         await one.keys.generate()
     assert (bucket / JWKS).read_bytes() == damage
@@ -338,5 +339,5 @@ async def test_without_a_bucket_a_folder_that_is_gone_stops_service_and_says_so(
     shutil.rmtree(one.folder)
     await one.pass_time(1)
     assert one.signing == ""
-    assert one.keys.reasons()[0].startswith("keys: there is no key that can sign")
+    assert one.keys.reasons()[0].text.startswith("keys: there is no key that can sign")
     assert one.log.of("error") == []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import pytest
 
-from tailbone.errors import UnknownCallerError
+from tailbone.errors import Problem, UnknownCallerError
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import KeyRing
 from tailbone.server import IssuerServer, Sources
@@ -112,8 +112,8 @@ class World:
         self.rules = RULES
         self.caller: Identity | Exception = PERSON
         self.asked_for: list[Any] = []
-        self.reasons: list[str] = []
-        self.notes: list[str] = []
+        self.reasons: list[Problem] = []
+        self.notes: list[Problem] = []
         self.jwks: bytes | None = JWKS
         self.is_url = True
         self.log = MemoryLog()

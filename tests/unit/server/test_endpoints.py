@@ -9,7 +9,7 @@ import jwt
 import msgspec
 import pytest
 
-from tailbone.errors import NodeClosedError, TailnetError, UnknownCallerError
+from tailbone.errors import NodeClosedError, Problem, TailnetError, UnknownCallerError
 
 if TYPE_CHECKING:
     from conftest import Running, World
@@ -301,28 +301,32 @@ async def test_other_paths_are_not_found(running: Running, method: bytes, target
 
 async def test_healthz(running: Running, world: World) -> None:
     """As reference.md gives it: alive says nothing about ready, and needs no Host of ours."""
-    world.reasons, world.signing = ["no key"], None
+    world.reasons, world.signing = [Problem("no_key", "no key")], None
     answer = await running.ask(b"GET /_healthz HTTP/1.1\r\nHost: anything\r\n\r\n")
     assert (answer.status, answer.body) == (200, b'{"ok":true,"version":"1.2.3","commit":"abc1234"}')
 
 
 async def test_readyz_when_ready(running: Running, world: World) -> None:
     """Notes make it no less ready."""
-    world.notes = ["jwks: stale"]
+    world.notes = [Problem("jwks_stale", "jwks: stale: last read 30 s ago")]
     answer = await running.ask(b"GET /_readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (answer.status, answer.json) == (200, {"ready": True, "reasons": [], "notes": ["jwks: stale"]})
+    assert (answer.status, answer.json) == (200, {"ready": True, "reasons": [], "notes": ["jwks_stale"]})
 
 
 async def test_readyz_when_not(running: Running, world: World) -> None:
-    """503 with the reasons as a list, in the form of every error."""
-    world.reasons = ["node: not running", "key: none can sign"]
+    """503 with the codes of the reasons, in the form of every error; texts name keys, paths and hosts."""
+    world.reasons = [
+        Problem("node_not_running", "node: Stopped"),
+        Problem("key_waiting", "keys: tb-1 signs in 5 s"),
+        Problem("key_waiting", "keys: tb-2 signs in 9 s"),
+    ]
     answer = await running.ask(b"GET /_readyz HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (answer.status, answer.json) == (
         503,
         {
             "error": "not_ready",
-            "message": "not ready: node: not running; key: none can sign",
-            "reasons": ["node: not running", "key: none can sign"],
+            "message": "not ready: node_not_running, key_waiting; tailbone keys status says more",
+            "reasons": ["node_not_running", "key_waiting"],
             "notes": [],
         },
     )
@@ -342,7 +346,7 @@ async def test_no_jwks_yet_is_no_empty_one(running: Running, world: World) -> No
     world.jwks = None
     answer = await running.ask(b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (answer.status, answer.json["error"]) == (503, "not_ready")
-    assert answer.json["reasons"] == ["jwks: no key is published yet"]
+    assert answer.json["reasons"] == ["no_jwks"]
     assert answer.fields["Cache-Control"] == "no-store"
 
 
@@ -427,8 +431,7 @@ async def test_not_ready_while_no_line_can_be_written(running: Running, world: W
     assert (await running.ask(ready)).status == 200
     assert (await running.ask(ISSUE)).status == 503
     answer = await running.ask(ready)
-    reasons = ["log: the line of a token cannot be written"]
-    assert (answer.status, answer.json["reasons"]) == (503, reasons)
+    assert (answer.status, answer.json["reasons"]) == (503, ["log_unavailable"])
     world.audit.fails = None
     assert [(await running.ask(ready)).status for _ in range(2)] == [200, 200]
     assert [line.event for line in world.audit.lines] == ["the lines of tokens can be written again"]
