@@ -5,6 +5,11 @@
 // back. api.go is what each function does. Every function returns 0 or -1 and sets out
 // to a string that tb_free frees: the result, or {"code","op","message"}. No panic
 // leaves it.
+//
+// Of the packages below internal, tailnode runs nodes and uses relay, which copies bytes;
+// both report through events. callers is the table of callers in shared memory, tberr
+// has the errors that reach Python, and redact removes auth keys from text. devnet is the
+// private tailnet.
 package main
 
 // #include <stdint.h>

@@ -209,7 +209,7 @@ func TestUnconnectedNodesAreUnseen(t *testing.T) {
 	d, server, client := twoNodes(t, Config{})
 	do[done](t, d, "set_grants", map[string]any{"grants": []any{}})
 	for _, n := range []*testNode{server, client} {
-		tbtest.Eventually(t, n.Hostname+" sees nobody", func() bool { return len(n.status(t).Peer) == 0 })
+		tbtest.Eventually(t, n.Hostname+" sees no peer", func() bool { return len(n.status(t).Peer) == 0 })
 	}
 	do[done](t, d, "set_grants", map[string]any{"grants": []any{
 		map[string]any{"src": []string{"client"}, "dst": []string{"server"}, "ip": []string{"80"}},

@@ -145,7 +145,7 @@ func (r *registry) authorize(m key.MachinePublic, req *tailcfg.RegisterRequest, 
 }
 
 // withRequestedTags returns as with the tags that the node asks for. A user's key or
-// login allows any, as if everybody owned every tag; a tagged auth key only its own.
+// login allows any tag, as if every user owned it; a tagged auth key allows only its own.
 func withRequestedTags(as identity, hi *tailcfg.Hostinfo) (identity, error) {
 	if hi == nil || len(hi.RequestTags) == 0 {
 		return as, nil

@@ -159,7 +159,7 @@ func TestSessionDeliversAnEarlyAnswer(t *testing.T) {
 	if _, err := io.ReadFull(s.peer, got); err != nil || !bytes.Equal(got, answer) {
 		t.Fatalf("the client got %d bytes: %v", len(got), err)
 	}
-	<-sent
+	tbtest.Receive(t, "the client has sent everything", sent)
 	s.peer.Close()
 	s.awaitEnd(t)
 }
@@ -333,7 +333,7 @@ func TestSessionCopiesEverything(t *testing.T) {
 		if _, err := io.ReadFull(way.to, got); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-failed; err != nil {
+		if err := tbtest.Receive(t, "the write ends", failed); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want) {

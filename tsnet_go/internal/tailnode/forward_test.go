@@ -196,7 +196,7 @@ func TestForwardWaitsForItsPeer(t *testing.T) {
 		made <- err
 	}()
 	net.join("server", "srv@example.com")
-	if err := <-made; err != nil {
+	if err := tbtest.Receive(t, "Forward returns", made); err != nil {
 		t.Fatal(err)
 	}
 	closing := make(chan error, 1)
@@ -207,7 +207,7 @@ func TestForwardWaitsForItsPeer(t *testing.T) {
 	if err := client.Close(tbtest.Limit); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, tberr.Closed, <-closing)
+	wantCode(t, tberr.Closed, tbtest.Receive(t, "Forward returns", closing))
 }
 
 // If the peer refuses the port, the local client is reset, as if it had dialed the peer
@@ -240,14 +240,14 @@ func TestForwardEndsAsEitherSideDoes(t *testing.T) {
 	if got := tbtest.ReadAll(t, conn); got != "QUESTION" {
 		t.Errorf("got %q", got)
 	}
-	<-ended
+	tbtest.Receive(t, "the server's connection ends", ended)
 
 	conn = forward.mustConnect(t).(*net.TCPConn)
 	tbtest.Write(t, conn, "never answered")
 	tbtest.Eventually(t, "the connection is there", func() bool { return relay.Open() == 2 })
 	begun := time.Now()
 	relay.Reset(conn)
-	<-ended
+	tbtest.Receive(t, "the server's connection ends", ended)
 	if took := time.Since(begun); took > tbtest.Limit/2 {
 		t.Errorf("the server saw the reset after %v", took)
 	}

@@ -60,7 +60,7 @@ func TestListenerNamesTheCaller(t *testing.T) {
 		conn := client.mustDial(netip.AddrPortFrom(to, 80))
 		defer conn.Close()
 		tbtest.MustExchange(t, conn, "hello")
-		name := <-names
+		name := tbtest.Receive(t, "the server accepts", names)
 		want := "@" + PeerPrefix + "test/" + conn.LocalAddr().String() + "/"
 		if !strings.HasPrefix(name, want) || len(name) > 108 {
 			t.Errorf("want %s…, got %s", want, name)
@@ -264,7 +264,7 @@ func TestListenerLimitsSimultaneousConnections(t *testing.T) {
 		t.Errorf("the second sees %v", err)
 	}
 	firstPeer.Close()
-	<-ended
+	tbtest.Receive(t, "the connection ends", ended)
 }
 
 // A client can reuse its port soon after the server closed first: the old connection does
@@ -357,11 +357,7 @@ func TestListenerResetsBothWays(t *testing.T) {
 	conn := client.mustDial(server.port80())
 	tbtest.MustExchange(t, conn, "in")
 	relay.Reset(conn)
-	select {
-	case <-ended:
-	case <-time.After(tbtest.Limit):
-		t.Fatal("the server did not see the reset")
-	}
+	tbtest.Receive(t, "the server sees the reset", ended)
 	conn = client.mustDial(server.port80())
 	defer conn.Close()
 	tbtest.MustExchange(t, conn, "in")
@@ -369,7 +365,7 @@ func TestListenerResetsBothWays(t *testing.T) {
 	if _, err := io.ReadAll(conn); !tbtest.IsReset(err) {
 		t.Errorf("the client sees %v", err)
 	}
-	<-ended
+	tbtest.Receive(t, "the connection ends", ended)
 }
 
 // When the server closes, as Sanic does after a timeout, a silent client is disconnected
@@ -529,7 +525,7 @@ func TestListenerCloseDrains(t *testing.T) {
 	defer conn.Close()
 	tbtest.MustExchange(t, conn, "in")
 	closed := make(chan struct{})
-	go func() { defer close(closed); listener.Close(tbtest.Limit) }()
+	go func() { defer close(closed); listener.Close(2 * tbtest.Limit) }()
 	tbtest.Eventually(t, "new connections are refused", func() bool {
 		late, err := client.dial(server.port80())
 		if err == nil {
@@ -544,11 +540,7 @@ func TestListenerCloseDrains(t *testing.T) {
 	default:
 	}
 	conn.Close()
-	select {
-	case <-closed:
-	case <-time.After(tbtest.Limit / 2):
-		t.Fatal("close did not return after the last connection")
-	}
+	tbtest.Receive(t, "Close returns after the last connection", closed)
 }
 
 // A panic while handling a SYN refuses that connection, and the next one is served.
