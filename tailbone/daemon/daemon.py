@@ -36,6 +36,13 @@ _GRACE_S = 5.0
 _FLUSH_PART = 0.2
 """The part of the grace that the last answers have to cross the tailnet after the servers have closed."""
 
+_MAX_BYTES_PER_S = {"admin": 16 * 1024}
+"""How many bytes per second one address may send to a component, after a burst.
+
+gRPC allocates memory for frames that it then ignores, and each call has a line in the log. A call has some
+hundred bytes.
+"""
+
 
 def run(config: Config) -> int:
     """Run ``tailbone server start`` until a signal ends it.
@@ -236,6 +243,7 @@ class Daemon:
                 sockets / component,
                 addresses=addresses[component],
                 max_connections=config.server.max_connections,
+                max_bytes_per_s=_MAX_BYTES_PER_S.get(component, 0),
             )
             self._listeners.append(listener)
 

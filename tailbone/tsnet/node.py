@@ -279,6 +279,7 @@ class Node:
         *,
         addresses: Sequence[str] = (),
         max_connections: int = 1024,
+        max_bytes_per_s: int = 0,
     ) -> Listener:
         """Bridge a port of this node to a Unix socket on which a server listens.
 
@@ -288,6 +289,8 @@ class Node:
             unix_path: the socket's path.
             addresses: the node's tailnet addresses to listen on; empty means all.
             max_connections: connections at a time, up to a quarter (at least 16) per address; more are reset.
+            max_bytes_per_s: bytes per second that one address may send after a burst of 128 KiB; more are
+                delayed. 0 means no limit.
 
         Raises:
             TailnetError: an address is not one of the node's, or the node is not up.
@@ -301,6 +304,7 @@ class Node:
             "addresses": list(addresses),
             "unix_path": str(unix_path),
             "max_connections": max_connections,
+            "max_bytes_per_s": max_bytes_per_s,
         }
         opened = await library.listen(self._handle, msgspec.json.encode(config))
         return Listener(library, opened.handle)

@@ -56,9 +56,10 @@ type Session struct {
 	// WriteTimeout is how long the peer may accept no bytes; 0 means no limit.
 	WriteTimeout time.Duration
 
-	// OnArrival, if not nil, is called for each piece of bytes from the tailnet before
-	// it is handed on.
-	OnArrival func()
+	// OnArrival, if not nil, is called with the length of each piece of bytes from the
+	// tailnet before it is handed on. Nothing is read meanwhile. If it reports false,
+	// the session is aborted.
+	OnArrival func(n int) bool
 
 	mu      sync.Mutex // guards the next three until Run, and against Abort
 	tailnet TailnetConn
@@ -170,8 +171,9 @@ func (s *Session) copyToLocal() {
 	for {
 		n, err := s.tailnet.Read(*buffer)
 		if n > 0 && !s.localGone.Load() {
-			if s.OnArrival != nil {
-				s.OnArrival()
+			if s.OnArrival != nil && !s.OnArrival(n) {
+				s.Abort()
+				return
 			}
 			if _, err := s.local.Write((*buffer)[:n]); err != nil {
 				// The local side reads no more. What it sent before may still be on its

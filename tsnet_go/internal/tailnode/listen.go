@@ -26,6 +26,7 @@ type ListenConfig struct {
 	Addresses      []string `json:"addresses"`       // own tailnet addresses; none means all of them
 	UnixPath       string   `json:"unix_path"`       // where the Python server listens
 	MaxConnections int      `json:"max_connections"` // at once; more are reset
+	MaxBytesPerS   int      `json:"max_bytes_per_s"` // that one address may send; 0 means no limit
 }
 
 const (
@@ -56,8 +57,9 @@ type Listener struct {
 	addresses []netip.Addr // empty: every address of the node
 	perSource int
 	sessions  *relay.Sessions
+	pace      *pace
 
-	ctx    context.Context // of dials to the Unix socket
+	ctx    context.Context // of dials to the Unix socket, and of delayed bytes
 	cancel context.CancelFunc
 
 	lastUnavailable atomic.Int64 // when unavailability was last reported, unix ns
@@ -89,9 +91,12 @@ func (n *Node) Listen(config ListenConfig) (*Listener, error) {
 		return nil, tberr.Errorf(tberr.BadArgument, op, "unix_path must be the absolute path of a Unix socket")
 	case config.MaxConnections < 1:
 		return nil, tberr.Errorf(tberr.BadArgument, op, "max_connections must be at least 1")
+	case config.MaxBytesPerS < 0:
+		return nil, tberr.Errorf(tberr.BadArgument, op, "max_bytes_per_s must be at least 0")
 	}
 	l := &Listener{node: n, config: config, perSource: maxPerSource(config.MaxConnections)}
 	l.sessions = relay.NewSessions(config.MaxConnections, l.perSource)
+	l.pace = newPace(config.MaxBytesPerS)
 	for _, text := range config.Addresses {
 		addr, err := netip.ParseAddr(text)
 		if err != nil || !n.hasAddress(addr) {
@@ -187,7 +192,13 @@ func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
 	defer s.Abort() // does nothing to a session that has ended
 	caller := newCallerSlot(l.node, source)
 	defer caller.release()
-	s.OnArrival = caller.update
+	s.OnArrival = func(n int) bool {
+		if !l.pace.wait(l.ctx, source.Addr(), n) {
+			return false
+		}
+		caller.update()
+		return true
+	}
 	local, err := dialUnix(l.ctx, l.config.UnixPath, peerName(l.config.Name, source, caller.slot))
 	if err != nil {
 		l.reportUnavailable(err)

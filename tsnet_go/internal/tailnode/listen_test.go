@@ -179,6 +179,41 @@ func TestListenerResetsAPeerThatReadsNothing(t *testing.T) {
 	}
 }
 
+// A peer that sends faster than it may is delayed on all of its connections, and close
+// does not wait for it.
+func TestListenerDelaysAPeerThatSendsTooMuch(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	var received atomic.Int64
+	listener, err := server.Listen(ListenConfig{
+		Kind: "tcp", Name: "test", Port: 80, MaxConnections: 10, MaxBytesPerS: 1,
+		UnixPath: tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
+			for chunk := make([]byte, 4<<10); ; {
+				n, err := conn.Read(chunk)
+				received.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		conn := client.mustDial(server.port80())
+		go func() { _, _ = conn.Write(make([]byte, paceBurst)) }() // ends with a reset
+	}
+	tbtest.Eventually(t, "the burst has arrived", func() bool { return received.Load() > paceBurst-(24<<10) })
+	tbtest.Within(t, "close", func() struct{} {
+		listener.Close(0)
+		return struct{}{}
+	})
+	if n := received.Load(); n > paceBurst+100 {
+		t.Errorf("%d bytes have arrived", n)
+	}
+}
+
 // Under a flood of connections that end in every way, no more than allowed are open at
 // once, and the count ends at zero.
 func TestListenerCountNeverDrifts(t *testing.T) {
@@ -464,6 +499,7 @@ func TestListenRefusesBadSettings(t *testing.T) {
 		"no path":         func(c *ListenConfig) { c.UnixPath = "" },
 		"an abstract one": func(c *ListenConfig) { c.UnixPath = "@x" },
 		"no connections":  func(c *ListenConfig) { c.MaxConnections = 0 },
+		"a negative rate": func(c *ListenConfig) { c.MaxBytesPerS = -1 },
 		"a host address":  func(c *ListenConfig) { c.Addresses = []string{"127.0.0.1"} },
 		"no address":      func(c *ListenConfig) { c.Addresses = []string{"x"} },
 	} {
