@@ -54,7 +54,7 @@ type statistics struct {
 func stats() ([]byte, error) {
 	return json.Marshal(statistics{
 		Handles:     registry.count(),
-		Connections: relay.Open(),
+		Connections: relay.OpenSessions(),
 		Rejected:    tailnode.Rejected(),
 		Dropped:     events.Dropped(),
 		Goroutines:  runtime.NumGoroutine(),

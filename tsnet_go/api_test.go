@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 // checkNoLeaks is tbtest.CheckNoLeaks that also counts handles and sessions.
 func checkNoLeaks(t *testing.T) {
 	t.Helper()
-	tbtest.CheckNoLeaks(t, registry.count, func() int { return int(relay.Open()) })
+	tbtest.CheckNoLeaks(t, registry.count, func() int { return int(relay.OpenSessions()) })
 }
 
 // The whole C interface without C: a tailnet, two nodes, a listener, a forward, whois,

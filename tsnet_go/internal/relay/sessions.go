@@ -10,11 +10,11 @@ import (
 // sweepInterval is how often sessions are checked for stalled writes.
 const sweepInterval = 5 * time.Second
 
-// open counts the sessions of all Sessions in this process.
-var open atomic.Int64
+// openSessions counts the sessions of all Sessions in this process.
+var openSessions atomic.Int64
 
-// Open returns the number of open sessions in this process.
-func Open() int64 { return open.Load() }
+// OpenSessions returns the number of open sessions in this process.
+func OpenSessions() int64 { return openSessions.Load() }
 
 // Sessions is the set of the open sessions of a listener or a forward.
 type Sessions struct {
@@ -58,7 +58,7 @@ func (c *Sessions) Add(s *Session) bool {
 	}
 	c.open[s] = struct{}{}
 	c.from[s.Source]++
-	open.Add(1)
+	openSessions.Add(1)
 	if c.sweeper == nil {
 		c.sweeper = time.AfterFunc(sweepInterval, c.sweepAndRepeat)
 	}
@@ -76,7 +76,7 @@ func (c *Sessions) Remove(s *Session) {
 	if c.from[s.Source]--; c.from[s.Source] == 0 {
 		delete(c.from, s.Source)
 	}
-	open.Add(-1)
+	openSessions.Add(-1)
 	if len(c.open) == 0 && c.empty != nil {
 		close(c.empty)
 		c.empty = nil

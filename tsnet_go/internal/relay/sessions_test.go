@@ -43,7 +43,7 @@ func TestSessionsLimits(t *testing.T) {
 	if sessions.Add(first) {
 		t.Error("a closed set accepted a session")
 	}
-	if n := Open(); n != 0 {
+	if n := OpenSessions(); n != 0 {
 		t.Errorf("%d sessions are counted as open", n)
 	}
 }

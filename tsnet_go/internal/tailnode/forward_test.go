@@ -244,14 +244,14 @@ func TestForwardEndsAsEitherSideDoes(t *testing.T) {
 
 	conn = forward.mustConnect(t).(*net.TCPConn)
 	tbtest.Write(t, conn, "never answered")
-	tbtest.Eventually(t, "the connection is there", func() bool { return relay.Open() == 2 })
+	tbtest.Eventually(t, "the connection is there", func() bool { return relay.OpenSessions() == 2 })
 	begun := time.Now()
 	relay.Reset(conn)
 	tbtest.Receive(t, "the server's connection ends", ended)
 	if took := time.Since(begun); took > tbtest.Limit/2 {
 		t.Errorf("the server saw the reset after %v", took)
 	}
-	tbtest.Eventually(t, "nothing is left", func() bool { return relay.Open() == 0 })
+	tbtest.Eventually(t, "nothing is left", func() bool { return relay.OpenSessions() == 0 })
 }
 
 // Closing a forward without a drain resets its connections at once.

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // checkNoLeaks is tbtest.CheckNoLeaks that also counts sessions and extensions.
 func checkNoLeaks(t *testing.T) {
 	t.Helper()
-	tbtest.CheckNoLeaks(t, func() int { return int(relay.Open()) }, func() int {
+	tbtest.CheckNoLeaks(t, func() int { return int(relay.OpenSessions()) }, func() int {
 		extensions.Lock()
 		defer extensions.Unlock()
 		return len(extensions.bySystem)

@@ -607,7 +607,7 @@ func TestCloseWithManyConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tbtest.Eventually(t, "all are open", func() bool { return relay.Open() == 600 })
+	tbtest.Eventually(t, "all are open", func() bool { return relay.OpenSessions() == 600 })
 	begun := time.Now()
 	if err := server.Close(10 * time.Second); err != nil {
 		t.Fatal(err)
