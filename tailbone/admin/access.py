@@ -35,6 +35,7 @@ _ROLES: Final = {role.word: role for role in Role}
 _NEEDED: Final[Mapping[str, Role | None]] = {
     "/proto.AdminService/ListKeys": Role.VIEWER,
     "/proto.AdminService/GetStatus": Role.VIEWER,
+    "/proto.AdminService/Explain": Role.VIEWER,
     "/proto.AdminService/GenerateNewKeys": Role.OPERATOR,
     "/proto.AdminService/RemoveKey": Role.ADMIN,
     # A probe learns only that the port answers. It, too, must come from a known caller.

@@ -1,4 +1,4 @@
-"""The admin API's client, for ``tailbone keys``: blocking, and without the server's imports."""
+"""The admin API's client, for ``keys`` and ``explain``: blocking, and without the server's imports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OPTIONS: Final = (
     ("grpc.service_config_disable_resolution", 1),
 )
 
-_READS: Final = ("ListKeys", "GetStatus")
+_READS: Final = ("ListKeys", "GetStatus", "Explain")
 _UNCHANGED: Final = "nothing was changed; "
 _HINTS: Final = {
     "unknown_key": SEE_THE_KEYS,
@@ -130,6 +130,20 @@ class AdminClient:
         """
         status: pb.GetStatusResponse = self._call("GetStatus", pb.GetStatusRequest(), READ_TIME_S)
         return status
+
+    def explain(self, node: str, audience: str | None) -> pb.ExplainResponse:
+        """Return what a node would get for an audience, and why.
+
+        Args:
+            node: a peer's name or tailnet address, as the server knows it.
+            audience: None for a token without ``aud``.
+
+        Raises:
+            OldServerError: the server does not have this method.
+        """
+        request = pb.ExplainRequest(node=node, audience=audience)
+        explained: pb.ExplainResponse = self._call("Explain", request, READ_TIME_S)
+        return explained
 
     def _call(self, method: str, request: object, timeout_s: float) -> Any:
         try:

@@ -22,10 +22,11 @@ from tailbone.text import safe_text
 from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from tailbone.admin.access import Access
     from tailbone.process.log import Logger
+    from tailbone.token.grants import Void
     from tailbone.token.identity import Identity
 
 REQUEST_TIME_S: Final = 10.0
@@ -47,6 +48,7 @@ _STATUSES: Final[Mapping[type[BaseException], StatusCode]] = {
     errors.AccessError: StatusCode.PERMISSION_DENIED,
     errors.NoSigningKeyError: StatusCode.FAILED_PRECONDITION,
     errors.UnknownKeyError: StatusCode.NOT_FOUND,
+    errors.PeerNotFoundError: StatusCode.NOT_FOUND,
     errors.KeyStateError: StatusCode.FAILED_PRECONDITION,
     errors.GenerationUnderWayError: StatusCode.RESOURCE_EXHAUSTED,
     errors.KeyFileError: StatusCode.FAILED_PRECONDITION,
@@ -82,16 +84,25 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
     outcome.
     """
 
-    def __init__(self, *, identify: Callable[[str], Identity], access: Access, log: Logger) -> None:
+    def __init__(
+        self,
+        *,
+        identify: Callable[[str], Identity],
+        access: Access,
+        note_void: Callable[[Identity, str, Sequence[Void]], None],
+        log: Logger,
+    ) -> None:
         """Make an interceptor for one server.
 
         Args:
             identify: from grpc's name of the peer to its identity; raises UnknownCallerError.
             access: who may call what.
+            note_void: called with each caller, the capability, and its void rules, which may be none.
             log: where the one line of each call goes. If it raises, the caller gets an internal error.
         """
         self._identify = identify
         self._access = access
+        self._note_void = note_void
         self._log = log
         self._calls: set[asyncio.Task[Any]] = set()
 
@@ -179,6 +190,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
     def _recognize(self, line: _CallLine, context: Any) -> None:
         caller = self._identify(context.peer())
         _CALLER.set(caller)
+        self._note_void(caller, self._access.capability, self._access.granted(caller)[1])
         line.add_caller(caller)
 
 

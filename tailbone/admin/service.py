@@ -16,8 +16,9 @@ from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.health import Health
 from tailbone.admin.interceptor import AdminInterceptor, current_caller
 from tailbone.admin.key import key_message
-from tailbone.errors import AddressInUseError, BadParameterError
+from tailbone.errors import AddressInUseError, BadParameterError, PeerNotFoundError, UnknownCallerError
 from tailbone.process.cancellation import Closing
+from tailbone.token.policy import TokenRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from tailbone.errors import Problem
     from tailbone.keys.view import KeyInfo
     from tailbone.process.log import Logger
+    from tailbone.token.explain import Explanation
     from tailbone.token.identity import Identity
+    from tailbone.token.void_rules import VoidRules
 
 SERVICE: Final = "proto.AdminService"
 
@@ -88,7 +91,10 @@ class AdminServer:
         *,
         lifecycle: Lifecycle,
         identify: Callable[[str], Identity],
+        find: Callable[[str], Identity],
+        explain: Callable[[Identity, TokenRequest], Explanation],
         access: Access,
+        void_rules: VoidRules,
         settings: AdminSettings,
         log: Logger,
     ) -> None:
@@ -98,14 +104,20 @@ class AdminServer:
             lifecycle: makes, lists and removes keys.
             identify: from grpc's name of the peer to its identity; raises UnknownCallerError. The name is
                 ``unix-abstract:`` and the percent-encoded abstract name of the bridge's end.
+            find: from a node's name or address to its identity; raises PeerNotFoundError for a name and
+                UnknownCallerError for an address that no node has.
+            explain: returns what a node would get for a request.
             access: who may call what.
+            void_rules: counts the void rules of the tailnet's policy.
             settings: what GetStatus says.
             log: where the one line of each call goes.
         """
         self._access = access
         self._log = log
-        self._servicer = _Servicer(lifecycle, access, settings)
-        self._interceptor = AdminInterceptor(identify=identify, access=access, log=log)
+        self._servicer = _Servicer(lifecycle, find, explain, access, void_rules, settings)
+        self._interceptor = AdminInterceptor(
+            identify=identify, access=access, note_void=void_rules.note, log=log
+        )
         self._health = Health([SERVICE])
         self._server: Any = None
         self._closing = Closing()
@@ -159,9 +171,20 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
 
     # ruff: noqa: N802  the methods have the wire's names
 
-    def __init__(self, lifecycle: Lifecycle, access: Access, settings: AdminSettings) -> None:
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        find: Callable[[str], Identity],
+        explain: Callable[[Identity, TokenRequest], Explanation],
+        access: Access,
+        void_rules: VoidRules,
+        settings: AdminSettings,
+    ) -> None:
         self._lifecycle = lifecycle
+        self._find = find
+        self._explain = explain
         self._access = access
+        self._void_rules = void_rules
         self._settings = settings
         self._started_at = int(time.time())
 
@@ -195,4 +218,37 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
             jwks=settings.jwks,
             caller=caller.login or ",".join(caller.tags),
             roles=self._access.roles_of(caller),
+            void_rules=self._void_rules.count,
         )
+
+    async def Explain(self, request: pb.ExplainRequest, _: Any) -> pb.ExplainResponse:
+        if not request.node:
+            raise BadParameterError("a node is needed: its name or tailnet address")
+        audience = request.audience if request.HasField("audience") else None
+        try:
+            node = self._find(request.node)
+        except UnknownCallerError as error:
+            raise PeerNotFoundError(
+                f"no node of this tailnet has the address {request.node}", detail=error.detail
+            ) from None
+        explained = self._explain(node, TokenRequest(audience=audience))
+        refusal = explained.refusal
+        return pb.ExplainResponse(
+            node=node.node,
+            sub=node.subject,
+            caller=node.login or ",".join(node.tags),
+            addresses=node.addresses,
+            rules=[
+                pb.ExplainedRule(rule=_json(rule.rule), matches=rule.matches, void=rule.void)
+                for rule in explained.rules
+            ],
+            claims=_json(explained.claims) if refusal is None else "",
+            error="" if refusal is None else refusal.code,
+            message="" if refusal is None else refusal.message,
+            detail="" if refusal is None else refusal.detail,
+            notes=explained.notes,
+        )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

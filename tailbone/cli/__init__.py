@@ -40,6 +40,9 @@ _COMMANDS = {
     ),
     "server": _Mounted("tailbone.cli.server:server", "Join the tailnet and issue tokens."),
     "keys": _Mounted("tailbone.cli.keys:keys", "Generate, list and remove signing keys.", ("key",)),
+    "explain": _Mounted(
+        "tailbone.cli.explain:explain", "Show what a node would get for an audience, and why."
+    ),
     "version": _Mounted("tailbone.cli.version:version", "Print version and commit."),
     "completion": _Mounted("tailbone.cli.completion:completion", "Print a completion script for a shell."),
 }

@@ -90,6 +90,7 @@ def printable(text: str) -> str:
 
 def status_lines(status: GetStatusResponse) -> list[str]:
     """Return a server's status as lines."""
+    void_rules = [("void rules", f"{status.void_rules} in the tailnet's policy: the log says why")]
     facts = [
         ("server", f"tailbone {status.version} (commit {status.commit})"),
         ("up since", _moment(status.started_at)),
@@ -98,6 +99,7 @@ def status_lines(status: GetStatusResponse) -> list[str]:
         ("signs", status.signing_key_id or "no key"),
         ("issuer", status.issuer),
         ("JWKS", status.jwks or "not published: no bucket is set"),
+        *(void_rules if status.void_rules else ()),
         ("you are", f"{status.caller} ({', '.join(status.roles)})"),
     ]
     return columns([tuple(map(printable, fact)) for fact in facts])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tailbone.cli.admin import admin_client
 from tailbone.cli.options import Command, Group, Invocation, pass_invocation
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from tailbone.admin._proto.admin_pb2 import Key
     from tailbone.admin.client import AdminClient
     from tailbone.config.model import Config
-
-DEFAULT_HOST = "tailbone"
 
 
 @click.group(cls=Group)
@@ -38,7 +37,7 @@ def generate(invocation: Invocation) -> None:
     config = invocation.load()
     if config.keys.algorithm == "ES256" and config.origin("keys.size").startswith("flag"):
         raise click.UsageError("--size is for RSA keys: every ES256 key is on the curve P-256.")
-    with _client(config) as client:
+    with admin_client(config) as client:
         made = client.generate(
             size=config.keys.size if "keys.size" in config.origins else None,
             algorithm=config.keys.algorithm if "keys.algorithm" in config.origins else None,
@@ -60,7 +59,7 @@ def list_(invocation: Invocation, local: bool) -> None:
 
         found = folder_keys(config.keys.dir)
     else:
-        with _client(config) as client:
+        with admin_client(config) as client:
             found = client.list()
     _print_keys(found, config)
 
@@ -74,7 +73,7 @@ def remove(invocation: Invocation, key_id: str, yes: bool) -> None:
     config = invocation.load()
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("There is no terminal to ask on. Use --yes to remove the key without asking.")
-    with _client(config) as client:
+    with admin_client(config) as client:
         if not yes and not _confirmed(client, key_id):
             click.echo("Nothing was removed.", err=True)
             return
@@ -94,7 +93,7 @@ def remove(invocation: Invocation, key_id: str, yes: bool) -> None:
 def status(invocation: Invocation) -> None:
     """Show the server's version, whether it can issue tokens, and why not."""
     config = invocation.load()
-    with _client(config) as client:
+    with admin_client(config) as client:
         found = client.status()
     if config.output == "text":
         from tailbone.cli.key_table import status_lines
@@ -106,12 +105,6 @@ def status(invocation: Invocation) -> None:
     facts = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     # Protobuf's JSON form writes 64-bit integers as strings.
     _print({**facts, "started_at": found.started_at}, config)
-
-
-def _client(config: Config) -> AdminClient:
-    from tailbone.admin.client import AdminClient
-
-    return AdminClient(config.admin.client.host or DEFAULT_HOST, config.admin.client.port)
 
 
 def _confirmed(client: AdminClient, key_id: str) -> bool:

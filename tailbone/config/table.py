@@ -91,6 +91,7 @@ _BINDING = Text(
 _FOLDER = Text("a folder's path", metavar="DIR")
 _CAPABILITY = Text("a domain, a slash and a name", pattern=r"[A-Za-z0-9.-]+/\S+", name="a capability's name")
 _SERVING = ("server", "dev")
+_ASKING = ("keys", "explain")
 _KEEPING = ("server", "server housekeeping", "dev")
 
 SETTINGS: tuple[Setting, ...] = (
@@ -505,7 +506,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="The server to ask: its name or address on the tailnet.",
         group=CLIENT,
         flags=("--host",),
-        commands=("keys",),
+        commands=_ASKING,
     ),
     Setting(
         path="admin.client.port",
@@ -514,7 +515,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="Port of its admin API.",
         group=CLIENT,
         flags=("--port",),
-        commands=("keys",),
+        commands=_ASKING,
     ),
     # --- everywhere
     Setting(

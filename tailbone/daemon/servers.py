@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
     from tailbone.server import IssuerServer
-    from tailbone.token.policy import Rules
+    from tailbone.token.issuer import Issuer
     from tailbone.token.void_rules import VoidRules
 
 _MODULES = {"issuer": "tailbone.server", "admin": "tailbone.admin.service"}
@@ -74,7 +74,6 @@ def make_server(component: str, parts: Parts) -> Server:
 
 def _issuer(parts: Parts) -> IssuerServer:
     from tailbone.server import IssuerServer, Sources
-    from tailbone.token.issuer import Issuer
 
     config, keys = parts.config, parts.keys
     access = _access(config)
@@ -84,7 +83,7 @@ def _issuer(parts: Parts) -> IssuerServer:
 
     issuer = IssuerServer(
         Sources(
-            issuer=Issuer(_rules(config), lambda: keys.ring, note_void=parts.void_rules.note),
+            issuer=_token_issuer(parts),
             identify=parts.node.node.identify,
             roles=access.roles_of,
             hosts=hosts(*parts.node.known_as),
@@ -103,11 +102,13 @@ def _issuer(parts: Parts) -> IssuerServer:
     return issuer
 
 
-def _rules(config: Config) -> Rules:
-    """Return the settings that decide what a token may contain."""
+def _token_issuer(parts: Parts) -> Issuer:
+    """Return what makes tokens, and explains them."""
+    from tailbone.token.issuer import Issuer
     from tailbone.token.policy import Rules
 
-    return Rules(
+    config = parts.config
+    rules = Rules(
         issuer=config.keys.issuer,
         expiry_s=int(config.keys.expiry_s),
         backdate_s=config.keys.backdate_s,
@@ -117,6 +118,7 @@ def _rules(config: Config) -> Rules:
         capability=config.issuer.capability,
         deny=frozenset(config.issuer.deny),
     )
+    return Issuer(rules, lambda: parts.keys.ring, note_void=parts.void_rules.note)
 
 
 def _access(config: Config) -> Access:
@@ -133,7 +135,10 @@ def _admin(parts: Parts) -> AdminServer:
     return AdminServer(
         lifecycle=keys,
         identify=parts.node.node.identify,
+        find=parts.node.node.whois,
+        explain=_token_issuer(parts).explain,
         access=_access(config),
+        void_rules=parts.void_rules,
         settings=AdminSettings(
             version=version(),
             commit=commit(),

@@ -216,15 +216,16 @@ class Library:
         await self._run(self._lib.tb_listener_close, listener, _ms(drain_s))
 
     def whois(self, node: int, source: bytes, destination: bytes = b"") -> bytes:
-        """Return the peer behind an address, from the node's own state.
+        """Return a peer, from the node's own state.
 
         Args:
             node: a node's handle.
-            source: ``ip`` or ``ip:port``.
+            source: ``ip``, ``ip:port``, or a peer's short or full name.
             destination: the node's address that was called; empty for any.
 
         Raises:
-            UnknownCallerError: the tailnet has no such peer.
+            UnknownCallerError: no node of the tailnet has that address.
+            PeerNotFoundError: the name does not mean one peer.
         """
         self._check_fork()
         out = self._ffi.new("char **")

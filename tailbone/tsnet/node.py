@@ -329,14 +329,15 @@ class Node:
         )
 
     def whois(self, source: str, destination: str = "") -> Identity:
-        """Return the peer with a tailnet address, from the node's own state: in microseconds, uncached.
+        """Return a peer, from the node's own state: in microseconds, uncached.
 
         Args:
-            source: ``ip`` or ``ip:port``.
+            source: ``ip``, ``ip:port``, or a peer's short or full name.
             destination: this node's address that was called; empty for any.
 
         Raises:
             UnknownCallerError: no node of this tailnet has that address.
+            PeerNotFoundError: the name does not mean one peer.
         """
         if self._library is None or self._closing.begun:
             raise NodeClosedError("the node is closed")

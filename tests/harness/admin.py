@@ -19,13 +19,16 @@ import pytest
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import Access
 from tailbone.admin.service import AdminServer, AdminSettings
-from tailbone.errors import UnknownCallerError, UnknownKeyError
+from tailbone.errors import PeerNotFoundError, UnknownCallerError, UnknownKeyError
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
 from tailbone.keys.view import KeyInfo
 from tailbone.process.log import get_logger
+from tailbone.token.explain import Explanation, explain
 from tailbone.token.identity import Identity
+from tailbone.token.policy import Rules, TokenRequest
+from tailbone.token.void_rules import VoidRules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -101,6 +104,11 @@ class Lines:
         return [facts for _, event, facts in self.all if event == "admin call"]
 
 
+def explain_with(rules: Rules) -> Callable[[Identity, TokenRequest], Explanation]:
+    """Return what an issuer with these settings explains."""
+    return lambda node, request: explain(node, request, rules, now=1795518230.5, expiry_s=1200)
+
+
 class Running:
     """An admin server, the loopback port that leads to it, and what its node knows of callers."""
 
@@ -109,12 +117,23 @@ class Running:
         self.log = Lines()
         self.caller: Identity | None = DEV
         self.peers: list[str] = []
+        self.nodes: list[Identity] = [DEV, CI]
+        self.rules = Rules(issuer="https://issuer.example", expiry_s=1200)
         self.port = 0
         self.server: AdminServer
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    def find(self, node: str) -> Identity:
+        """Return the node with that short name or address."""
+        for peer in self.nodes:
+            if node in (peer.node.partition(".")[0], *peer.addresses):
+                return peer
+        if node[0].isdigit():
+            raise UnknownCallerError("the tailnet knows nobody at your address")
+        raise PeerNotFoundError(f'"{node}" is not a peer of this tailnet')
 
     def identify(self, peer: str) -> Identity:
         self.peers.append(peer)
@@ -178,7 +197,10 @@ async def running(
     run.server = AdminServer(
         lifecycle=lifecycle or run.lifecycle,
         identify=run.identify,
+        find=run.find,
+        explain=explain_with(run.rules),
         access=Access(mode=access, capability=CAPABILITY),
+        void_rules=VoidRules(run.log),  # type: ignore[arg-type]
         settings=AdminSettings(**facts),
         log=run.log,
     )

@@ -68,7 +68,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("version", "commit", "started_at", "ready", "reasons", "signing_key_id", "issuer", "jwks", "caller", "roles")
+    __slots__ = ("version", "commit", "started_at", "ready", "reasons", "signing_key_id", "issuer", "jwks", "caller", "roles", "void_rules")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class GetStatusResponse(_message.Message):
     JWKS_FIELD_NUMBER: _ClassVar[int]
     CALLER_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
+    VOID_RULES_FIELD_NUMBER: _ClassVar[int]
     version: str
     commit: str
     started_at: int
@@ -89,4 +90,47 @@ class GetStatusResponse(_message.Message):
     jwks: str
     caller: str
     roles: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[str] = ..., commit: _Optional[str] = ..., started_at: _Optional[int] = ..., ready: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., signing_key_id: _Optional[str] = ..., issuer: _Optional[str] = ..., jwks: _Optional[str] = ..., caller: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ...) -> None: ...
+    void_rules: int
+    def __init__(self, version: _Optional[str] = ..., commit: _Optional[str] = ..., started_at: _Optional[int] = ..., ready: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., signing_key_id: _Optional[str] = ..., issuer: _Optional[str] = ..., jwks: _Optional[str] = ..., caller: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., void_rules: _Optional[int] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("node", "audience")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    audience: str
+    def __init__(self, node: _Optional[str] = ..., audience: _Optional[str] = ...) -> None: ...
+
+class ExplainedRule(_message.Message):
+    __slots__ = ("rule", "matches", "void")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    MATCHES_FIELD_NUMBER: _ClassVar[int]
+    VOID_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    matches: bool
+    void: str
+    def __init__(self, rule: _Optional[str] = ..., matches: _Optional[bool] = ..., void: _Optional[str] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("node", "sub", "caller", "addresses", "rules", "claims", "error", "message", "detail", "notes")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SUB_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    sub: str
+    caller: str
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    rules: _containers.RepeatedCompositeFieldContainer[ExplainedRule]
+    claims: str
+    error: str
+    message: str
+    detail: str
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., sub: _Optional[str] = ..., caller: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., rules: _Optional[_Iterable[_Union[ExplainedRule, _Mapping]]] = ..., claims: _Optional[str] = ..., error: _Optional[str] = ..., message: _Optional[str] = ..., detail: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -55,6 +55,11 @@ class AdminServiceStub:
                 request_serializer=tailbone_dot_admin_dot___proto_dot_admin__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=tailbone_dot_admin_dot___proto_dot_admin__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/proto.AdminService/Explain',
+                request_serializer=tailbone_dot_admin_dot___proto_dot_admin__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=tailbone_dot_admin_dot___proto_dot_admin__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -88,6 +93,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """What a node would get for an audience, and why: each rule of the tailnet's policy, and the claims or the refusal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +122,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=tailbone_dot_admin_dot___proto_dot_admin__pb2.GetStatusRequest.FromString,
                     response_serializer=tailbone_dot_admin_dot___proto_dot_admin__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=tailbone_dot_admin_dot___proto_dot_admin__pb2.ExplainRequest.FromString,
+                    response_serializer=tailbone_dot_admin_dot___proto_dot_admin__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +237,33 @@ class AdminService:
             '/proto.AdminService/GetStatus',
             tailbone_dot_admin_dot___proto_dot_admin__pb2.GetStatusRequest.SerializeToString,
             tailbone_dot_admin_dot___proto_dot_admin__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/proto.AdminService/Explain',
+            tailbone_dot_admin_dot___proto_dot_admin__pb2.ExplainRequest.SerializeToString,
+            tailbone_dot_admin_dot___proto_dot_admin__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,6 +19,7 @@ GRANT = Access(mode="grant", capability=CAPABILITY)
 METHODS = {
     "/proto.AdminService/ListKeys": "viewer",
     "/proto.AdminService/GetStatus": "viewer",
+    "/proto.AdminService/Explain": "viewer",
     "/proto.AdminService/GenerateNewKeys": "operator",
     "/proto.AdminService/RemoveKey": "admin",
 }

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import msgspec
 import pytest
-from harness.admin import info
+from harness.admin import explain_with, info
 
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import Access
 from tailbone.admin.service import AdminServer, AdminSettings
 from tailbone.errors import AddressInUseError, Problem
+from tailbone.token.void_rules import VoidRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,9 @@ def server(run: Running) -> AdminServer:
     return AdminServer(
         lifecycle=run.lifecycle,
         identify=run.identify,
+        find=run.find,
+        explain=explain_with(run.rules),
+        void_rules=VoidRules(run.log),  # type: ignore[arg-type]
         access=Access(mode="acl", capability="tailbone.dev/cap/admin"),
         settings=AdminSettings(),
         log=run.log,

@@ -48,7 +48,7 @@ def test_another_shell_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("tailbone ", {"dev", "server", "keys", "version", "completion"}),
+        ("tailbone ", {"dev", "server", "explain", "keys", "version", "completion"}),
         ("tailbone server st", {"start"}),
         ("tailbone server start --log-level t", {"trace"}),
         ("tailbone server start --size ", {"2048", "3072", "4096"}),

@@ -128,7 +128,7 @@ async def test_server_by_file(tailbone: Run, run: Running, tmp_path: Path) -> No
 
 def test_the_default_host_is_tailbone() -> None:
     """Without a host, the client connects to the server's default name on the tailnet."""
-    with keys._client(Config()) as client:
+    with keys.admin_client(Config()) as client:
         assert client.address == "tailbone:50051"
 
 
@@ -305,6 +305,7 @@ async def test_status_as_json(tailbone: Run, start_admin: Callable[..., Any]) ->
         "jwks": "",
         "caller": "dev@example.com",
         "roles": ["viewer", "operator", "admin"],
+        "void_rules": 0,
     }
 
 

@@ -173,13 +173,12 @@ func (f *Forward) awaitPeer(timeout time.Duration) error {
 // resolve looks the peer up in the current netmap. It returns an address of the peer,
 // and the node's own address to dial from.
 func (f *Forward) resolve() (from netip.Addr, to netip.AddrPort, err error) {
-	peers, suffix, err := f.node.netmapPeers()
+	peer, err := f.node.peerNamed("forward", f.peer)
 	if err != nil {
 		return from, to, err
 	}
-	peer, err := findPeer(peers, suffix, f.peer)
-	if err != nil {
-		return from, to, err
+	if peer.expired {
+		return from, to, tberr.Errorf(tberr.PeerNotFound, "forward", "the key of peer %q has expired", f.peer)
 	}
 	addresses := peer.addresses
 	if wanted, err := netip.ParseAddr(f.peer); err == nil {

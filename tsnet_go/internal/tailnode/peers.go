@@ -20,13 +20,13 @@ type netmapPeer struct {
 
 // netmapPeers returns the peers of the current netmap, and the suffix of this tailnet's
 // own names.
-func (n *Node) netmapPeers() (peers []netmapPeer, suffix string, err error) {
-	ext, err := n.running("forward")
+func (n *Node) netmapPeers(op string) (peers []netmapPeer, suffix string, err error) {
+	ext, err := n.running(op)
 	if err != nil {
 		return nil, "", err
 	}
 	if ext == nil {
-		return n.netmapPeersLocalAPI()
+		return n.netmapPeersLocalAPI(op)
 	}
 	ext.forEachPeer(func(node tailcfg.NodeView) {
 		p := netmapPeer{name: normalizeName(node.Name()), expired: isExpired(node)}
@@ -42,16 +42,16 @@ func (n *Node) netmapPeers() (peers []netmapPeer, suffix string, err error) {
 }
 
 // netmapPeersLocalAPI is netmapPeers through tailscale's public API.
-func (n *Node) netmapPeersLocalAPI() (peers []netmapPeer, suffix string, err error) {
+func (n *Node) netmapPeersLocalAPI(op string) (peers []netmapPeer, suffix string, err error) {
 	client, err := n.srv.LocalClient()
 	if err != nil {
-		return nil, "", tberr.Errorf(tberr.NotRunning, "forward", "%v", err)
+		return nil, "", tberr.Errorf(tberr.NotRunning, op, "%v", err)
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, localAPITimeout)
 	defer cancel()
 	st, err := client.Status(ctx)
 	if err != nil {
-		return nil, "", tberr.Errorf(tberr.Internal, "forward", "%v", err)
+		return nil, "", tberr.Errorf(tberr.Internal, op, "%v", err)
 	}
 	for _, p := range st.Peer {
 		peers = append(peers, netmapPeer{name: normalizeName(p.DNSName), addresses: p.TailscaleIPs, expired: p.Expired})
@@ -64,11 +64,19 @@ func (n *Node) netmapPeersLocalAPI() (peers []netmapPeer, suffix string, err err
 
 func normalizeName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
+// peerNamed returns the one peer of the current netmap that wanted means.
+func (n *Node) peerNamed(op, wanted string) (netmapPeer, error) {
+	peers, suffix, err := n.netmapPeers(op)
+	if err != nil {
+		return netmapPeer{}, err
+	}
+	return findPeer(op, peers, suffix, wanted)
+}
+
 // findPeer returns the one peer that wanted means: by address, by full name, or by
 // short name. As in MagicDNS, a short name means this tailnet's own node before one
 // that was shared in from another tailnet.
-func findPeer(peers []netmapPeer, suffix, wanted string) (netmapPeer, error) {
-	const op = "forward"
+func findPeer(op string, peers []netmapPeer, suffix, wanted string) (netmapPeer, error) {
 	matches := matchingPeers(peers, suffix, wanted)
 	switch {
 	case len(matches) == 0:
@@ -82,8 +90,6 @@ func findPeer(peers []netmapPeer, suffix, wanted string) (netmapPeer, error) {
 		slices.Sort(names)
 		return netmapPeer{}, tberr.Errorf(tberr.PeerNotFound, op, "%q is ambiguous: it matches %s; use the full name",
 			wanted, strings.Join(names, ", "))
-	case matches[0].expired:
-		return netmapPeer{}, tberr.Errorf(tberr.PeerNotFound, op, "the key of peer %q has expired", wanted)
 	}
 	return matches[0], nil
 }

@@ -31,8 +31,8 @@ func TestFindPeer(t *testing.T) {
 		"100.64.0.2":        "web.other.ts.net",
 		"::ffff:100.64.0.2": "web.other.ts.net",
 		"db":                "",
-		"old":               "",
-		"100.64.0.6":        "",
+		"old":               "old.mine.ts.net",
+		"100.64.0.6":        "old.mine.ts.net",
 		"empty":             "",
 		"web.mine":          "",
 		"mine.ts.net":       "",
@@ -40,7 +40,7 @@ func TestFindPeer(t *testing.T) {
 		".":                 "",
 		"100.64.0.9":        "",
 	} {
-		peer, err := findPeer(peers, "mine.ts.net", wanted)
+		peer, err := findPeer("test", peers, "mine.ts.net", wanted)
 		if want == "" && tberr.CodeOf(err) != tberr.PeerNotFound || want != "" && (err != nil || peer.name != want) {
 			t.Errorf("%q: want %q, got %q, %v", wanted, want, peer.name, err)
 		}

@@ -30,9 +30,16 @@ type identity struct {
 	Capabilities tailcfg.PeerCapMap
 }
 
-// Whois returns who has the source address, as JSON. It reads the node's own state and
-// caches nothing, so that a changed grant, tag or user counts for the next request.
+// Whois returns who has the source address or peer name, as JSON. It reads the node's own
+// state and caches nothing, so that a changed grant, tag or user counts for the next request.
 func (n *Node) Whois(source, destination string) ([]byte, error) {
+	if !isAddress(source) {
+		peer, err := n.peerNamed("whois", source)
+		if err != nil {
+			return nil, err
+		}
+		source = peer.addresses[0].String()
+	}
 	src, dst, err := parseWhois(source, destination)
 	if err != nil {
 		return nil, err
@@ -108,6 +115,14 @@ func compactCaps(caps tailcfg.PeerCapMap) tailcfg.PeerCapMap {
 		}
 	}
 	return out
+}
+
+func isAddress(source string) bool {
+	_, err := netip.ParseAddrPort(source)
+	if err != nil {
+		_, err = netip.ParseAddr(source)
+	}
+	return err == nil
 }
 
 func parseWhois(source, destination string) (src netip.AddrPort, dst netip.Addr, err error) {

@@ -59,6 +59,16 @@ func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 	if p := who(addresses["tagged"][0]); p.Login != "" || p.UserID != 0 || len(p.Tags) != 1 || p.Tags[0] != "tag:ci" {
 		t.Errorf("the tagged node is %+v", p)
 	}
+	// A name means the peer with its address, also after its key has expired.
+	for _, name := range []string{"user", "tagged", "shared", "expired"} {
+		byName, err := server.Whois(name, "")
+		byAddress, _ := server.Whois(addresses[name][0], "")
+		if err != nil || string(byName) != string(byAddress) {
+			t.Errorf("%s: by name %s, %v; by address %s", name, byName, err, byAddress)
+		}
+	}
+	_, err := server.Whois("nobody", "")
+	wantCode(t, tberr.PeerNotFound, err)
 	sources := []string{"100.127.255.254", "192.168.7.7", "::1", "fd7a:115c:a1e0::dead", server.v4().String()}
 	for _, both := range addresses {
 		sources = append(sources, both[0], both[1], "::ffff:"+both[0])
@@ -129,7 +139,7 @@ func TestWhoisSeesAChangedGrantAtOnce(t *testing.T) {
 	})
 }
 
-// Invalid addresses, and a whois before Up, are errors with their own codes.
+// Sources that mean no peer, invalid destinations, and a whois before Up, are errors with their own codes.
 func TestWhoisErrors(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
@@ -139,7 +149,7 @@ func TestWhoisErrors(t *testing.T) {
 	node.mustUp()
 	for _, source := range []string{"", "x", "100.64.0", "100.64.0.1:", "[100.64.0.1", "100.64.0.1:99999"} {
 		_, err := node.Whois(source, "")
-		wantCode(t, tberr.BadArgument, err)
+		wantCode(t, tberr.PeerNotFound, err)
 	}
 	_, err = node.Whois("100.64.0.1", "x")
 	wantCode(t, tberr.BadArgument, err)

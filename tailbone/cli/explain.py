@@ -1,0 +1,75 @@
+"""``tailbone explain``: what a node would get for an audience, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from tailbone.cli.admin import admin_client
+from tailbone.cli.options import Command, Invocation, pass_invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tailbone.admin._proto.admin_pb2 import ExplainResponse
+
+
+@click.command(cls=Command, settings="explain")
+@click.argument("node")
+@click.option("--audience", metavar="AUDIENCE", help="Audience of the token.  [default: none]")
+@pass_invocation
+def explain(invocation: Invocation, node: str, audience: str | None) -> None:
+    """Show what NODE would get for an audience, and why: each rule, and the claims or the refusal.
+
+    NODE is a name or a tailnet address, as the server knows it. Nothing is issued.
+    """
+    config = invocation.load()
+    with admin_client(config) as client:
+        found = client.explain(node, audience)
+    if config.output == "text":
+        from tailbone.cli.key_table import columns, printable
+
+        click.echo("\n".join(columns([tuple(map(printable, line)) for line in _lines(found)])))
+        return
+    from tailbone.cli.output import render
+
+    click.echo(render(_facts(found), config.output))
+
+
+def _lines(found: ExplainResponse) -> Iterator[tuple[str, str]]:
+    yield "node", f"{found.node} ({', '.join(found.addresses)})"
+    yield "caller", f"{found.caller} ({found.sub})"
+    for rule in found.rules:
+        yield ("matches" if rule.matches else "void" if rule.void else "other"), rule.rule
+        if rule.void:
+            yield "", rule.void
+    for note in found.notes:
+        yield "note", note
+    if found.error:
+        yield "refused", f"{found.error}: {found.message}"
+        if found.detail:
+            yield "", found.detail
+        return
+    for name, value in json.loads(found.claims).items():
+        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _facts(found: ExplainResponse) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "node": found.node,
+        "sub": found.sub,
+        "caller": found.caller,
+        "addresses": list(found.addresses),
+        "rules": [
+            {"rule": json.loads(rule.rule), "matches": rule.matches}
+            | ({"void": rule.void} if rule.void else {})
+            for rule in found.rules
+        ],
+        "notes": list(found.notes),
+    }
+    if found.error:
+        refusal = {"error": found.error, "message": found.message}
+        return facts | {"refusal": refusal | ({"detail": found.detail} if found.detail else {})}
+    return facts | {"claims": json.loads(found.claims)}
