@@ -144,8 +144,8 @@ class AdminServer:
         await server.start()
         if self._access.mode == "acl":
             self._log.warning(
-                "every tailnet user who can reach the admin port may make and remove keys; "
-                "admin.access = grant asks for a role"
+                "any tailnet user who can reach the admin port can generate and remove keys; "
+                "set admin.access = grant to require a role"
             )
 
     async def close(self, grace_s: float) -> None:

@@ -38,7 +38,7 @@ def start(invocation: Invocation) -> None:
 
     log.configure(config.log, stream=sys.stdout, secrets=[config.server.tailscale.authkey])
     for note in config.notes:
-        log.get_logger().warn("settings", note=note)
+        log.get_logger().warning("settings", note=note)
     from tailbone.daemon import daemon
 
     end(daemon.run(config))

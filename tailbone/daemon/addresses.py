@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from tailbone.config.model import Config
 
-_EVERY_ADDRESS = frozenset({"", "auto", "0.0.0.0", "::"})  # noqa: S104  the node's own, never the host's
+_EVERY_ADDRESS = "auto"
+"""As ``config.checks.binding`` returns it; it means the node's own addresses, never the host's."""
 
 
 def listen_addresses(config: Config, own: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
@@ -44,7 +45,7 @@ def check_ports(config: Config) -> None:
     server, admin = config.server, config.admin
     if len(config.components) < 2 or server.port != admin.port:
         return
-    everywhere = {server.binding, admin.binding} & _EVERY_ADDRESS
+    everywhere = _EVERY_ADDRESS in (server.binding, admin.binding)
     if everywhere or _address(server.binding) == _address(admin.binding):
         path = "server.port" if config.is_set("server.port") else "admin.port"
         raise ConfigError(
@@ -54,7 +55,7 @@ def check_ports(config: Config) -> None:
 
 
 def _addresses(config: Config, path: str, binding: str, own: Sequence[str]) -> tuple[str, ...]:
-    if binding in _EVERY_ADDRESS:
+    if binding == _EVERY_ADDRESS:
         return ()
     # One IPv6 address has many spellings (RFC 5952).
     wanted = _address(binding)

@@ -263,7 +263,7 @@ class Daemon:
         try:
             await closing
         except TailboneError as error:
-            self._log.warn("a part did not close cleanly", error=error.message, detail=error.detail)
+            self._log.warning("a part did not close cleanly", error=error.message, detail=error.detail)
 
     async def _stop_background(self) -> None:
         for task in self._background:
@@ -278,4 +278,4 @@ class Daemon:
             async with asyncio.timeout(2 * self._grace_s):
                 await self._keys.close(self._grace_s)
         except TimeoutError:
-            self._log.warn("the store of the JWKS did not close in time")
+            self._log.warning("the store of the JWKS did not close in time")

@@ -101,7 +101,7 @@ class TailnetNode:
     async def __aenter__(self) -> Self:
         await self.node.__aenter__()
         if self._loopback and not self._isolated:
-            self._log.warn(
+            self._log.warning(
                 "loopback settings hold for this whole process: a real network needs what they switch off",
                 switched_off=list(self.node.switched_off),
             )
@@ -114,7 +114,7 @@ class TailnetNode:
             await self.node.close()
         except TailnetError as failure:
             # The process is about to end, and with it what is left of the node.
-            self._log.warn("the node did not close cleanly", error=failure.message)
+            self._log.warning("the node did not close cleanly", error=failure.message)
 
     @property
     def reasons(self) -> list[Problem]:
@@ -141,7 +141,7 @@ class TailnetNode:
         status = await self._up()
         requested = self._settings.hostname
         if status.dns_name.partition(".")[0] != requested.lower():
-            self._log.warn(
+            self._log.warning(
                 "the control server gave the node another name than requested",
                 requested=requested,
                 given=status.dns_name,
@@ -170,7 +170,7 @@ class TailnetNode:
             try:
                 status = await self.node.status()
             except TailnetError as error:
-                self._log.warn("the node's state cannot be read", error=error.message, detail=error.detail)
+                self._log.warning("the node's state cannot be read", error=error.message, detail=error.detail)
                 continue
             self._check_name(status.dns_name, status.addresses)
             self._check(status)
@@ -184,7 +184,7 @@ class TailnetNode:
         left_s = math.inf if status.key_expiry is None else status.key_expiry - self._clock()
         before, self._expiry_step = self._expiry_step, sum(left_s < step_s for step_s in _EXPIRY_STEPS_S)
         if self._expiry_step > before:
-            self._log.warn(
+            self._log.warning(
                 "the node's key expires soon, which cuts it off: log in again, or disable its key expiry",
                 node=status.dns_name,
                 expires_in_h=round(left_s / 3600, 1),
@@ -200,7 +200,7 @@ class TailnetNode:
         self._away_since = now if self._away_since is None else self._away_since
         if now - self._away_since >= _UNREACHABLE_S and not self._control_note:
             self._control_note = _UNREACHABLE
-            self._log.warn(
+            self._log.warning(
                 "the control server does not answer: changes of the tailnet are not seen until it does",
                 since_s=round(now - self._away_since),
             )
@@ -209,7 +209,7 @@ class TailnetNode:
         """Warn once that the control server has deleted the node; the event comes with each poll."""
         if self._control_note != _DELETED:
             self._control_note = _DELETED
-            self._log.warn(
+            self._log.warning(
                 "the control server has deleted this node: no caller is served until it joins again, "
                 "at a restart with a valid auth key"
             )
@@ -224,13 +224,13 @@ class TailnetNode:
             case "control_unreachable" if not self._unreachable:
                 # The event comes with every attempt.
                 self._unreachable = True
-                self._log.warn(
+                self._log.warning(
                     "the control server does not answer; trying again", url=event.url, reason=event.line
                 )
             case "node_deleted":
                 self._note_deletion()
             case "warning":
-                self._log.warn("tailnet", warning=event.line)
+                self._log.warning("tailnet", warning=event.line)
             case "fault":
                 self._log.error("a fault in the native library ended a connection", fault=event.line)
             case "state":
@@ -253,7 +253,7 @@ class TailnetNode:
         if self.node.state == CLOSED:
             return
         if self._was_running and not self.node.running:
-            self._log.warn(
+            self._log.warning(
                 "the node is no longer in its tailnet: no caller is served until it is admitted again, "
                 "or logs in at the next start",
                 state=state,

@@ -151,7 +151,7 @@ class Dev:
         while daemon.reasons() and loop.time() < end:  # noqa: ASYNC110 -- the start of signing has no event
             await asyncio.sleep(_READY_PAUSE_S)
         if reasons := daemon.reasons():
-            self._log.warn("no token can be issued yet", reasons=[problem.text for problem in reasons])
+            self._log.warning("no token can be issued yet", reasons=[problem.text for problem in reasons])
 
     def _check_ports(self) -> None:
         """Refuse a port that is in use, or requested twice, before anything starts."""

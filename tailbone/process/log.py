@@ -73,15 +73,10 @@ class Logger:
     ``exc_info=True``, or an exception, adds a traceback.
     """
 
-    __slots__ = ("_fields", "_strict")
+    __slots__ = ("_strict",)
 
-    def __init__(self, *, strict: bool, fields: Mapping[str, Any]) -> None:
+    def __init__(self, *, strict: bool) -> None:
         self._strict = strict
-        self._fields = fields
-
-    def bind(self, **fields: Any) -> Logger:
-        """Return a logger whose lines all have these fields."""
-        return Logger(strict=self._strict, fields={**self._fields, **fields})
 
     def trace(self, event: str, /, **fields: Any) -> None:
         """Log network details for debugging."""
@@ -95,34 +90,28 @@ class Logger:
         """Log an event of normal operation."""
         self._log("info", event, fields)
 
-    def warn(self, event: str, /, **fields: Any) -> None:
+    def warning(self, event: str, /, **fields: Any) -> None:
         """Log a problem that an operator should look at."""
         self._log("warn", event, fields)
-
-    warning = warn
 
     def error(self, event: str, /, **fields: Any) -> None:
         """Log a failure."""
         self._log("error", event, fields)
 
-    def exception(self, event: str, /, **fields: Any) -> None:
-        """Log an error with the traceback of the exception being handled."""
-        self._log("error", event, {"exc_info": True, **fields})
-
     def _log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        if LEVELS[level] >= _output.level:
-            _output.write(level, event, {**self._fields, **fields}, strict=self._strict)
+        if self._strict or LEVELS[level] >= _output.level:
+            _output.write(level, event, fields, strict=self._strict)
 
 
-def get_logger(*, strict: bool = False, **fields: Any) -> Logger:
+def get_logger(*, strict: bool = False) -> Logger:
     """Return a logger. A later call of :func:`configure` also applies to it.
 
     Args:
-        strict: raise OSError if a line cannot be written, for actions that must not happen unlogged. Other
-            loggers count lost lines, and report the number when lines can be written again.
-        fields: fields of all its lines.
+        strict: write lines at every log level, and raise OSError if one cannot be written, for actions that
+            must not happen unlogged. Other loggers count lost lines, and report the number when lines can be
+            written again.
     """
-    return Logger(strict=strict, fields=fields)
+    return Logger(strict=strict)
 
 
 def configure(settings: LogSettings, *, stream: TextIO | None = None, secrets: Sequence[str] = ()) -> None:

@@ -111,7 +111,7 @@ class _Seen:
 
 
 class IssuerServer:
-    """Answers ``POST /issue``, ``GET /_healthz``, ``GET /_readyz`` and ``GET /.well-known/jwks.json``."""
+    """The issuer's HTTP server on one Unix socket, with the routes of ``Endpoints``."""
 
     def __init__(self, sources: Sources) -> None:
         """Make a server that does not listen yet."""

@@ -56,11 +56,6 @@ class RefusalLog:
         self._counted[key] = _Counted(self._later(key))
         getattr(self._log, level)(event, **fields)
 
-    @property
-    def counting(self) -> bool:
-        """Whether a refusal was logged less than ``PAUSE_S`` ago."""
-        return bool(self._counted)
-
     def close(self) -> None:
         """Log the counts that are still pending."""
         for key in list(self._counted):

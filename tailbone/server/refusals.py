@@ -151,7 +151,7 @@ def _own_error(request: Request, error: Exception) -> Exception:
         return UnknownPathError(f"no such path; there are {_PATHS}")
     if isinstance(error, MethodNotAllowed):
         allow = ", ".join(METHODS[request.path])
-        return MethodNotAllowedError(f"{request.path} takes {allow}", allow=allow)
+        return MethodNotAllowedError(f"{request.path} accepts only {allow}", allow=allow)
     if isinstance(error, PayloadTooLarge) and request.head:
         return BodyTooLargeError(f"at most {BODY_LIMIT} bytes of body are read, and ignored")
     if isinstance(error, PayloadTooLarge):

@@ -84,10 +84,10 @@ async def test_the_document_of_another_issuer_is_an_error(tmp_path: Path) -> Non
     notes, log = await published(tmp_path / "bucket", keys_keyPath="jwks.json")
     assert (tmp_path / "bucket/openid-configuration").read_bytes() == before
     [note] = notes
-    assert note.startswith(
+    assert note.text.startswith(
         f"discovery: file://{tmp_path}/bucket/openid-configuration is the discovery document"
     )
-    assert '"https://other.example"' in note
-    assert '"https://issuer.example"' in note
+    assert '"https://other.example"' in note.text
+    assert '"https://issuer.example"' in note.text
     [line] = log.of("error")
-    assert note.removeprefix("discovery: ") in line
+    assert note.text.removeprefix("discovery: ") in line

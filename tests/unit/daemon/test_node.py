@@ -107,7 +107,7 @@ def test_an_unreachable_control_server_is_one_line() -> None:
     heard = Heard()
     for _ in range(3):
         heard.hear("control_unreachable", url="http://x")
-    assert heard.lines == [("warn", "the control server does not answer; trying again")]
+    assert heard.lines == [("warning", "the control server does not answer; trying again")]
 
 
 def test_states() -> None:
@@ -120,7 +120,7 @@ def test_states() -> None:
     assert texts(heard.member.reasons) == ["node: NeedsLogin"]
     heard.hear("state", state="Running")
     levels = [level for level, _ in heard.lines]
-    assert levels == ["info", "info", "info", "warn", "info"]
+    assert levels == ["info", "info", "info", "warning", "info"]
 
 
 def test_faults_and_the_log_of_tsnet() -> None:
@@ -131,7 +131,7 @@ def test_faults_and_the_log_of_tsnet() -> None:
     heard.hear("fault", line="y")
     assert heard.lines == [
         ("trace", "tsnet"),
-        ("warn", "tailnet"),
+        ("warning", "tailnet"),
         ("error", "a fault in the native library ended a connection"),
     ]
 
@@ -169,7 +169,7 @@ def test_the_nodes_key_expires(days: Sequence[float | None], warnings: int, note
     heard = Heard()
     for left in days:
         heard.member._check(status(expires_in_s=None if left is None else left * 86400))
-    assert ([level for level, _ in heard.lines], texts(heard.member.notes)) == (["warn"] * warnings, notes)
+    assert ([level for level, _ in heard.lines], texts(heard.member.notes)) == (["warning"] * warnings, notes)
 
 
 def test_a_deleted_node() -> None:
@@ -181,7 +181,7 @@ def test_a_deleted_node() -> None:
     heard.member._check(status(reachable=False))
     assert texts(heard.member.notes) == ["node: the control server has deleted it"]
     heard.member._check(status(reachable=True))
-    assert ([level for level, _ in heard.lines], heard.member.notes) == (["warn", "info"], [])
+    assert ([level for level, _ in heard.lines], heard.member.notes) == (["warning", "info"], [])
 
 
 def test_the_control_server_goes_away_and_comes_back() -> None:
@@ -192,4 +192,4 @@ def test_the_control_server_goes_away_and_comes_back() -> None:
         heard.member._check(status(reachable=reachable))
     assert texts(heard.member.notes) == ["node: the control server does not answer"]
     heard.member._check(status(reachable=True))
-    assert ([level for level, _ in heard.lines], heard.member.notes) == (["warn", "info"], [])
+    assert ([level for level, _ in heard.lines], heard.member.notes) == (["warning", "info"], [])

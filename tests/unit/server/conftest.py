@@ -70,10 +70,8 @@ class MemoryLog:
     def info(self, event: str, **fields: Any) -> None:
         self._write("info", event, fields)
 
-    def warn(self, event: str, **fields: Any) -> None:
+    def warning(self, event: str, **fields: Any) -> None:
         self._write("warn", event, fields)
-
-    warning = warn
 
     def error(self, event: str, **fields: Any) -> None:
         self._write("error", event, fields)
