@@ -11,15 +11,15 @@ import (
 
 	"tailscale.com/envknob"
 
-	"github.com/tailbone/tailbone/tsnet_go/devnet"
 	"github.com/tailbone/tailbone/tsnet_go/internal/relay"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tailnode"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
+	"github.com/tailbone/tailbone/tsnet_go/loopback"
 )
 
 func TestMain(m *testing.M) {
-	devnet.SetLoopbackKnobs()
+	loopback.Prepare()
 	// A node that falls back to the real control server must fail its test.
 	envknob.Setenv("TS_PANIC_IF_HIT_MAIN_CONTROL", "1")
 	os.Exit(m.Run())

@@ -12,7 +12,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _PEER: Final = ROOT / "tests" / "bench" / "peer"
-_DEVNET: Final = ROOT / "tsnet_go" / "devnet"
+_LOOPBACK: Final = ROOT / "tsnet_go" / "loopback"
 _BINARY: Final = ROOT / "build" / "bench" / "peer"
 
 
@@ -22,7 +22,7 @@ def build_peer() -> Path:
     Raises:
         SystemExit: there is no Go, or the build failed.
     """
-    sources = [*_PEER.iterdir(), *_DEVNET.glob("*.go"), ROOT / "build.py"]
+    sources = [*_PEER.iterdir(), *_LOOPBACK.glob("*.go"), ROOT / "build.py"]
     if _BINARY.exists() and _BINARY.stat().st_mtime > max(source.stat().st_mtime for source in sources):
         return _BINARY
     print("bench: building tests/bench/peer", file=sys.stderr, flush=True)

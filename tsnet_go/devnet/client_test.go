@@ -35,7 +35,7 @@ type rawClient struct {
 
 func dialControl(t *testing.T, d *Devnet) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp4", net.JoinHostPort(loopback, port(d.Info().ControlPort)))
+	conn, err := net.Dial("tcp4", net.JoinHostPort(loopbackIP, port(d.Info().ControlPort)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,8 +95,8 @@ func newDERPMap(certDER []byte, derpPort, stunPort int) *tailcfg.DERPMap {
 			Nodes: []*tailcfg.DERPNode{{
 				Name:     fmt.Sprintf("%da", derpRegion),
 				RegionID: derpRegion,
-				HostName: loopback,
-				IPv4:     loopback,
+				HostName: loopbackIP,
+				IPv4:     loopbackIP,
 				IPv6:     "none",
 				CertName: fmt.Sprintf("sha256-raw:%x", sha256.Sum256(certDER)),
 				DERPPort: derpPort,

@@ -50,8 +50,8 @@ type Config struct {
 // DefaultDomain: "test" is reserved (RFC 6761), so it never names a real host.
 const DefaultDomain = "dev.tailnet.test"
 
-// loopback is the only address that a devnet listens on.
-const loopback = "127.0.0.1"
+// loopbackIP is the only address that a devnet listens on.
+const loopbackIP = "127.0.0.1"
 
 // Info is where a devnet can be reached.
 type Info struct {
@@ -226,13 +226,13 @@ func (d *Devnet) listen() (controlLn, derpLn net.Listener, err error) {
 		DERP:    derpLn.Addr().(*net.TCPAddr).Port,
 		STUN:    d.stun.LocalAddr().(*net.UDPAddr).Port,
 	}
-	d.controlURL = fmt.Sprintf("http://%s:%d", loopback, d.fixed.Ports.Control)
+	d.controlURL = fmt.Sprintf("http://%s:%d", loopbackIP, d.fixed.Ports.Control)
 	return controlLn, derpLn, nil
 }
 
 func listenTCP(what string, asked, last int) (net.Listener, error) {
 	return listenPort(what, asked, last, func(port int) (net.Listener, error) {
-		return net.Listen("tcp4", fmt.Sprintf("%s:%d", loopback, port))
+		return net.Listen("tcp4", fmt.Sprintf("%s:%d", loopbackIP, port))
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 // gatedPair returns a client's connection and the server's gated end of it.
 func gatedPair(t *testing.T) (g *gate, client net.Conn, server net.Conn) {
 	t.Helper()
-	raw, err := net.Listen("tcp4", loopback+":0")
+	raw, err := net.Listen("tcp4", loopbackIP+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

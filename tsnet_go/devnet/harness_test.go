@@ -20,10 +20,11 @@ import (
 	"tailscale.com/tsnet"
 
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
+	"github.com/tailbone/tailbone/tsnet_go/loopback"
 )
 
 func TestMain(m *testing.M) {
-	SetLoopbackKnobs()
+	loopback.Prepare()
 	// A node that falls back to the real control server must fail its test.
 	envknob.Setenv("TS_PANIC_IF_HIT_MAIN_CONTROL", "1")
 	os.Exit(m.Run())

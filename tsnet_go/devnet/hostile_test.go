@@ -484,7 +484,7 @@ func TestOversizedSelf(t *testing.T) {
 // panics on a zero key; the devnet recovers.
 func TestBrokenDERP(t *testing.T) {
 	d := hostileDevnet(t, limits{header: shortLimit}, "can't open with zero keys")
-	addr := net.JoinHostPort(loopback, port(d.Info().DERPPort))
+	addr := net.JoinHostPort(loopbackIP, port(d.Info().DERPPort))
 	junk := make([]byte, 3000)
 	rand.NewChaCha8([32]byte{3}).Read(junk)
 	derpUpgrade := "GET /derp HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n"
@@ -538,7 +538,7 @@ func TestBrokenDERP(t *testing.T) {
 // The STUN server ignores invalid requests and answers the next valid one.
 func TestBrokenSTUN(t *testing.T) {
 	d := hostileDevnet(t, limits{})
-	conn, err := net.Dial("udp4", net.JoinHostPort(loopback, port(d.Info().STUNPort)))
+	conn, err := net.Dial("udp4", net.JoinHostPort(loopbackIP, port(d.Info().STUNPort)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func TestPauseControl(t *testing.T) {
 func TestPausedControlQueuesDials(t *testing.T) {
 	d := startDevnet(t, Config{})
 	do[done](t, d, "pause_control", nil)
-	conn, err := net.Dial("tcp", net.JoinHostPort(loopback, port(d.Info().ControlPort)))
+	conn, err := net.Dial("tcp", net.JoinHostPort(loopbackIP, port(d.Info().ControlPort)))
 	if err != nil {
 		t.Fatalf("dialling the paused control server: %v", err)
 	}
@@ -141,7 +141,7 @@ func TestPauseDERP(t *testing.T) {
 func probeDERP(t *testing.T, d *Devnet) error {
 	ctx, cancel := context.WithTimeout(t.Context(), tbtest.Limit)
 	defer cancel()
-	cfg := &tls.Config{ServerName: loopback}
+	cfg := &tls.Config{ServerName: loopbackIP}
 	node := d.derpMap.Regions[derpRegion].Nodes[0]
 	tlsdial.SetConfigExpectedCertHash(cfg, strings.TrimPrefix(node.CertName, "sha256-raw:"))
 	tr := &http.Transport{TLSClientConfig: cfg}

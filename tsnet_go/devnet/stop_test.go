@@ -70,7 +70,7 @@ func TestStopIsBounded(t *testing.T) {
 
 // A failed start leaks nothing.
 func TestFailedStartLeavesNothing(t *testing.T) {
-	taken, err := net.Listen("tcp4", loopback+":0")
+	taken, err := net.Listen("tcp4", loopbackIP+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ require (
 	tailscale.com v1.102.5
 )
 
-// The devnet package says what a node on loopback needs.
+// The loopback package has what a node on loopback needs.
 replace github.com/tailbone/tailbone/tsnet_go => ../../../tsnet_go
 
 // Copied from tsnet_go/go.mod, with its versions: `go mod tidy` cannot run here.

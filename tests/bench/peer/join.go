@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tailbone/tailbone/tsnet_go/devnet"
+	"github.com/tailbone/tailbone/tsnet_go/loopback"
 	"tailscale.com/envknob"
 	"tailscale.com/ipn/ipnstate"
 	"tailscale.com/tailcfg"
@@ -31,7 +31,7 @@ func join(cfg joinConfig) (*tsnet.Server, error) {
 	if cfg.controlURL == "" || cfg.dir == "" || cfg.hostname == "" || cfg.authKey == "" {
 		return nil, errors.New("-control, -dir, -hostname and PEER_AUTHKEY are needed")
 	}
-	devnet.SetLoopbackKnobs()
+	loopback.Prepare()
 	// A node that falls back to the real control server must fail.
 	envknob.Setenv("TS_PANIC_IF_HIT_MAIN_CONTROL", "1")
 	envknob.Setenv("TS_LOGS_DIR", cfg.dir)

@@ -6,7 +6,7 @@ import (
 
 	"tailscale.com/envknob"
 
-	"github.com/tailbone/tailbone/tsnet_go/devnet"
+	"github.com/tailbone/tailbone/tsnet_go/loopback"
 )
 
 // ownVariables are set by this program for the whole process; one of them is a
@@ -43,7 +43,7 @@ func prepareProcess(config Config) ([]string, error) {
 		}
 	}
 	if config.Loopback {
-		return devnet.SetLoopbackKnobs(), nil
+		return loopback.Prepare(), nil
 	}
 	return []string{}, nil
 }

@@ -17,11 +17,12 @@ import (
 	"github.com/tailbone/tailbone/tsnet_go/internal/relay"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
+	"github.com/tailbone/tailbone/tsnet_go/loopback"
 )
 
 func TestMain(m *testing.M) {
 	events.CaptureStandardLog()
-	devnet.SetLoopbackKnobs()
+	loopback.Prepare()
 	// A node that falls back to the real control server must fail its test.
 	envknob.Setenv("TS_PANIC_IF_HIT_MAIN_CONTROL", "1")
 	if scene := os.Getenv(sceneVariable); scene != "" {

@@ -1,4 +1,4 @@
-package devnet
+package loopback
 
 import (
 	"slices"
@@ -6,13 +6,13 @@ import (
 )
 
 // The list has only what a node of this build otherwise does; it never uploads logs.
-func TestWhatTheKnobsSwitchOff(t *testing.T) {
+func TestPrepareReturnsWhatItDisables(t *testing.T) {
 	want := []string{
 		"noticing that the network is down",
 		"binding sockets to the interface of the default route",
 		"port mapping (UPnP, NAT-PMP, PCP)",
 	}
-	if got := SetLoopbackKnobs(); !slices.Equal(got, want) {
+	if got := Prepare(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -1,4 +1,5 @@
-package devnet
+// Package loopback prepares a process for nodes whose whole tailnet is on this machine.
+package loopback
 
 import (
 	"sync"
@@ -7,16 +8,16 @@ import (
 	"tailscale.com/net/netns"
 )
 
-var setKnobsOnce sync.Once
+var once sync.Once
 
-// SetLoopbackKnobs prepares this process for nodes whose whole tailnet is on
-// loopback. It must run before the first node of the process is made, holds for
-// the rest of the process and may be called any number of times.
+// Prepare sets up this process for nodes whose whole tailnet is on loopback. It must run
+// before the first node of the process is made, holds for the rest of the process and
+// may be called any number of times.
 //
 // It returns what it disables, one short phrase each, for a warning: a node on a
 // real network lacks these.
-func SetLoopbackKnobs() []string {
-	setKnobsOnce.Do(func() {
+func Prepare() []string {
+	once.Do(func() {
 		// With only lo up, the network monitor reports "down", and a node waits
 		// for the network forever.
 		envknob.Setenv("TS_ASSUME_NETWORK_UP_FOR_TEST", "1")
