@@ -353,3 +353,36 @@ class OldServerError(AdminError):
     """The server is too old to support the request."""
 
     code = "old_server"
+
+
+# --- the client
+
+
+class IssuerUnreachableError(TailboneError):
+    """No way leads to the issuer, or it did not answer."""
+
+    code = "issuer_unreachable"
+
+
+class NotTailnetError(IssuerUnreachableError):
+    """The issuer's name has an address outside the tailnet, so it may be another machine."""
+
+    code = "not_tailnet"
+
+
+class IssuerAnswerError(IssuerUnreachableError):
+    """The answer is not that of a tailbone issuer."""
+
+    code = "issuer_answer"
+
+
+class IssuerUnavailableError(IssuerUnreachableError):
+    """The issuer cannot issue tokens now; the message is the issuer's."""
+
+    code = "issuer_unavailable"
+
+
+class IssuerRefusedError(TailboneError):
+    """The issuer refuses the token; the message is the issuer's."""
+
+    code = "issuer_refused"

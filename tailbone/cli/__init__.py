@@ -39,6 +39,7 @@ _COMMANDS = {
         "tailbone.cli.dev:dev", "Run everything locally on a private tailnet, for evaluation and tests."
     ),
     "server": _Mounted("tailbone.cli.server:server", "Join the tailnet and issue tokens."),
+    "token": _Mounted("tailbone.cli.token:token", "Get a token, and print it."),
     "keys": _Mounted("tailbone.cli.keys:keys", "Generate, list and remove signing keys.", ("key",)),
     "explain": _Mounted(
         "tailbone.cli.explain:explain", "Show what a node would get for an audience, and why."

@@ -10,9 +10,9 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from tailbone.dev.command import check_command, run_command
 from tailbone.dev.flags import IGNORE_ENDPOINTS, DevSettings, check_bucket, check_identities, parse_endpoint
 from tailbone.dev.running import Dev, DevFacts
+from tailbone.process.command import check_command, run_command
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
 

@@ -84,6 +84,7 @@ def test_every_command_is_in_the_readme() -> None:
         "keys generate",
         "keys list",
         "keys remove",
+        "token",
     ):
         assert f"tailbone {command}" in README, command
 
@@ -193,11 +194,29 @@ def test_each_curl_gets_a_token(dev: Dev, shell: dict[str, str], tmp_path: Path,
 @pytest.mark.integration
 def test_the_python_verifies_a_token(dev: Dev, shell: dict[str, str], tmp_path: Path) -> None:
     """The README's program prints the claims of a verified token."""
-    [program] = blocks("python")
+    program = next(block for block in blocks("python") if "PyJWKClient" in block)
     script = tmp_path / "verify.py"
     script.write_text(at(program, dev))
     output = run(f"{sys.executable} {script}", shell, tmp_path)
     assert "'user': 'dev@example.com'" in output.stdout, output.stderr
+
+
+@pytest.mark.integration
+def test_the_python_client_gets_a_token(dev: Dev, shell: dict[str, str], tmp_path: Path) -> None:
+    """The README's program prints a header with a token."""
+    program = next(block for block in blocks("python") if "TokenSource" in block)
+    script = tmp_path / "client.py"
+    script.write_text(program)
+    output = run(f"{sys.executable} {script}", {**shell, "TAILBONE_ISSUE_URL": dev.issue}, tmp_path)
+    assert "{'Authorization': 'Bearer eyJ" in output.stdout, output.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("tailbone token")])
+def test_each_token_command_works(dev: Dev, shell: dict[str, str], tmp_path: Path, command: str) -> None:
+    """Each prints a token, or what one would contain."""
+    output = run(command, {**shell, "TAILBONE_ISSUE_URL": dev.issue}, tmp_path)
+    assert output.stdout.startswith("{" if "--explain" in command else "eyJ"), output.stderr
 
 
 @pytest.mark.integration
@@ -313,6 +332,7 @@ def test_every_command_is_run_by_a_test() -> None:
         "tailbone keys",
         "tailbone server start",
         "tailbone server housekeeping",
+        "tailbone token",
     )
     left = [line for line in commands() if line not in run_elsewhere and not line.startswith(kinds)]
     assert left == []

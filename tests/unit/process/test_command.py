@@ -1,4 +1,4 @@
-"""The command of ``tailbone dev -- COMMAND``."""
+"""The command of ``dev -- COMMAND`` and ``exec -- COMMAND``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tailbone.dev.command import check_command, run_command
 from tailbone.errors import CommandError
+from tailbone.process.command import check_command, run_command
 from tailbone.process.signals import Stop
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The command of ``tailbone dev -- COMMAND``: it starts after the tailnet, and ends before it.
+"""The command of `tailbone dev -- COMMAND` and `tailbone exec -- COMMAND`.
 
 It gets its own session, so that its process group also contains the processes it starts. A terminal's Ctrl-C
 therefore reaches only tailbone, which passes it on like any other signal.

@@ -1,0 +1,89 @@
+"""The flags of commands that need tokens: which issuer, and the way to it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import click
+
+from tailbone.client.issuer import URL_VARIABLE, Issuer
+from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Way(TypedDict):
+    """The values of the flags of ``issuer_options``."""
+
+    issuer_url: str
+    proxy: str
+    any_address: bool
+    join: bool
+    join_state: Path | None
+
+
+_OPTIONS = (
+    click.option(
+        "--issuer-url",
+        default="",
+        metavar="URL",
+        help=f"The issuer.  [default: http://tailbone; env: {URL_VARIABLE}]",
+    ),
+    click.option(
+        "--proxy", default="", metavar="URL", help="HTTP proxy to the tailnet; http_proxy is ignored."
+    ),
+    click.option(
+        "--any-address",
+        is_flag=True,
+        help="Allow an issuer outside 100.64.0.0/10, fd7a:115c:a1e0::/48 and loopback.",
+    ),
+    click.option(
+        "--join",
+        is_flag=True,
+        help="Join the tailnet as a node of its own, with TS_AUTHKEY and TS_CONTROL_URL, without tailscaled.",
+    ),
+    click.option(
+        "--join-state",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Keep the login of --join here; by default its node is ephemeral.",
+    ),
+)
+
+
+def issuer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags of ``Way`` to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def issuer_of(**way: Unpack[Way]) -> Iterator[Issuer]:
+    """Return the issuer of the flags; with ``--join``, the node is in the tailnet until the context ends.
+
+    Raises:
+        ConfigError: the flags contradict each other, or a URL is malformed.
+    """
+    url, proxy, any_address = way["issuer_url"], way["proxy"], way["any_address"]
+    direct = Issuer(url, proxy=proxy, any_address=any_address)
+    if not way["join"]:
+        if way["join_state"]:
+            raise ConfigError("--join-state needs --join")
+        yield direct
+        return
+    if proxy:
+        raise ConfigError("--join and --proxy are two ways to the issuer: use one")
+    from tailbone.agent.joined import JoinSettings, joined
+
+    settings = JoinSettings(
+        authkey=os.environ.get("TS_AUTHKEY", ""),
+        state_dir=way["join_state"],
+        control_url=os.environ.get("TS_CONTROL_URL", ""),
+    )
+    with joined(settings, direct.host, direct.port) as path:
+        yield Issuer(url, unix_path=path)

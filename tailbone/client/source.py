@@ -1,0 +1,222 @@
+"""Sources of tokens: they cache a token, and renew it at half of its life."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Final
+
+from tailbone.client.issuer import Issuer, Tokens
+from tailbone.errors import IssuerRefusedError, TailboneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tailbone.client.token import Token
+
+_MIN_TTL_S: Final = 1.0
+_SHORTEST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 60.0
+_BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def elapsed() -> float:
+    """Return seconds of a clock that nobody sets. On Linux it also counts while the machine sleeps."""
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+
+
+class Cache:
+    """The last token, and when to ask for the next one. Not thread-safe.
+
+    Attributes:
+        token: the last token; None before the first.
+        error: why the last request failed; None if it did not.
+    """
+
+    def __init__(self, min_ttl: float, clock: Callable[[], float]) -> None:
+        self.token: Token | None = None
+        self.error: TailboneError | None = None
+        self._min_ttl = min_ttl
+        self._clock = clock
+        self._renew_at = self._next_try = clock()
+        self._usable_until = -math.inf
+        self._failures = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether the token is valid for at least ``min_ttl`` more seconds."""
+        return self._clock() <= self._usable_until
+
+    @property
+    def due_in_s(self) -> float:
+        """Return the seconds until the next request is due: at half of the token's life, or after a pause."""
+        return max(self._renew_at, self._next_try) - self._clock()
+
+    def store(self, token: Token, asked_at: float) -> None:
+        """Store a token that was requested at ``asked_at``.
+
+        Raises:
+            IssuerRefusedError: it lives too short.
+        """
+        if token.life_s < self._min_ttl:
+            raise IssuerRefusedError(
+                f"the issuer's token is valid for {token.life_s:g} s, less than min_ttl ({self._min_ttl:g} s)"
+            )
+        self.token, self.error, self._failures = token, None, 0
+        self._usable_until = asked_at + token.life_s - self._min_ttl
+        # Programs that started together must not all ask together.
+        self._renew_at = min(asked_at + token.life_s * random.uniform(0.45, 0.5), self._usable_until)
+
+    def failed(self, error: TailboneError) -> None:
+        """Note a failed request: the next one has to wait, longer with each failure."""
+        self.error = error
+        longest = min(_LONGEST_PAUSE_S, 2 * _SHORTEST_PAUSE_S * 2**self._failures)
+        self._next_try = self._clock() + random.uniform(longest / 2, longest)
+        self._failures = min(self._failures + 1, 16)
+
+    def expedite(self) -> None:
+        """Make the next request due now."""
+        self._renew_at = self._next_try = self._clock()
+
+    def last(self) -> Token:
+        """Return the last token, or raise why there is none that can be used."""
+        if self.token is not None and (self.error is None or self.usable):
+            return self.token
+        assert self.error is not None  # noqa: S101 -- for the type checker: a first request has ended
+        raise type(self.error)(self.error.message)
+
+
+class _Source:
+    def __init__(
+        self,
+        audience: str = "",
+        ttl: float | None = None,
+        *,
+        min_ttl: float = _MIN_TTL_S,
+        issuer: Tokens | None = None,
+        clock: Callable[[], float] = elapsed,
+    ) -> None:
+        """Describe the tokens; the first ``get`` asks for one.
+
+        Args:
+            audience: the claim ``aud``; empty for tokens without it.
+            ttl: lifetime to request, in whole seconds; by default the issuer's.
+            min_ttl: how many seconds a token must still be valid for.
+            issuer: whom to ask; by default ``Issuer()``.
+            clock: seconds that elapse.
+        """
+        self._audience = audience
+        self._ttl = ttl
+        self._issuer = issuer or Issuer()
+        self._clock = clock
+        self._cache = Cache(min_ttl, clock)
+        self._lock = threading.Lock()
+
+    @property
+    def due_in_s(self) -> float:
+        """Return the seconds until the next request is due."""
+        return self._cache.due_in_s
+
+    @property
+    def error(self) -> TailboneError | None:
+        """Why the last request failed; None if it did not."""
+        return self._cache.error
+
+    def expedite(self) -> None:
+        """Make the next request due now."""
+        self._cache.expedite()
+
+    def _ask(self) -> None:
+        """Request a token, and store it or the failure."""
+        asked_at = self._clock()
+        try:
+            token = self._issuer.issue(self._audience, self._ttl)
+            with self._lock:
+                self._cache.store(token, asked_at)
+        except TailboneError as error:
+            with self._lock:
+                self._cache.failed(error)
+
+
+class TokenSource(_Source):
+    """A source of tokens for threads.
+
+    It can be passed as it is where an SDK takes a function that returns a token: azure-identity's
+    ``ClientAssertionCredential``, the OpenAI SDK's ``get_token``.
+    """
+
+    _renewing: Future[None] | None = None
+
+    def get(self) -> str:
+        """Return a JWT that is valid for at least ``min_ttl`` seconds; see ``token``."""
+        return self.token().value
+
+    def __call__(self) -> str:
+        """Return a JWT, as ``get`` does."""
+        return self.get()
+
+    def token(self) -> Token:
+        """Return a token that is valid for at least ``min_ttl`` seconds.
+
+        It is requested if there is none, and renewed in the background from half of its life on; one request
+        runs at a time. While the issuer is away, a token is used until it ends.
+
+        Raises:
+            TailboneError: there is no such token; see ``Issuer.issue``. After a failure the next request
+                waits for 1 to 60 s, and the error is repeated meanwhile.
+        """
+        with self._lock:
+            if self._cache.due_in_s > 0:
+                return self._cache.last()
+            renewing = self._renewing
+            if renewing is None:
+                renewing = self._renewing = Future()
+                threading.Thread(target=self._renew, args=(renewing,), daemon=True).start()
+            if self._cache.usable:
+                return self._cache.last()
+        renewing.result()
+        return self._cache.last()
+
+    def _renew(self, done: Future[None]) -> None:
+        try:
+            self._ask()
+        except BaseException as error:
+            done.set_exception(error)
+            raise
+        else:
+            done.set_result(None)
+        finally:
+            self._renewing = None
+
+
+class AsyncTokenSource(_Source):
+    """A source of tokens for the tasks of one event loop. Requests run in a thread."""
+
+    _renewing: asyncio.Task[None] | None = None
+
+    async def get(self) -> str:
+        """Return a JWT; see ``TokenSource.token``."""
+        return (await self.token()).value
+
+    async def __call__(self) -> str:
+        """Return a JWT, as ``get`` does."""
+        return await self.get()
+
+    async def token(self) -> Token:
+        """Return a token; see ``TokenSource.token``. Cancelling a caller does not cancel the request."""
+        if self._cache.due_in_s <= 0:
+            if self._renewing is None:
+                self._renewing = asyncio.ensure_future(self._renew())
+            if not self._cache.usable:
+                await asyncio.shield(self._renewing)
+        return self._cache.last()
+
+    async def _renew(self) -> None:
+        try:
+            await asyncio.to_thread(self._ask)
+        finally:
+            self._renewing = None
