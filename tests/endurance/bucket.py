@@ -18,7 +18,7 @@ JWKS_PATH: Final = ".well-known/jwks.json"
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[str]:
-    """Run versitygw, or moto where that is not installed, with a bucket; gives its URL."""
+    """Run versitygw, or moto where that is not installed, with a bucket; yields its URL."""
     program = s3.find_versitygw()
     with s3.versitygw(program, folder) if program else s3.moto(folder) as endpoint:
         s3.make_bucket(endpoint)

@@ -1,7 +1,7 @@
 """SIGKILL at random moments, under load and key changes on S3: ``python -m tests.endurance.kills``.
 
-After each kill: the key folder holds whole files only, the JWKS in the bucket is whole, and every token so
-far verifies with it, but for those of keys that were asked to go. The next start goes on by itself.
+After each kill, the key folder holds only whole files, the JWKS in the bucket is whole, and every token so
+far verifies with it, except those of keys that somebody asked to remove. The next start continues by itself.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Report(msgspec.Struct, kw_only=True):
         failed_changes: errors of the others, counted.
         tokens: that arrived.
         keys: that signed one.
-        faults: what must not be.
+        faults: what went wrong.
         seconds: in all.
     """
 
@@ -84,14 +84,14 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class _Callers:
-    """Those who ask for tokens and change keys, whether the server is there or not.
+    """Callers who ask for tokens and change keys, whether the server is there or not.
 
     Attributes:
         place: where the server is.
         tokens: that have arrived since the last check.
-        made: when each key was answered for, by the monotonic clock.
-        to_go: kids whose removal was asked for.
-        gone: kids whose removal was answered with success.
+        made: when each generate succeeded, by the monotonic clock.
+        to_go: kids of keys that somebody asked to remove.
+        gone: kids whose removal succeeded.
     """
 
     def __init__(self, place: Place, report: Report, seed: int) -> None:
@@ -105,7 +105,7 @@ class _Callers:
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:
-        """Let them call."""
+        """Call until the context ends."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._load()) for _ in range(_LOAD)]
             tasks.append(group.create_task(self._change()))
@@ -154,7 +154,7 @@ class _Callers:
 
 
 class _Check:
-    """Looks at folder, JWKS and tokens while the server is dead."""
+    """Checks folder, JWKS and tokens while the server is dead."""
 
     def __init__(self, server: ServerProcess, callers: _Callers, verifier: Verifier, report: Report) -> None:
         self._keys = server.folder / "keys"
@@ -205,7 +205,7 @@ class _Check:
                 self._fault(f"{path.name} is not a private key")
 
     def settled(self, states: dict[str, str]) -> None:
-        """Check what must be once the server has had its time: nothing is left half done."""
+        """Check that nothing is left half done once the server has had time to finish it."""
         self._verifier.read()
         private = {path.name.removesuffix(".private.jwk") for path in self._keys.glob("*.private.jwk")}
         if private != self._verifier.keys.keys():
@@ -225,7 +225,7 @@ def run(kills: int, seed: int, show: Callable[[Report], None]) -> Report:
     Args:
         kills: how many times.
         seed: of the moments and the changes.
-        show: is given the report now and then.
+        show: called with the report every 50 kills.
     """
     began = time.monotonic()
     report = Report()
@@ -279,7 +279,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def _admin(place: Place) -> AsyncIterator[Any]:
-    """Give a stub of the admin API."""
+    """Yield a stub of the admin API."""
     options = (
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 100),

@@ -1,7 +1,7 @@
 """No token without its line: ``python -m tests.endurance.lines [--tokens 1000]``.
 
-For each kind of standard output, a server is asked for tokens, half of them before something happens to the
-output and half after. Then the lines in the log are those of the tokens that arrived, no more and no fewer.
+For each kind of standard output, a server is asked for tokens: half of them before something happens to the
+output, and half after. The log must then have one line for each token that arrived, and no others.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def _jti(token: str) -> str:
 
 def _count(kind: type[Output], unbuffered: bool, answers: Sequence[str], log: bytes) -> Count:
     tokens = [answer for answer in answers if answer.startswith("jti ")]
-    # What a failure tore is on a line of its own.
+    # A line that a failure cut short is ended before the next one.
     records = [json.loads(line) for line in log.splitlines() if line.endswith(b"}") and line.startswith(b"{")]
     return Count(
         kind=kind.__name__,

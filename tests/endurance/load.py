@@ -1,4 +1,4 @@
-"""Callers whose connections come and go, and who verify each token with the JWKS that they have."""
+"""Callers whose connections come and go, and who verify each token with their copy of the JWKS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.endurance.bucket import Verifier, kid_of
 from tests.endurance.honest import Connection, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.endurance.scene import Place
 
@@ -79,8 +79,7 @@ class _Callers:
             reading.cancel()
         return self._load
 
-    async def _call(self, left: object) -> None:
-        assert hasattr(left, "__next__")
+    async def _call(self, left: Iterator[int]) -> None:
         while True:
             requests = self._lengths.randint(1, _MOST_REQUESTS)
             connection: Connection | None = None

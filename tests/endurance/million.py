@@ -57,7 +57,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server has at one moment."""
+    """What the server uses at one moment."""
 
     rss_mb: float
     descriptors: int
@@ -128,7 +128,7 @@ class _OneInTen(s3.FaultProxy):
 
 
 class _Around:
-    """What is around the server, and fails.
+    """The server's surroundings, which fail in turn.
 
     Attributes:
         phase: what fails now; "calm" for nothing.
@@ -186,7 +186,7 @@ def run(tokens: int, pace: Pace, seed: int, show: Callable[[Sample], None]) -> R
         tokens: how many.
         pace: how long everything takes.
         seed: of the faults of S3 and the lengths of connections.
-        show: is given each sample.
+        show: called with each sample.
     """
     with scene() as (tailnet, folder, stack):
         endpoint = stack.enter_context(s3_server(folder))

@@ -1,4 +1,4 @@
-"""What all long runs share: a private tailnet, a server and callers on it, each in a process of its own."""
+"""What all long runs share: a private tailnet, and a server and callers on it, each in its own process."""
 
 from __future__ import annotations
 

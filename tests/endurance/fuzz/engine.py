@@ -1,4 +1,4 @@
-"""fuzz: gives a target changed inputs until its time is up, or one fails."""
+"""fuzz: give a target changed inputs until the time is up or one fails."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ class Native(_Simple):
         tailnet, _, stack = self._stack.enter_context(scene())
         node = stack.enter_context(tailnet.caller()).node
         self._node = node._handle
-        # Another one, in which no node is hurt by what it is told.
+        # A second private tailnet, so that commands do not affect the node.
         opened = asyncio.run(self._library.devnet_start(b"{}"))
         self._devnet = opened.handle
         self._stack.callback(lambda: asyncio.run(self._library.devnet_stop(opened.handle, 5.0)))
@@ -295,7 +295,7 @@ class _Live(_Simple):
         return self
 
     def check(self, inputs: Sequence[bytes]) -> None:
-        """Send each on a connection of its own."""
+        """Send each on a new connection."""
         for data, answer in zip(inputs, asyncio.run(self._send(inputs)), strict=True):
             self.look(data, answer)
         assert self._server.started()
