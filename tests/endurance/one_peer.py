@@ -73,6 +73,7 @@ def measure(names: Sequence[str], seconds: float) -> Iterator[Row]:
             did = playing.result() if playing else {}
             most = _RSS_OF_FOUR_MB if name == unread_jwks_from_four.__name__ else _RSS_MB
             yield Row(peer=name, did=did, honest=seen, rss_mb=peak_rss_mb(server.pid), most_rss_mb=most)
+        server.kill()  # an orderly end would wait for the calls of the last peer
 
 
 def main() -> int:

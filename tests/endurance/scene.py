@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import os
 import shutil
@@ -213,10 +212,7 @@ class CallerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self.submit(_leave).result(30)
-        finally:
-            self._executor.shutdown(cancel_futures=True)
+        self._executor.shutdown(cancel_futures=True)
 
 
 class _Here(NamedTuple):
@@ -224,7 +220,6 @@ class _Here(NamedTuple):
 
     loop: Loop
     places: list[Place]
-    nodes: list[Node]
 
 
 _here: list[_Here] = []
@@ -232,20 +227,12 @@ _here: list[_Here] = []
 
 def _join(settings: Sequence[NodeSettings], server: str, nice: int) -> None:
     os.nice(nice)
-    here = _Here(Loop(), [], [])
-    for node in settings:
-        here.nodes.append(Node(node))
-        here.places.append(here.loop.run(_placed(here.nodes[-1], server)))
-    _here.append(here)
+    loop = Loop()
+    _here.append(_Here(loop, [loop.run(_placed(Node(node), server)) for node in settings]))
 
 
 async def _joined(_: Sequence[Place]) -> None:
     """Do nothing: the process has joined before it does anything."""
-
-
-async def _leave(_: Sequence[Place]) -> None:
-    [here] = _here
-    await asyncio.gather(*(node.close() for node in here.nodes))
 
 
 async def _placed(node: Node, server: str) -> Place:
