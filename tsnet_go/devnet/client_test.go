@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ type rawClient struct {
 	tcp     net.Conn
 	noise   *controlbase.Conn
 	h2      *http.Transport // HTTP/2 inside noise
+	closed  chan struct{}
 }
 
 func dialControl(t *testing.T, d *Devnet) net.Conn {
@@ -99,17 +101,20 @@ func newRawClient(t *testing.T, d *Devnet, machine key.MachinePrivate) *rawClien
 	conns <- c.noise
 	c.h2 = &http.Transport{
 		Protocols: new(http.Protocols),
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			select {
 			case conn := <-conns:
 				return conn, nil
-			default:
-				return nil, net.ErrClosed // a client has one connection
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-c.closed: // until then a request waits for the one connection
+				return nil, net.ErrClosed
 			}
 		},
 	}
 	c.h2.Protocols.SetUnencryptedHTTP2(true)
-	t.Cleanup(c.close)
+	c.closed = make(chan struct{})
+	t.Cleanup(sync.OnceFunc(func() { close(c.closed); c.close() }))
 	return c
 }
 
