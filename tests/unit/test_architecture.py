@@ -11,6 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tailbone"
+UNIT_TESTS = ROOT / "tests" / "unit"
+TESTED_ELSEWHERE = {
+    "__main__.py": "tests/integration, as every command",
+    "cli/admin.py": "tests/unit/cli/test_keys.py, as the commands that call the admin API",
+    "cli/dev.py": "tests/integration/test_dev.py",
+    "cli/options.py": "tests/unit/cli, as each command's options",
+    "jwks/s3.py": "tests/s3, on real S3 servers",
+    "jwks/s3_errors.py": "tests/s3, as what real S3 servers answer",
+    "keys/reconciler.py": "tests/unit/keys/test_lifecycle_*.py, as what it does for the lifecycle",
+    "keys/settings.py": "nothing: it has no behaviour",
+    "token/explain.py": "tests/unit/server/test_endpoints.py and tests/unit/cli/test_explain.py",
+    "tsnet/devnet.py": "tests/integration, as the tailnet of every test there",
+}
+"""Modules without a test file of their own, and where their tests are."""
+
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_proto" not in path.parts)
 
 
@@ -44,6 +59,17 @@ def test_a_module_states_its_purpose(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(text))
     assert docstring
     assert len(docstring.splitlines()[0]) > 20
+
+
+def test_each_module_has_its_test_file() -> None:
+    """tests/unit mirrors tailbone: test_NAME.py for NAME.py, or several that begin with that name."""
+    missing = set()
+    for path in MODULES:
+        place = path.relative_to(PACKAGE)
+        tests = (UNIT_TESTS / place.parent).glob(f"test_{place.stem}*.py")
+        if path.name != "__init__.py" and not any(tests):
+            missing.add(str(place))
+    assert missing <= TESTED_ELSEWHERE.keys()
 
 
 def test_no_file_names_a_folder_of_a_developer_machine() -> None:
