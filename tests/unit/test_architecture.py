@@ -14,9 +14,13 @@ PACKAGE = ROOT / "tailbone"
 UNIT_TESTS = ROOT / "tests" / "unit"
 TESTED_ELSEWHERE = {
     "__main__.py": "tests/integration, as every command",
+    "agent/joined.py": "tests/integration/test_client.py, on a real tailnet",
     "cli/admin.py": "tests/unit/cli/test_keys.py, as the commands that call the admin API",
     "cli/dev.py": "tests/integration/test_dev.py",
+    "cli/issuer.py": "tests/integration/test_client.py",
     "cli/options.py": "tests/unit/cli, as each command's options",
+    "cli/token.py": "tests/integration/test_client.py",
+    "client/token.py": "tests/unit/client/test_source.py, as what it keeps",
     "jwks/s3.py": "tests/s3, on real S3 servers",
     "jwks/s3_errors.py": "tests/s3, as what real S3 servers answer",
     "keys/reconciler.py": "tests/unit/keys/test_lifecycle_*.py, as what it does for the lifecycle",
