@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import msgspec
 
 from tailbone.daemon.daemon import Daemon
-from tailbone.dev.documents import serve_documents
 from tailbone.dev.flags import LOOPBACK_NAMES, Endpoint, node_name
 from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError, TailboneError, TailnetError
+from tailbone.jwks.serving import serve_documents
 from tailbone.process.cancellation import together
 from tailbone.process.log import get_logger
 from tailbone.temporary import TemporaryFolder

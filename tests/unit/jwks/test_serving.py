@@ -1,4 +1,4 @@
-"""The JWKS port of dev."""
+"""Public documents on a loopback port."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from harness.waiting import until
 
-from tailbone.dev.documents import serve_documents
-from tailbone.dev.flags import Endpoint
+from tailbone.jwks.serving import serve_documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +21,7 @@ DOCUMENTS: dict[str, bytes | None] = {"/known": b'{"keys":[]}', "/later": None}
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     readers = {path: (lambda path=path: DOCUMENTS[path]) for path in DOCUMENTS}
-    with serve_documents(Endpoint("127.0.0.1", 0), readers, max_age_s=300.0) as port:
+    with serve_documents(("127.0.0.1", 0), readers, max_age_s=300.0) as port:
         yield port
 
 
@@ -74,5 +73,5 @@ def test_a_disconnected_client_is_ignored(port: int, capfd: pytest.CaptureFixtur
 
 def test_the_port_may_be_on_ipv6() -> None:
     """Both loopback addresses can be used."""
-    with serve_documents(Endpoint("::1", 0), {}, max_age_s=1) as port:
+    with serve_documents(("::1", 0), {}, max_age_s=1) as port:
         socket.create_connection(("::1", port), 5).close()

@@ -1,4 +1,4 @@
-"""The JWKS port: it serves only public documents, as a web server in front of a bucket does."""
+"""Serve public documents on a loopback port, as a web server in front of a bucket does."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-    from tailbone.dev.flags import Endpoint
-
 _SILENCE_S = 10.0
 _POLL_S = 0.01
 
@@ -26,8 +24,8 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, endpoint: Endpoint, handler: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    def __init__(self, endpoint: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
         super().__init__(endpoint, handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -38,12 +36,12 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def serve_documents(
-    endpoint: Endpoint, documents: Mapping[str, Callable[[], bytes | None]], *, max_age_s: float
+    endpoint: tuple[str, int], documents: Mapping[str, Callable[[], bytes | None]], *, max_age_s: float
 ) -> Iterator[int]:
     """Answer GET and HEAD on a loopback port, in threads.
 
     Args:
-        endpoint: where to listen.
+        endpoint: host and port to listen on; port 0 picks a free one.
         documents: for each path, a function that returns the JSON document, or None for an answer of 503.
         max_age_s: how long a document may be cached, in seconds.
 
@@ -79,7 +77,7 @@ def serve_documents(
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
-            """Do nothing: dev's log is for tokens."""
+            """Do nothing: the log is for tokens."""
 
     with _Server(endpoint, Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="documents", daemon=True)
