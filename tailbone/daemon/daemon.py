@@ -191,7 +191,7 @@ class Daemon:
         """Return the problems that do not stop token issuance (shown by ``/_readyz``)."""
         if self._node is None or self._keys is None:
             return []
-        outside = [Problem("outside", self._outside.note)] if self._outside and self._outside.note else []
+        outside = [self._outside.note] if self._outside and self._outside.note else []
         return [*self._node.notes, *self._keys.notes(), *outside]
 
     def published_document(self) -> bytes | None:

@@ -6,6 +6,7 @@ import asyncio
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from tailbone.errors import Problem
 from tailbone.jwks.discovery import discovery_of
 from tailbone.jwks.outside import SigningKeyFacts, look, summary
 
@@ -27,7 +28,7 @@ class OutsideCheck:
     The outcome never stops token issuance: this machine may have no way out.
 
     Attributes:
-        note: the last outcome, for ``/_readyz``; empty before the first one.
+        note: the last outcome, for ``/_readyz``; None before the first one.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class OutsideCheck:
             log: for outcomes that differ from the previous one.
             sleep: how to wait.
         """
-        self.note = ""
+        self.note: Problem | None = None
         self._discovery = discovery
         self._ring = ring
         self._max_age_s = max_age_s
@@ -76,7 +77,8 @@ class OutsideCheck:
             say = self._log.warning if problems else self._log.info
             say(f"the issuer seen from outside: {summary(findings)}", issuer=self._discovery.issuer)
         self._problems = problems
-        self.note = f"outside: {summary(findings)}"
+        code = "outside_failed" if problems else "outside_ok"
+        self.note = Problem(code, f"outside: {summary(findings)}")
 
 
 def outside_check(config: Config, ring: Callable[[], KeyRing], log: Logger) -> OutsideCheck | None:
