@@ -44,6 +44,7 @@ _COMMANDS = {
     "explain": _Mounted(
         "tailbone.cli.explain:explain", "Show what a node would get for an audience, and why."
     ),
+    "doctor": _Mounted("tailbone.cli.doctor:doctor", "Check whether verifiers will accept the tokens."),
     "version": _Mounted("tailbone.cli.version:version", "Print version and commit."),
     "completion": _Mounted("tailbone.cli.completion:completion", "Print a completion script for a shell."),
 }

@@ -154,7 +154,7 @@ SETTINGS: tuple[Setting, ...] = (
         "is published too.",
         group=ISSUER,
         flags=("--issuer",),
-        commands=_SERVING,
+        commands=(*_SERVING, "doctor"),
     ),
     Setting(
         path="keys.expiry",
@@ -225,7 +225,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="Where the public keys (JWKS) are published. Without it, only this server serves them.",
         group=KEYS,
         flags=("--bucket",),
-        commands=_KEEPING,
+        commands=(*_KEEPING, "doctor"),
         production=True,
     ),
     Setting(
@@ -235,7 +235,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="Path of the JWKS in the bucket.",
         group=KEYS,
         flags=("--key-path",),
-        commands=_KEEPING,
+        commands=(*_KEEPING, "doctor"),
         production=True,
     ),
     Setting(
@@ -260,7 +260,7 @@ SETTINGS: tuple[Setting, ...] = (
         default_text="keys.issuer and `/.well-known/jwks.json`",
         help="URL of the JWKS for verifiers, in the discovery document.",
         group=KEYS,
-        commands=_SERVING,
+        commands=(*_SERVING, "doctor"),
         production=True,
     ),
     Setting(
@@ -316,7 +316,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=300.0,
         help="How long verifiers may cache the JWKS (Cache-Control), and how often the server rereads it.",
         group=KEYS,
-        commands=_SERVING,
+        commands=(*_SERVING, "doctor"),
     ),
     Setting(
         path="keys.activateAfter",
@@ -342,7 +342,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=True,
         help="Set to false only for a store without If-Match, if this server is the bucket's only writer.",
         group=KEYS,
-        commands=_SERVING,
+        commands=(*_SERVING, "doctor"),
     ),
     # --- the node
     Setting(
@@ -393,7 +393,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="Control server, for Headscale or a private tailnet.",
         group=TAILNET,
         flags=("--ts-control-url",),
-        commands=("server",),
+        commands=("server", "doctor"),
         fallbacks=("TS_CONTROL_URL",),
         production=True,
     ),
@@ -506,7 +506,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="The server to ask: its name or address on the tailnet.",
         group=CLIENT,
         flags=("--host",),
-        commands=_ASKING,
+        commands=(*_ASKING, "doctor"),
     ),
     Setting(
         path="admin.client.port",

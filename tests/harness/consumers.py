@@ -14,6 +14,7 @@ import pytest
 from harness.devs import Dev
 from harness.programs import TAILBONE, Program, clean_environment
 from harness.waiting import until
+from harness.web import Page, WebServer
 
 AUDIENCE = "sts.example"
 OTHER_AUDIENCE = "other.example"
@@ -30,17 +31,33 @@ class TrustedIssuer:
         jwks_url: of its JWKS.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, web: WebServer | None = None) -> None:
+        """Start it.
+
+        Args:
+            folder: of its state.
+            web: serves its documents at the URL of its issuer; by default dev's own port does.
+        """
         self._keys = folder / "tailbone-dev" / "keys"
         environment = clean_environment(folder, TB_KEYS_ACTIVATEAFTER="0s")
         flags = [f"--as={identity}" for identity in (PERSON, CI, OTHER)]
         flags += [f"--audience={audience}" for audience in (AUDIENCE, OTHER_AUDIENCE)]
         command = [*TAILBONE, "dev", "--listen", "127.0.0.1:0", "-o", "json", "--state-dir", str(folder)]
         self._environment = environment
+        if web is not None:
+            flags.append(f"--issuer={web.url}")
         self._program = Program([*command, *flags], env=environment, cwd=folder)
         self._dev = Dev(self._program)
-        self.url = f"http://{self._dev.jwks.address}"
+        self.url = web.url if web else f"http://{self._dev.jwks.address}"
         self.jwks_url: str = self._dev.facts["jwks_url"]
+        self.control_url: str = self._dev.facts["control_url"]
+        if web is not None:
+            for path in ("/.well-known/openid-configuration", "/.well-known/jwks.json"):
+                web.pages[path] = Page(self._dev.jwks.get(path).body)
+
+    def issue_url(self, identity: str = CI) -> str:
+        """Return where a caller gets tokens."""
+        return f"{self._dev.facts['callers'][identity]}/issue"
 
     def close(self) -> None:
         self._program.end()

@@ -71,11 +71,10 @@ async def test_the_outcome_is_a_note_and_a_line_when_it_changes(web: WebServer) 
         f"{web.url}{DISCOVERY} answers 404: publish it there: see keys.bucket, keys.keyPath and "
         "keys.discoveryPath"
     )
-    assert [*notes, check.note] == [
-        f"outside: {missing}",
-        f"outside: {missing}",
-        "outside: ok",
-        "outside: ok",
+    assert notes == [
+        ("outside_failed", f"outside: {missing}"),
+        ("outside_failed", f"outside: {missing}"),
+        ("outside_ok", "outside: ok"),
     ]
     assert [(level, event) for level, event, _ in log.lines] == [
         ("warning", f"the issuer seen from outside: {missing}"),

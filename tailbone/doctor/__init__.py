@@ -1,0 +1,1 @@
+"""``tailbone doctor``: whether verifiers will accept the tokens, and what to paste to configure them."""

@@ -1,0 +1,155 @@
+"""What a verifier would refuse in a token, an issuer or a JWKS. Pure."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from tailbone.config.checks import is_loopback
+from tailbone.config.durations import format_duration
+from tailbone.doctor.targets import is_placeholder
+from tailbone.jwks.document import MANY_KEYS
+from tailbone.jwks.outside import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tailbone.doctor.targets import Target
+    from tailbone.jwks.document import Document
+
+_MEMBERS: Final = frozenset({"kty", "use", "alg", "kid", "n", "e", "crv", "x", "y"})
+_SKEW_S: Final = (5.0, 60.0)
+"""From which difference of clocks on there is a warning, and an error."""
+
+
+def check_issuer(issuer: str, target: Target | None) -> Finding:
+    """Check the issuer against the rules of a verifier; without one, against those of all."""
+    check = "issuer"
+    if not issuer.startswith(("https://", "http://")):
+        return Finding(
+            level="error",
+            check=check,
+            text=f"the issuer {issuer} is not a URL",
+            fix="set keys.issuer to the https URL at which the documents can be fetched",
+        )
+    url = urlsplit(issuer)
+    is_local = url.scheme == "http" or is_loopback(url.hostname or "")
+    if is_local and (target is None or target.is_public):
+        return Finding(
+            level="error",
+            check=check,
+            text=f"{issuer} can be fetched on this machine only",
+            fix="set keys.issuer to an https URL on the internet",
+        )
+    if target and url.scheme == "http" and target.name == "kubernetes":
+        return Finding(level="error", check=check, text=f"{issuer} is not https", fix="serve it by https")
+    if target and len(issuer) > target.longest_issuer:
+        return Finding(
+            level="error",
+            check=check,
+            text=f"the issuer has {len(issuer)} characters, and {target.title} accepts "
+            f"{target.longest_issuer}",
+            fix="use a shorter URL",
+        )
+    return Finding(level="ok", check=check, text=f"the issuer is {issuer}")
+
+
+def check_token(claims: Mapping[str, Any], issuer: str, audience: str, target: Target) -> list[Finding]:
+    """Check a caller's claims against the rules of a verifier.
+
+    Args:
+        claims: of a token that the caller would get.
+        issuer: keys.issuer.
+        audience: that was asked for.
+        target: the verifier.
+    """
+    subject = str(claims.get("sub", ""))
+    found = []
+    least, most = target.subject
+    plain = subject.isascii() and subject.isprintable() and not set("*?") & set(subject)
+    if not plain or not least <= len(subject) <= most:
+        text = f"the caller's sub is {subject!a}, not {least} to {most} plain characters"
+        found.append(Finding(level="error", check="subject", text=text, fix="give it another by a grant"))
+    else:
+        found.append(Finding(level="ok", check="subject", text=f"the caller's sub is {subject}"))
+    found.append(
+        _compare("token's issuer", claims.get("iss"), issuer, "keys.issuer differs from the running server's")
+    )
+    if is_placeholder(audience):
+        text = f"{target.title} has no audience of its own, or one that depends on your account"
+        found.append(Finding(level="warning", check="audience", text=text, fix="name it with --audience"))
+    else:
+        found.append(_compare("audience", claims.get("aud"), audience, "let the server issue it"))
+    lifetime_s = float(claims["exp"]) - time.time()
+    if lifetime_s < target.least_life_s - 1:
+        text = f"tokens are valid for {format_duration(round(lifetime_s))}, too short for its SDK"
+        fix = f"raise keys.expiry to {format_duration(target.least_life_s)} or more"
+        found.append(Finding(level="warning", check="lifetime", text=text, fix=fix))
+    elif target.most_life_s and lifetime_s > target.most_life_s:
+        text = f"tokens are valid for {format_duration(round(lifetime_s))}"
+        fix = f"lower keys.expiry to {format_duration(target.most_life_s)}"
+        found.append(Finding(level="error", check="lifetime", text=text, fix=fix))
+    return found
+
+
+def _compare(check: str, actual: object, expected: str, fix: str) -> Finding:
+    if actual == expected:
+        return Finding(level="ok", check=check, text=f"the {check} is {expected}")
+    return Finding(level="error", check=check, text=f"the {check} is {actual!a}, not {expected!a}", fix=fix)
+
+
+def check_jwks(jwks: Document, target: Target | None) -> list[Finding]:
+    """Check the published JWKS against the rules of a verifier; without one, against those of all."""
+    algorithms = target.algorithms if target else ("RS256",)
+    name = target.title if target else "every verifier"
+    found = [
+        Finding(level="warning", check="JWKS", text=text, fix="see tailbone keys list")
+        for text in jwks.warnings()
+    ]
+    for key in jwks.keys:
+        if key.algorithm and key.algorithm not in algorithms:
+            text = f"key {key.kid} is for {key.algorithm}, and {name} accepts {', '.join(algorithms)}"
+            fix = "generate a key of another algorithm: tailbone keys generate --algorithm RS256"
+            found.append(Finding(level="error", check="algorithm", text=text, fix=fix))
+        missing = [member for member in ("kid", "alg", "use") if not key.members.get(member)]
+        if missing:
+            text = f"key {key.kid} lacks {', '.join(missing)}"
+            found.append(Finding(level="warning", check="JWKS", text=text, fix="publish it again"))
+        further = sorted(key.members.keys() - _MEMBERS)
+        if further:
+            text = f"key {key.kid} has further members: {', '.join(further)}"
+            found.append(Finding(level="warning", check="JWKS", text=text, fix="remove them"))
+    if len(jwks.keys) < MANY_KEYS and not found:
+        text = f"the JWKS has {len(jwks.keys)} keys, and {name} accepts their algorithms and members"
+        found.append(Finding(level="ok", check="JWKS", text=text))
+    return found
+
+
+def check_clock(name: str, skew_s: float) -> Finding:
+    """Check this machine's clock against that of a server.
+
+    Args:
+        name: of the server.
+        skew_s: how far that clock is ahead of this one, in seconds.
+    """
+    text = f"this clock and that of {name} differ by {abs(skew_s):.0f} s"
+    warning, error = _SKEW_S
+    if abs(skew_s) < warning:
+        return Finding(level="ok", check="clock", text=text)
+    level = "error" if abs(skew_s) >= error else "warning"
+    return Finding(level=level, check="clock", text=text, fix="set this machine's clock by NTP")  # type: ignore[arg-type]
+
+
+def check_variables(target: Target, environ: Mapping[str, str]) -> list[Finding]:
+    """Look for variables that the verifier's SDK prefers to the token's file."""
+    return [
+        Finding(
+            level="warning",
+            check="variables",
+            text=f"{name} is set, and wins over the token's file",
+            fix=f"unset {name}",
+        )
+        for name in target.shadowing
+        if environ.get(name)
+    ]

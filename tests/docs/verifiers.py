@@ -1,0 +1,37 @@
+"""Generate what the pages of the verifiers let readers paste; as a script, this writes it into the pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tailbone.doctor.targets import TARGETS, Facts, Paste, paste_for, placeholders_in
+
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN = "<!-- made by tests/docs/verifiers.py from tailbone/doctor/targets.py -->\n"
+END = "<!-- /made -->"
+
+
+def texts(name: str) -> str:
+    """Return the texts that `tailbone doctor --for NAME` prints when it knows nothing."""
+    pastes = paste_for(TARGETS[name], Facts())
+    rows = [f"| `{word}` | {meaning} |" for word, meaning in placeholders_in(pastes).items()]
+    table = "\n".join(["| replace | by |", "|---|---|", *rows])
+    return "\n".join([*map(_block, pastes), table, ""])
+
+
+def _block(paste: Paste) -> str:
+    title = paste.title[0].upper() + paste.title[1:]
+    return f"{title}:\n\n```{paste.language}\n{paste.text}```\n"
+
+
+def refresh(name: str, page: str) -> str:
+    """Return a verifier's page with the current texts."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{texts(name)}{END}{after}"
+
+
+if __name__ == "__main__":
+    for target in TARGETS:
+        file = DOCS / f"{target}.md"
+        file.write_text(refresh(target, file.read_text()))
