@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from tailbone.cli.issuer import issuer_of, issuer_options
 from tailbone.cli.options import Command, Invocation, pass_invocation
 
 if TYPE_CHECKING:
+    from tailbone.cli.issuer import Way
     from tailbone.doctor.doctor import Report
 
 TARGETS = (
@@ -34,16 +37,9 @@ TARGETS = (
     metavar="AUDIENCE",
     help="Audience of the tokens.  [default: the verifier's]",
 )
-@click.option(
-    "--issue-url",
-    default="",
-    metavar="URL",
-    envvar="TAILBONE_ISSUE_URL",
-    show_envvar=True,
-    help="The issuer on the tailnet.  [default: http://HOST/issue, with --host]",
-)
+@issuer_options
 @pass_invocation
-def doctor(invocation: Invocation, target: str | None, audience: str, issue_url: str) -> None:
+def doctor(invocation: Invocation, target: str | None, audience: str, **way: Unpack[Way]) -> None:
     """Check whether verifiers will accept the tokens, and print what to paste to configure them.
 
     Runs on any machine: on the server's with its settings, on a caller's with none. Exits with 1 if a check
@@ -55,13 +51,16 @@ def doctor(invocation: Invocation, target: str | None, audience: str, issue_url:
     from tailbone.process import log
 
     log.configure(config.log, stream=sys.stderr)
-    report = examine(
-        config,
-        TARGETS[target] if target else None,
-        audience=audience,
-        issue_url=issue_url or f"http://{config.admin.client.host or 'tailbone'}/issue",
-        log=log.get_logger(),
-    )
+    with issuer_of(**way) as server:
+        report = asyncio.run(
+            examine(
+                config,
+                TARGETS[target] if target else None,
+                audience=audience,
+                server=server,
+                log=log.get_logger(),
+            )
+        )
     if config.output == "text":
         _print_text(report)
     else:

@@ -506,7 +506,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="The server to ask: its name or address on the tailnet.",
         group=CLIENT,
         flags=("--host",),
-        commands=(*_ASKING, "doctor"),
+        commands=_ASKING,
     ),
     Setting(
         path="admin.client.port",

@@ -71,7 +71,7 @@ class OutsideCheck:
         """Look once."""
         key = self._ring().signing
         signing = SigningKeyFacts(kid=key.kid, thumbprint=key.thumbprint) if key else None
-        findings = await look(self._discovery, signing, max_age_s=self._max_age_s)
+        findings = (await look(self._discovery, signing, max_age_s=self._max_age_s)).findings
         problems = [str(finding) for finding in findings if finding.level != "ok"]
         if problems != self._problems:
             say = self._log.warning if problems else self._log.info

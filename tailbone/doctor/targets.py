@@ -10,7 +10,6 @@ import json
 import re
 from shlex import quote
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote as percent
 
 import msgspec
 
@@ -50,7 +49,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         audience: the claim aud; empty for the verifier's own convention.
         tags: the caller's tags.
         has_aws_tags: whether its tokens contain session tags for AWS.
-        issue_url: where the caller gets tokens.
+        issuer_url: where the caller gets tokens; empty for the default.
     """
 
     issuer: str = "https://YOUR_ISSUER_HOST"
@@ -58,7 +57,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     audience: str = ""
     tags: tuple[str, ...] = ()
     has_aws_tags: bool = False
-    issue_url: str = "http://tailbone/issue"
+    issuer_url: str = ""
 
 
 class Paste(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,8 +131,10 @@ def _json(title: str, value: object) -> Paste:
 
 def _token_file(facts: Facts) -> str:
     """Return the command that writes a token's file, without a line break at its end."""
-    url = quote(f"{facts.issue_url}?audience={percent(facts.audience, safe=':/')}")
-    return f"curl --silent --fail --request POST {url} | jq --join-output .token > YOUR_TOKEN_FILE"
+    flags = f"--audience {quote(facts.audience)}"
+    if facts.issuer_url:
+        flags += f" --issuer-url {quote(facts.issuer_url)}"
+    return f'printf %s "$(tailbone token {flags})" > YOUR_TOKEN_FILE'
 
 
 def _aws(facts: Facts) -> list[Paste]:

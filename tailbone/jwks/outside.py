@@ -74,6 +74,18 @@ class SigningKeyFacts(msgspec.Struct, frozen=True, kw_only=True):
     thumbprint: str
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """What a look has seen.
+
+    Attributes:
+        findings: one for each check; those after an error that prevents them are missing.
+        jwks: the JWKS; None if it could not be read.
+    """
+
+    findings: list[Finding]
+    jwks: Document | None = None
+
+
 class _Answer(msgspec.Struct, frozen=True):
     status: int
     fields: Mapping[str, str]
@@ -93,7 +105,7 @@ async def look(
     *,
     max_age_s: float,
     tls: ssl.SSLContext | None = None,
-) -> list[Finding]:
+) -> Seen:
     """Fetch the discovery document, then the JWKS, without credentials, proxies and redirects.
 
     Args:
@@ -101,9 +113,6 @@ async def look(
         signing: the key that the JWKS must contain; None if it is unknown.
         max_age_s: keys.maxAge: how long caches may keep the two, in seconds.
         tls: how certificates are checked; by default by the system's list of CAs.
-
-    Returns:
-        One finding for each check; those after an error that prevents them are missing.
     """
     import httpx2
 
@@ -117,15 +126,22 @@ async def look(
         found = _problem_of_url("discovery document", discovery.url)
         answer = None if found else await _fetch(client, "discovery document", discovery.url, found)
         if answer is None:
-            return found
+            return Seen(found)
         found += _check_certificate(answer)
         found += _check_fields("discovery document", discovery.url, answer, (_JSON,), max_age_s)
         found += _check_discovery(answer.body, discovery)
         answer = await _fetch(client, "JWKS", discovery.jwks_uri, found)
-        if answer is not None:
-            found += _check_fields("JWKS", discovery.jwks_uri, answer, (_JSON, _JWK_SET), max_age_s)
-            found += _check_jwks(answer.body, discovery.jwks_uri, signing)
-        return found
+        if answer is None:
+            return Seen(found)
+        found += _check_fields("JWKS", discovery.jwks_uri, answer, (_JSON, _JWK_SET), max_age_s)
+        try:
+            jwks = Document.parse(answer.body)
+        except ForeignDocumentError:
+            found.append(_error("JWKS", f"{discovery.jwks_uri} is not a JWKS", "publish the JWKS there"))
+            return Seen(found)
+        if signing is not None:
+            found.append(_check_key(jwks, discovery.jwks_uri, signing))
+        return Seen(found, jwks)
 
 
 def _problem_of_url(check: str, url: str) -> list[Finding]:
@@ -279,29 +295,19 @@ def _check_discovery(body: bytes, discovery: Discovery) -> list[Finding]:
     return found
 
 
-def _check_jwks(body: bytes, url: str, signing: SigningKeyFacts | None) -> list[Finding]:
+def _check_key(jwks: Document, url: str, signing: SigningKeyFacts) -> Finding:
     """Look for the key that signs now."""
     check = "signing key"
-    try:
-        jwks = Document.parse(body)
-    except ForeignDocumentError:
-        return [_error("JWKS", f"{url} is not a JWKS", "publish the JWKS there")]
-    if signing is None:
-        return []
     if jwks.has(signing.kid, signing.thumbprint):
-        return [Finding(level="ok", check=check, text=f"the JWKS contains the signing key {signing.kid}")]
+        return Finding(level="ok", check=check, text=f"the JWKS contains the signing key {signing.kid}")
     if jwks.has_kid(signing.kid):
-        return [
-            _error(
-                check,
-                f"{url} contains another key under the kid {signing.kid}",
-                "remove that key: verifiers would check tokens with it",
-            )
-        ]
-    return [
-        _error(
+        return _error(
             check,
-            f"{url} lacks the signing key {signing.kid}",
-            "an old copy: let the cache in front of it respect Cache-Control, or publish to the right bucket",
+            f"{url} contains another key under the kid {signing.kid}",
+            "remove that key: verifiers would check tokens with it",
         )
-    ]
+    return _error(
+        check,
+        f"{url} lacks the signing key {signing.kid}",
+        "an old copy: let the cache in front of it respect Cache-Control, or publish to the right bucket",
+    )

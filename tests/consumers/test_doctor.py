@@ -28,7 +28,7 @@ def doctor(https_issuer: TrustedIssuer, certificate: Certificate, tmp_path: Path
             tmp_path,
             SSL_CERT_FILE=str(certificate.file),
             TS_CONTROL_URL=https_issuer.control_url,
-            TAILBONE_ISSUE_URL=https_issuer.issue_url(identity),
+            TAILBONE_ISSUE_URL=https_issuer.issuer_url(identity),
             **variables,
         )
         command = [*TAILBONE, "doctor", "--audience", AUDIENCE, *arguments]
@@ -69,7 +69,7 @@ def test_all_is_well(doctor: Callable[..., Program], https_issuer: TrustedIssuer
     assert f"oidc_discovery_url={https_issuer.url}" in configuration["text"]
     assert f'"bound_subject": "{https_issuer.subject()}"' in configuration["text"]
     assert '"groups_claim": "tags"' in configuration["text"]
-    assert f"{https_issuer.issue_url()}?audience={AUDIENCE}" in login["text"]
+    assert f"--audience {AUDIENCE} --issuer-url {https_issuer.issuer_url()}" in login["text"]
     assert set(report(ended)["replace"]) == {"YOUR_TOKEN_FILE", "YOUR_POLICY"}
 
 

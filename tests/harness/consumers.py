@@ -55,9 +55,9 @@ class TrustedIssuer:
             for path in ("/.well-known/openid-configuration", "/.well-known/jwks.json"):
                 web.pages[path] = Page(self._dev.jwks.get(path).body)
 
-    def issue_url(self, identity: str = CI) -> str:
+    def issuer_url(self, identity: str = CI) -> str:
         """Return where a caller gets tokens."""
-        return f"{self._dev.facts['callers'][identity]}/issue"
+        return str(self._dev.facts["callers"][identity])
 
     def close(self) -> None:
         self._program.end()

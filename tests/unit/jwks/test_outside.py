@@ -63,7 +63,7 @@ class Site:
         self.web.pages[path] = Page(body, {**JSON, **given}, status)
 
     async def look(self, **options: Any) -> list[Finding]:
-        return await look(self._issuer, self.signing, max_age_s=300.0, **options)
+        return (await look(self._issuer, self.signing, max_age_s=300.0, **options)).findings
 
     async def problems(self) -> list[Finding]:
         return [finding for finding in await self.look() if finding.level != "ok"]
