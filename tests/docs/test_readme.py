@@ -245,6 +245,17 @@ def test_the_keys_commands_work(dev: Dev, shell: dict[str, str], tmp_path: Path)
     assert run(f"{removal} --yes", environment, tmp_path).returncode == 0
 
 
+@pytest.mark.integration
+def test_the_doctor_command_works(dev: Dev, shell: dict[str, str], tmp_path: Path) -> None:
+    """It finds that AWS cannot reach a dev, and prints what to paste all the same."""
+    command = next(line for line in commands() if line.startswith("tailbone doctor"))
+    environment = {**shell, "TAILBONE_ISSUE_URL": dev.issue, "TS_CONTROL_URL": dev.facts["control_url"]}
+    output = run(f"{command} --audience sts.example", environment, tmp_path)
+    assert output.returncode == 1, output.stderr
+    assert "can be fetched on this machine only" in output.stdout
+    assert "aws iam create-open-id-connect-provider" in output.stdout
+
+
 # --- in a tailnet
 
 
@@ -333,6 +344,7 @@ def test_every_command_is_run_by_a_test() -> None:
         "tailbone server start",
         "tailbone server housekeeping",
         "tailbone token",
+        "tailbone doctor",
     )
     left = [line for line in commands() if line not in run_elsewhere and not line.startswith(kinds)]
     assert left == []
