@@ -268,7 +268,8 @@ jwt:
       claim: sub
       prefix: "tailnet:"
     groups:
-      expression: 'claims.?tags.orValue([]).map(tag, "tailnet:" + tag)'
+      claim: tags
+      prefix: "tailnet:"
     uid:
       claim: node_id
 """

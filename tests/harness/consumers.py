@@ -51,9 +51,14 @@ class TrustedIssuer:
         self.url = web.url if web else f"http://{self._dev.jwks.address}"
         self.jwks_url: str = self._dev.facts["jwks_url"]
         self.control_url: str = self._dev.facts["control_url"]
-        if web is not None:
+        self._web = web
+        self.publish()
+
+    def publish(self) -> None:
+        """Copy the documents to the web server, as they are now."""
+        if self._web is not None:
             for path in ("/.well-known/openid-configuration", "/.well-known/jwks.json"):
-                web.pages[path] = Page(self._dev.jwks.get(path).body)
+                self._web.pages[path] = Page(self._dev.jwks.get(path).body)
 
     def issuer_url(self, identity: str = CI) -> str:
         """Return where a caller gets tokens."""
