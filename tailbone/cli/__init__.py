@@ -45,6 +45,7 @@ _COMMANDS = {
         "tailbone.cli.explain:explain", "Show what a node would get for an audience, and why."
     ),
     "doctor": _Mounted("tailbone.cli.doctor:doctor", "Check whether verifiers will accept the tokens."),
+    "policy": _Mounted("tailbone.cli.policy:policy", "Check the tailnet's policy file."),
     "version": _Mounted("tailbone.cli.version:version", "Print version and commit."),
     "completion": _Mounted("tailbone.cli.completion:completion", "Print a completion script for a shell."),
 }

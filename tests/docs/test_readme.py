@@ -85,6 +85,9 @@ def test_every_command_is_in_the_readme() -> None:
         "keys list",
         "keys remove",
         "token",
+        "explain",
+        "policy lint",
+        "policy example",
     ):
         assert f"tailbone {command}" in README, command
 

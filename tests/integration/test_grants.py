@@ -10,6 +10,9 @@ import pytest
 from harness.tailnet import EVERYTHING
 from harness.waiting import until
 
+from tailbone.policy_file.example import EXAMPLE
+from tailbone.policy_file.hujson import parse
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -102,6 +105,18 @@ def test_a_denied_tag(server: Callable[..., Server], caller: Callable[..., Calle
     name = server(TB_ISSUER_DENY="tag:ci").name
     assert caller("tag:ci").to(name).issue().json["error"] == "denied"
     assert caller().to(name).issue().status == 200
+
+
+def test_the_example_policy(
+    server: Callable[..., Server], caller: Callable[..., Caller], grants: Callable[..., None]
+) -> None:
+    """The grants that `tailbone policy example` prints do what they say."""
+    route = caller("tag:ci").to(server(TB_ISSUER_ACCESS="grant").name)
+    ci, _admins = parse(EXAMPLE).value["grants"]
+    grants(ci)
+    until(lambda: route.issue("?audience=sts.amazonaws.com").status == 200, "a token")
+    assert claims_of(route.issue("?audience=sts.amazonaws.com").json["token"])["groups"] == ["deployers"]
+    assert route.issue("?audience=other").json["error"] == "no_grant"
 
 
 def test_explain(

@@ -27,7 +27,8 @@ TESTED_ELSEWHERE = {
     "jwks/s3_errors.py": "tests/s3, as what real S3 servers answer",
     "keys/reconciler.py": "tests/unit/keys/test_lifecycle_*.py, as what it does for the lifecycle",
     "keys/settings.py": "nothing: it has no behaviour",
-    "token/explain.py": "tests/unit/server/test_endpoints.py and tests/unit/cli/test_explain.py",
+    "policy_file/example.py": "tests/unit/cli/test_policy.py and tests/integration/test_grants.py",
+    "token/explain.py": "tests/unit/server/test_whoami.py and tests/unit/cli/test_explain.py",
     "tsnet/devnet.py": "tests/integration, as the tailnet of every test there",
 }
 """Modules without a test file of their own, and where their tests are."""

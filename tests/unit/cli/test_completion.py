@@ -10,7 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from tailbone.cli import tailbone
+from tailbone.cli import _COMMANDS, tailbone
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_another_shell_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("tailbone ", {"dev", "server", "explain", "keys", "version", "completion"}),
+        ("tailbone ", set(_COMMANDS)),
         ("tailbone server st", {"start"}),
         ("tailbone server start --log-level t", {"trace"}),
         ("tailbone server start --size ", {"2048", "3072", "4096"}),
