@@ -20,6 +20,12 @@ class TokenError(VerificationError):
     code = "invalid_token"
 
 
+class MissingTokenError(TokenError):
+    """The request has no bearer token."""
+
+    code = "missing_token"
+
+
 class MalformedTokenError(TokenError):
     """The token is not a compact JWS with a JSON header and JSON claims (RFC 7515 section 7.1)."""
 
