@@ -382,6 +382,12 @@ class IssuerUnavailableError(IssuerUnreachableError):
     code = "issuer_unavailable"
 
 
+class ExchangeError(TailboneError):
+    """A service did not exchange the token for credentials; the message has its text."""
+
+    code = "exchange_failed"
+
+
 class IssuerRefusedError(TailboneError):
     """The issuer refuses the token; the message is the issuer's."""
 

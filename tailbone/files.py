@@ -67,13 +67,15 @@ class Disk:
     the new, never part of it.
     """
 
-    def replace(self, path: Path, data: bytes, *, mode: int) -> None:
+    def replace(self, path: Path, data: bytes, *, mode: int, owner: int = -1, group: int = -1) -> None:
         """Replace the content of ``path`` atomically.
 
         Args:
             path: the file; its folder must exist.
             data: the whole new content.
             mode: permission bits of the new file, regardless of the umask.
+            owner: its user id; -1 for this process's.
+            group: its group id; -1 for this process's.
 
         Raises:
             OSError: the write failed, and ``path`` is unchanged.
@@ -82,6 +84,8 @@ class Disk:
         fd = self.create(temporary)
         try:
             try:
+                if (owner, group) != (-1, -1):
+                    os.fchown(fd, owner, group)
                 os.fchmod(fd, mode)
                 self.write(fd, data)
                 self.fsync(fd)

@@ -40,6 +40,7 @@ _COMMANDS = {
     ),
     "server": _Mounted("tailbone.cli.server:server", "Join the tailnet and issue tokens."),
     "token": _Mounted("tailbone.cli.token:token", "Get a token, and print it."),
+    "exec": _Mounted("tailbone.cli.exec:exec_", "Run a command with tokens that are kept fresh."),
     "keys": _Mounted("tailbone.cli.keys:keys", "Generate, list and remove signing keys.", ("key",)),
     "explain": _Mounted(
         "tailbone.cli.explain:explain", "Show what a node would get for an audience, and why."

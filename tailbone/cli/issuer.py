@@ -15,6 +15,8 @@ from tailbone.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tailbone.client.issuer import Tokens
+
 
 class Way(TypedDict):
     """The values of the flags of ``issuer_options``."""
@@ -87,3 +89,23 @@ def issuer_of(**way: Unpack[Way]) -> Iterator[Issuer]:
     )
     with joined(settings, direct.host, direct.port) as path:
         yield Issuer(url, unix_path=path)
+
+
+@contextmanager
+def tokens_of(**way: Unpack[Way]) -> Iterator[Tokens]:
+    """Return an agent on this machine, or the issuer of the flags.
+
+    The agent of TAILBONE_AGENT is asked first; the user's own agent, if it runs, unless flags or a variable
+    name another way.
+    """
+    from tailbone.client.local_agent import SOCKET_VARIABLE, LocalAgent, default_socket
+
+    named = os.environ.get(SOCKET_VARIABLE)
+    elsewhere = any(way.values()) or os.environ.get(URL_VARIABLE)
+    if named and not any(way.values()):
+        yield LocalAgent(Path(named))
+    elif not elsewhere and default_socket().is_socket():
+        yield LocalAgent(default_socket())
+    else:
+        with issuer_of(**way) as issuer:
+            yield issuer

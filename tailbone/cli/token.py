@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from tailbone.cli.issuer import issuer_of, issuer_options
+from tailbone.cli.issuer import issuer_of, issuer_options, tokens_of
 from tailbone.cli.options import Command, Invocation, pass_invocation
 from tailbone.errors import ConfigError, IssuerUnreachableError
 
@@ -73,11 +73,12 @@ def token(
     if claims and explain:
         raise ConfigError("--claims and --explain exclude each other")
     form = invocation.output()
-    with issuer_of(**way) as issuer:
-        if explain:
+    if explain:
+        with issuer_of(**way) as issuer:
             _print(_until(wait_s, lambda: issuer.explain(audience, ttl)), form)
-            return
-        issued = _until(wait_s, lambda: issuer.issue(audience, ttl))
+        return
+    with tokens_of(**way) as tokens:
+        issued = _until(wait_s, lambda: tokens.issue(audience, ttl))
     if claims:
         from tailbone.client.token import claims_of
 

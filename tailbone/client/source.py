@@ -52,6 +52,11 @@ class Cache:
         return self._clock() <= self._usable_until
 
     @property
+    def left_s(self) -> float:
+        """For how many more seconds the token is valid."""
+        return self._usable_until + self._min_ttl - self._clock()
+
+    @property
     def due_in_s(self) -> float:
         """Return the seconds until the next request is due: at half of the token's life, or after a pause."""
         return max(self._renew_at, self._next_try) - self._clock()
@@ -122,6 +127,11 @@ class _Source:
         return self._cache.due_in_s
 
     @property
+    def left_s(self) -> float:
+        """For how many more seconds the last token is valid."""
+        return self._cache.left_s
+
+    @property
     def error(self) -> TailboneError | None:
         """Why the last request failed; None if it did not."""
         return self._cache.error
@@ -140,6 +150,22 @@ class _Source:
         except TailboneError as error:
             with self._lock:
                 self._cache.failed(error)
+
+
+def _in_thread(call: Callable[[], None]) -> Future[None]:
+    """Run a call in a thread that does not keep the process from ending."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            done.set_exception(error)
+            raise
+        done.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 class TokenSource(_Source):
@@ -172,31 +198,19 @@ class TokenSource(_Source):
         with self._lock:
             if self._cache.due_in_s > 0:
                 return self._cache.last()
+            if self._renewing is None or self._renewing.done():
+                self._renewing = _in_thread(self._ask)
             renewing = self._renewing
-            if renewing is None:
-                renewing = self._renewing = Future()
-                threading.Thread(target=self._renew, args=(renewing,), daemon=True).start()
             if self._cache.usable:
                 return self._cache.last()
         renewing.result()
         return self._cache.last()
 
-    def _renew(self, done: Future[None]) -> None:
-        try:
-            self._ask()
-        except BaseException as error:
-            done.set_exception(error)
-            raise
-        else:
-            done.set_result(None)
-        finally:
-            self._renewing = None
-
 
 class AsyncTokenSource(_Source):
     """A source of tokens for the tasks of one event loop. Requests run in a thread."""
 
-    _renewing: asyncio.Task[None] | None = None
+    _renewing: asyncio.Future[None] | None = None
 
     async def get(self) -> str:
         """Return a JWT; see ``TokenSource.token``."""
@@ -208,15 +222,22 @@ class AsyncTokenSource(_Source):
 
     async def token(self) -> Token:
         """Return a token; see ``TokenSource.token``. Cancelling a caller does not cancel the request."""
-        if self._cache.due_in_s <= 0:
-            if self._renewing is None:
-                self._renewing = asyncio.ensure_future(self._renew())
-            if not self._cache.usable:
-                await asyncio.shield(self._renewing)
+        renewing = self._renew_if_due()
+        if renewing is not None and not self._cache.usable:
+            await asyncio.shield(renewing)
         return self._cache.last()
 
-    async def _renew(self) -> None:
-        try:
-            await asyncio.to_thread(self._ask)
-        finally:
-            self._renewing = None
+    async def renewed(self) -> Token:
+        """Return a token as ``token`` does, but wait for its renewal if that is due."""
+        renewing = self._renew_if_due()
+        if renewing is not None:
+            await asyncio.shield(renewing)
+        return self._cache.last()
+
+    def _renew_if_due(self) -> asyncio.Future[None] | None:
+        """Return the request that runs; None if none is due."""
+        if self._cache.due_in_s > 0:
+            return None
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.wrap_future(_in_thread(self._ask))
+        return self._renewing

@@ -51,6 +51,8 @@ async def run_command(
     environment: Mapping[str, str],
     stop: Stop,
     failing: Coroutine[Any, Any, int],
+    *,
+    end_s: float = _END_S,
 ) -> int:
     """Run the user's command, and return its status as a shell would.
 
@@ -63,16 +65,22 @@ async def run_command(
         environment: its whole environment.
         stop: its signal is passed on to the command.
         failing: when this is done, the command gets SIGTERM, and this result becomes the status.
+        end_s: how long the command may take to end after a signal, in seconds; then it gets SIGTERM, and
+            soon SIGKILL.
     """
     failed = asyncio.ensure_future(failing)
     try:
-        return await _run_command(command, environment, stop, failed)
+        return await _run_command(command, environment, stop, failed, end_s)
     finally:
         failed.cancel()
 
 
 async def _run_command(
-    command: Sequence[str], environment: Mapping[str, str], stop: Stop, failed: asyncio.Future[int]
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    stop: Stop,
+    failed: asyncio.Future[int],
+    end_s: float,
 ) -> int:
     try:
         process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: ASYNC220, S603
@@ -85,7 +93,7 @@ async def _run_command(
         await stop.unless(asyncio.wait([ended, failed], return_when=asyncio.FIRST_COMPLETED))
         by_itself = ended.done()
         if not by_itself:
-            await _end_command(group, ended, stop.signal or signal.SIGTERM)
+            await _end_command(group, ended, stop.signal or signal.SIGTERM, end_s)
     finally:
         if not ended.done():
             _send(group, signal.SIGKILL)
@@ -103,10 +111,10 @@ def _wait(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
-async def _end_command(group: int, ended: asyncio.Future[Any], number: signal.Signals) -> None:
+async def _end_command(group: int, ended: asyncio.Future[Any], number: signal.Signals, end_s: float) -> None:
     """Pass a signal on to the command; send SIGTERM, then SIGKILL, if it does not end."""
     _send(group, number)
-    for timeout_s, stronger in ((_END_S, signal.SIGTERM), (_TERMINATE_S, signal.SIGKILL)):
+    for timeout_s, stronger in ((end_s, signal.SIGTERM), (_TERMINATE_S, signal.SIGKILL)):
         done, _ = await asyncio.wait([ended], timeout=timeout_s)
         if done:
             return

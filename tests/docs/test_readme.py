@@ -88,6 +88,7 @@ def test_every_command_is_in_the_readme() -> None:
         "explain",
         "policy lint",
         "policy example",
+        "exec",
     ):
         assert f"tailbone {command}" in README, command
 
@@ -136,7 +137,7 @@ class Dev:
 
 @pytest.fixture(scope="module")
 def dev(shell: dict[str, str]) -> Iterator[Dev]:
-    running = Dev(shell, "--audience", "sts.example")
+    running = Dev(shell, "--audience", "sts.example", "--audience", "sts.amazonaws.com")
     yield running
     running.close()
 
@@ -220,6 +221,16 @@ def test_each_token_command_works(dev: Dev, shell: dict[str, str], tmp_path: Pat
     """Each prints a token, or what one would contain."""
     output = run(command, {**shell, "TAILBONE_ISSUE_URL": dev.issue}, tmp_path)
     assert output.stdout.startswith("{" if "--explain" in command else "eyJ"), output.stderr
+
+
+@pytest.mark.integration
+def test_the_exec_command_works(dev: Dev, shell: dict[str, str], tmp_path: Path) -> None:
+    """The job finds its token."""
+    [command] = [line for line in commands() if line.startswith("tailbone exec")]
+    job = 'import os, pathlib; print(pathlib.Path(os.environ["AWS_WEB_IDENTITY_TOKEN_FILE"]).read_text())'
+    (tmp_path / "job.py").write_text(job)
+    output = run(command, {**shell, "TAILBONE_ISSUE_URL": dev.issue}, tmp_path)
+    assert output.stdout.startswith("eyJ"), output.stderr
 
 
 @pytest.mark.integration
@@ -348,6 +359,7 @@ def test_every_command_is_run_by_a_test() -> None:
         "tailbone server housekeeping",
         "tailbone token",
         "tailbone doctor",
+        "tailbone exec",
     )
     left = [line for line in commands() if line not in run_elsewhere and not line.startswith(kinds)]
     assert left == []

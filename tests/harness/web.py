@@ -34,7 +34,7 @@ class WebServer:
 
     Attributes:
         pages: what is served, by path; other paths get 404.
-        requests: the head of each request so far.
+        requests: path, body and fields of each request so far.
         url: its address.
     """
 
@@ -45,7 +45,8 @@ class WebServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                web.requests.append({"path": self.path, **dict(self.headers.items())})
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+                web.requests.append({"path": self.path, "body": body, **dict(self.headers.items())})
                 page = web.pages.get(self.path, Page(b"", {}, 404))
                 if page.waits is not None:
                     page.waits.wait(30)
@@ -55,6 +56,8 @@ class WebServer:
                 self.send_header("Content-Length", str(len(page.body)))
                 self.end_headers()
                 self.wfile.write(page.body)
+
+            do_POST = do_GET  # noqa: N815 -- its name in http.server
 
             def log_message(self, *_: object) -> None:
                 """Print nothing."""

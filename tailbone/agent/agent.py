@@ -1,0 +1,164 @@
+"""The agent: token files that stay fresh, and the endpoint for local programs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+from tailbone.agent.files import Keeper, TokenFile
+from tailbone.agent.socket import Endpoint
+from tailbone.client.source import AsyncTokenSource
+from tailbone.errors import ConfigError
+from tailbone.process import systemd
+from tailbone.process.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tailbone.client.issuer import Tokens
+    from tailbone.client.token import Token
+
+_COMMAND_S = 30.0
+
+
+class Reload(NamedTuple):
+    """How readers learn that files have new tokens.
+
+    Attributes:
+        signal: a signal's name, such as ``HUP``, for the process of ``pid_file``.
+        pid_file: contains that process's id.
+        command: a command line, run without a shell.
+    """
+
+    signal: str = ""
+    pid_file: Path | None = None
+    command: str = ""
+
+    def check(self) -> None:
+        """Raise ConfigError if the settings are incomplete or the signal does not exist."""
+        if bool(self.signal) != (self.pid_file is not None):
+            raise ConfigError("--signal and --pid-file need each other")
+        if self.signal and f"SIG{self.signal}" not in signal.Signals.__members__:
+            raise ConfigError(f"unknown signal {self.signal!r}; write it as HUP or USR1")
+
+    async def run(self) -> None:
+        """Send the signal and run the command. A failure is logged: the files are right all the same."""
+        log = get_logger()
+        if self.signal and self.pid_file is not None:
+            try:
+                pid = int(await asyncio.to_thread(self.pid_file.read_text))
+                # 0 and negative numbers are process groups, this one's among them.
+                os.kill(max(pid, 1), signal.Signals[f"SIG{self.signal}"])
+            except (OSError, ValueError) as error:
+                log.warning("a reader could not be signalled", pid_file=str(self.pid_file), error=str(error))
+        if self.command:
+            try:
+                done = await asyncio.to_thread(
+                    subprocess.run,
+                    shlex.split(self.command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    timeout=_COMMAND_S,
+                    check=False,
+                )
+            except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+                log.warning("the command after a renewal failed", error=type(error).__name__)
+            else:
+                if done.returncode:
+                    log.warning("the command after a renewal failed", status=done.returncode)
+
+
+class Agent:
+    """Keeps files fresh, and answers local programs."""
+
+    def __init__(self, issuer: Tokens, files: Sequence[TokenFile], *, reload: Reload | None = None) -> None:
+        """Describe the agent; nothing is requested yet.
+
+        Args:
+            issuer: whom to ask for tokens.
+            files: the files to keep fresh.
+            reload: what to do after a renewal.
+        """
+        self._issuer = issuer
+        self._sources: dict[tuple[str, float | None], AsyncTokenSource] = {}
+        after = reload or Reload()
+        self._keepers = [
+            Keeper(file, self._source(file.audience, file.ttl), on_renewal=after.run) for file in files
+        ]
+        self._endpoint = Endpoint(self._get, self.metrics)
+
+    def _source(self, audience: str, ttl: float | None) -> AsyncTokenSource:
+        """Return the source of such tokens, which files and local programs share."""
+        key = audience, ttl
+        if key not in self._sources:
+            self._sources[key] = AsyncTokenSource(audience, ttl, issuer=self._issuer)
+        return self._sources[key]
+
+    async def _get(self, audience: str, ttl: float | None) -> tuple[Token, float]:
+        source = self._source(audience, ttl)
+        token = await source.token()
+        return token, source.left_s
+
+    async def write(self) -> None:
+        """Write each file once.
+
+        Raises:
+            TailboneError: there is no token for one.
+            OSError: one cannot be written.
+        """
+        for keeper in self._keepers:
+            await keeper.write()
+
+    async def listen(self, path: Path) -> asyncio.Server:
+        """Answer local programs on a Unix socket; see ``Endpoint.on_socket``."""
+        return await self._endpoint.on_socket(path)
+
+    async def listen_on_loopback(self, host: str, port: int, bearer: bytes) -> asyncio.Server:
+        """Answer local programs with a bearer token; see ``Endpoint.on_loopback``."""
+        return await self._endpoint.on_loopback(host, port, bearer)
+
+    def renew(self) -> None:
+        """Renew all tokens now."""
+        for source in self._sources.values():
+            source.expedite()
+
+    async def keep(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Keep the files fresh, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for keeper in self._keepers:
+                tasks.create_task(keeper.keep())
+            tasks.create_task(systemd.watchdog())
+            on_ready()
+            await asyncio.Event().wait()
+
+    def metrics(self) -> str:
+        """Return the counters as Prometheus text."""
+        lines = []
+        for name, kind, value in (
+            ("renewals_total", "counter", lambda keeper: keeper.renewals),
+            ("restored_total", "counter", lambda keeper: keeper.restored),
+            ("stale", "gauge", lambda keeper: int(keeper.stale)),
+        ):
+            lines.append(f"# TYPE tailbone_agent_{name} {kind}")
+            lines += [
+                f"tailbone_agent_{name}{{path={_label(str(keeper.file.path))},"
+                f"audience={_label(keeper.file.audience)}}} {value(keeper)}"
+                for keeper in self._keepers
+            ]
+        lines += [
+            "# TYPE tailbone_agent_requests_total counter",
+            f'tailbone_agent_requests_total{{result="answered"}} {self._endpoint.answered}',
+            f'tailbone_agent_requests_total{{result="refused"}} {self._endpoint.refused}',
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _label(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

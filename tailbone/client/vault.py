@@ -1,0 +1,77 @@
+"""Vault and OpenBao: log in with a token (auth method jwt)."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote as quote_path
+from urllib.parse import urlsplit
+
+from tailbone.errors import ConfigError, ExchangeError
+from tailbone.text import quote, redact
+
+AUDIENCE: Final = "vault"
+_TIMEOUT_S: Final = 15.0
+_ANSWER_LIMIT: Final = 1 << 18
+
+
+class Login(NamedTuple):
+    """A login. ``repr`` does not show its token.
+
+    Attributes:
+        token: Vault's token.
+        lease_s: how long it is valid, in seconds; 0 for ever.
+        renewable: whether it can be renewed.
+    """
+
+    token: str
+    lease_s: int
+    renewable: bool
+
+    def __repr__(self) -> str:
+        return f"Login(lease_s={self.lease_s})"
+
+
+def log_in(address: str, role: str, jwt: str, *, mount: str = "jwt") -> Login:
+    """Log in.
+
+    Args:
+        address: Vault's URL.
+        role: a role of the auth method.
+        jwt: a token with the role's audience.
+        mount: where the auth method is enabled.
+
+    Raises:
+        ConfigError: the address is not a URL.
+        ExchangeError: Vault cannot be reached, or refuses; the message has its text.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"Vault's address must be a URL, not {quote(address)}")
+    url = f"{address.rstrip('/')}/v1/auth/{quote_path(mount.strip('/'))}/login"
+    body = json.dumps({"role": role, "jwt": jwt}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 -- see above
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            answer = _decode(response.read(_ANSWER_LIMIT))
+    except urllib.error.HTTPError as error:
+        with error:
+            texts = _decode(error.read(_ANSWER_LIMIT)).get("errors") or [f"status {error.code}"]
+        text = redact(" ".join(" ".join(map(str, texts)).split()))[:500]
+        raise ExchangeError(f"Vault refused the token: {text}") from None
+    except OSError:
+        raise ExchangeError(f"Vault at {address} cannot be reached") from None
+    auth = answer.get("auth")
+    if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
+        raise ExchangeError(f"Vault at {address} did not answer with a token")
+    return Login(auth["client_token"], int(auth.get("lease_duration") or 0), bool(auth.get("renewable")))
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,51 @@
+"""Vault: its login."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from harness.web import Page, WebServer
+
+from tailbone.client.vault import log_in
+from tailbone.errors import ConfigError, ExchangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATH = "/v1/auth/jwt/login"
+
+
+@pytest.fixture
+def vault() -> Iterator[WebServer]:
+    with WebServer() as web:
+        yield web
+
+
+def test_a_login(vault: WebServer) -> None:
+    """Role and token are in the body; Vault's token is not shown."""
+    answer = {"auth": {"client_token": "hvs.x", "lease_duration": 600, "renewable": True}}
+    vault.pages[PATH] = Page(json.dumps(answer).encode())
+    login = log_in(vault.url, "ci", "eyJ.a.b")
+    assert login == ("hvs.x", 600, True)
+    assert "hvs" not in repr(login)
+    assert json.loads(vault.requests[0]["body"]) == {"role": "ci", "jwt": "eyJ.a.b"}
+
+
+def test_a_refusal_is_the_text_of_vault(vault: WebServer) -> None:
+    """In one line."""
+    vault.pages[PATH] = Page(b'{"errors": ["error validating token:\\n invalid audience"]}', status=400)
+    with pytest.raises(
+        ExchangeError, match=r"^Vault refused the token: error validating token: invalid audience$"
+    ):
+        log_in(vault.url, "ci", "eyJ.a.b")
+
+
+def test_other_failures(vault: WebServer) -> None:
+    """An answer without a token, and an address that is not a URL."""
+    vault.pages["/v1/auth/other/login"] = Page(b"{}")
+    with pytest.raises(ExchangeError, match="did not answer with a token"):
+        log_in(vault.url, "ci", "eyJ.a.b", mount="other")
+    with pytest.raises(ConfigError, match="must be a URL"):
+        log_in("vault:8200", "ci", "eyJ.a.b")
