@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tests.bench import commands, connections, machine, memory, rotation, signing, speed, startup, tokens
+from tests.bench import (
+    commands,
+    connections,
+    grants,
+    machine,
+    memory,
+    rotation,
+    signing,
+    speed,
+    startup,
+    tokens,
+)
 from tests.bench.figure import table
 from tests.bench.session import QUICK, Effort, Options, Session
 
@@ -29,6 +40,7 @@ _MEASURES: dict[str, Callable[[Session], Awaitable[list[Figure]]]] = {
     "keys": commands.measure_keys,
     "rotation": rotation.measure,
     "signing": signing.measure,
+    "grants": grants.measure,
 }
 _ALONE = {"speed": speed.measure}
 """Measured only on request: it repeats the others' figures, and takes long."""
@@ -77,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         help="compare tokens with this tailbone, not with the Go server",
     )
     parser.add_argument(
-        "--before", default="", metavar="COMMIT", help="compare the signing path with that of a commit"
+        "--before", default="", metavar="COMMIT", help="compare signing and grants with the code of a commit"
     )
     parser.add_argument(
         "--connections", type=int, nargs="+", default=[16, 1], metavar="N", help="at once, for tokens"

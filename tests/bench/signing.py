@@ -25,14 +25,14 @@ _NOISE = 0.03
 async def measure(session: Session) -> list[Figure]:
     """Run the script alternately on this code and on that of ``--before``."""
     before = session.options.before
-    tree = await asyncio.to_thread(_checked_out, session, before) if before else None
+    tree = await asyncio.to_thread(checked_out, session, before) if before else None
     issue, sign, earlier = [], [], []
     for _ in range(session.effort.rounds):
-        times = await asyncio.to_thread(_times, session, ROOT)
+        times = await asyncio.to_thread(times_of, _SCRIPT, session, ROOT)
         issue += times["issue_us"]
         sign += times["sign_us"]
         if tree is not None:
-            earlier += (await asyncio.to_thread(_times, session, tree))["issue_us"]
+            earlier += (await asyncio.to_thread(times_of, _SCRIPT, session, tree))["issue_us"]
     figures = [
         compared("Issuer.issue, RS256 (beside OpenSSL's bare signature)", issue, sign, unit="µs"),
     ]
@@ -42,7 +42,7 @@ async def measure(session: Session) -> list[Figure]:
     return figures
 
 
-def _checked_out(session: Session, commit: str) -> Path:
+def checked_out(session: Session, commit: str) -> Path:
     """Return a folder with the Python code of a commit."""
     tree = session.place("before")
     archive = subprocess.run(
@@ -52,10 +52,11 @@ def _checked_out(session: Session, commit: str) -> Path:
     return tree
 
 
-def _times(session: Session, tree: Path) -> dict[str, list[float]]:
+def times_of(script: Path, session: Session, tree: Path) -> dict[str, list[float]]:
+    """Run a script on the code of a tree, and return what it prints."""
     # -P: do not import from the script's own folder.
     done = subprocess.run(
-        [sys.executable, "-P", str(_SCRIPT), str(_BATCHES)],
+        [sys.executable, "-P", str(script), str(_BATCHES)],
         env=session.environment(PYTHONPATH=str(tree)),
         cwd=tree,
         capture_output=True,
