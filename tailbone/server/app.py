@@ -164,6 +164,7 @@ class IssuerServer:
             TOUCHUP=number == 1,
         )
         app.add_signal(_remember, "http.lifecycle.begin")
+        app.add_signal(_let_others_run, "http.lifecycle.read_body")
         # Sanic also runs it before it handles an error of its own router, such as 404.
         app.register_middleware(self._check, "request")
         self._endpoints.add_to(app)
@@ -252,6 +253,11 @@ class IssuerServer:
 async def _remember(conn_info: Any) -> None:
     """Prepare what is remembered of a new connection."""
     conn_info.ctx = _Seen()
+
+
+async def _let_others_run(body: bytes) -> None:  # noqa: ARG001 -- Sanic passes it by name
+    """Yield between two pieces of a body, which can be thousands of chunks that have arrived at once."""
+    await asyncio.sleep(0)
 
 
 def _check_process(transport: Any) -> None:

@@ -245,6 +245,17 @@ async def test_a_body_is_ignored(running: Running, size: int) -> None:
     assert (whole.fields["Connection"], chunked.fields["Connection"]) == ("keep-alive", "close")
 
 
+async def test_a_body_of_many_chunks_does_not_delay_others(running: Running) -> None:
+    """A request that arrives after thousands of chunks is answered before all of them are read."""
+    slow, other = await running.connect(), await running.connect()
+    slow.send(b"POST /issue HTTP/1.1\r\nHost: tailbone\r\nTransfer-Encoding: chunked\r\n\r\n")
+    slow.send(5000 * b"1\r\na\r\n" + b"0\r\n\r\n")
+    late = asyncio.create_task(slow.response())
+    assert (await other.ask(b"GET /_healthz HTTP/1.1\r\nHost: tailbone\r\n\r\n")).status == 200
+    assert not late.done()
+    assert (await late).status == 200
+
+
 @pytest.mark.parametrize(
     "rest",
     [
