@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3  # type: ignore[import-untyped,unused-ignore]
+import jwt
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from harness.consumers import AUDIENCE, CI, OTHER, OTHER_AUDIENCE, PERSON, free_ports, program
 from harness.programs import Program, clean_environment
+from harness.tailnet import EVERYTHING
+from harness.waiting import until
+from harness.web import Page, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from harness.consumers import TrustedIssuer
+    from harness.servers import Server
+    from harness.tailnet import Caller, Tailnet
 
 REGION = "us-east-1"
 BUCKET = "deployments"
@@ -41,7 +48,7 @@ def role(arn: str, condition: dict[str, Any], policy: str) -> dict[str, Any]:
     }
 
 
-def configuration(issuer: TrustedIssuer) -> dict[str, Any]:
+def configuration(issuer: str, subject: str) -> dict[str, Any]:
     """Return the settings of SeaweedFS's IAM: one role for a node, one for a tag."""
     allowed = [
         {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]},
@@ -59,12 +66,12 @@ def configuration(issuer: TrustedIssuer) -> dict[str, Any]:
                 "name": "tailbone",
                 "type": "oidc",
                 "enabled": True,
-                "config": {"issuer": issuer.url, "clientIds": [AUDIENCE]},
+                "config": {"issuer": issuer, "clientIds": [AUDIENCE]},
             }
         ],
         "policy": {"defaultEffect": "Deny"},
         "roles": [
-            role(ONE_NODE, {"StringEquals": {"oidc:sub": issuer.subject(CI)}}, "Objects"),
+            role(ONE_NODE, {"StringEquals": {"oidc:sub": subject}}, "Objects"),
             role(TAGGED, {"ForAnyValue:StringEquals": {"oidc:tags": [CI]}}, "Objects"),
         ],
         "policies": [{"name": "Objects", "document": {"Version": "2012-10-17", "Statement": allowed}}],
@@ -113,8 +120,14 @@ class SeaweedFS:
 
 @pytest.fixture(scope="module")
 def weed(issuer: TrustedIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    folder = tmp_path_factory.mktemp("weed")
-    (folder / "iam.json").write_text(json.dumps(configuration(issuer)))
+    with running(tmp_path_factory.mktemp("weed"), issuer.url, issuer.subject(CI)) as server:
+        yield server
+
+
+@contextmanager
+def running(folder: Path, issuer: str, subject: str) -> Iterator[SeaweedFS]:
+    """Run a server that trusts an issuer."""
+    (folder / "iam.json").write_text(json.dumps(configuration(issuer, subject)))
     identity = {"name": "admin", "credentials": [ADMIN], "actions": ["Admin", "Read", "Write", "List"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     names = ("master.port", "volume.port", "filer.port", "s3.port")
@@ -205,3 +218,36 @@ def test_a_rotation(weed: SeaweedFS, issuer: TrustedIssuer) -> None:
     # An unknown kid makes it fetch the JWKS.
     assert weed.accepts(issuer.token())
     assert not weed.accepts(old)
+
+
+def test_a_grant_of_the_tailnet_opens_the_way_to_an_object(
+    tailnet: Tailnet,
+    server: Callable[..., Server],
+    caller: Callable[..., Caller],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The policy gives one tag the audience; its token becomes credentials. Another tag gets no token."""
+    rule = {"tailbone.dev/cap/token": [{"audiences": [AUDIENCE]}]}
+    tailnet.grant(EVERYTHING, {"src": [CI], "dst": ["tag:tailbone"], "ip": ["*"], "app": rule})
+    bucket = tmp_path / "bucket"
+    with WebServer() as web:
+        name = server(
+            TB_ISSUER_ACCESS="grant",
+            TB_KEYS_ISSUER=web.url,
+            TB_KEYS_BUCKET=bucket.as_uri(),
+            TB_KEYS_ACTIVATEAFTER="0s",
+        ).name
+        granted, other = caller(CI).to(name), caller(OTHER).to(name)
+        until(lambda: granted.get("/_readyz").status == 200, "a key that signs")
+        until(lambda: (bucket / ".well-known/openid-configuration").exists(), "the discovery document")
+        for document in (bucket / ".well-known").glob("[!.]*"):
+            web.pages[f"/.well-known/{document.name}"] = Page(document.read_bytes())
+        assert other.issue(f"?audience={AUDIENCE}").json["error"] == "no_grant"
+        token = granted.issue(f"?audience={AUDIENCE}").json["token"]
+        subject = jwt.decode(token, options={"verify_signature": False})["sub"]
+        (tmp_path / "weed").mkdir()
+        with running(tmp_path / "weed", web.url, subject) as weed:
+            s3 = program_with(token, weed, tmp_path, monkeypatch)
+            s3.put_object(Bucket=BUCKET, Key="release", Body=b"1.2.3")
+            assert s3.get_object(Bucket=BUCKET, Key="release")["Body"].read() == b"1.2.3"
