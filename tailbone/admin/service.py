@@ -57,7 +57,7 @@ class Lifecycle(Protocol):
     """The part of ``keys.lifecycle.KeyLifecycle`` that the admin API uses."""
 
     async def generate(self, algorithm: str | None = None, size: int | None = None) -> KeyInfo: ...
-    async def list(self) -> Sequence[KeyInfo]: ...
+    async def list_keys(self) -> Sequence[KeyInfo]: ...
     async def remove(self, kid: str) -> Sequence[KeyInfo]: ...
 
 
@@ -196,7 +196,7 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
         return pb.GenerateNewKeysResponse(key=key_message(made))
 
     async def ListKeys(self, _request: pb.ListKeysRequest, _: Any) -> pb.ListKeysResponse:
-        return pb.ListKeysResponse(keys=map(key_message, await self._lifecycle.list()))
+        return pb.ListKeysResponse(keys=map(key_message, await self._lifecycle.list_keys()))
 
     async def RemoveKey(self, request: pb.RemoveKeyRequest, _: Any) -> pb.RemoveKeyResponse:
         if not request.key_id:

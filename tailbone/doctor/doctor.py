@@ -129,16 +129,16 @@ async def _check_bucket(config: Config, log: Logger) -> tuple[Document | None, F
             store, keys.key_path, max_age_s=keys.max_age_s, conditional=keys.conditional_writes, log=log
         )
         try:
-            jwks = await publisher.rehearse(until=time.monotonic() + _BUCKET_S)
+            jwks = await publisher.check_writable(until=time.monotonic() + _BUCKET_S)
         finally:
             await publisher.close()
     except TailboneError as error:
         return None, Finding(level="error", check=check, text=error.message)
     if jwks is None:
-        text = f"{publisher.place} does not exist yet"
+        text = f"{publisher.location} does not exist yet"
         return None, Finding(level="warning", check=check, text=text, fix="start the server")
     writes = ", and takes conditional writes" if keys.conditional_writes else ""
-    return jwks, Finding(level="ok", check=check, text=f"{publisher.place} can be read{writes}")
+    return jwks, Finding(level="ok", check=check, text=f"{publisher.location} can be read{writes}")
 
 
 def _check_clocks(config: Config, discovery: Discovery | None) -> list[Finding]:

@@ -50,7 +50,7 @@ class DirectoryStore:
 
     def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
         """Use the directory with this absolute path; the first write creates it if needed."""
-        self.place = f"file://{root}"
+        self.location = f"file://{root}"
         self._root = root
         self._disk = disk or Disk()
 
@@ -70,7 +70,7 @@ class DirectoryStore:
     ) -> str:
         """See ``Store.write``."""
         file = self._file(path)
-        return await self._in_thread(f"write {file}", lambda: self._swap(file, data, etag))
+        return await self._in_thread(f"write {file}", lambda: self._compare_and_swap(file, data, etag))
 
     async def close(self) -> None:
         """See ``Store.close``; there is nothing to close."""
@@ -78,7 +78,7 @@ class DirectoryStore:
     def _file(self, path: str) -> Path:
         parts = PurePosixPath(path).parts
         if not parts or ".." in parts or PurePosixPath(path).is_absolute():
-            raise StoreError(f"{path!r} is not a path inside {self.place}")
+            raise StoreError(f"{path!r} is not a path inside {self.location}")
         return self._root.joinpath(*parts)
 
     async def _in_thread(self, what: str, call: Callable[[], _T]) -> _T:
@@ -93,7 +93,7 @@ class DirectoryStore:
                 f"cannot {what}: {error.strerror or 'input/output error'}", detail=str(error)
             ) from error
 
-    def _swap(self, file: Path, data: bytes, etag: str | None) -> str:
+    def _compare_and_swap(self, file: Path, data: bytes, etag: str | None) -> str:
         self._disk.mkdir(file.parent, mode=0o755)
         lock = ProcessLock(file.with_name(f".{file.name}.lock"))
         if not lock.acquire(_LOCK_TIMEOUT_S):

@@ -94,7 +94,7 @@ class DiscoveryPublisher:
         self._discovery = discovery
         self._store = store
         self._path = path
-        self._place = f"{store.place}/{path}"
+        self._place = f"{store.location}/{path}"
         self._cache_control = f"public, max-age={max_age_s:.0f}"
         self._conditional = conditional
         self._log = log

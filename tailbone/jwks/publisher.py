@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
-"""The etag of a write that a store which honours conditions refuses."""
+"""An ETag that no document has, so that a store that honours conditions refuses the write."""
 
 _OPERATION_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.05
@@ -37,20 +37,21 @@ _LONGEST_PAUSE_S: Final = 2.0
 _LAST_READ_S: Final = 2.0
 _LAST_READ_SHARE: Final = 0.2
 _REPLACED_S: Final = 5.0
-"""How long after an unguarded creation another server's could still replace it."""
+"""How long after an unconditional creation another server's may still replace it."""
 
 _TORN_READS: Final = 3
 _REFUSALS: Final = 2
-# Trying again helps with none of these.
+# Retrying does not help with these.
 _LASTING: Final = (StoreDeniedError, StoreMissingError, UnconditionalStoreError)
-# After these only a read shows what became of a write: a proxy that sends it twice loses to itself.
+# After these, only a read shows whether a write was applied. A proxy that sends a write twice conflicts with
+# itself.
 _OPEN: Final = (StoreOutcomeUnknownError, StoreConflictError)
 
 _NOT_READ_BACK: Final = "the JWKS was written and could not be read back in time; a later read will show"
 _NOT_SHOWN: Final = (
     "others changed the JWKS at the same time, and it could not be read again; a later read will show"
 )
-_OTHERS: Final = "others changed the JWKS all the time, and this change is not in it: try again"
+_CONFLICTS: Final = "gave up after repeated conflicting writes; the JWKS was not changed: try again"
 _UNGUARDED: Final = (
     "the store ignores If-Match, so that two writers would lose each other's keys: use a store that "
     "honours it, or set keys.conditionalWrites = false if this is the only writer"
@@ -64,11 +65,11 @@ _T = TypeVar("_T")
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A change that is done.
+    """The result of a change.
 
     Attributes:
-        before: the document that the last write replaced; None when there was none.
-        after: the document as it was read back; None when there is none and none was needed.
+        before: the document that the last write replaced; None if there was none.
+        after: the document as it was read back; None if there is none and none was needed.
         wrote: whether anything had to be written.
     """
 
@@ -77,11 +78,39 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     wrote: bool
 
 
+class _Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One write of a change. Only the next read shows whether it was applied.
+
+    Attributes:
+        number: 1 for the first write of the change.
+        stored: the content that it was to replace.
+        before: the document in that content.
+        failure: the error if the next read fails, or shows that the write was not applied.
+        refusals: how often in a row the store has refused this content's own ETag.
+    """
+
+    number: int
+    stored: Stored | None
+    before: Document | None
+    failure: StoreError
+    refusals: int
+
+    @property
+    def pauses(self) -> bool:
+        """Whether to pause before the next read; not after a first write that has probably been applied."""
+        return self.number > 1 or not isinstance(self.failure, StoreOutcomeUnknownError)
+
+    def refusals_of(self, stored: Stored | None) -> int:
+        """Return how often in a row the store has refused the ETag of ``stored``, which did not change."""
+        refused = isinstance(self.failure, StoreConflictError) and stored == self.stored
+        return self.refusals + 1 if stored and refused else 0
+
+
 class Publisher:
     """One document in one store.
 
     Attributes:
-        place: names store and path.
+        location: names store and path.
     """
 
     def __init__(
@@ -95,18 +124,18 @@ class Publisher:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Take the document's place.
+        """Publish at a path; nothing is sent yet.
 
         Args:
-            store: where it is kept.
-            path: its path in the store.
-            max_age_s: how long caches may keep it, in seconds.
-            conditional: False says that this is the only writer, to a store that ignores conditions.
-            log: for what is wrong with the store.
+            store: contains the document. The publisher closes it.
+            path: the document's path in the store.
+            max_age_s: how long caches may keep the document, in seconds.
+            conditional: False if this is the only writer to a store that ignores conditions.
+            log: receives a warning if the store ignores conditions.
             monotonic: seconds, for deadlines.
-            sleep: how to pause between tries.
+            sleep: waits this many seconds between attempts.
         """
-        self.place = f"{store.place}/{path}"
+        self.location = f"{store.location}/{path}"
         self._store = store
         self._path = path
         self._cache_control = f"public, max-age={max_age_s:.0f}"
@@ -120,21 +149,21 @@ class Publisher:
 
     @property
     def note(self) -> StoreError | None:
-        """What is wrong with the store though it can be read."""
+        """A problem of the store that does not stop reads; None if there is none."""
         return self._unguarded
 
     async def read(self, *, until: float | None = None) -> Document | None:
         """Read the document.
 
         Args:
-            until: when to stop trying again what may pass by itself, on the monotonic clock; None tries once.
+            until: when to stop retrying transient failures, on the monotonic clock; None tries once.
 
         Returns:
-            None when there is certainly none.
+            None if there certainly is no document.
 
         Raises:
-            StoreError: it could not be read.
-            ForeignDocumentError: it is not a JWKS.
+            StoreError: the document could not be read.
+            ForeignDocumentError: the document is not a JWKS.
         """
         if until is None:
             return self._parse(await self._read_stored(self._monotonic() + _OPERATION_S))
@@ -142,17 +171,17 @@ class Publisher:
         return document
 
     async def change(self, edit: Callable[[Document | None], Document | None], *, deadline: float) -> Outcome:
-        """Change the document until a read shows it as ``edit`` wants it.
+        """Change the document until a read shows what ``edit`` returns.
 
-        The read that follows a write shows whether it was taken; a write ends early enough for that read.
+        The read after each write shows whether the write was applied. Writes end early enough for that read.
 
         Args:
-            edit: gives the document that should be there; what it gives back it must leave unchanged. It is
-                called for each try, and what it raises ends the change.
-            deadline: on the monotonic clock; the change is over then, either way.
+            edit: returns the new document; applied to its own result, it changes nothing. It is called for
+                each attempt, and an exception ends the change.
+            deadline: when the change ends in any case, on the monotonic clock.
 
         Raises:
-            StoreOutcomeUnknownError: the last write may have been taken.
+            StoreOutcomeUnknownError: the last write may have been applied.
             StoreError: nothing was changed.
         """
         outcome = await self._change(edit, deadline)
@@ -166,49 +195,49 @@ class Publisher:
 
     async def _change(self, edit: Callable[[Document | None], Document | None], deadline: float) -> Outcome:
         write_until = deadline - min(_LAST_READ_S, _LAST_READ_SHARE * max(deadline - self._monotonic(), 0.0))
-        tries = refusals = 0
-        failure: StoreError | None = None
-        before: Document | None = None
-        written_over: Stored | None = None
+        last: _Attempt | None = None
         while True:
             try:
                 stored, current = await self._read_until(deadline)
             except StoreError as error:
-                raise _left_open(failure, error) from error
+                raise _unknown_outcome(last, error) from error
             wanted = edit(current)
             if wanted is None or wanted == current:
-                return Outcome(before=before if tries else current, after=current, wrote=tries > 0)
-            if failure and self._monotonic() >= write_until:
-                raise _not_taken(failure)
-            # Refused again and again although nothing has changed: the last try leaves out the etag's quotes.
-            is_refused = isinstance(failure, StoreConflictError) and stored == written_over
-            refusals = refusals + 1 if stored and is_refused else 0
+                return Outcome(before=last.before if last else current, after=current, wrote=last is not None)
+            if last and self._monotonic() >= write_until:
+                raise _not_applied(last.failure)
+            refusals = last.refusals_of(stored) if last else 0
             if refusals > _REFUSALS:
                 raise UnconditionalStoreError(_REFUSED)
             condition = self._condition(stored, unquoted=refusals == _REFUSALS)
-            tries, before, written_over = tries + 1, current, stored
-            failure = await self._swap(stored, wanted.to_publish(), condition, write_until)
-            if tries > 1 or not isinstance(failure, StoreOutcomeUnknownError):
-                await self._sleep(min(_pause_s(tries), max(write_until - self._monotonic(), 0.0)))
+            last = _Attempt(
+                number=last.number + 1 if last else 1,
+                stored=stored,
+                before=current,
+                failure=await self._compare_and_swap(stored, wanted.to_publish(), condition, write_until),
+                refusals=refusals,
+            )
+            if last.pauses:
+                await self._sleep(min(_pause_s(last.number), max(write_until - self._monotonic(), 0.0)))
 
-    async def rehearse(self, *, until: float) -> Document | None:
-        """Read the document, and find out whether the store would take a change of it.
+    async def check_writable(self, *, until: float) -> Document | None:
+        """Read the document, and check that the store would accept a change.
 
         Args:
-            until: when to stop trying again what may pass by itself, on the monotonic clock.
+            until: when to stop retrying transient failures, on the monotonic clock.
 
         Raises:
-            StoreError: it would not; nothing was changed.
+            StoreError: it would not. Nothing was changed.
         """
 
-        async def rehearsal() -> Document | None:
+        async def read_and_probe() -> Document | None:
             stored = await self._read_stored(until)
             document = self._parse(stored)
             if stored and self._conditional:
                 await self._probe(stored.data, until)
             return document
 
-        return await self._patiently(rehearsal, until)
+        return await self._retry(read_and_probe, until)
 
     async def close(self) -> None:
         """Close the store; idempotent."""
@@ -219,17 +248,17 @@ class Publisher:
             stored = await self._read_stored(until)
             return stored, self._parse(stored)
 
-        return await self._patiently(read, until)
+        return await self._retry(read, until)
 
-    async def _patiently(self, call: Callable[[], Awaitable[_T]], until: float) -> _T:
-        """Call again what fails in a way that may pass by itself, until the given time."""
+    async def _retry(self, call: Callable[[], Awaitable[_T]], until: float) -> _T:
+        """Retry a call after transient failures, until the given time."""
         tries = 0
         while True:
             tries += 1
             try:
                 return await call()
             except StoreError as error:
-                # Some stores give a reader the new length of the old content during a write.
+                # Some stores return the old content with the new length during a write.
                 is_final = isinstance(error, ForeignDocumentError) and tries > _TORN_READS
                 is_late = self._monotonic() + _pause_s(tries) >= until
                 if is_final or is_late or isinstance(error, _LASTING):
@@ -244,23 +273,26 @@ class Publisher:
         return self._known[1]
 
     def _condition(self, stored: Stored | None, *, unquoted: bool) -> str | None:
-        """Return the etag under which to replace ``stored``; some stores compare it without its quotes."""
+        """Return the ETag for replacing ``stored``; some stores compare it without its quotes."""
         if not self._conditional:
             return ANY_CONTENT
         etag = stored.etag if stored else None
         return etag.strip('"') if etag and unquoted else etag
 
-    async def _swap(
+    async def _compare_and_swap(
         self, stored: Stored | None, data: bytes, condition: str | None, until: float
     ) -> StoreError:
-        """Write if the document still is ``stored``; return why only a read shows whether it was written.
+        """Write if the document is still ``stored``.
+
+        Returns:
+            The error to raise unless the next read shows the change: only a read proves a write.
 
         Raises:
-            StoreError: nothing was written, and trying again would not help.
+            StoreError: nothing was written, and retrying would not help.
         """
         try:
-            # Where there is no document, a store that ignores the condition would make one, and a later read
-            # would take it for a revocation of all keys.
+            # Without a document there is no probe: a store that ignores conditions would create one, and a
+            # later read would take it for a revocation of all keys.
             if stored and (self._probe_due or self._unguarded):
                 await self._probe(stored.data, until)
             await self._write(data, condition, until)
@@ -271,21 +303,21 @@ class Publisher:
         return StoreOutcomeUnknownError(_NOT_READ_BACK)
 
     async def _probe_creation(self, created: Document, until: float) -> None:
-        """Find out whether anything guarded a creation; if that fails, the next change finds out."""
+        """Find out whether the store honours conditions; if that fails, the next change finds out."""
         if self._probe_due:
-            # This change is done, whatever is found: without its key there would be no token.
+            # The change is complete in any case: without its key no token could be signed.
             with contextlib.suppress(StoreError):
                 await self._probe(created.to_publish(), until)
 
     async def _probe(self, data: bytes, until: float) -> None:
-        """Write what is there under a condition that cannot hold.
+        """Write the current content under a condition that is never true.
 
         Raises:
             UnconditionalStoreError: the store ignores conditions.
-            StoreError: it would not take a change, either.
+            StoreError: the store would not accept a change either.
         """
         if self._unguarded:
-            # Found once: to ask again would be another write that nothing guards.
+            # Known already. Probing again would be another unconditional write.
             raise self._unguarded
         try:
             await self._write(data, NEVER_MATCHES, until)
@@ -293,7 +325,7 @@ class Publisher:
             self._probe_due = False
             return
         except StoreOutcomeUnknownError as error:
-            # Whichever way it went, these bytes change nothing.
+            # Harmless either way: the write would have stored identical bytes.
             raise StoreError(
                 "the trial write before the change failed, and the change was not begun",
                 detail=error.detail or error.message,
@@ -304,7 +336,7 @@ class Publisher:
         raise self._unguarded
 
     async def _read_stored(self, deadline: float) -> Stored | None:
-        timed_out = StoreError("the store did not answer in time: see whether it can be reached from here")
+        timed_out = StoreError("the store did not answer in time: check whether it can be reached")
         return await self._in_time(self._store.read(self._path), deadline, timed_out)
 
     async def _write(self, data: bytes, etag: str | None, deadline: float) -> None:
@@ -323,18 +355,19 @@ class Publisher:
 
 
 def _pause_s(tries: int) -> float:
-    """Return how many seconds to pause after so many tries; random, so that servers do not keep step."""
+    """Return the pause after this many attempts, in seconds; random, so that servers get out of step."""
     longest_s: float = min(_FIRST_PAUSE_S * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
     return longest_s * random.uniform(0.5, 1.0)
 
 
-def _not_taken(failure: StoreError) -> StoreError:
-    """Return what to raise when a read shows that a write that ended in ``failure`` was not taken."""
-    return StoreConflictError(_OTHERS, detail=failure.message) if isinstance(failure, _OPEN) else failure
+def _not_applied(failure: StoreError) -> StoreError:
+    """Return the error for a write that a read shows was not applied."""
+    return StoreConflictError(_CONFLICTS, detail=failure.message) if isinstance(failure, _OPEN) else failure
 
 
-def _left_open(failure: StoreError | None, error: StoreError) -> StoreError:
-    """Return what to raise when no read shows what became of a write that ended in ``failure``."""
+def _unknown_outcome(last: _Attempt | None, error: StoreError) -> StoreError:
+    """Return the error for a change whose last write, if there was one, could not be read back."""
+    failure = last.failure if last else None
     if not isinstance(failure, _OPEN):
         return error
     detail = f"{failure.detail or failure.message}; then: {error.detail or error.message}"

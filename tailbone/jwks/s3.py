@@ -53,7 +53,7 @@ class S3Store:
         """
         endpoint = _endpoint()
         _check_endpoint(endpoint, bucket)
-        self.place = f"s3://{bucket}" + (f" at {normalised(endpoint)}" if endpoint else "")
+        self.location = f"s3://{bucket}" + (f" at {normalised(endpoint)}" if endpoint else "")
         self._bucket = bucket
         self._is_custom = bool(endpoint)
         self._stack = AsyncExitStack()

@@ -29,10 +29,11 @@ class Store(Protocol):
     """Documents that are changed by compare-and-swap only.
 
     Attributes:
-        place: identifies the store across restarts: a key confirmed in one store is not confirmed in another.
+        location: identifies the store across restarts. A key confirmed in one store is not confirmed in
+            another.
     """
 
-    place: str
+    location: str
 
     async def read(self, path: str) -> Stored | None:
         """Read a document.

@@ -1,4 +1,4 @@
-"""The key folder: its contents, and every change of it."""
+"""The key folder: its contents, and all changes to it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ REMOVED: Final = "removed"
 """The subfolder for keys that must not be used and are not deleted."""
 
 _LOCK: Final = ".lock"
-_LAST_PUBLISHED: Final = ".last-published.json"
+_SAVED_COPY: Final = ".last-published.json"
 _LARGEST_FILE: Final = 64 * 1024
-# A document as text in JSON: each of its quotes and line ends takes two bytes there.
+# The document is stored as a JSON string, where each quote and line end takes two bytes.
 _LARGEST_COPY: Final = 4 * 1024 * 1024
 
 _Stamp = tuple[int, int, int, int, int]
@@ -41,11 +41,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One kid in the folder.
 
     Attributes:
-        kid: the files' common name; made printable.
-        files: the files of this kid that exist, private half first; the only paths ever used for it.
-        key: the private key, where it can be used.
+        kid: the files' common name, made printable.
+        files: the existing files of this kid, private half first. No other paths are used for it.
+        key: the private key, if it can be used.
         record: the key's record, if it belongs to this key.
-        fault: why the key cannot be used, with the fix if there is one; "" when it can.
+        fault: why the key cannot be used, with the fix if there is one; "" if it can be used.
         unsafe: everybody can read or change the private half.
         public_missing: the public half has to be written again.
         warning: a problem that does not stop the key from being used.
@@ -65,13 +65,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """The key's thumbprint, or \"\" if unknown."""
         return self.key.thumbprint if self.key else self.record.thumbprint if self.record else ""
 
-    def phase_at(self, place: str) -> Phase:
-        """Return the phase in the document at ``place``; a key without a record is pending."""
-        return self.record.phase_at(place) if self.record else Phase.PENDING
+    def phase_at(self, location: str) -> Phase:
+        """Return the phase in the document at ``location``; a key without a record is pending."""
+        return self.record.phase_at(location) if self.record else Phase.PENDING
 
     @property
     def is_removing(self) -> bool:
-        """Whether the key is on its way out."""
+        """Whether the key is being removed."""
         return self.record is not None and self.record.phase is Phase.REMOVING
 
     @property
@@ -99,7 +99,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Half(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read from one file, or why nothing was."""
+    """What was read from one file, or why it could not be read."""
 
     key: SigningKey | None = None
     kid: str = ""
@@ -117,16 +117,16 @@ class KeyFolder:
     """
 
     def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
-        """Use a folder, which need not exist yet; ``disk`` makes every change of it."""
+        """Use a folder, which need not exist yet. ``disk`` makes all changes to it."""
         self.path = path
         self._disk = disk or Disk()
         self._parsed: dict[str, tuple[_Stamp, _Half]] = {}
-        self._seen: dict[str, _Stamp] = {}
+        self._stamps: dict[str, _Stamp] = {}
         self._joined: int | None = None
         self._leave: Callable[[], object] = lambda: None
 
     def require(self) -> None:
-        """Refuse a folder that does not exist: a mistyped one is not to be made.
+        """Check that the folder exists, so that a mistyped name does not create one.
 
         Raises:
             KeyFileError: there is no such folder.
@@ -150,7 +150,7 @@ class KeyFolder:
             raise _unusable(self.path, "write to", error) from error
 
     def lock(self) -> ProcessLock:
-        """Return a new handle on the lock that every change of the folder holds."""
+        """Return a new handle on the lock that every change to the folder holds."""
         return ProcessLock(self.path / _LOCK)
 
     def join(self) -> None:
@@ -172,11 +172,11 @@ class KeyFolder:
         self._joined = None
 
     def is_shared(self) -> bool:
-        """Tell whether another process has joined, or may have: not every file system shows it."""
+        """Return whether another process has joined. True if the file system cannot tell."""
         if self._joined is None:
             return True
         try:
-            # Each process that has joined holds a shared flock: only one that is alone can upgrade it.
+            # Each joined process holds a shared flock. A process that can upgrade it is the only one.
             fcntl.flock(self._joined, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fcntl.flock(self._joined, fcntl.LOCK_SH)
         except BlockingIOError:
@@ -188,24 +188,24 @@ class KeyFolder:
         return False
 
     def clear_temporaries(self) -> None:
-        """Delete what a killed write left; only while holding the lock, so that no process is writing."""
+        """Delete temporary files of killed writes. The caller holds the lock, so no write is in progress."""
         for path in list(self.path.glob(f".*{TEMPORARY_SUFFIX}")):
             self._disk.unlink(path)
 
     def changed(self) -> bool:
-        """Tell whether anything differs from the last scan; cheap."""
-        return self._look() != self._seen
+        """Return whether any key file has changed since the last scan. This is cheap."""
+        return self._read_stamps() != self._stamps
 
     def scan(self) -> Snapshot:
-        """Read the folder; one that does not exist is empty.
+        """Read the folder. A folder that does not exist is empty.
 
         Raises:
             KeyFileError: everybody can write to the folder, or it cannot be read.
         """
-        self._seen = seen = self._look()
-        self._parsed = {name: parsed for name, parsed in self._parsed.items() if name in seen}
+        self._stamps = stamps = self._read_stamps()
+        self._parsed = {name: parsed for name, parsed in self._parsed.items() if name in stamps}
         kids: dict[str, dict[str, str]] = {}
-        for name in sorted(seen):
+        for name in sorted(stamps):
             for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX):
                 if name.endswith(suffix):
                     kids.setdefault(name.removesuffix(suffix), {})[suffix] = name
@@ -215,15 +215,15 @@ class KeyFolder:
     # --- changes: each only while holding the lock
 
     def add(self, key: SigningKey, record: KeyRecord) -> None:
-        """Write a new key, its record first: a half-written pair then has an owner.
+        """Write a new key, its record first, so that a half-written pair has a record.
 
         Raises:
-            KeyStateError: the kid is taken.
-            KeyFileError: it could not be written.
+            KeyStateError: the kid is already in use.
+            KeyFileError: the key could not be written.
         """
         path = self.path / f"{key.kid}{PRIVATE_SUFFIX}"
         if os.path.lexists(path):
-            raise KeyStateError(f"there is a key {key.kid} already")
+            raise KeyStateError(f"key {key.kid} already exists")
         self.write_record(key.kid, record)
         self._replace(path, key.private_jwk(), mode=0o600)
         self.write_public(key)
@@ -234,11 +234,11 @@ class KeyFolder:
         self._replace(self.path / f"{key.kid}{PUBLIC_SUFFIX}", data, mode=0o644)
 
     def write_record(self, kid: str, record: KeyRecord) -> None:
-        """Write a key's record. ``kid`` was made here or found in the folder, never sent by a client."""
+        """Write a key's record. ``kid`` must be generated here or found in the folder, not a client's."""
         self._replace(self.path / f"{kid}{STATE_SUFFIX}", record.to_json(), mode=0o600)
 
     def delete(self, entry: Entry) -> None:
-        """Delete a key's files, the private half first; the record, which says that this goes on, last."""
+        """Delete a key's files: the private half first, and last the record, which marks the removal."""
         self._change(lambda: self._unlink(entry))
 
     def set_aside(self, entry: Entry) -> None:
@@ -262,25 +262,25 @@ class KeyFolder:
             self._disk.rename(path, target)
         self._disk.fsync_folder(removed)
 
-    # --- the last good copy of the published document
+    # --- the saved copy of the published document
 
-    def read_last_published(self) -> bytes | None:
-        """Return what ``write_last_published`` kept, or None."""
+    def read_saved_copy(self) -> bytes | None:
+        """Return what ``write_saved_copy`` saved, or None."""
         try:
-            return read_regular(self.path / _LAST_PUBLISHED, _LARGEST_COPY)[0]
+            return read_regular(self.path / _SAVED_COPY, _LARGEST_COPY)[0]
         except FileNotFoundError:
             return None
         except ValueError:
-            # As useless as a damaged one.
+            # The caller treats this like a damaged copy.
             return b""
         except OSError as error:
             raise _unusable(self.path, "read", error) from error
 
-    def write_last_published(self, data: bytes) -> None:
-        """Keep the last good copy."""
-        self._replace(self.path / _LAST_PUBLISHED, data, mode=0o600)
+    def write_saved_copy(self, data: bytes) -> None:
+        """Save a copy of the published document."""
+        self._replace(self.path / _SAVED_COPY, data, mode=0o600)
 
-    # --- how
+    # --- helpers
 
     def _replace(self, path: Path, data: bytes, *, mode: int) -> None:
         self._change(lambda: self._disk.replace(path, data, mode=mode), sync=False)
@@ -293,25 +293,25 @@ class KeyFolder:
         except OSError as error:
             raise _unusable(self.path, "write to", error) from error
 
-    def _look(self) -> dict[str, _Stamp]:
-        """Return the names of key files, with a stamp that changes when the file does."""
-        seen: dict[str, _Stamp] = {}
+    def _read_stamps(self) -> dict[str, _Stamp]:
+        """Return the names of all key files, each with a stamp that changes with the file."""
+        stamps: dict[str, _Stamp] = {}
         try:
             with os.scandir(self.path) as names:
                 for found in names:
                     name = found.name
                     if name.endswith((PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)):
-                        seen[name] = _stamp(found)
+                        stamps[name] = _stamp(found)
             found_folder = self.path.stat()
-            seen["."] = (found_folder.st_mode, found_folder.st_uid, 0, 0, 0)
+            stamps["."] = (found_folder.st_mode, found_folder.st_uid, 0, 0, 0)
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise _unusable(self.path, "read", error) from error
-        return seen
+        return stamps
 
     def _check_mode(self) -> str:
-        mode, uid, *_ = self._seen.get(".", (0o700, 0, 0, 0, 0))
+        mode, uid, *_ = self._stamps.get(".", (0o700, 0, 0, 0, 0))
         who = others_who_can(stat.S_IWOTH, mode, uid)
         if who == "everybody":
             raise KeyFileError(
@@ -324,14 +324,14 @@ class KeyFolder:
         # A file name need not be UTF-8, but the kid must be printable.
         kid = os.fsencode(stem).decode(errors="replace")
         halves = {suffix: self._half(name, suffix) for suffix, name in names.items()}
-        private, public, kept = (
+        private, public, state = (
             halves.get(suffix) for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
         )
         key = private.key if private else None
-        record = kept.record if kept else None
+        record = state.record if state else None
         if record and key and record.thumbprint != key.thumbprint:
             record = None
-        fault = _fault(stem, private, public, kept, record)
+        fault = _fault(stem, private, public, state, record)
         return Entry(
             kid=kid,
             files=tuple(
@@ -348,7 +348,7 @@ class KeyFolder:
         )
 
     def _half(self, name: str, suffix: str) -> _Half:
-        stamp = self._seen[name]
+        stamp = self._stamps[name]
         cached = self._parsed.get(name)
         if cached and cached[0] == stamp:
             return cached[1]
@@ -357,10 +357,10 @@ class KeyFolder:
             half = _READERS[suffix](path)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
-                # Without its stamp the next look finds a change, and reads it again.
-                del self._seen[name]
+                # Without its stamp the next scan reads the file again.
+                del self._stamps[name]
                 if cached:
-                    # A key that was read before goes on signing while its file cannot be read.
+                    # A key that was read before keeps signing while its file cannot be read.
                     return cached[1]
             return _Half(fault=f"cannot be read: {error.strerror or 'input/output error'}")
         except KeyFileError as error:
@@ -373,23 +373,23 @@ def _stamp(found: os.DirEntry[str]) -> _Stamp:
     try:
         result = found.stat()
     except OSError:
-        # Deleted since, or a dangling link: reading it tells which.
+        # The file was deleted, or is a dangling link. Reading it shows which.
         return (0, 0, 0, 0, 0)
     return (result.st_mtime_ns, result.st_ctime_ns, result.st_size, result.st_ino, result.st_mode)
 
 
 def _fault(
-    stem: str, private: _Half | None, public: _Half | None, kept: _Half | None, record: KeyRecord | None
+    stem: str, private: _Half | None, public: _Half | None, state: _Half | None, record: KeyRecord | None
 ) -> str:
-    """Return why the key cannot be used; "" when it can."""
+    """Return why the key cannot be used; "" if it can be used."""
     if private is None:
         return "the private half is missing"
     if private.fault:
         return f"the private half {private.fault}"
     if private.kid != stem:
-        return "the private half has a kid other than its file name says"
-    if kept and kept.fault:
-        return f"the state file {kept.fault}"
+        return "the kid in the private key file does not match the file name"
+    if state and state.fault:
+        return f"the state file {state.fault}"
     if public is None:
         return "" if record else "the public half is missing"
     if public.fault:

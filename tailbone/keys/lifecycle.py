@@ -1,4 +1,4 @@
-"""KeyLifecycle: a folder's keys from start to close, and changes on request."""
+"""KeyLifecycle: the keys of a folder from start to close, and changes on request."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from tailbone.keys.plan import (
     plan_removal,
     plan_tidying,
 )
-from tailbone.keys.reconciler import POLL_S, Reconciler, generate
-from tailbone.keys.record import UNSETTLED_S, Phase
+from tailbone.keys.reconciler import POLL_S, Reconciler, new_signing_key
+from tailbone.keys.record import PENDING_TIMEOUT_S, Phase
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
-from tailbone.keys.view import TWO_LOOKS_S, KeyInfo, KeyRing, Read, own_document
+from tailbone.keys.view import REVOCATION_CONFIRM_S, KeyInfo, KeyRing, Read, own_document
 from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
@@ -54,22 +54,21 @@ _START_LOCK_S: Final = 2.0
 _CLOSE_S: Final = 10.0
 _HOUSEKEEPING_READ_S: Final = 5.0
 _LIST_S: Final = 3.0
-"""How long a listing waits for the JWKS when there is a copy of it to show instead."""
+"""How long a listing waits for the JWKS if the last good document can be shown instead."""
 
 _RETRY_S: Final = (1.0, 60.0)
 _REMOVED_LATER: Final = "the key no longer signs, and leaves the JWKS when the store can be written again"
 
 _T = TypeVar("_T")
-# The class has a method of that name.
-_Problems = list[Problem]
 
 
 class KeyLifecycle:
     """The keys of one folder and their publication.
 
-    An async context manager: entering starts it, without waiting for the store. ``run`` keeps it going and
-    is to run beside it; leaving waits for a change under way, then closes the store. Everything that has to
-    be done follows from folder and document (see ``plan``), so that a kill needs no repair of its own.
+    An async context manager. Entering starts it, without waiting for the store. Call ``run()`` in a
+    background task while the context is open. Leaving waits for changes in progress, then closes the store.
+
+    All work follows from folder and document (see ``plan``), so a kill does not need a special repair.
     """
 
     def __init__(
@@ -85,18 +84,18 @@ class KeyLifecycle:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Put the parts together.
+        """Assemble the lifecycle; no file is read before it starts.
 
         Args:
             folder: the key folder.
-            store: where the JWKS is kept; None publishes nothing: the document is made of the folder's keys.
+            store: contains the JWKS. If None, nothing is published, and the document is the folder's keys.
             path: the JWKS's path in the store.
-            settings: as in force.
-            log: for what happens to keys.
+            settings: the current settings.
+            log: receives an event for each change.
             discovery: publishes the discovery document in the same store; None if there is none.
             clock: unix seconds.
-            monotonic: seconds of a clock that is never set.
-            sleep: how to wait.
+            monotonic: seconds on the monotonic clock.
+            sleep: waits this many seconds.
         """
         self._folder = folder
         self._settings = settings
@@ -125,37 +124,37 @@ class KeyLifecycle:
             sleep=sleep,
         )
         self._generating = False
-        self._under_way: set[asyncio.Task[object]] = set()
-        # What is wrong now, by what was being done: "folder", "jwks" and "discovery".
+        self._changes: set[asyncio.Task[object]] = set()
+        # The current failures of the background work: by "folder", "jwks" and "discovery".
         self._failures: dict[str, TailboneError] = {}
         self._next_sync = monotonic()
         self._retry_s = _RETRY_S[0]
 
-    # --- what others read
+    # --- state
 
     @property
     def ring(self) -> KeyRing:
-        """Which key signs now, and which are published: a value that is swapped as a whole."""
+        """The key that signs now and the published keys; replaced as a whole."""
         return self._reconciler.ring
 
     def published_document(self) -> bytes | None:
-        """Return the last good copy of the JWKS; without a bucket or a copy, the folder's published keys.
+        """Return the last good JWKS, or if there is none, the folder's published keys.
 
         None until one exists: an empty JWKS could be cached by verifiers.
         """
-        if self._reconciler.copy is not None:
-            return self._reconciler.copy.render()
-        own = own_document(self._reconciler.snapshot, self._reconciler.place)
-        is_published = self._publisher is None and not self._reconciler.follows
+        if self._reconciler.last_good is not None:
+            return self._reconciler.last_good.render()
+        own = own_document(self._reconciler.snapshot, self._reconciler.location)
+        is_published = self._publisher is None and not self._reconciler.read_only
         return own.render() if own.keys or is_published else None
 
-    def reasons(self) -> _Problems:
-        """Return why no token can be signed now; empty when one can."""
+    def reasons(self) -> list[Problem]:
+        """Return why no token can be signed now; empty if tokens can be signed."""
         obstacles = self._reconciler.view().obstacles()
         return [*obstacles, *self._troubles()] if obstacles else []
 
-    def notes(self) -> _Problems:
-        """Return problems that do not stop the signing of tokens."""
+    def notes(self) -> list[Problem]:
+        """Return problems that do not stop token issuance."""
         notes = self._troubles()
         if self._publisher is not None and self._publisher.note:
             notes.append(_problem(self._publisher.note))
@@ -165,27 +164,27 @@ class KeyLifecycle:
             notes.append(Problem("jwks_stale", f"jwks: stale: {last}"))
         return notes
 
-    async def list(self) -> tuple[KeyInfo, ...]:
-        """Return the keys of the JWKS and own keys on their way into it, the oldest first.
+    async def list_keys(self) -> tuple[KeyInfo, ...]:
+        """Return the keys of the JWKS and own keys that are not in it yet, oldest first.
 
         Raises:
-            StoreError: the JWKS cannot be read now, and there is no copy of it.
+            StoreError: the JWKS cannot be read, and has never been read.
         """
-        copy = self._reconciler.copy
+        last_good = self._reconciler.last_good
         try:
-            async with asyncio.timeout(_LIST_S if copy else None):
-                seen = await self._reconciler.look()
+            async with asyncio.timeout(_LIST_S if last_good else None):
+                last_read = await self._reconciler.fetch()
         except (StoreError, TimeoutError):
-            if copy is None:
+            if last_good is None:
                 raise
             return self._listing()
-        return self._reconciler.view(seen).listing()
+        return self._reconciler.view(last_read).listing()
 
     def _listing(self) -> tuple[KeyInfo, ...]:
-        """List the keys of the last good copy."""
-        return self._reconciler.view(Read(self._reconciler.copy)).listing()
+        """List the keys of the last good document."""
+        return self._reconciler.view(Read(self._reconciler.last_good)).listing()
 
-    # --- its life
+    # --- start, run, close
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -197,18 +196,17 @@ class KeyLifecycle:
         await self.close()
 
     async def start(self) -> None:
-        """Take over the folder, or make its first key; neither waits for the store nor fails because of it.
+        """Load the folder, or generate its first key, without using the store.
 
         Nothing is published before ``sync`` or ``run``.
 
         Raises:
             KeyFileError: the folder cannot be used, or everybody can read a private key in it.
         """
-        self._reconciler.first_wanted = True
         await in_thread(self._folder.prepare)
-        await self._take_over()
+        await self._load_folder()
         await in_thread(self._folder.join)
-        await self._reconciler.load_copy()
+        await self._reconciler.load_saved_copy()
         if self._settings.activate_after_s < self._settings.max_age_s:
             self._log.warning(
                 "keys.activateAfter is less than keys.maxAge: caches may lack a key that signs already",
@@ -217,19 +215,19 @@ class KeyLifecycle:
             )
         self._reconciler.refresh()
         with contextlib.suppress(KeyStateError):
-            # Another process is in the middle of a change: run will do the rest.
+            # Another process is changing the folder: run does the rest.
             async with self._reconciler.writing(_START_LOCK_S) as writer:
                 await writer.clear_temporaries()
             await self._reconciler.reconcile(read=False, timeout_s=_START_LOCK_S)
 
-    async def _take_over(self) -> None:
+    async def _load_folder(self) -> None:
         await self._reconciler.rescan()
         for entry in self._reconciler.snapshot.entries.values():
             if entry.unsafe:
                 raise KeyFileError(f"{entry.kid}: {entry.fault}")
 
     async def run(self) -> None:
-        """Keep folder, document and ring in step, until cancelled."""
+        """Keep folder, document and key ring in sync until cancelled."""
         syncing: asyncio.Task[None] | None = None
         async with asyncio.TaskGroup() as group:
             while True:
@@ -239,13 +237,13 @@ class KeyLifecycle:
                 await self._sleep(POLL_S)
 
     async def close(self, grace_s: float = _CLOSE_S) -> None:
-        """Wait for changes under way, cut them off after a while, and close the store; idempotent.
+        """Wait for changes in progress, cancel those that take too long, and close the store; idempotent.
 
         Args:
-            grace_s: how long to wait, in seconds; what is cut off is finished or undone by the next start.
+            grace_s: how long to wait, in seconds. The next start finishes or undoes a cancelled change.
         """
-        if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=grace_s)
+        if self._changes:
+            _, late = await asyncio.wait(self._changes, timeout=grace_s)
             for change in late:
                 change.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -254,37 +252,36 @@ class KeyLifecycle:
             await self._publisher.close()
 
     async def tick(self) -> None:
-        """Notice changes of the folder, and do what the time asks for; never waits for the store."""
-        with self._kept_as("folder"):
+        """Load changes of the folder, and carry out steps that are due; never waits for the store."""
+        with self._recording("folder"):
             before = self._reconciler.snapshot
             if await in_thread(self._folder.changed):
                 await self._reconciler.rescan()
             try:
-                # Before the ring: a key that has vanished is followed by another one, without a gap.
+                # Before the ring is replaced, so that there is no gap if the signing key has vanished.
                 if plan(self._reconciler.view()):
                     await self._reconciler.reconcile(read=False, timeout_s=0.0)
             except KeyStateError as busy:
-                # Another change is under way: the next tick comes soon.
+                # Another change is in progress: the next tick comes soon.
                 self._log.debug(busy.message)
             finally:
                 self._reconciler.refresh()
             if self._reconciler.snapshot != before:
-                # Perhaps another process on the folder has changed the document, or this one now has to.
-                self._look_soon()
+                # Another process on the folder may have changed the document, or this one may have to.
+                self._sync_soon()
 
     async def sync(self) -> None:
-        """Read the document, and do what it asks for; a failure is kept for ``reasons`` and tried again."""
+        """Read the document, and carry out the plan. A failure is recorded and retried later."""
         failed_before = "jwks" in self._failures
-        with self._kept_as("jwks"):
-            # The folder's changes are another process's to publish, where that one has the store.
-            seen = None if self._reconciler.follows else await self._reconciler.read()
+        with self._recording("jwks"):
+            last_read = None if self._reconciler.read_only else await self._reconciler.read()
             self._reconciler.refresh()
-            if plan(self._reconciler.view(seen)):
-                await self._reconciler.reconcile(read=seen is not None)
-        jwks = self._reconciler.copy
-        # The JWKS comes first: a discovery document must not name one that does not exist.
+            if plan(self._reconciler.view(last_read)):
+                await self._reconciler.reconcile(read=last_read is not None)
+        jwks = self._reconciler.last_good
+        # The JWKS comes first, since a discovery document must not name one that does not exist.
         if self._discovery is not None and "jwks" not in self._failures and jwks is not None and jwks.keys:
-            with self._kept_as("discovery"):
+            with self._recording("discovery"):
                 await self._discovery.publish(jwks)
         if self._failures.keys() & {"jwks", "discovery"}:
             self._next_sync = self._monotonic() + self._retry_s
@@ -295,23 +292,23 @@ class KeyLifecycle:
         self._retry_s = _RETRY_S[0]
         self._next_sync = self._monotonic() + self._sync_pause_s()
 
-    def _look_soon(self) -> None:
+    def _sync_soon(self) -> None:
         self._next_sync = self._monotonic()
 
     def _sync_pause_s(self) -> float:
-        if self._reconciler.missed:
-            return TWO_LOOKS_S
+        if self._reconciler.misses_keys:
+            return REVOCATION_CONFIRM_S
         view = self._reconciler.view()
         if any(view.phase(entry) in (Phase.PENDING, Phase.REMOVING) for entry in view.usable):
-            # Only a read of the document brings these further.
-            return min(UNSETTLED_S, self._settings.max_age_s)
+            # These need a read of the document for their next step.
+            return min(PENDING_TIMEOUT_S, self._settings.max_age_s)
         return self._settings.max_age_s
 
     @contextlib.contextmanager
-    def _kept_as(self, what: str) -> Iterator[None]:
-        """Keep a failure for ``reasons`` and ``notes`` until it is over, and log it when it begins.
+    def _recording(self, what: str) -> Iterator[None]:
+        """Record a failure for ``reasons`` and ``notes`` until the next success, and log it when it begins.
 
-        No fault of one try may end all that goes on without it.
+        One failure must not stop the background loop.
         """
         try:
             yield
@@ -328,7 +325,7 @@ class KeyLifecycle:
         else:
             self._failures.pop(what, None)
 
-    def _troubles(self) -> _Problems:
+    def _troubles(self) -> list[Problem]:
         return [
             _problem(error, what if what == "discovery" else "") for what, error in self._failures.items()
         ]
@@ -336,19 +333,19 @@ class KeyLifecycle:
     # --- changes on request
 
     async def generate(self, algorithm: str | None = None, size: int | None = None) -> KeyInfo:
-        """Make a key and publish it; it signs when the JWKS's caches have run out.
+        """Generate a key and publish it. It starts to sign when caches of the JWKS have expired.
 
         Args:
-            algorithm: RS256 or ES256; None for the settings'.
-            size: bits of an RSA key; None for the settings'.
+            algorithm: RS256 or ES256; None for the one in the settings.
+            size: bits of an RSA key; None for the one in the settings.
 
         Raises:
-            BadParameterError: no such algorithm or size.
+            BadParameterError: the algorithm or size is not supported.
             GenerationUnderWayError: another key is being generated.
-            KeyStateError: another change is under way, or the JWKS is full.
+            KeyStateError: another change is in progress, or the JWKS is full.
             KeyFileError: the folder cannot be written.
-            StoreError: the key could not be published; its pair is gone again.
-            StoreOutcomeUnknownError: the key may have been published; a later read decides.
+            StoreError: the key could not be published, and was deleted.
+            StoreOutcomeUnknownError: the key may have been published. A later read decides.
         """
         wanted = algorithm or self._settings.algorithm
         kind = next((known for known in ALGORITHMS if known == wanted), None)
@@ -360,103 +357,102 @@ class KeyLifecycle:
         if self._generating:
             raise GenerationUnderWayError("another key is being generated: try again when it is published")
         self._generating = True
-        return await self._finishing(self._generate(kind, bits))
+        return await self._finish(self._generate(kind, bits))
 
     async def _generate(self, algorithm: Algorithm, size: int) -> KeyInfo:
         try:
-            # Before the lock is taken: a large RSA key takes seconds, and other changes need not wait.
-            kid = await self._publish_new(await generate(algorithm, size))
+            # Without the lock: a large RSA key takes seconds, and other changes need not wait for it.
+            kid = await self._add_and_publish(await new_signing_key(algorithm, size))
         finally:
             self._generating = False
         return next(info for info in self._listing() if info.key_id == kid and not info.foreign)
 
-    async def _publish_new(self, key: SigningKey) -> str:
+    async def _add_and_publish(self, key: SigningKey) -> str:
         async with self._reconciler.writing() as writer:
-            self._refuse_to_follow()
+            self._refuse_if_read_only()
             while True:
-                seen = await self._reconciler.read(until=writer.patience)
-                kid = await writer.add(key, "asked", seen)
+                last_read = await self._reconciler.read(until=writer.read_until)
+                kid = await writer.add(key, "asked", last_read)
                 try:
-                    await writer.reconcile(seen, asked=kid)
+                    await writer.converge(last_read, generating=kid)
                 except StoreOutcomeUnknownError:
-                    # It may be published: a later read decides.
-                    self._look_soon()
+                    # It may be published. A later read decides.
+                    self._sync_soon()
                     raise
                 except (StoreError, KeyStateError):
-                    await writer.do(plan_giving_up(self._reconciler.view(), kid))
+                    await writer.apply(plan_giving_up(self._reconciler.view(), kid))
                     raise
                 if kid in self._reconciler.snapshot.entries:
                     return kid
-                # Another server was first with this kid: the key gets another one.
+                # Another server has published this kid first: try another one.
 
     async def remove(self, kid: str) -> tuple[KeyInfo, ...]:
-        """Take a key out of the JWKS, and delete its private half if it is an own one.
+        """Remove a key from the JWKS, and delete its files if it is an own key.
 
-        When it was the signing key, the newest published one signs at once.
+        If it was the signing key, the newest published key signs at once.
 
         Returns:
-            The keys that are left.
+            The remaining keys.
 
         Raises:
-            UnknownKeyError: neither the JWKS nor the folder holds such a key.
-            KeyStateError: another change is under way.
+            UnknownKeyError: neither the JWKS nor the folder contains such a key.
+            KeyStateError: another change is in progress.
             KeyFileError: the folder cannot be written.
             StoreError: nothing was changed.
-            StoreOutcomeUnknownError: the key no longer signs; its removal ends when the store answers again.
+            StoreOutcomeUnknownError: the key no longer signs. It is removed when the store answers again.
         """
-        return await self._finishing(self._remove(kid))
+        return await self._finish(self._remove(kid))
 
     async def _remove(self, kid: str) -> tuple[KeyInfo, ...]:
         async with self._reconciler.writing() as writer:
-            self._refuse_to_follow()
-            # Before a key stops signing for the sake of a change that the store would not take.
-            seen = await writer.rehearse()
-            view = self._reconciler.view(seen)
+            self._refuse_if_read_only()
+            # Checked first, so that a key does not stop signing for a change that the store would refuse.
+            last_read = await writer.check_writable()
+            view = self._reconciler.view(last_read)
             entry = view.entries.get(kid)
             if not (view.document and view.document.has_kid(kid)) and not (entry and entry.key):
                 raise _not_removable(entry)
-            self._reconciler.first_wanted = False
             if entry is not None:
-                # What cannot be read may be all that is left of a key: it is not deleted.
-                await writer.do(plan_removal(view, [kid], "delete" if entry.key else "set aside"))
+                # A key whose files cannot be read is not deleted, since they may be the only copy.
+                await writer.apply(plan_removal(view, [kid], "delete" if entry.key else "set aside"))
             try:
-                await writer.reconcile(seen, unwanted=kid)
+                await writer.converge(last_read, removing=kid)
             except StoreError as error:
-                self._look_soon()
+                self._sync_soon()
                 if entry is None or isinstance(error, StoreOutcomeUnknownError):
                     raise
                 raise StoreOutcomeUnknownError(_REMOVED_LATER, detail=error.message) from error
         return self._listing()
 
     async def housekeeping(self, *, force: bool = False) -> Housekeeping:
-        """Move keys that are no longer published to ``removed/``, and finish what was left half done.
+        """Move keys that are no longer published to ``removed/``, and finish interrupted changes.
 
-        The lifecycle need not be started; no key is confirmed, chosen, retired or made.
+        The lifecycle need not be started. Keys are not confirmed, chosen, retired or generated.
 
         Args:
-            force: also when the published JWKS is missing, empty, unreadable or holds none of the keys.
+            force: proceed even if the published JWKS is missing, empty, unreadable or has none of the keys.
 
         Raises:
-            KeyStateError: the JWKS looks wrong and ``force`` is not given, or another change is under way.
+            KeyStateError: the JWKS looks wrong and ``force`` is not given, or another change is in progress.
             KeyFileError: the folder cannot be written.
             StoreError: the JWKS could not be read and ``force`` is not given.
         """
         await in_thread(self._folder.require)
-        await self._take_over()
-        return await self._finishing(self._housekeep(force=force))
+        await self._load_folder()
+        return await self._finish(self._run_housekeeping(force=force))
 
-    async def _housekeep(self, *, force: bool) -> Housekeeping:
+    async def _run_housekeeping(self, *, force: bool) -> Housekeeping:
         async with self._reconciler.writing() as writer:
-            seen = await self._read_for_housekeeping(writer.patience, force=force)
-            view = self._reconciler.view(seen)
+            last_read = await self._read_for_housekeeping(writer.read_until, force=force)
+            view = self._reconciler.view(last_read)
             todo = housekeeping_of(view, force=force)
             await writer.clear_temporaries()
-            await writer.do(plan_removal(view, todo.moved, "set aside"))
-            await writer.reconcile(seen, planned=plan_tidying)
+            await writer.apply(plan_removal(view, todo.moved, "set aside"))
+            await writer.converge(last_read, planner=plan_tidying)
         return todo
 
     async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
-        """Return what ``housekeeping`` would do, and change nothing; the lifecycle need not be started.
+        """Return what ``housekeeping`` would do. Nothing is changed. The lifecycle need not be started.
 
         Raises:
             KeyStateError: as ``housekeeping``.
@@ -464,32 +460,32 @@ class KeyLifecycle:
             StoreError: as ``housekeeping``.
         """
         await in_thread(self._folder.require)
-        await self._take_over()
+        await self._load_folder()
         until = self._monotonic() + _HOUSEKEEPING_READ_S
-        seen = await self._read_for_housekeeping(until, force=force)
-        todo = housekeeping_of(self._reconciler.view(seen), force=force)
+        last_read = await self._read_for_housekeeping(until, force=force)
+        todo = housekeeping_of(self._reconciler.view(last_read), force=force)
         return msgspec.structs.replace(todo, dry_run=True)
 
     async def _read_for_housekeeping(self, until: float, *, force: bool) -> Read:
         try:
-            return await self._reconciler.look(until=until)
+            return await self._reconciler.fetch(until=until)
         except StoreError:
             if not force:
                 raise
             return Read(None)
 
-    def _refuse_to_follow(self) -> None:
-        if self._reconciler.follows:
+    def _refuse_if_read_only(self) -> None:
+        if self._reconciler.read_only:
             raise KeyStateError(
-                f"the keys of this folder are published in {self._reconciler.place}, and this process has no "
-                "bucket: ask a process that publishes there, or set keys.bucket here as well"
+                f"the keys of this folder are published in {self._reconciler.location}, and this process has "
+                "no bucket: ask a process that publishes there, or set keys.bucket here as well"
             )
 
-    async def _finishing(self, change: Coroutine[object, object, _T]) -> _T:
-        """Let a change finish even if its caller goes away."""
+    async def _finish(self, change: Coroutine[object, object, _T]) -> _T:
+        """Let a change finish even if its caller is cancelled."""
         task = asyncio.ensure_future(change)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
         return await asyncio.shield(task)
 
 

@@ -1,7 +1,7 @@
-"""What has to be done next for the keys of a folder: pure, from a view.
+"""Plan: the next steps for the keys of a folder, computed from a view. Pure.
 
-Every step follows from what is on disk and in the document alone, so that the process that comes after a kill
-does what the killed process would have done.
+Steps depend only on the view, never on earlier steps. A process that starts after a kill therefore does what
+the killed process would have done.
 """
 
 from __future__ import annotations
@@ -13,23 +13,26 @@ import msgspec
 from tailbone.errors import KeyStateError
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry, age
-from tailbone.keys.record import CONFIRMED, OWN_PLACE, UNSETTLED_S, KeyRecord, Origin, Phase, Removal
+from tailbone.keys.record import CONFIRMED, OWN_LOCATION, PENDING_TIMEOUT_S, KeyRecord, Origin, Phase, Removal
 from tailbone.keys.signing_key import SigningKey  # noqa: TC001 -- msgspec resolves it
-from tailbone.keys.view import TWO_LOOKS_S, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from tailbone.keys.view import View
+
 _EMPTY: Final = Document.empty()
 _ROTATION_LEAD_S: Final = 60.0
+# A clock that was set forward must not end a wait at once: each process also watches for this long itself.
+_MIN_WATCH_S: Final = 30.0
 _REVOKED: Final = "key was found in the folder and is not in the JWKS: it was revoked, so it never signs"
 
 
-# --- steps: each is one change of folder or document
+# --- steps: each is one change to the folder or the document
 
 
 class WriteRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Keep a key's new record; ``event`` says for the log what it means."""
+    """Write a key's new record; ``event`` is logged."""
 
     kid: str
     record: KeyRecord
@@ -38,20 +41,20 @@ class WriteRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WritePublic(msgspec.Struct, frozen=True, kw_only=True):
-    """Write a public half that a kill kept from being written."""
+    """Write a public half that is missing after a kill."""
 
     key: SigningKey
 
 
-class Clear(msgspec.Struct, frozen=True, kw_only=True):
+class RemoveFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Delete a key's files, or move them to ``removed/``."""
 
     entry: Entry
     how: Removal
 
 
-class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """Keep the document in the folder, for a start without the store."""
+class SaveCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """Save a copy of the document in the folder, for a start while the store is unreachable."""
 
     document: Document
 
@@ -60,10 +63,10 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
     """Change the document.
 
     Attributes:
-        put: keys to put in.
-        amend: keys whose entries say too little; one that is gone by now is not put back.
-        drop: kid and thumbprint of those to take out; without a thumbprint every key of that kid.
-        event: for the log, when it is done.
+        put: keys to add.
+        amend: keys whose entries lack members. A key that has left the document is not added again.
+        drop: kid and thumbprint of keys to remove; without a thumbprint, every key of that kid.
+        event: logged when the change is done.
     """
 
     put: tuple[SigningKey, ...] = ()
@@ -72,12 +75,12 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
     event: str = ""
 
     def edit(self, document: Document | None) -> Document | None:
-        """Return the document as it should be; a key whose kid another server has taken stays out.
+        """Return the changed document. A key is not added if another server's key has its kid.
 
         Raises:
-            KeyStateError: the document would hold too many keys.
+            KeyStateError: the document would contain too many keys.
         """
-        # First of all, to make room.
+        # Removals come first, to make room.
         for kid, thumbprint in self.drop:
             if document:
                 document = document.without(kid, thumbprint)
@@ -91,63 +94,74 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
         return document
 
 
-class Make(msgspec.Struct, frozen=True, kw_only=True):
-    """Write the pair of a new key."""
+class GenerateKey(msgspec.Struct, frozen=True, kw_only=True):
+    """Generate a key, and write its files."""
 
     origin: Origin
 
 
-Step = WriteRecord | WritePublic | Clear | Keep | Publish | Make
+Step = WriteRecord | WritePublic | RemoveFiles | SaveCopy | Publish | GenerateKey
 
 
 # --- plans
 
 
 def plan(view: View) -> list[Step]:
-    """Return the next steps, in order; after them look again, until there are none.
+    """Return the next steps. Carry them out and call again until the list is empty.
 
-    Publishing comes late and alone: what is to stop signing has stopped by then. A key is made last, so that
-    nothing else waits for it.
+    The steps come from the first part that has any. Publishing runs last and by itself, so keys being removed
+    have already stopped signing. Only the generation of a key comes after it, so that nothing else waits for
+    that.
     """
-    if view.follows:
+    if view.read_only:
         return []
-    return _first(view, _repair, _compare, _choose, _clear, _keep, _publish, _make)
+    return _first_nonempty(
+        view,
+        _repair_files,
+        _compare_with_document,
+        _choose_signer,
+        _remove_files,
+        _save_copy,
+        _update_document,
+        _generate_key,
+    )
 
 
 def plan_tidying(view: View) -> list[Step]:
-    """Plan only what is half done: housekeeping may have other settings than the server.
+    """Return the next of the steps that finish interrupted changes.
 
-    No key is confirmed, chosen, retired or made, and no document where there is none.
+    They do not confirm, choose, retire or generate a key, and do not create a document: housekeeping may run
+    with other settings than the server.
     """
-    return _first(view, _repair, _clear, *([_publish] if view.document else []))
+    return _first_nonempty(view, _repair_files, _remove_files, *([_update_document] if view.document else []))
 
 
 def plan_removal(view: View, kids: Collection[str], removal: Removal) -> list[Step]:
-    """Record that keys are on their way out; if one of them signs, another key signs first.
+    """Return the steps that mark keys as being removed. If one of them signs, another key signs first.
 
-    Where the folder no longer shows which key it was, the document does.
+    If a key's files are damaged, its thumbprint is taken from the document.
     """
-    steps: list[Step] = [*_successor(view, leaving=kids)] if _signs(view, kids) else []
+    steps: list[Step] = [*_successor(view, leaving=kids)] if _signer_in(view, kids) else []
     for kid in kids:
         entry = view.entries[kid]
         keys = view.document.keys if view.document else ()
         published = next((key.thumbprint for key in keys if key.kid == kid), "")
         record = entry.record or KeyRecord.new(entry.thumbprint or published, "adopted", now=view.now)
-        steps.append(_remove(view, entry, record, "key is being removed", removal))
+        steps.append(_mark_removing(view, entry, record, "key is being removed", removal))
     return steps
 
 
 def plan_giving_up(view: View, kid: str) -> list[Step]:
-    """Delete the pair of a key that was made and is certainly not published."""
+    """Return the steps that delete a new key that is certainly not published."""
     entry = view.entries.get(kid)
     if entry is None or entry.record is None or entry.record.published_at:
         return []
     event = "key could not be published: it is given up"
-    return [_remove(view, entry, entry.record, event), Clear(entry=entry, how="delete")]
+    return [_mark_removing(view, entry, entry.record, event), RemoveFiles(entry=entry, how="delete")]
 
 
-def _first(view: View, *parts: Callable[[View], Iterable[Step]]) -> list[Step]:
-    """Return the steps of the first part that has any."""
+def _first_nonempty(view: View, *parts: Callable[[View], Iterable[Step]]) -> list[Step]:
+    """Return the steps of the first part that has any. The other parts wait for the next call."""
     return next(filter(None, (list(part(view)) for part in parts)), [])
 
 
@@ -157,9 +171,9 @@ class Housekeeping(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         moved: kids whose files go to ``removed/``.
         kept: kids that stay.
-        finished: kids whose removal had begun and is finished.
+        finished: kids whose interrupted removal is finished.
         faulty: files that cannot be used and are left alone: kid and why.
-        dry_run: nothing was changed.
+        dry_run: whether this only reports what would be done.
     """
 
     moved: tuple[str, ...] = ()
@@ -170,53 +184,53 @@ class Housekeeping(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def housekeeping_of(view: View, *, force: bool) -> Housekeeping:
-    """Find what housekeeping has to do; ``force`` does it whatever the JWKS looks like.
+    """Return what housekeeping has to do; with ``force``, whatever the JWKS looks like.
 
     Raises:
         KeyStateError: the JWKS looks wrong and ``force`` is not given.
     """
     entries = sorted(view.entries.values(), key=age)
-    going = [entry for entry in entries if entry.is_removing]
-    usable = [entry for entry in entries if entry.key and entry not in going]
-    gone = [entry for entry in usable if not view.in_document(entry) and not _is_new(entry)]
-    if gone and not force:
-        _refuse_odd(view, usable, len(gone))
+    removing = [entry for entry in entries if entry.is_removing]
+    usable = [entry for entry in entries if entry.key and entry not in removing]
+    moved = [entry for entry in usable if not view.in_document(entry) and not _is_new(entry)]
+    if moved and not force:
+        _check_document(view, usable, len(moved))
     return Housekeeping(
-        moved=tuple(entry.kid for entry in gone),
-        kept=tuple(entry.kid for entry in usable if entry not in gone),
-        finished=tuple(entry.kid for entry in going),
-        faulty=tuple((entry.kid, entry.fault) for entry in entries if entry.fault and entry not in going),
+        moved=tuple(entry.kid for entry in moved),
+        kept=tuple(entry.kid for entry in usable if entry not in moved),
+        finished=tuple(entry.kid for entry in removing),
+        faulty=tuple((entry.kid, entry.fault) for entry in entries if entry.fault and entry not in removing),
     )
 
 
 def next_created_at(entries: Iterable[Entry], now: float) -> int:
     """Return the creation time of the next key, in unix seconds.
 
-    That is ``now``, except after a clock was set back: a key must not look older than the one it follows.
+    This is ``now``, unless the clock was set back: a key must not look older than the one before it.
     """
     created_at = int(now)
     newest_at, newest_made_at, _ = max(map(age, entries), default=(0.0, 0.0, ""))
     return int(newest_at) + 1 if (created_at, now) < (newest_at, newest_made_at) else created_at
 
 
-# --- what a plan consists of
+# --- the parts of a plan
 
 
-def _repair(view: View) -> Iterator[Step]:
-    """Complete files that a kill left half written or half removed."""
+def _repair_files(view: View) -> Iterator[Step]:
+    """Finish writing or removing files after a kill."""
     for entry in view.entries.values():
         if entry.key is not None and entry.public_missing:
             yield WritePublic(key=entry.key)
         elif entry.is_leftover:
-            yield Clear(entry=entry, how="delete")
+            yield RemoveFiles(entry=entry, how="delete")
 
 
-def _compare(view: View) -> Iterator[Step]:
+def _compare_with_document(view: View) -> Iterator[Step]:
     """Compare each key with the document."""
-    if view.seen is None:
+    if view.last_read is None:
         return
     revoked = view.revoked & view.entries.keys()
-    if _signs(view, revoked):
+    if _signer_in(view, revoked):
         yield from _successor(view, leaving=revoked)
     for entry in view.usable:
         phase = view.phase(entry)
@@ -231,37 +245,37 @@ def _compare(view: View) -> Iterator[Step]:
             yield from _absent(view, entry, entry.record)
         elif phase is not Phase.UNPUBLISHED and entry.kid in revoked:
             event = "key was revoked elsewhere: it stops signing and moves to removed/"
-            yield _remove(view, entry, entry.record, event, "set aside", warn=True)
+            yield _mark_removing(view, entry, entry.record, event, "set aside", warn=True)
 
 
 def _confirm(view: View, entry: Entry) -> Step:
     """Confirm a key that was read back from the document."""
-    assert view.seen is not None  # noqa: S101 -- in_document was true
+    assert view.last_read is not None  # noqa: S101 -- in_document was true
     record = entry.record or KeyRecord.new(entry.thumbprint, "adopted", now=view.now)
     signs_from = view.now + _wait_s(view, record)
     waiting = {other.kid for other in view.usable if other.record and view.phase(other) is Phase.PENDING}
     alone = view.document is not None and all(key.kid in waiting for key in view.document.keys)
-    if entry.kid in view.seen.fresh or alone:
+    if entry.kid in view.last_read.fresh or alone:
         signs_from = view.now
-    elif entry.record is None and not view.prior and entry.key:
-        # Taken over from a program that signed with it from its first second on.
+    elif entry.record is None and not view.had_signer and entry.key:
+        # Another program may have signed with this key since it was created.
         signs_from = min(view.now, entry.key.created_at)
-    record = record.published(view.place, now=view.now, signs_from=signs_from)
+    record = record.published(view.location, now=view.now, signs_from=signs_from)
     in_document = (other for other in view.usable if view.in_document(other))
     if (
         record.phase is Phase.PUBLISHED
         and signs_from <= view.now
         and view.signing is None
-        # Of those that could begin in the same moment, the newest does.
+        # Of several keys that could start to sign now, only the newest does.
         and entry is max(in_document, key=age)
     ):
-        # In one write: no process may see the key that signed before without one that signs now.
+        # In the same write, so that no process sees a folder without a signing key.
         record = record.active(now=view.now, expiry_s=view.settings.expiry_s)
     return WriteRecord(kid=entry.kid, record=record, event="key is published")
 
 
 def _wait_s(view: View, record: KeyRecord) -> float:
-    """Return how long a published key waits: until every cache has it, and the next one until its turn."""
+    """Return how long a published key waits: until caches have expired, and in a rotation until its turn."""
     settings, signing = view.settings, view.signing
     wait_s = settings.activate_after_s
     if record.origin == "next" and settings.rotate_every_s and signing and signing.record:
@@ -271,116 +285,126 @@ def _wait_s(view: View, record: KeyRecord) -> float:
 
 
 def _adopt(view: View, entry: Entry) -> Step:
-    """Record a key that was found in the folder and is not in the document."""
-    record = KeyRecord.new(entry.thumbprint, "adopted", now=view.now, place=view.place)
+    """Return the record of a key that was found in the folder and is not in the document."""
+    record = KeyRecord.new(entry.thumbprint, "adopted", now=view.now, location=view.location)
     if view.document is not None:
-        return _refuse(view, entry, record, _REVOKED)
+        return _mark_unpublished(view, entry, record, _REVOKED)
     return WriteRecord(
         kid=entry.kid, record=record, event="key was found in the folder: it will be published"
     )
 
 
 def _absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
-    """Refuse or give up a pending key that is not going to be in the document."""
+    """Refuse or give up a pending key that will not be published."""
     taken = view.document is not None and view.document.has_kid(entry.kid)
     if record.origin == "adopted" or record.published_at:
-        # Perhaps it signed elsewhere: such a key is never deleted.
+        # It may have signed elsewhere, so it is never deleted.
         if taken:
-            yield _refuse(view, entry, record, "another key of that kid is in the JWKS: this one never signs")
-        elif record.origin == "adopted" and record.place == OWN_PLACE != view.place and view.document:
-            # A process without a bucket took it over, and could not know.
-            yield _refuse(view, entry, record, _REVOKED)
+            yield _mark_unpublished(
+                view, entry, record, "another key of that kid is in the JWKS: this one never signs"
+            )
+        elif (
+            record.origin == "adopted" and record.location == OWN_LOCATION != view.location and view.document
+        ):
+            # A process without a bucket adopted it, and could not see that it was revoked.
+            yield _mark_unpublished(view, entry, record, _REVOKED)
     elif taken:
-        yield _remove(view, entry, record, "another server was first with this kid: the key is given up")
+        yield _mark_removing(
+            view, entry, record, "another server was first with this kid: the key is given up"
+        )
     elif (
         record.origin == "asked"
-        and entry.kid != view.asked
-        # Not sooner: a write that was under way when its process was killed may still land.
-        and view.remaining_s(entry, record.since + UNSETTLED_S, UNSETTLED_S, at_least_s=TWO_LOOKS_S) <= 0
+        and entry.kid != view.generating
+        # Not earlier: a killed process's write may still reach the store.
+        and view.remaining_s(
+            entry, record.since + PENDING_TIMEOUT_S, PENDING_TIMEOUT_S, at_least_s=_MIN_WATCH_S
+        )
+        <= 0
     ):
-        event = "key was asked for and never published: it is given up"
-        yield _remove(view, entry, record, event, warn=True)
+        event = "key was requested and never published: it is given up"
+        yield _mark_removing(view, entry, record, event, warn=True)
 
 
-def _choose(view: View) -> Iterator[Step]:
-    """Choose which key signs and which stop, and do what the clocks ask for."""
+def _choose_signer(view: View) -> Iterator[Step]:
+    """Choose the key that signs, and retire or remove keys whose time has come."""
     settings, signing = view.settings, view.signing
     due = [entry for entry in view.usable if view.phase(entry) is Phase.PUBLISHED and view.wait_s(entry) <= 0]
     if due and (signing is None or age(due[-1]) > age(signing)):
-        yield _sign(view, due[-1], "key signs")
+        yield _activate(view, due[-1], "key activated")
         return
     if signing is None or signing.record is None:
-        if view.prior or any(_has_signed(view, entry) for entry in view.entries.values()):
+        if view.had_signer or any(_has_signed(view, entry) for entry in view.entries.values()):
             yield from _successor(view)
         return
     if signing.record.expiry_s < settings.expiry_s:
         longer = signing.record.with_expiry(settings.expiry_s)
-        yield WriteRecord(kid=signing.kid, record=longer, event="expiry is longer")
+        yield WriteRecord(kid=signing.kid, record=longer, event="token lifetime of the signing key extended")
         return
     for entry in view.usable:
         record, phase = entry.record, view.phase(entry)
         if record is None or entry is signing:
             continue
         if phase is Phase.ACTIVE or entry in due:
-            # A key taken over from another program may have signed without a record of it.
+            # An adopted key may have signed before it had a record.
             record = record.with_expiry(settings.expiry_s)
             record = record.retiring(now=view.now, max_age_s=settings.max_age_s)
             yield WriteRecord(kid=entry.kid, record=record, event="key no longer signs")
         elif phase is Phase.RETIRING and settings.rotate_every_s and _has_ended(view, entry, record):
-            yield _remove(view, entry, record, "key's last token has expired: it is removed")
+            yield _mark_removing(view, entry, record, "key's last token has expired: it is removed")
 
 
 def _has_signed(view: View, entry: Entry) -> bool:
-    """Tell whether a key has signed and is on its way out."""
+    """Return whether a key has signed, and is retiring or being removed."""
     return bool(
         entry.record and entry.record.expiry_s and view.phase(entry) in (Phase.RETIRING, Phase.REMOVING)
     )
 
 
 def _has_ended(view: View, entry: Entry, record: KeyRecord) -> bool:
-    """Tell whether a retiring key's last token has expired."""
+    """Return whether a retiring key's last token has expired."""
     full_s = record.ends_at - record.since
-    return view.remaining_s(entry, record.ends_at, full_s, at_least_s=TWO_LOOKS_S) <= 0
+    return view.remaining_s(entry, record.ends_at, full_s, at_least_s=_MIN_WATCH_S) <= 0
 
 
-def _signs(view: View, kids: Collection[str]) -> bool:
+def _signer_in(view: View, kids: Collection[str]) -> bool:
+    """Return whether the signing key is one of these."""
     return view.signing is not None and view.signing.kid in kids
 
 
 def _successor(view: View, leaving: Collection[str] = ()) -> Iterator[Step]:
-    """Let the newest published key sign at once, its wait over or not, before another one stops."""
+    """Activate the newest published key at once, even during its wait, before another key stops signing."""
     published = [
         entry
         for entry in view.usable
         if view.phase(entry) in CONFIRMED
         and entry.kid not in leaving
         and entry.kid not in view.revoked
-        and (view.seen is None or view.in_document(entry))
+        and (view.last_read is None or view.in_document(entry))
     ]
     if published:
         entry = published[-1]
         waits = view.phase(entry) is Phase.PUBLISHED
         event = "the signing key is gone: this one signs at once"
         event += ", though some caches may not have it yet" if waits else ""
-        yield _sign(view, entry, event, warn=waits)
+        yield _activate(view, entry, event, warn=waits)
 
 
-def _clear(view: View) -> Iterator[Step]:
-    """Clear keys on their way out that the document no longer holds."""
+def _remove_files(view: View) -> Iterator[Step]:
+    """Remove the files of keys that are being removed and have left the document."""
     for entry in view.entries.values():
-        if view.seen and entry.record and entry.is_removing and not view.in_document(entry):
-            yield Clear(entry=entry, how=entry.record.removal)
+        if view.last_read and entry.record and entry.is_removing and not view.in_document(entry):
+            yield RemoveFiles(entry=entry, how=entry.record.removal)
 
 
-def _keep(view: View) -> Iterator[Step]:
-    """Keep the document if it is not the one that the folder has."""
-    if view.document is not None and view.place != OWN_PLACE and view.document != view.kept:
-        yield Keep(document=view.document)
+def _save_copy(view: View) -> Iterator[Step]:
+    """Save a copy of the document if the saved one differs."""
+    if view.document is not None and view.location != OWN_LOCATION and view.document != view.saved_copy:
+        yield SaveCopy(document=view.document)
 
 
-def _publish(view: View) -> Iterator[Step]:
-    """Publish what the document lacks or says wrongly, and take out what is to go."""
-    if view.seen is None:
+def _update_document(view: View) -> Iterator[Step]:
+    """Add or amend keys that the document should contain, and drop keys that are being removed."""
+    if view.last_read is None:
         return
     document, event = view.document, ""
     put: list[SigningKey] = []
@@ -393,49 +417,51 @@ def _publish(view: View) -> Iterator[Step]:
             if document.lacks_members(key.kid, key.thumbprint, key.public_jwk()):
                 amend.append(key)
         elif phase is not Phase.PENDING:
-            # Confirmed keys come back only into a document that is gone.
+            # Confirmed keys are added again only if the whole document is missing.
             if document is None:
                 put.append(key)
-                event = "the JWKS was gone: this server's keys are put back"
-        elif record.origin != "asked" or entry.kid == view.asked or record.published_at:
+                event = "the JWKS was missing: this server's keys are published again"
+        elif record.origin != "asked" or entry.kid == view.generating or record.published_at:
             put.append(key)
-    going = [entry for entry in view.entries.values() if entry.is_removing and view.in_document(entry)]
-    drop = [(entry.kid, entry.thumbprint) for entry in going]
-    if view.unwanted and document and document.has_kid(view.unwanted):
-        drop.append((view.unwanted, ""))
+    removing = [entry for entry in view.entries.values() if entry.is_removing and view.in_document(entry)]
+    drop = [(entry.kid, entry.thumbprint) for entry in removing]
+    if view.removing and document and document.has_kid(view.removing):
+        drop.append((view.removing, ""))
     if put or amend or drop:
         yield Publish(put=tuple(put), amend=tuple(amend), drop=tuple(drop), event=event)
 
 
-def _make(view: View) -> Iterator[Step]:
-    """Make the first key, or the next one in a rotation."""
-    hopeful = [entry for entry in view.usable if view.phase(entry) not in (Phase.REMOVING, Phase.UNPUBLISHED)]
-    if not hopeful and view.first_wanted:
-        yield Make(origin="first")
+def _generate_key(view: View) -> Iterator[Step]:
+    """Generate the first key, or the next one in a rotation."""
+    candidates = [
+        entry for entry in view.usable if view.phase(entry) not in (Phase.REMOVING, Phase.UNPUBLISHED)
+    ]
+    if not candidates and view.needs_first_key:
+        yield GenerateKey(origin="first")
     signing, rotate_s = view.signing, view.settings.rotate_every_s
     if not rotate_s or signing is None or signing.record is None:
         return
     lead_s = view.settings.activate_after_s + _ROTATION_LEAD_S
-    waiting = any(age(entry) > age(signing) for entry in hopeful)
+    waiting = any(age(entry) > age(signing) for entry in candidates)
     if not waiting and view.remaining_s(signing, signing.record.since + rotate_s, rotate_s) <= lead_s:
-        yield Make(origin="next")
+        yield GenerateKey(origin="next")
 
 
 # --- records
 
 
-def _sign(view: View, entry: Entry, event: str, *, warn: bool = False) -> Step:
+def _activate(view: View, entry: Entry, event: str, *, warn: bool = False) -> Step:
     assert entry.record is not None  # noqa: S101 -- published keys have one
     record = entry.record.active(now=view.now, expiry_s=view.settings.expiry_s)
     return WriteRecord(kid=entry.kid, record=record, event=event, warn=warn)
 
 
-def _refuse(view: View, entry: Entry, record: KeyRecord, event: str) -> Step:
-    record = record.unpublished(view.place, now=view.now)
+def _mark_unpublished(view: View, entry: Entry, record: KeyRecord, event: str) -> Step:
+    record = record.unpublished(view.location, now=view.now)
     return WriteRecord(kid=entry.kid, record=record, event=event, warn=True)
 
 
-def _remove(
+def _mark_removing(
     view: View, entry: Entry, record: KeyRecord, event: str, how: Removal = "delete", *, warn: bool = False
 ) -> Step:
     return WriteRecord(kid=entry.kid, record=record.removing(how, now=view.now), event=event, warn=warn)
@@ -445,13 +471,13 @@ def _remove(
 
 
 def _is_new(entry: Entry) -> bool:
-    """Tell whether the key was made here and never published: it is on its way in, not out."""
+    """Return whether the key was generated here and has never been published, so that it is not obsolete."""
     record = entry.record
     return record is not None and record.origin != "adopted" and not record.published_at
 
 
-def _refuse_odd(view: View, usable: Collection[Entry], gone: int) -> None:
-    """Refuse to move keys because of a document that looks wrong."""
+def _check_document(view: View, usable: Collection[Entry], moved: int) -> None:
+    """Raise KeyStateError if the document looks wrong, since keys would be moved because of it."""
     if view.document is None:
         why = "is missing"
     elif not view.document.keys:
@@ -461,5 +487,5 @@ def _refuse_odd(view: View, usable: Collection[Entry], gone: int) -> None:
     else:
         return
     raise KeyStateError(
-        f"the published JWKS {why}: nothing was moved; --force would move {gone} of {len(usable)} keys"
+        f"the published JWKS {why}: nothing was moved; --force would move {moved} of {len(usable)} keys"
     )

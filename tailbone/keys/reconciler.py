@@ -1,4 +1,4 @@
-"""Reconciler: takes views of folder and document; the Writer that it gives under the lock changes them."""
+"""Reconciler: reads folder and document into views. Its Writer, which holds the lock, changes them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,28 @@ from tailbone.errors import BadParameterError, KeyFileError, KeyStateError, Tail
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import REMOVED, Snapshot
 from tailbone.keys.plan import (
-    Clear,
-    Keep,
-    Make,
+    GenerateKey,
     Publish,
+    RemoveFiles,
+    SaveCopy,
     Step,
     WritePublic,
     WriteRecord,
     next_created_at,
     plan,
 )
-from tailbone.keys.record import OWN_PLACE, KeyRecord, Origin
+from tailbone.keys.record import OWN_LOCATION, KeyRecord, Origin
 from tailbone.keys.signing_key import Algorithm, SigningKey
-from tailbone.keys.view import TWO_LOOKS_S, KeyRing, Read, View, Watch, own_document, published_in, watch
+from tailbone.keys.view import (
+    REVOCATION_CONFIRM_S,
+    KeyRing,
+    Read,
+    View,
+    Watch,
+    own_document,
+    published_in,
+    watch,
+)
 from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
@@ -40,19 +49,19 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 CHANGE_S: Final = 25.0
-"""When a change gives up, so that it is over within 30 s."""
+"""When a change gives up, so that it ends within 30 s."""
 
 LOCK_S: Final = 20.0
-"""How long it waits for others to end, so that there is time left for itself."""
+"""How long a change waits for the lock, leaving time for its own work."""
 
 POLL_S: Final = 0.5
-"""How often every process looks at the folder."""
+"""How often each process checks the folder for changes."""
 
-_PATIENCE_S: Final = 5.0
-"""How long a change tries to read the JWKS before it says that it cannot."""
+_FIRST_READ_S: Final = 5.0
+"""How long a change retries its first read of the JWKS."""
 
 _LOCK_PAUSE_S: Final = 0.02
-# Each round does a step that no later round undoes; more rounds than this are a fault of the plan.
+# Each round carries out a step that no later round undoes. More rounds than this are a bug in the plan.
 _MOST_ROUNDS: Final = 50
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -61,11 +70,10 @@ class Reconciler:
     """Brings folder and document in line with the plan, one change at a time.
 
     Attributes:
-        snapshot: the folder as it was last read.
-        ring: what the folder gave then; swapped as a whole.
-        copy: the last good read of a document that exists; None before one.
+        snapshot: the folder when it was last read.
+        ring: the key ring that follows from it; replaced as a whole.
+        last_good: the document of the last successful read; None before the first.
         read_at: when that read began, on the monotonic clock.
-        first_wanted: a first key is to be made if no key can ever sign.
     """
 
     def __init__(
@@ -79,7 +87,7 @@ class Reconciler:
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        """Take the parts; ``publisher`` None publishes nothing."""
+        """Create a reconciler that has read nothing yet; if ``publisher`` is None, nothing is published."""
         self.folder = folder
         self.publisher = publisher
         self.settings = settings
@@ -89,64 +97,62 @@ class Reconciler:
         self.sleep = sleep
         self.snapshot = Snapshot()
         self.ring = KeyRing()
-        self.copy: Document | None = None
+        self.last_good: Document | None = None
         self.read_at = -math.inf
-        self.first_wanted = False
-        self.kept: Document | None = None
-        self.made: set[str] = set()
+        self._written = _Written()
         self._watched: dict[str, Watch] = {}
-        # Own confirmed keys that good reads did not show: when the first and the last of these began.
+        # Own confirmed keys that successful reads did not show: when the first and the last of these began.
         self._absent: dict[str, tuple[float, float]] = {}
-        self._busy = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self._scanning = asyncio.Lock()
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
-    # --- looking
-
-    @property
-    def place(self) -> str:
-        """Where the document is that counts: another process's where this one has no store of its own."""
-        return self.publisher.place if self.publisher else published_in(self.snapshot)
+    # --- reading
 
     @property
-    def follows(self) -> bool:
-        """Whether this process changes nothing, since the folder has records of a store that it lacks."""
-        return self.publisher is None and self.place != OWN_PLACE
+    def location(self) -> str:
+        """Where the document is published, by this process or, if it has no store, by another one."""
+        return self.publisher.location if self.publisher else published_in(self.snapshot)
 
     @property
-    def missed(self) -> bool:
-        """Whether a good read did not show a key that should be there."""
+    def read_only(self) -> bool:
+        """Whether this process may not change the folder, whose records name a store that it lacks."""
+        return self.publisher is None and self.location != OWN_LOCATION
+
+    @property
+    def misses_keys(self) -> bool:
+        """Whether the last successful read did not show a key that should be there."""
         return bool(self._absent)
 
-    def view(self, seen: Read | None = None, *, asked: str = "", unwanted: str = "") -> View:
-        """Return what a plan starts from.
+    def view(self, last_read: Read | None = None, *, generating: str = "", removing: str = "") -> View:
+        """Return the current view.
 
         Args:
-            seen: the document, when it was read just now.
-            asked: the key that is being generated.
-            unwanted: the kid that is being removed.
+            last_read: the last read in this change, if there was one.
+            generating: the kid that is being generated.
+            removing: the kid that is being removed.
         """
-        now, monotonic, place = self.clock(), self.monotonic(), self.place
-        self._watched = watch(self._watched, self.snapshot, place, now=now, monotonic=monotonic)
+        now, monotonic, location = self.clock(), self.monotonic(), self.location
+        self._watched = watch(self._watched, self.snapshot, location, now=now, monotonic=monotonic)
         return View(
             now=now,
             monotonic=monotonic,
-            place=place,
+            location=location,
             settings=self.settings,
             entries=self.snapshot.entries,
             watched=self._watched,
-            seen=Read(own_document(self.snapshot, place)) if place == OWN_PLACE else seen,
-            kept=self.kept,
+            last_read=Read(own_document(self.snapshot, location)) if location == OWN_LOCATION else last_read,
+            saved_copy=self._written.saved_copy,
             revoked=self._revoked,
-            asked=asked,
-            unwanted=unwanted,
-            prior=self.ring.signing is not None,
-            first_wanted=self.first_wanted,
-            follows=self.follows,
+            generating=generating,
+            removing=removing,
+            had_signer=self.ring.signing is not None,
+            needs_first_key=self._written.needs_first_key,
+            read_only=self.read_only,
         )
 
     def refresh(self) -> None:
-        """Swap the ring for the one that the folder gives."""
+        """Replace the ring with the one that follows from the folder."""
         before, self.ring = self.ring, self.view().ring()
         kid, old = (ring.signing.kid if ring.signing else "" for ring in (self.ring, before))
         if kid != old:
@@ -157,7 +163,7 @@ class Reconciler:
         """Read the folder again.
 
         Raises:
-            KeyFileError: it cannot be used; what was known stays.
+            KeyFileError: the folder cannot be used. The snapshot stays as it is.
         """
         async with self._scanning:
             self.snapshot = snapshot = await in_thread(self.folder.scan)
@@ -170,193 +176,214 @@ class Reconciler:
                 self._warn_once(entry.warning, kid=entry.kid)
 
     async def read(self, *, until: float | None = None) -> Read:
-        """Read the document, and remember what it showed.
+        """Read the document, and record the read.
 
         Args:
-            until: when to stop trying again what may pass by itself, on the monotonic clock; None tries once.
+            until: when to stop retrying transient failures, on the monotonic clock; None tries once.
 
         Raises:
-            StoreError: it could not be read.
+            StoreError: the document could not be read.
         """
         started = self.monotonic()
-        seen = await self.look(until=until)
-        self.note(seen.document, started)
-        return seen
+        last_read = await self.fetch(until=until)
+        self.record_read(last_read.document, started)
+        return last_read
 
-    async def look(self, *, until: float | None = None) -> Read:
-        """Read the document without remembering it."""
+    async def fetch(self, *, until: float | None = None) -> Read:
+        """Read the document without recording the read."""
         if self.publisher is None:
-            return Read(own_document(self.snapshot, self.place))
+            return Read(own_document(self.snapshot, self.location))
         return Read(await self.publisher.read(until=until))
 
-    async def load_copy(self) -> None:
-        """Take the copy of the document that an earlier run has kept."""
+    async def load_saved_copy(self) -> None:
+        """Load the copy of the document that an earlier run has saved."""
         if self.publisher is None:
             return
         try:
-            data = await in_thread(self.folder.read_last_published)
+            data = await in_thread(self.folder.read_saved_copy)
             if data is None:
                 return
-            kept = msgspec.json.decode(data, type=dict[str, str])
-            if kept.get("place") == self.place:
-                self.copy = self.kept = Document.parse(kept.get("document", "").encode())
+            saved = msgspec.json.decode(data, type=dict[str, str])
+            if saved.get("place") == self.location:
+                self.last_good = self._written.saved_copy = Document.parse(saved.get("document", "").encode())
         except (msgspec.DecodeError, TailboneError):
-            self.log.warning("the kept copy of the JWKS is damaged, and left out")
+            self.log.warning("the saved copy of the JWKS is damaged, and is ignored")
 
-    def note(self, document: Document | None, started: float) -> None:
-        """Remember a good read, and own confirmed keys that it does not show.
+    def record_read(self, document: Document | None, started: float) -> None:
+        """Record a successful read, and own confirmed keys that it does not show.
 
         Args:
-            document: None when there is certainly none.
+            document: None if there certainly is none.
             started: when the read began, on the monotonic clock.
         """
         if self.publisher is None or started < self.read_at:
-            # A later read was quicker, and knows more.
+            # A later read has finished earlier.
             return
         self.read_at = started
         missing = self.view().missing(document, started)
         self._absent = {kid: (self._absent.get(kid, (started,))[0], started) for kid in missing}
         if self._revoked:
-            # If no other key can sign, service goes on with a new one.
-            self.first_wanted = True
-        if document is not None and document != self.copy:
-            self.copy = document
+            # If no other key can sign, a new one replaces the revoked key.
+            self._written.needs_first_key = True
+        if document is not None and document != self.last_good:
+            self.last_good = document
             for warning in document.warnings():
                 self._warn_once(warning)
 
     @property
     def _revoked(self) -> frozenset[str]:
-        return frozenset(kid for kid, (first, last) in self._absent.items() if last - first >= TWO_LOOKS_S)
+        return frozenset(
+            kid for kid, (first, last) in self._absent.items() if last - first >= REVOCATION_CONFIRM_S
+        )
 
     def _warn_once(self, event: str, **facts: object) -> None:
-        """Log something once that may stay true for long."""
-        said = f"{event} {facts}"
-        if said not in self._said:
-            self._said.add(said)
+        """Log a lasting problem once."""
+        warning = f"{event} {facts}"
+        if warning not in self._warned:
+            self._warned.add(warning)
             self.log.warning(event, **facts)
 
     # --- writing
 
     async def reconcile(self, *, read: bool, timeout_s: float = LOCK_S) -> None:
-        """Do what the plan says, until nothing is left to be done.
+        """Take the lock, and carry out the plan until nothing is left to do.
 
-        A key that the plan asks for is made before the lock is taken: a large one takes seconds.
+        A key that the plan asks for is generated without the lock, since a large one takes seconds.
 
         Args:
-            read: also what needs a read of the document.
+            read: whether to read the JWKS first, and run steps that depend on it.
             timeout_s: how long to wait for another change to end.
 
         Raises:
-            TailboneError: something could not be done; what was done is on disk and stays.
+            TailboneError: a step failed. The steps before it are on disk and stay.
         """
-        spare: SigningKey | None = None
+        new_key: SigningKey | None = None
         while True:
             async with self.writing(timeout_s) as writer:
-                if await writer.reconcile(await self.read() if read else None, spare=spare):
+                if await writer.converge(await self.read() if read else None, new_key=new_key):
                     return
-            spare = await generate(self.settings.algorithm, self.settings.size)
+            new_key = await new_signing_key(self.settings.algorithm, self.settings.size)
 
     @contextlib.asynccontextmanager
     async def writing(self, timeout_s: float = LOCK_S) -> AsyncIterator[Writer]:
-        """Keep every other change of the folder out, of this process and of others.
+        """Lock the folder against all other changes, by this process and by others.
 
         Args:
             timeout_s: how long to wait for another change to end.
 
         Yields:
-            The only object that changes folder and document, good until the context ends.
+            The only object that changes folder and document. It must not be used after the context ends.
 
         Raises:
-            KeyStateError: another change took longer.
+            KeyStateError: another change has not ended in time.
             KeyFileError: the folder cannot be used.
         """
         started = self.monotonic()
-        late = KeyStateError("another change of the keys is still under way: try again in half a minute")
+        busy = KeyStateError("another change of the keys is still under way: try again in half a minute")
         try:
             async with asyncio.timeout(timeout_s or 0.001):
-                await self._busy.acquire()
+                await self._changing.acquire()
         except TimeoutError:
-            raise late from None
+            raise busy from None
         try:
             lock = self.folder.lock()
             try:
                 while not await _try_lock(lock):
                     if self.monotonic() - started >= timeout_s:
-                        raise late
+                        raise busy
                     await self.sleep(_LOCK_PAUSE_S)
                 await self.rescan()
-                yield Writer(self, deadline=started + CHANGE_S)
+                yield Writer(self, self._written, deadline=started + CHANGE_S)
             finally:
                 lock.release()
         finally:
-            self._busy.release()
+            self._changing.release()
+
+
+class _Written:
+    """What this process knows of its own changes, from one Writer to the next.
+
+    Attributes:
+        saved_copy: the copy of the document in the folder.
+        generated_kids: kids of all keys that this process has generated.
+        needs_first_key: whether to generate a key if no key can ever sign.
+    """
+
+    def __init__(self) -> None:
+        self.saved_copy: Document | None = None
+        self.generated_kids: set[str] = set()
+        self.needs_first_key = True
 
 
 class Writer:
-    """Changes folder and document; only ``Reconciler.writing`` gives one, under the folder's lock.
+    """Changes folder and document. ``Reconciler.writing`` creates it, under the folder's lock.
 
     Attributes:
-        deadline: when the change has to be over, on the monotonic clock.
+        deadline: when the change must end, on the monotonic clock.
     """
 
-    def __init__(self, reconciler: Reconciler, *, deadline: float) -> None:
+    def __init__(self, reconciler: Reconciler, written: _Written, *, deadline: float) -> None:
         """Write for ``reconciler`` until ``deadline``."""
         self.deadline = deadline
         self._reconciler = reconciler
+        self._written = written
         self._folder = reconciler.folder
         self._publisher = reconciler.publisher
         self._log = reconciler.log
-        self._spare: SigningKey | None = None
+        self._new_key: SigningKey | None = None
 
     @property
-    def patience(self) -> float:
-        """Until when a change tries to read the document first, on the monotonic clock."""
-        return min(self._reconciler.monotonic() + _PATIENCE_S, self.deadline)
+    def read_until(self) -> float:
+        """When to stop retrying the first read of the document, on the monotonic clock."""
+        return min(self._reconciler.monotonic() + _FIRST_READ_S, self.deadline)
 
-    async def reconcile(
+    async def converge(
         self,
-        seen: Read | None,
+        last_read: Read | None,
         *,
-        asked: str = "",
-        unwanted: str = "",
-        spare: SigningKey | None = None,
-        planned: Callable[[View], list[Step]] = plan,
+        generating: str = "",
+        removing: str = "",
+        new_key: SigningKey | None = None,
+        planner: Callable[[View], list[Step]] = plan,
     ) -> bool:
-        """Plan and carry out, until nothing is left to be done.
+        """Plan and carry out steps until nothing is left to do.
 
         Args:
-            seen: the document as it was read just now; None plans only what needs no read.
-            asked: the key that is being generated.
-            unwanted: the kid that is being removed.
-            spare: the material of a key that the plan may ask for.
-            planned: gives the next steps.
+            last_read: the read of this change; if None, only steps that need no read are planned.
+            generating: the kid that is being generated.
+            removing: the kid that is being removed.
+            new_key: a key for the plan to use if it has to generate one.
+            planner: returns the next steps.
 
         Returns:
-            False when a key has to be made, and there is no ``spare``; all else is done.
+            False if a key has to be generated and there is no ``new_key``. Everything else is done.
 
         Raises:
-            TailboneError: something could not be done; what was done is on disk and stays.
+            TailboneError: a step failed. The steps before it are on disk and stay.
         """
-        self._spare = spare
+        self._new_key = new_key
+        if removing:
+            # A removal of the last key stops service. It must not generate another one.
+            self._written.needs_first_key = False
         for _ in range(_MOST_ROUNDS):
-            steps = planned(self._reconciler.view(seen, asked=asked, unwanted=unwanted))
-            if not steps or (isinstance(steps[0], Make) and self._spare is None):
+            steps = planner(self._reconciler.view(last_read, generating=generating, removing=removing))
+            if not steps or (isinstance(steps[0], GenerateKey) and self._new_key is None):
                 self._reconciler.refresh()
                 if not steps and self._reconciler.ring.published:
-                    self._reconciler.first_wanted = False
+                    self._written.needs_first_key = False
                 return not steps
-            seen = await self.do(steps, seen)
+            last_read = await self.apply(steps, last_read)
         raise TailboneError("internal error: the key state did not converge; please report this bug")
 
-    async def do(self, steps: Iterable[Step], seen: Read | None = None) -> Read | None:
-        """Carry out some steps; returns the document as it is known then."""
+    async def apply(self, steps: Iterable[Step], last_read: Read | None = None) -> Read | None:
+        """Carry out steps, and return the last read of the document."""
         for step in steps:
-            seen = await self._do(step, seen)
+            last_read = await self._apply(step, last_read)
         await self._reconciler.rescan()
         self._reconciler.refresh()
-        return seen
+        return last_read
 
-    async def _do(self, step: Step, seen: Read | None) -> Read | None:
+    async def _apply(self, step: Step, last_read: Read | None) -> Read | None:
         match step:
             case WriteRecord():
                 await in_thread(self._folder.write_record, step.kid, step.record)
@@ -364,41 +391,41 @@ class Writer:
                 say(step.event, kid=step.kid)
             case WritePublic():
                 await in_thread(self._folder.write_public, step.key)
-            case Clear(how="delete"):
+            case RemoveFiles(how="delete"):
                 await in_thread(self._folder.delete, step.entry)
                 self._log.info("key is removed", kid=step.entry.kid)
-            case Clear():
+            case RemoveFiles():
                 await in_thread(self._folder.set_aside, step.entry)
                 self._log.warning(f"key's files are moved to {REMOVED}/", kid=step.entry.kid)
-            case Keep():
-                await self._keep(step.document)
-            case Make():
-                assert self._spare is not None  # noqa: S101 -- else the plan was not carried out
-                await self.add(self._spare, step.origin, seen)
-                self._spare = None
+            case SaveCopy():
+                await self._save_copy(step.document)
+            case GenerateKey():
+                assert self._new_key is not None  # noqa: S101 -- converge has checked it
+                await self.add(self._new_key, step.origin, last_read)
+                self._new_key = None
             case Publish():
-                return await self._publish(step)
-        return seen
+                return await self._change_document(step)
+        return last_read
 
-    async def _keep(self, document: Document) -> None:
-        kept = {"place": self._reconciler.place, "document": document.render().decode()}
-        await in_thread(self._folder.write_last_published, msgspec.json.encode(kept))
-        self._reconciler.kept = document
+    async def _save_copy(self, document: Document) -> None:
+        saved = {"place": self._reconciler.location, "document": document.render().decode()}
+        await in_thread(self._folder.write_saved_copy, msgspec.json.encode(saved))
+        self._written.saved_copy = document
 
-    async def _publish(self, step: Publish) -> Read:
+    async def _change_document(self, step: Publish) -> Read:
         """Change the document and read it back."""
         assert self._publisher is not None  # noqa: S101 -- without a store the folder is the document
         for kid in {kid for kid, _ in step.drop}:
             await self._wait_for_signers(kid)
         outcome = await self._publisher.change(step.edit, deadline=self.deadline)
-        self._reconciler.note(outcome.after, self._reconciler.monotonic())
+        self._reconciler.record_read(outcome.after, self._reconciler.monotonic())
         if step.event and outcome.wrote:
             self._log.warning(step.event, kids=[key.kid for key in step.put])
         had_none = outcome.wrote and not (outcome.before and outcome.before.keys)
         return Read(outcome.after, frozenset(key.kid for key in step.put) if had_none else frozenset())
 
     async def _wait_for_signers(self, kid: str) -> None:
-        """Wait until no thread signs with a key any more, and every process has seen that it may not."""
+        """Wait until no thread signs with a key any more, and every process knows that it must not."""
         entry = self._reconciler.snapshot.entries.get(kid)
         if entry is None or entry.record is None:
             return
@@ -408,56 +435,56 @@ class Writer:
         if was_active and await in_thread(self._folder.is_shared):
             await self._reconciler.sleep(2 * POLL_S)
 
-    async def rehearse(self) -> Read:
-        """Read the document, and find out whether the store would take a change of it.
+    async def check_writable(self) -> Read:
+        """Read the document, and check that the store would accept a change.
 
         Raises:
-            StoreError: it would not; everything is as it was.
+            StoreError: it would not. Nothing was changed.
         """
         if self._publisher is None:
             return await self._reconciler.read()
         started = self._reconciler.monotonic()
-        document = await self._publisher.rehearse(until=self.patience)
-        self._reconciler.note(document, started)
+        document = await self._publisher.check_writable(until=self.read_until)
+        self._reconciler.record_read(document, started)
         return Read(document)
 
-    async def add(self, key: SigningKey, origin: Origin, seen: Read | None) -> str:
-        """Write a new key's pair under a kid that is free; returns the kid.
+    async def add(self, key: SigningKey, origin: Origin, last_read: Read | None) -> str:
+        """Write a new key's files under an unused kid, and return the kid.
 
         Args:
-            key: new material, under any kid.
-            origin: why it is made.
-            seen: the document whose kids are taken as well.
+            key: a new key with any kid.
+            origin: why it is generated.
+            last_read: the document whose kids must not be used either.
         """
         now = self._reconciler.clock()
         created_at = next_created_at(self._reconciler.snapshot.entries.values(), now)
-        key = key.renamed(self._free_kid(created_at, seen), created_at=created_at)
-        self._reconciler.made.add(key.kid)
-        record = KeyRecord.new(key.thumbprint, origin, now=now, place=self._reconciler.place)
+        key = key.renamed(self._free_kid(created_at, last_read), created_at=created_at)
+        self._written.generated_kids.add(key.kid)
+        record = KeyRecord.new(key.thumbprint, origin, now=now, location=self._reconciler.location)
         await in_thread(self._folder.add, key, record)
         await self._reconciler.rescan()
-        self._log.info("key is made", kid=key.kid, algorithm=key.algorithm, size=key.size, origin=origin)
+        self._log.info("key is generated", kid=key.kid, algorithm=key.algorithm, size=key.size, origin=origin)
         return key.kid
 
     async def clear_temporaries(self) -> None:
-        """Delete what a killed write left."""
+        """Delete temporary files of killed writes."""
         await in_thread(self._folder.clear_temporaries)
 
-    def _free_kid(self, created_at: int, seen: Read | None) -> str:
+    def _free_kid(self, created_at: int, last_read: Read | None) -> str:
         prefix = self._reconciler.settings.prefix
         if not _PREFIX.fullmatch(prefix):
             raise BadParameterError("key.prefix must consist of letters, digits and . _ - only")
         kid = f"{prefix}-{created_at}"
-        # The kid of a key that was removed within this second is taken too: caches hold the old key under it.
-        taken = self._reconciler.made | self._reconciler.snapshot.entries.keys()
-        document = seen.document if seen else None
+        # Includes a key that was removed within this second, since caches still have it under this kid.
+        taken = self._written.generated_kids | self._reconciler.snapshot.entries.keys()
+        document = last_read.document if last_read else None
         while kid in taken or (document is not None and document.has_kid(kid)):
             kid = f"{prefix}-{created_at}-{secrets.token_hex(2)}"
         return kid
 
 
-async def generate(algorithm: Algorithm, size: int) -> SigningKey:
-    """Make the material of a new key, in a thread; ``size`` in bits, for RSA."""
+async def new_signing_key(algorithm: Algorithm, size: int) -> SigningKey:
+    """Generate a key without a kid, in a thread; ``size`` in bits, for RSA."""
     return await asyncio.to_thread(SigningKey.generate, "", algorithm=algorithm, size=size, created_at=0)
 
 

@@ -1,4 +1,4 @@
-"""KeyRecord: what is kept on disk about a key, and the transitions of its life; pure."""
+"""KeyRecord: the state of a key as stored on disk, and the transitions of its life. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tailbone.errors import KeyFileError
 Origin = Literal["first", "next", "asked", "adopted"]
 Removal = Literal["delete", "set aside"]
 
-OWN_PLACE: Final = "the server itself"
-"""The place of the document without a bucket."""
+OWN_LOCATION: Final = "the server itself"
+"""The location of the document when no bucket is set."""
 
 SKEW_S: Final = 300.0
-"""Added to the time that a retired key stays published, for clocks that disagree."""
+"""Added to the time that a retired key stays published, to allow for clock skew."""
 
-UNSETTLED_S: Final = 60.0
-"""A change is over within 30 s: a key that is unpublished after twice that will not be published."""
+PENDING_TIMEOUT_S: Final = 60.0
+"""When a pending key counts as never published: a change ends within 30 s, and this is twice that."""
 
 
 class Phase(StrEnum):
-    """Where a key stands in its life; the names are the ones that people and the admin API see."""
+    """The phases of a key's life. Users and the admin API see these names."""
 
     PENDING = "pending"
     PUBLISHED = "published"
@@ -31,30 +31,30 @@ class Phase(StrEnum):
     RETIRING = "retiring"
     REMOVING = "removing"
     UNPUBLISHED = "unpublished"
-    """In the folder, absent from the JWKS: it never signs, and only housekeeping takes it away."""
+    """In the folder, absent from the JWKS: it never signs, and only housekeeping removes it."""
 
 
 CONFIRMED: Final = (Phase.PUBLISHED, Phase.ACTIVE, Phase.RETIRING)
 """The phases of a key whose public half has been read back from the document."""
 
 
-class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of ``<kid>.state.json``; times in unix seconds, 0 for never.
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"location": "place"}):
+    """The content of ``<kid>.state.json``. Times are in unix seconds, 0 for never.
 
-    Each method is one transition, and returns the next record.
+    Each transition is a method that returns the next record.
 
     Attributes:
-        thumbprint: of the key that this is about; it says nothing about another key under the same kid.
-        origin: made as the first key, as the next one, on request, or found in the folder.
-        phase: where the key stands, in the document at ``place``; in any other document it is pending.
+        thumbprint: the key's thumbprint. The record does not apply to another key with the same kid.
+        origin: generated as the first key, as the next one, on request ("asked"), or found in the folder.
+        phase: the key's phase in the document at ``location``. In any other document it is pending.
         since: when that phase began.
-        made_at: when the key was made or found.
-        place: the store and path that ``phase`` is about; "" before one is known.
-        published_at: when its public half was last read back, here or in an earlier place.
-        signs_from: when the JWKS's caches have run out.
-        expiry_s: the longest token life in force while it signed, in seconds; 0 when it never signed.
-        ends_at: when its last token has expired everywhere; known once it no longer signs.
-        removal: what the phase ``removing`` ends with; any process that finds it finishes it.
+        made_at: when the key was generated or found.
+        location: the store and path of the document; "" while unknown. Called ``place`` on disk.
+        published_at: when its public half was last read back, at this or an earlier location.
+        signs_from: when every cache of the JWKS has expired, so that the key may sign.
+        expiry_s: the longest token lifetime in force while it signed, in seconds; 0 if it never signed.
+        ends_at: when its last token has expired everywhere; 0 until it stops signing.
+        removal: what happens to the files at the end of ``removing``; any process may finish it.
     """
 
     thumbprint: str
@@ -62,7 +62,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase: Phase
     since: float
     made_at: float
-    place: str = ""
+    location: str = ""
     published_at: float = 0.0
     signs_from: float = 0.0
     expiry_s: float = 0.0
@@ -70,19 +70,24 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     removal: Removal = "delete"
 
     @classmethod
-    def new(cls, thumbprint: str, origin: Origin, *, now: float, place: str = "") -> KeyRecord:
-        """Make the record of a key that is made or found now, and is to be published at ``place``."""
+    def new(cls, thumbprint: str, origin: Origin, *, now: float, location: str = "") -> KeyRecord:
+        """Return the record of a key that is generated or found now, for the document at ``location``."""
         return cls(
-            thumbprint=thumbprint, origin=origin, phase=Phase.PENDING, since=now, made_at=now, place=place
+            thumbprint=thumbprint,
+            origin=origin,
+            phase=Phase.PENDING,
+            since=now,
+            made_at=now,
+            location=location,
         )
 
-    def published(self, place: str, *, now: float, signs_from: float) -> KeyRecord:
-        """Record that the public half was read back at ``place``; a key retired elsewhere stays so."""
+    def published(self, location: str, *, now: float, signs_from: float) -> KeyRecord:
+        """Record that the public half was read back at ``location``; a retired key stays retired."""
         return msgspec.structs.replace(
             self,
             phase=Phase.RETIRING if self.ends_at else Phase.PUBLISHED,
             since=now,
-            place=place,
+            location=location,
             published_at=now,
             signs_from=signs_from,
         )
@@ -103,22 +108,22 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, expiry_s=max(self.expiry_s, expiry_s))
 
     def retiring(self, *, now: float, max_age_s: float) -> KeyRecord:
-        """Record that the key no longer signs; it stays published until its last token has expired."""
+        """Record that the key no longer signs. It stays published until its last token has expired."""
         return msgspec.structs.replace(
             self, phase=Phase.RETIRING, since=now, ends_at=now + self.expiry_s + max_age_s + SKEW_S
         )
 
-    def unpublished(self, place: str, *, now: float) -> KeyRecord:
-        """Record that the document at ``place`` exists without this key, and does not get it."""
-        return msgspec.structs.replace(self, phase=Phase.UNPUBLISHED, since=now, place=place)
+    def unpublished(self, location: str, *, now: float) -> KeyRecord:
+        """Record that the document at ``location`` lacks this key, which will not be added to it."""
+        return msgspec.structs.replace(self, phase=Phase.UNPUBLISHED, since=now, location=location)
 
     def removing(self, removal: Removal, *, now: float) -> KeyRecord:
-        """Record that the key is on its way out: from now on no process signs with it."""
+        """Record that the key is being removed: from now on no process signs with it."""
         return msgspec.structs.replace(self, phase=Phase.REMOVING, since=now, removal=removal)
 
-    def phase_at(self, place: str) -> Phase:
-        """Return the phase in the document at ``place``."""
-        return self.phase if self.place == place or self.phase is Phase.REMOVING else Phase.PENDING
+    def phase_at(self, location: str) -> Phase:
+        """Return the phase in the document at ``location``."""
+        return self.phase if self.location == location or self.phase is Phase.REMOVING else Phase.PENDING
 
     def to_json(self) -> bytes:
         """Return the file's content."""
@@ -126,7 +131,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def from_json(cls, data: bytes) -> KeyRecord:
-        """Read the file's content, also in the form without a phase; the next write gives it this one.
+        """Read the file's content. The old form without a phase is accepted and converted.
 
         Raises:
             KeyFileError: it is not a record.
@@ -142,14 +147,14 @@ class _HasPhase(msgspec.Struct):
     phase: str | None = None
 
 
-class _OldState(msgspec.Struct, frozen=True, kw_only=True):
-    """The record as it was before it had a phase, which followed from these members and the clock."""
+class _OldState(msgspec.Struct, frozen=True, kw_only=True, rename={"location": "place"}):
+    """The record before it had a phase, which was derived from these members and the clock."""
 
     thumbprint: str
     origin: Origin
     since: float
     meant_for: str = ""
-    place: str = ""
+    location: str = ""
     confirmed_at: float = 0.0
     signs_from: float = 0.0
     signing_since: float = 0.0
@@ -160,24 +165,24 @@ class _OldState(msgspec.Struct, frozen=True, kw_only=True):
 
     def record(self) -> KeyRecord:
         if self.removing:
-            phase, since, place = Phase.REMOVING, self.since, self.place
+            phase, since, location = Phase.REMOVING, self.since, self.location
         elif self.refused:
-            phase, since, place = Phase.UNPUBLISHED, self.since, self.refused
-        elif not self.place:
-            phase, since, place = Phase.PENDING, self.since, self.meant_for
+            phase, since, location = Phase.UNPUBLISHED, self.since, self.refused
+        elif not self.location:
+            phase, since, location = Phase.PENDING, self.since, self.meant_for
         elif self.ends_at:
-            phase, since, place = Phase.RETIRING, self.signing_since, self.place
+            phase, since, location = Phase.RETIRING, self.signing_since, self.location
         elif self.signing_since:
-            phase, since, place = Phase.ACTIVE, self.signing_since, self.place
+            phase, since, location = Phase.ACTIVE, self.signing_since, self.location
         else:
-            phase, since, place = Phase.PUBLISHED, self.confirmed_at, self.place
+            phase, since, location = Phase.PUBLISHED, self.confirmed_at, self.location
         return KeyRecord(
             thumbprint=self.thumbprint,
             origin=self.origin,
             phase=phase,
             since=since,
             made_at=self.since,
-            place=place,
+            location=location,
             published_at=self.confirmed_at,
             signs_from=self.signs_from,
             expiry_s=self.expiry_s,

@@ -14,11 +14,11 @@ class KeySettings(msgspec.Struct, frozen=True, kw_only=True):
         prefix: of new kids; ``[A-Za-z0-9._-]+``.
         algorithm: of new keys.
         size: of new RSA keys, in bits.
-        expiry_s: longest life of a token, in seconds.
+        expiry_s: longest lifetime of a token, in seconds.
         max_age_s: how long caches may keep the JWKS, in seconds.
         activate_after_s: how long a published key waits before it signs, in seconds.
-        rotate_every_s: how long a key signs before the next one does, in seconds; 0 for ever.
-        conditional_writes: False says that this is the only writer of a store that ignores conditions.
+        rotate_every_s: how long a key signs before the next one replaces it, in seconds; 0 disables rotation.
+        conditional_writes: False if this is the only writer to a store that ignores conditions.
     """
 
     prefix: str = "tb"

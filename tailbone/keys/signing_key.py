@@ -30,9 +30,10 @@ _ECDSA: Final = ec.ECDSA(_SHA256)
 _TRIAL: Final = b"does this key verify what it signs?"
 # RFC 7518 section 3.3 asks for 2048 bits; past 8192 a signature takes so long that it stops the service.
 _RSA_BITS: Final = range(2048, 8193)
-# Measured: a hop to a thread costs 0.1 ms, a 2048-bit signature 0.3 to 0.9 ms, a 3072-bit one over 2 ms.
+# Measured: a round trip to a thread takes 0.1 ms, a 2048-bit signature 0.3 to 0.9 ms, a 3072-bit one over
+# 2 ms.
 _INLINE_RSA_BITS: Final = 2048
-# At least nine digits: "key-2" contains no time, and the second tail is not one.
+# At least nine digits: "key-2" does not contain a time, and neither does a kid's random suffix.
 _KID_TIME: Final = re.compile(r".*-(?P<seconds>[0-9]{9,12})(?:-[0-9a-f]{4})?", re.DOTALL)
 
 # By thumbprint.
@@ -42,7 +43,7 @@ _PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 class SigningKey:
-    """A private key with its kid; its private half never shows in a repr or an error.
+    """A private key with its kid. Its repr and errors do not contain the private half.
 
     Attributes:
         kid: the key's id, as in file names, JWKS and token headers.
@@ -64,7 +65,7 @@ class SigningKey:
     )
 
     def __init__(self, *, kid: str, private: _PrivateKey, created_at: float) -> None:
-        """Take a loaded key; ``created_at`` in unix seconds."""
+        """Wrap a loaded key; ``created_at`` in unix seconds."""
         self.kid = kid
         self.created_at = created_at
         self.size: int = private.key_size
@@ -87,7 +88,7 @@ class SigningKey:
         Args:
             kid: the new key's id.
             algorithm: RS256 or ES256.
-            size: bits of an RSA key; of no effect for ES256.
+            size: bits of an RSA key; ignored for ES256.
             created_at: unix seconds.
         """
         private: _PrivateKey
@@ -103,10 +104,10 @@ class SigningKey:
 
         Args:
             data: the JSON text.
-            fallback_created_at: unix seconds, for a kid that tells no time.
+            fallback_created_at: unix seconds, for a kid that does not contain a time.
 
         Raises:
-            KeyFileError: malformed, of an unsupported kind, or its parts do not belong together.
+            KeyFileError: malformed, of an unsupported kind, or its members do not match.
         """
         members = parse_jwk(data)
         kid = members.get("kid")
@@ -120,14 +121,13 @@ class SigningKey:
             kid=kid, private=private, created_at=fallback_created_at if created_at is None else created_at
         )
         if members.get("alg", key.algorithm) != key.algorithm:
-            raise KeyFileError(
-                f"has an alg other than {key.algorithm}, which is what such a key is used for here"
-            )
+            kind = "RSA" if key.algorithm == "RS256" else "P-256"
+            raise KeyFileError(f"has the wrong alg: {kind} keys must be {key.algorithm}")
         key._try_out()
         return key
 
     def renamed(self, kid: str, *, created_at: float) -> Self:
-        """Return the same key under another kid, made at ``created_at`` (unix seconds)."""
+        """Return the same key with another kid and creation time (unix seconds)."""
         return type(self)(kid=kid, private=self._private, created_at=created_at)
 
     def private_jwk(self) -> bytes:
@@ -143,8 +143,8 @@ class SigningKey:
     async def sign(self, data: bytes) -> bytes:
         """Sign, as a JWS signature (RFC 7518 sections 3.3 and 3.4).
 
-        Small keys sign on the event loop, where a signature costs less than the way to a thread and back;
-        large ones in a thread, so that other callers do not wait.
+        Small keys sign on the event loop, where a signature costs less than a round trip to a thread.
+        Large keys sign in a thread, so that other callers do not wait.
         """
         if self._inline:
             return self._sign(data)
@@ -155,9 +155,9 @@ class SigningKey:
         return await signature
 
     async def signed(self, within_s: float) -> None:
-        """Wait, at most ``within_s`` seconds, for the signatures that threads still make with this key.
+        """Wait at most ``within_s`` seconds for signatures with this key that are in progress in threads.
 
-        Its file may have been read again meanwhile: signatures of every copy count.
+        The file may have been read again in the meantime, so signatures by all instances count.
         """
         under_way = _UNDER_WAY.get(self.thumbprint)
         if under_way:
@@ -212,7 +212,7 @@ def thumbprint_of(members: dict[str, object]) -> str:
 def created_at_of(kid: str) -> int | None:
     """Return the creation time in a kid of the form ``<prefix>-<seconds>[-<4 hex digits>]``.
 
-    Read from the right, since a prefix may hold dashes.
+    Parsed from the right, since a prefix may contain dashes.
 
     Returns:
         Unix seconds, or None for a kid of another form.

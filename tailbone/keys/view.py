@@ -1,4 +1,4 @@
-"""View: what follows from folder, document and clocks at one moment; no I/O."""
+"""View: the folder, the document and the clocks at one moment, and what follows from them. Pure."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import msgspec
 from tailbone.errors import NoSigningKeyError, Problem
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry, Snapshot, age
-from tailbone.keys.record import CONFIRMED, OWN_PLACE, UNSETTLED_S, Phase
+from tailbone.keys.record import CONFIRMED, OWN_LOCATION, PENDING_TIMEOUT_S, Phase
 from tailbone.keys.settings import KeySettings  # noqa: TC001 -- msgspec resolves it
 from tailbone.keys.signing_key import SigningKey, created_at_of
 
-TWO_LOOKS_S: Final = 30.0
-"""How far apart two looks have to be that together show what one alone does not."""
+REVOCATION_CONFIRM_S: Final = 30.0
+"""Minimum interval between two reads before a missing key counts as revoked."""
 
 _NO_KEY: Final = "keys: there is no key that can sign: make one with  tailbone keys generate"
 
 
 class KeyRing(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable value that a reader takes as a whole, without a lock.
+    """The key that signs and the published keys. Immutable, so readers need no lock.
 
     Attributes:
-        signing: the key that signs now; None while no key may.
-        expiry_s: ``keys.expiry`` as the record of that key holds it, in seconds: the longest lifetime of its
-            tokens. The end of the key is computed from the record, perhaps by another process.
+        signing: the key that signs now; None if no key may sign.
+        expiry_s: the longest lifetime of its tokens, in seconds: ``keys.expiry`` from that key's record, from
+            which another process may compute when the key ends.
         published: own keys whose public half has been read back from the JWKS, newest first.
     """
 
@@ -50,13 +50,13 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         key_id: the kid; "" for a foreign key without one.
-        algorithm: "" when a foreign key does not say.
-        created_at: unix seconds; 0 when unknown.
-        state: pending, published, active, retiring, unpublished; "faulty" for files that cannot be used.
-        foreign: its private half is not in this folder.
-        next_change: what happens to it next and when, in unix seconds, 0 when no time can be given; None when
-            nothing happens by itself. "published", "given up", "signs", "retires", "removed", or
-            "removable": the last token that it signed has expired.
+        algorithm: "" for a foreign key without one.
+        created_at: unix seconds; 0 if unknown.
+        state: a ``Phase``, or "faulty" for files that cannot be used.
+        foreign: whether its private half is not in this folder.
+        next_change: what happens to it next, and when in unix seconds, 0 if unknown; None if nothing happens
+            without a request. "published", "given up", "signs", "retires", "removed", or "removable" once the
+            last token that it signed has expired.
         fault: what is wrong with its files, and how to fix it.
     """
 
@@ -70,11 +70,11 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """A good read of the document.
+    """A successful read of the document.
 
     Attributes:
-        document: None when there is certainly none.
-        fresh: kids that this process has just put into a document without a key: no cache can lack them.
+        document: None if there certainly is none.
+        fresh: kids that this process has just added to a document without keys, so that no cache lacks them.
     """
 
     document: Document | None
@@ -87,7 +87,7 @@ class Watch(msgspec.Struct, frozen=True):
     Attributes:
         phase: the phase, and since when the record has it.
         clock: unix seconds.
-        monotonic: seconds of a clock that is never set.
+        monotonic: seconds on the monotonic clock.
     """
 
     phase: tuple[Phase, float]
@@ -96,59 +96,59 @@ class Watch(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a plan depends on.
+    """Everything that a plan depends on.
 
     Attributes:
         now: unix seconds.
-        monotonic: seconds of a clock that is never set.
-        place: which document is meant; a confirmation for another one does not count.
-        settings: as they are in force.
-        entries: the folder.
-        watched: what this process saw of each key first.
-        seen: a good read of the document; without one only what needs none is planned.
-        kept: the document as the folder keeps it for a start without the store.
-        revoked: own confirmed keys that two good reads did not show.
-        asked: the key that is being generated at this moment.
-        unwanted: the kid that is being removed at this moment.
-        prior: a key signs in this process, or did until this change of the folder.
-        first_wanted: a first key is to be made if no key can ever sign.
-        follows: this process has no store and the folder has records of one, so that it changes nothing.
+        monotonic: seconds on the monotonic clock.
+        location: the location of the document. A record for another location does not confirm a key.
+        settings: the current settings.
+        entries: the folder's keys.
+        watched: when this process first saw each key in its phase.
+        last_read: the last successful read; if None, only steps that need no read are planned.
+        saved_copy: the copy of the document in the folder, for a start while the store is unreachable.
+        revoked: own confirmed keys that two successful reads did not show.
+        generating: the kid that an operator's request is generating now; "" if there is none.
+        removing: the kid that an operator's request is removing now; "" if there is none.
+        had_signer: whether a key signed in this process before the last change of the folder.
+        needs_first_key: whether to generate a key if no key can ever sign.
+        read_only: whether this process may not change the folder, whose records name a store that it lacks.
     """
 
     now: float
     monotonic: float
-    place: str
+    location: str
     settings: KeySettings
     entries: dict[str, Entry]
     watched: dict[str, Watch] = {}
-    seen: Read | None = None
-    kept: Document | None = None
+    last_read: Read | None = None
+    saved_copy: Document | None = None
     revoked: frozenset[str] = frozenset()
-    asked: str = ""
-    unwanted: str = ""
-    prior: bool = False
-    first_wanted: bool = False
-    follows: bool = False
+    generating: str = ""
+    removing: str = ""
+    had_signer: bool = False
+    needs_first_key: bool = False
+    read_only: bool = False
 
     @property
     def document(self) -> Document | None:
-        """The published document; None when there is none, or it has not been read."""
-        return self.seen.document if self.seen else None
+        """The published document; None if there is none, or it has not been read."""
+        return self.last_read.document if self.last_read else None
 
     def phase(self, entry: Entry) -> Phase:
-        """Return the entry's phase in the document that is meant."""
-        return entry.phase_at(self.place)
+        """Return the entry's phase in this document."""
+        return entry.phase_at(self.location)
 
     def in_document(self, entry: Entry) -> bool:
-        """Tell whether this very key is in the document."""
+        """Return whether the document contains this key, with the same thumbprint."""
         return self.document is not None and self.document.has(entry.kid, entry.thumbprint)
 
     def missing(self, document: Document | None, started: float) -> list[str]:
-        """Return own confirmed keys that a good read does not show.
+        """Return own confirmed keys that a successful read does not show.
 
         Args:
-            document: None when there is certainly none; then nothing is missing.
-            started: when the read began, on the monotonic clock; a key confirmed later need not be in it.
+            document: None if there certainly is none; then no key is missing.
+            started: when the read began, on the monotonic clock. A key confirmed later may be absent from it.
         """
         return [
             entry.kid
@@ -161,7 +161,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def usable(self) -> list[Entry]:
-        """The entries whose key can be used, the oldest first."""
+        """The entries whose key can be used, oldest first."""
         return sorted((entry for entry in self.entries.values() if entry.key is not None), key=age)
 
     @property
@@ -171,17 +171,17 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return active[-1] if active else None
 
     def remaining_s(self, entry: Entry, end: float, full_s: float, *, at_least_s: float = 0.0) -> float:
-        """Return how long the entry's wait in its phase goes on, in seconds; over when not positive.
+        """Return how long the entry still waits in its phase, in seconds; the wait is over if not positive.
 
-        A wait has ended when wall clock and monotonic clock agree that it has, and never takes longer than
-        its full length by the monotonic clock. What passed before this process looked first, only the wall
-        clock tells.
+        A wait ends when wall clock and monotonic clock agree that it has ended. By the monotonic clock, it
+        never takes longer than its full length. Time before this process started can be measured only by the
+        wall clock.
 
         Args:
             entry: a key that is watched.
-            end: the wait's end in unix seconds, as it was written down.
-            full_s: the wait's full length, in seconds.
-            at_least_s: this process watches at least so long, whatever the wall clock said at first.
+            end: the recorded end of the wait, in unix seconds.
+            full_s: the full length of the wait, in seconds.
+            at_least_s: how long this process waits in any case, in seconds.
         """
         watch = self.watched[entry.kid]
         passed_s = self.monotonic - watch.monotonic
@@ -189,7 +189,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return min(max(end - self.now, left_s - passed_s), max(full_s, at_least_s) - passed_s)
 
     def ring(self) -> KeyRing:
-        """Return which key signs, and which are published."""
+        """Return the key that signs and the published keys."""
         signing = self.signing
         return KeyRing(
             signing=signing.key if signing else None,
@@ -202,7 +202,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def obstacles(self) -> list[Problem]:
-        """Return why no key signs, a reason for each key; empty when one does."""
+        """Return why no key signs, with a reason for each key; empty if a key signs."""
         if self.signing is not None:
             return []
         found = []
@@ -219,17 +219,17 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return found or [Problem("no_key", _NO_KEY)]
 
     def wait_s(self, entry: Entry) -> float:
-        """Return how long a published key still waits until it signs, in seconds."""
+        """Return how long a published key still waits before it signs, in seconds."""
         record = entry.record
         return self.remaining_s(entry, record.signs_from, record.signs_from - record.since) if record else 0.0
 
     def listing(self) -> tuple[KeyInfo, ...]:
-        """List the keys of the document and own ones on their way into it, the oldest first."""
+        """List the keys of the document and own keys that are not in it yet, oldest first."""
         signing = self.signing
         own = [
             describe(
                 entry,
-                place=self.place,
+                location=self.location,
                 now=self.now,
                 settings=self.settings,
                 signing=signing.kid if signing else "",
@@ -244,44 +244,44 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def published_in(snapshot: Snapshot) -> str:
-    """Return where a process with a store publishes the folder's keys; ``OWN_PLACE`` where none does."""
+    """Return where processes with a store publish the folder's keys; ``OWN_LOCATION`` if there are none."""
     records = [entry.record for entry in snapshot.entries.values() if entry.record]
-    elsewhere = [record for record in records if record.place not in ("", OWN_PLACE)]
+    elsewhere = [record for record in records if record.location not in ("", OWN_LOCATION)]
     newest = max(elsewhere, key=lambda record: (record.phase in CONFIRMED, record.published_at), default=None)
-    return newest.place if newest else OWN_PLACE
+    return newest.location if newest else OWN_LOCATION
 
 
-def own_document(snapshot: Snapshot, place: str) -> Document:
-    """Return the folder's published keys: the document without a bucket, where a new key is in it at once."""
-    shown = (*CONFIRMED, Phase.PENDING) if place == OWN_PLACE else CONFIRMED
+def own_document(snapshot: Snapshot, location: str) -> Document:
+    """Return the document of the folder's own keys. Without a bucket, new keys are in it at once."""
+    shown = (*CONFIRMED, Phase.PENDING) if location == OWN_LOCATION else CONFIRMED
     entries = sorted(snapshot.entries.values(), key=age)
-    keys = [entry.key for entry in entries if entry.key and entry.phase_at(place) in shown]
+    keys = [entry.key for entry in entries if entry.key and entry.phase_at(location) in shown]
     return Document({"keys": [key.public_jwk() for key in keys]})
 
 
 def watch(
-    before: dict[str, Watch], snapshot: Snapshot, place: str, *, now: float, monotonic: float
+    before: dict[str, Watch], snapshot: Snapshot, location: str, *, now: float, monotonic: float
 ) -> dict[str, Watch]:
-    """Return since when each key has been seen in its phase, after one more look."""
+    """Return since when each key has been in its phase, given the earlier answer and the folder now."""
     watched = {}
     for kid, entry in snapshot.entries.items():
-        phase = (entry.phase_at(place), entry.record.since if entry.record else 0.0)
+        phase = (entry.phase_at(location), entry.record.since if entry.record else 0.0)
         known = before.get(kid)
         watched[kid] = known if known and known.phase == phase else Watch(phase, now, monotonic)
     return watched
 
 
 def describe(
-    entry: Entry, *, place: str, now: float, settings: KeySettings | None, signing: str = ""
+    entry: Entry, *, location: str, now: float, settings: KeySettings | None, signing: str = ""
 ) -> KeyInfo:
     """Describe an own key.
 
     Args:
         entry: the key in the folder.
-        place: the document that counts; "" for whichever it was last published in.
+        location: the document's location; "" for where the key was last published.
         now: unix seconds.
-        settings: as in force; None when unknown.
-        signing: the kid that signs; "" when unknown.
+        settings: the current settings; None if unknown.
+        signing: the kid that signs; "" if unknown.
     """
     created_at = int(entry.key.created_at) if entry.key else created_at_of(entry.kid) or 0
     algorithm = entry.key.algorithm if entry.key else ""
@@ -289,7 +289,7 @@ def describe(
         return KeyInfo(
             key_id=entry.kid, algorithm=algorithm, created_at=created_at, state="faulty", fault=entry.fault
         )
-    phase = entry.phase_at(place or (entry.record.place if entry.record else ""))
+    phase = entry.phase_at(location or (entry.record.location if entry.record else ""))
     if phase is Phase.ACTIVE and signing and signing != entry.kid:
         phase = Phase.RETIRING
     return KeyInfo(
@@ -302,7 +302,7 @@ def describe(
 
 
 def describe_foreign(document: Document, own: set[tuple[str, str]]) -> list[KeyInfo]:
-    """Describe the document's other keys; ``own`` holds kid and thumbprint of ours."""
+    """Describe the document's other keys; ``own`` contains kid and thumbprint of this folder's keys."""
     return [
         KeyInfo(
             key_id=key.kid,
@@ -317,9 +317,9 @@ def describe_foreign(document: Document, own: set[tuple[str, str]]) -> list[KeyI
 
 
 def list_folder(snapshot: Snapshot, *, now: float) -> list[KeyInfo]:
-    """List the keys of a folder without its document, the oldest first, broken ones too."""
+    """List the keys of a folder without its document, oldest first, including faulty ones."""
     entries = sorted(snapshot.entries.values(), key=age)
-    return [describe(entry, place="", now=now, settings=None) for entry in entries]
+    return [describe(entry, location="", now=now, settings=None) for entry in entries]
 
 
 def _next_change(
@@ -327,13 +327,13 @@ def _next_change(
 ) -> tuple[str, float] | None:
     record = entry.record
     if record is None:
-        # It has not been compared with the JWKS yet.
+        # The key has not been compared with the JWKS yet.
         return None
     if phase is Phase.PENDING:
-        asked = record.origin == "asked" and not record.published_at
-        if asked and now - record.since > UNSETTLED_S / 2:
-            # No request waits for it any more; only a write in flight could still publish it.
-            return ("given up", record.since + UNSETTLED_S)
+        on_request = record.origin == "asked" and not record.published_at
+        if on_request and now - record.since > PENDING_TIMEOUT_S / 2:
+            # No request waits for it any more. Only a write in flight could still publish it.
+            return ("given up", record.since + PENDING_TIMEOUT_S)
         return ("published", 0.0)
     if phase is Phase.PUBLISHED:
         return ("signs", record.signs_from)

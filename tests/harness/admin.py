@@ -75,7 +75,7 @@ class MemoryLifecycle:
         self.keys[made.key_id] = made
         return made
 
-    async def list(self) -> tuple[KeyInfo, ...]:
+    async def list_keys(self) -> tuple[KeyInfo, ...]:
         await self._pass("list")
         return tuple(self.keys.values())
 

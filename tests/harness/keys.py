@@ -76,7 +76,7 @@ class Unreliable:
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
-        self.place = inner.place
+        self.location = inner.location
         self.before: Callable[[str], None] = lambda _: None
         self.after: Callable[[str], None] = lambda _: None
         self.reads = 0
@@ -136,7 +136,7 @@ class Careless:
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
-        self.place = inner.place
+        self.location = inner.location
         self.read = inner.read
         self.close = inner.close
         self.seen: list[bytes] = []
@@ -225,7 +225,7 @@ class Server:
 
     async def states(self) -> dict[str, str]:
         """Return the state of each kid, as ``keys list`` shows it."""
-        return {info.key_id: info.state for info in await self.keys.list()}
+        return {info.key_id: info.state for info in await self.keys.list_keys()}
 
 
 def rings_of(one: Server) -> list[str]:

@@ -238,7 +238,7 @@ async def test_a_write_that_the_last_read_does_not_show_is_reported_as_not_taken
             raise StoreOutcomeUnknownError("reset")
 
     world.store.before = before
-    with pytest.raises(StoreConflictError, match="not in it: try again"):
+    with pytest.raises(StoreConflictError, match="the JWKS was not changed: try again"):
         await world.add("second")
 
 

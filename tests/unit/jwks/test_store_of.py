@@ -49,7 +49,7 @@ def test_no_directory(bucket: str) -> None:
 
 
 def test_a_name_is_a_bucket() -> None:
-    """Its place says so."""
+    """Its location says so."""
     store = store_of("my-bucket")
     assert store is not None
-    assert store.place.startswith("s3://my-bucket")
+    assert store.location.startswith("s3://my-bucket")

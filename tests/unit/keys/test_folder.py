@@ -87,7 +87,7 @@ def test_a_private_half_under_another_name_is_a_fault(folder: KeyFolder) -> None
     """The kid inside is what tokens would carry."""
     for suffix in ("private.jwk", "public.jwk"):
         (folder.path / f"{KID}.{suffix}").rename(folder.path / f"other.{suffix}")
-    assert fault(folder, "other") == "the private half has a kid other than its file name says"
+    assert fault(folder, "other") == "the kid in the private key file does not match the file name"
 
 
 def test_a_state_for_another_key_counts_for_nothing(folder: KeyFolder) -> None:
@@ -242,10 +242,10 @@ async def test_the_last_good_copy_of_another_place_or_a_damaged_one_is_left_out(
 def test_a_kept_copy_that_is_no_regular_file_counts_as_damaged(folder: KeyFolder) -> None:
     """A start must not wait for a pipe, nor read a device until the memory is full."""
     (folder.path / ".last-published.json").symlink_to("/dev/zero")
-    assert folder.read_last_published() == b""
+    assert folder.read_saved_copy() == b""
     (folder.path / ".last-published.json").unlink()
     os.mkfifo(folder.path / ".last-published.json")
-    assert folder.read_last_published() == b""
+    assert folder.read_saved_copy() == b""
 
 
 def test_a_key_that_was_read_goes_on_while_its_file_cannot_be_read(

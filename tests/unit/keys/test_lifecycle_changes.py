@@ -107,7 +107,7 @@ async def test_a_prefix_may_hold_dashes_and_dots(server: Callable[..., Server], 
     """The time is read from the right; and a restart finds the key."""
     one = await server(settings=msgspec.structs.replace(EC, prefix=prefix)).start()
     again = await one.again().start()
-    (info,) = await again.keys.list()
+    (info,) = await again.keys.list_keys()
     assert (info.key_id, info.created_at) == (f"{prefix}-{START:.0f}", int(START))
     assert again.signing == info.key_id
 
@@ -237,7 +237,7 @@ async def test_a_close_cuts_a_change_off_and_the_next_start_finishes_it(
     inner, writing = one.store.inner, asyncio.Event()
 
     class Silent:
-        place = inner.place
+        location = inner.location
         read = inner.read
         close = inner.close
 
@@ -429,7 +429,7 @@ async def test_foreign_keys_and_unknown_members_survive_every_change(
     content = document(bucket)
     assert (content["title"], content["next"], content["keys"][:2]) == ("ours", None, [foreign, no_kid])
     assert any("makes some verifiers refuse the whole set" in line for line in one.log.of("warning"))
-    listed = [(info.key_id, info.foreign) for info in await one.keys.list()]
+    listed = [(info.key_id, info.foreign) for info in await one.keys.list_keys()]
     assert listed == [("", True), ("../odd kid\n", True), (one.private[0], False)]
 
 
@@ -565,7 +565,7 @@ async def test_the_only_writer_may_write_without_conditions(
     inner = one.store.inner
 
     class Watched:
-        place = inner.place
+        location = inner.location
         read = inner.read
         close = inner.close
 
@@ -604,14 +604,14 @@ async def test_at_no_moment_of_a_removal_nobody_signs(
         other.keys._reconciler.refresh()
         seen.append(other.signing)
 
-    carry_out = Writer._do
+    carry_out = Writer._apply
 
     async def do(*step: Any) -> Any:
         done = await carry_out(*step)
         await look()
         return done
 
-    monkeypatch.setattr(Writer, "_do", do)
+    monkeypatch.setattr(Writer, "_apply", do)
     made = await one.keys.generate()
     await one.keys.remove(old)
     await look()
@@ -663,7 +663,7 @@ async def test_a_key_whose_files_cannot_be_used_is_removed_for_good(
     else:
         path.chmod(0o644)
     await one.keys.tick()
-    listed = {info.key_id: (info.state, info.foreign) for info in await one.keys.list()}
+    listed = {info.key_id: (info.state, info.foreign) for info in await one.keys.list_keys()}
     assert listed == {old: ("faulty", False), made: ("active", False)}
     await one.keys.remove(old)
     assert one.published == [made]
@@ -772,4 +772,4 @@ async def test_listing_without_the_store_gives_the_last_good_copy(server: Callab
     assert three.store is not None
     three.store.fail(StoreError("away"))
     with pytest.raises(StoreError):
-        await three.keys.list()
+        await three.keys.list_keys()

@@ -120,7 +120,7 @@ async def test_a_document_that_was_gone_and_is_put_back_is_one_warning(
     one = await server().start()
 
     def warnings() -> list[str]:
-        return [line for line in one.log.of("warning") if "the JWKS was gone" in line]
+        return [line for line in one.log.of("warning") if "the JWKS was missing" in line]
 
     assert warnings() == []
     for times in (1, 2):

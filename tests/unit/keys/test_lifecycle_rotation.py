@@ -32,7 +32,7 @@ async def test_the_next_key_is_published_in_time_and_signs_when_the_hour_is_over
     await one.pass_time(2)
     assert len(one.published) == 2
     assert one.signing == first
-    (info,) = [info for info in await one.keys.list() if info.key_id != first]
+    (info,) = [info for info in await one.keys.list_keys() if info.key_id != first]
     assert info.next_change == ("signs", START + 3600)
     await one.pass_time(358)
     assert one.signing == first
@@ -47,7 +47,7 @@ async def test_a_retired_key_is_pruned_when_its_last_token_has_expired(server: C
     await one.pass_time(3600 - 359)
     await one.pass_time(359)
     assert one.signing != first
-    (until,) = [info.next_change for info in await one.keys.list() if info.key_id == first]
+    (until,) = [info.next_change for info in await one.keys.list_keys() if info.key_id == first]
     assert until is not None
     assert until[0] == "removed"
     await one.pass_time(until[1] - one.time.now - 1)
@@ -121,7 +121,7 @@ async def test_a_change_does_not_wait_for_the_next_key_to_be_made(
 async def test_the_table_says_when_a_key_retires(server: Callable[..., Server]) -> None:
     """An hour after it began to sign."""
     one = await server(settings=HOURLY).start()
-    (info,) = await one.keys.list()
+    (info,) = await one.keys.list_keys()
     assert info.next_change == ("retires", START + 3600)
 
 
@@ -131,7 +131,7 @@ async def test_the_table_says_when_an_old_key_can_go(server: Callable[..., Serve
     first = one.signing
     await one.keys.generate()
     await one.pass_time(301)
-    before, after = await one.keys.list()
+    before, after = await one.keys.list_keys()
     state = KeyRecord.from_json((one.folder / f"{first}.state.json").read_bytes())
     assert (before.key_id, before.state, before.next_change) == (
         first,

@@ -210,7 +210,7 @@ async def test_another_process_shorter_expiry_takes_no_signing_key_away(
     admin = await server(settings=msgspec.structs.replace(EC, expiry_s=60.0)).start()
     made = (await admin.keys.generate()).key_id
     seen: list[tuple[str, float]] = []
-    carry_out = Writer._do
+    carry_out = Writer._apply
 
     async def do(*step: Any) -> Any:
         done = await carry_out(*step)
@@ -220,7 +220,7 @@ async def test_another_process_shorter_expiry_takes_no_signing_key_away(
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "_do", do)
+        patch.setattr(Writer, "_apply", do)
         await admin.pass_time(301)
     assert seen
     assert set(seen) == {(made, 60.0)}

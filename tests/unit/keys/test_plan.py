@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry, Snapshot
 from tailbone.keys.plan import (
-    Clear,
-    Keep,
-    Make,
+    GenerateKey,
     Publish,
+    RemoveFiles,
+    SaveCopy,
     Step,
     WritePublic,
     WriteRecord,
@@ -30,7 +30,7 @@ from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import Read, View, Watch, watch
 
-PLACE = "s3://bucket/jwks.json"
+LOCATION = "s3://bucket/jwks.json"
 KEYS = [
     SigningKey.generate("key", algorithm="ES256", size=0, created_at=START + number) for number in range(60)
 ]
@@ -63,33 +63,33 @@ class Life(RuleBasedStateMachine):
 
     def restart(self) -> None:
         """A new process knows nothing but what is on disk."""
-        self.prior = False
-        self.first_wanted = True
+        self.had_signer = False
+        self.needs_first_key = True
         self.fresh: frozenset[str] = frozenset()
-        self.kept: Document | None = None
+        self.saved_copy: Document | None = None
         self.absent: dict[str, tuple[float, float]] = {}
         self.watched: dict[str, Watch] = {}
 
     # --- carrying out
 
-    def view(self, *, read: bool, asked: str = "", unwanted: str = "") -> View:
+    def view(self, *, read: bool, generating: str = "", removing: str = "") -> View:
         self.watched = watch(
-            self.watched, Snapshot(entries=self.entries), PLACE, now=self.now, monotonic=self.passed
+            self.watched, Snapshot(entries=self.entries), LOCATION, now=self.now, monotonic=self.passed
         )
         return View(
             now=self.now,
             monotonic=self.passed,
             watched=self.watched,
-            place=PLACE,
+            location=LOCATION,
             settings=self.settings,
             entries=self.entries,
-            seen=Read(self.document, self.fresh) if read else None,
-            kept=self.kept,
+            last_read=Read(self.document, self.fresh) if read else None,
+            saved_copy=self.saved_copy,
             revoked=self.revoked,
-            asked=asked,
-            unwanted=unwanted,
-            prior=self.prior,
-            first_wanted=self.first_wanted,
+            generating=generating,
+            removing=removing,
+            had_signer=self.had_signer,
+            needs_first_key=self.needs_first_key,
         )
 
     @property
@@ -120,7 +120,7 @@ class Life(RuleBasedStateMachine):
         created_at = next_created_at(self.entries.values(), self.now)
         kid = f"tb-{created_at}-{len(KEYS) - len(self.spare):04x}"
         key = SigningKey(kid=kid, private=key._private, created_at=created_at)
-        record = KeyRecord.new(key.thumbprint, origin, now=self.now, place=PLACE)  # type: ignore[arg-type]
+        record = KeyRecord.new(key.thumbprint, origin, now=self.now, location=LOCATION)  # type: ignore[arg-type]
         self.step()
         self.put(kid, key, record, public=False)
         self.step()
@@ -136,7 +136,7 @@ class Life(RuleBasedStateMachine):
                 self.entries[step.key.kid] = msgspec.structs.replace(
                     self.entries[step.key.kid], public_missing=False
                 )
-            case Clear():
+            case RemoveFiles():
                 record = step.entry.record
                 pruned = step.how == "delete" and step.entry.kid not in self.asked_to_go
                 if pruned and record and record.expiry_s:
@@ -144,9 +144,9 @@ class Life(RuleBasedStateMachine):
                 del self.entries[step.entry.kid]
                 if step.how == "set aside":
                     self.set_aside.add(step.entry.kid)
-            case Keep():
-                self.kept = step.document
-            case Make():
+            case SaveCopy():
+                self.saved_copy = step.document
+            case GenerateKey():
                 self.make(step.origin)
             case Publish():
                 self.publish(step)
@@ -157,12 +157,12 @@ class Life(RuleBasedStateMachine):
         self.fresh = frozenset(key.kid for key in step.put) if had_none else frozenset()
         self.step()
 
-    def settle(self, *, read: bool, asked: str = "", unwanted: str = "") -> None:
+    def settle(self, *, read: bool, generating: str = "", removing: str = "") -> None:
         self.fresh = frozenset()
         if read:
             self.note()
         for _ in range(50):
-            steps = plan(self.view(read=read, asked=asked, unwanted=unwanted))
+            steps = plan(self.view(read=read, generating=generating, removing=removing))
             if not steps:
                 break
             for step in steps:
@@ -171,8 +171,10 @@ class Life(RuleBasedStateMachine):
         else:
             raise AssertionError(f"the plan does not end: {steps}")
         self.look()
-        if any(entry.record and entry.record.phase_at(PLACE) in CONFIRMED for entry in self.entries.values()):
-            self.first_wanted = False
+        if any(
+            entry.record and entry.record.phase_at(LOCATION) in CONFIRMED for entry in self.entries.values()
+        ):
+            self.needs_first_key = False
         if read:
             self.sound()
 
@@ -180,11 +182,11 @@ class Life(RuleBasedStateMachine):
         missing = self.view(read=False).missing(self.document, self.passed)
         self.absent = {kid: (self.absent.get(kid, (self.passed,))[0], self.passed) for kid in missing}
         if self.revoked:
-            self.first_wanted = True
+            self.needs_first_key = True
 
     def look(self) -> None:
         signing = self.signing
-        self.prior = signing is not None
+        self.had_signer = signing is not None
         if signing:
             assert signing.record is not None
             until = self.passed + min(self.settings.expiry_s, signing.record.expiry_s)
@@ -211,7 +213,9 @@ class Life(RuleBasedStateMachine):
 
     def sound(self) -> None:
         """When all is done that could be done with a good read."""
-        phases = {kid: entry.record and entry.record.phase_at(PLACE) for kid, entry in self.entries.items()}
+        phases = {
+            kid: entry.record and entry.record.phase_at(LOCATION) for kid, entry in self.entries.items()
+        }
         assert Phase.REMOVING not in phases.values()
         assert list(phases.values()).count(Phase.ACTIVE) <= 1
         waits_s = max(self.settings.activate_after_s, self.settings.rotate_every_s)
@@ -263,7 +267,7 @@ class Life(RuleBasedStateMachine):
                 for step in plan_giving_up(self.view(read=False), kid):
                     self.do(step)
                 return
-            self.settle(read=True, asked=kid)
+            self.settle(read=True, generating=kid)
 
         self.killed(kill, change)
 
@@ -275,11 +279,11 @@ class Life(RuleBasedStateMachine):
         def change() -> None:
             self.asked_to_go.add(kid)
             self.note()
-            self.first_wanted = False
+            self.needs_first_key = False
             for step in plan_removal(self.view(read=True), [kid], "delete"):
                 self.do(step)
             self.look()
-            self.settle(read=True, unwanted=kid)
+            self.settle(read=True, removing=kid)
 
         self.killed(kill, change)
 
@@ -310,7 +314,7 @@ class Life(RuleBasedStateMachine):
         for seconds in (0.0, 1.0, 31.0, 61.0, 301.0, 31.0, 301.0):
             self.pass_time(seconds)
             self.settle(read=True)
-        phases = {entry.record.phase_at(PLACE) for entry in self.entries.values() if entry.record}
+        phases = {entry.record.phase_at(LOCATION) for entry in self.entries.values() if entry.record}
         assert Phase.PENDING not in phases
         assert Phase.PUBLISHED not in phases or self.settings.rotate_every_s
         signing = self.signing

@@ -12,7 +12,7 @@ from tailbone.errors import KeyFileError
 from tailbone.keys.record import KeyRecord, Phase
 
 OLD = Path(__file__).parent / "old_states"
-NEW = KeyRecord.new("t", "first", now=900.0, place="here")
+NEW = KeyRecord.new("t", "first", now=900.0, location="here")
 
 
 def test_a_key_passes_through_its_phases() -> None:
@@ -47,7 +47,7 @@ def test_in_another_place_a_key_is_pending() -> None:
 
 
 def test_a_key_that_was_retired_elsewhere_stays_retired() -> None:
-    """It is published in the new place until its last token has expired."""
+    """It is published in the new location until its last token has expired."""
     active = NEW.published("here", now=910.0, signs_from=910.0).active(now=910.0, expiry_s=60.0)
     retiring = active.retiring(now=950.0, max_age_s=300.0)
     moved = retiring.published("elsewhere", now=1000.0, signs_from=1300.0)
@@ -59,17 +59,18 @@ def test_what_is_written_is_read() -> None:
     record = NEW.published("here", now=1.5, signs_from=2.5).active(now=2.5, expiry_s=60.0)
     record = record.retiring(now=9.5, max_age_s=300.0).removing("set aside", now=10.5)
     assert KeyRecord.from_json(record.to_json()) == record
-    assert json.loads(record.to_json())["phase"] == "removing"
+    written = json.loads(record.to_json())
+    assert (written["phase"], written["place"]) == ("removing", "here")
 
 
 OLD_RECORDS = {
-    "pending": {"phase": Phase.PENDING, "place": "s3://b/jwks.json", "since": 900.0},
-    "adopted": {"phase": Phase.PENDING, "place": "", "origin": "adopted"},
+    "pending": {"phase": Phase.PENDING, "location": "s3://b/jwks.json", "since": 900.0},
+    "adopted": {"phase": Phase.PENDING, "location": "", "origin": "adopted"},
     "published": {"phase": Phase.PUBLISHED, "since": 910.0, "signs_from": 1210.0, "published_at": 910.0},
     "active": {"phase": Phase.ACTIVE, "since": 1210.5, "expiry_s": 1200.0, "ends_at": 0.0},
     "retiring": {"phase": Phase.RETIRING, "ends_at": 5000.0, "expiry_s": 1200.0},
-    "unpublished": {"phase": Phase.UNPUBLISHED, "place": "s3://b/jwks.json"},
-    "removing": {"phase": Phase.REMOVING, "removal": "set aside", "place": "s3://b/jwks.json"},
+    "unpublished": {"phase": Phase.UNPUBLISHED, "location": "s3://b/jwks.json"},
+    "removing": {"phase": Phase.REMOVING, "removal": "set aside", "location": "s3://b/jwks.json"},
 }
 
 

@@ -81,7 +81,7 @@ async def test_foreign_keys_are_marked_with_their_age(server: Callable[..., Serv
     """Read from the kid, as for own ones."""
     one = await server("one").start()
     two = await server("two").start()
-    (info,) = [info for info in await two.keys.list() if info.foreign]
+    (info,) = [info for info in await two.keys.list_keys() if info.foreign]
     assert (info.key_id, info.created_at, info.algorithm) == (one.signing, int(START), "ES256")
 
 

@@ -1,4 +1,4 @@
-"""The place of an S3 store: it is unique, and where the SDK goes."""
+"""The location of an S3 store: it is unique, and is where the SDK connects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "place"),
+    ("endpoint", "location"),
     [
         ("", "s3://b"),
         ("http://127.0.0.1:7391", "s3://b at http://127.0.0.1:7391"),
@@ -50,12 +50,12 @@ def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("s3.example.com", "s3://b at s3.example.com"),
     ],
 )
-def test_all_spellings_of_a_store_have_one_place(
-    monkeypatch: pytest.MonkeyPatch, endpoint: str, place: str
+def test_all_spellings_of_a_store_have_one_location(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, location: str
 ) -> None:
-    """A key that is confirmed in one place is not confirmed in another."""
+    """A key that is confirmed at one location is not confirmed at another."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    assert S3Store("b").place == place
+    assert S3Store("b").location == location
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_all_spellings_of_a_store_have_one_place(
 async def test_the_place_is_where_the_sdk_goes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], config: str, credentials: str
 ) -> None:
-    """The place is needed before there is a client, and must not differ from the client's."""
+    """The location is needed before there is a client, and must not differ from the client's."""
     (tmp_path / "config").write_text(config)
     (tmp_path / "credentials").write_text(credentials)
     for name, value in variables.items():
@@ -110,14 +110,14 @@ async def test_the_place_is_where_the_sdk_goes(
     async with S3Store("b") as store:
         url = (await store._connected()).meta.endpoint_url
         found = "" if url.endswith(".amazonaws.com") else f" at {url}"
-        assert store.place == f"s3://b{found}"
+        assert store.location == f"s3://b{found}"
 
 
 @pytest.mark.parametrize("content", [b"no section\n", b"\xff\xfe", b"[profile 'p]\n"])
 def test_a_file_that_cannot_be_understood_names_no_endpoint(tmp_path: Path, content: bytes) -> None:
     """The first call reports the file."""
     (tmp_path / "config").write_bytes(content)
-    assert S3Store("b").place == "s3://b"
+    assert S3Store("b").location == "s3://b"
 
 
 @pytest.mark.parametrize(
