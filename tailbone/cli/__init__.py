@@ -40,6 +40,9 @@ _COMMANDS = {
     ),
     "server": _Mounted("tailbone.cli.server:server", "Join the tailnet and issue tokens."),
     "token": _Mounted("tailbone.cli.token:token", "Get a token, and print it."),
+    "agent": _Mounted(
+        "tailbone.cli.agent:agent", "Keep token files fresh, and give tokens to local programs."
+    ),
     "exec": _Mounted("tailbone.cli.exec:exec_", "Run a command with tokens that are kept fresh."),
     "keys": _Mounted("tailbone.cli.keys:keys", "Generate, list and remove signing keys.", ("key",)),
     "explain": _Mounted(

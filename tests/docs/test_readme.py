@@ -89,6 +89,7 @@ def test_every_command_is_in_the_readme() -> None:
         "policy lint",
         "policy example",
         "exec",
+        "agent",
     ):
         assert f"tailbone {command}" in README, command
 
@@ -137,7 +138,9 @@ class Dev:
 
 @pytest.fixture(scope="module")
 def dev(shell: dict[str, str]) -> Iterator[Dev]:
-    running = Dev(shell, "--audience", "sts.example", "--audience", "sts.amazonaws.com")
+    running = Dev(
+        shell, "--audience", "sts.example", "--audience", "sts.amazonaws.com", "--audience", "vault"
+    )
     yield running
     running.close()
 
@@ -231,6 +234,16 @@ def test_the_exec_command_works(dev: Dev, shell: dict[str, str], tmp_path: Path)
     (tmp_path / "job.py").write_text(job)
     output = run(command, {**shell, "TAILBONE_ISSUE_URL": dev.issue}, tmp_path)
     assert output.stdout.startswith("eyJ"), output.stderr
+
+
+@pytest.mark.integration
+def test_the_agent_command_works(dev: Dev, shell: dict[str, str], tmp_path: Path) -> None:
+    """It writes both files."""
+    [command] = [line for line in commands() if line.startswith("tailbone agent")]
+    here = command.replace("/run/tailbone", str(tmp_path))
+    output = run(f"{here} --once", {**shell, "TAILBONE_ISSUE_URL": dev.issue}, tmp_path)
+    assert output.returncode == 0, output.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"vault", "aws"}
 
 
 @pytest.mark.integration
@@ -360,6 +373,7 @@ def test_every_command_is_run_by_a_test() -> None:
         "tailbone token",
         "tailbone doctor",
         "tailbone exec",
+        "tailbone agent",
     )
     left = [line for line in commands() if line not in run_elsewhere and not line.startswith(kinds)]
     assert left == []

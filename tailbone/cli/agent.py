@@ -1,0 +1,161 @@
+"""``tailbone agent``: keep token files fresh, and answer local programs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import click
+
+from tailbone.cli.issuer import issuer_of, issuer_options
+from tailbone.cli.options import Command, Invocation, end, pass_invocation
+from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tailbone.agent.agent import Agent
+    from tailbone.cli.issuer import Way
+
+
+@click.command(cls=Command)
+@click.option(
+    "--file", "pairs", multiple=True, metavar="AUDIENCE=PATH", help="Keep a token in this file. Repeatable."
+)
+@click.option("--ttl", default="", metavar="DURATION", help="Lifetime of these tokens.")
+@click.option("--mode", default="0600", show_default=True, help="Permissions of these files.")
+@click.option("--owner", default="", metavar="USER", help="Owner of these files.")
+@click.option("--group", default="", help="Group of these files.")
+@click.option(
+    "--from",
+    "list_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="More files: TOML with [[agent.files]] path, audience, ttl, mode, owner, group.",
+)
+@click.option("--signal", "signal_name", default="", metavar="NAME", help="After a renewal, send HUP, USR1 …")
+@click.option(
+    "--pid-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="… to the process of this file.",
+)
+@click.option("--command", default="", help="After a renewal, run this, without a shell.")
+@click.option("--once", is_flag=True, help="Write the files once, and exit.")
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Unix socket for local programs.  [default: $XDG_RUNTIME_DIR/tailbone/agent.sock, or in /run]",
+)
+@click.option("--listen", metavar="HOST:PORT", help="Also listen on loopback; needs --bearer-file.")
+@click.option(
+    "--bearer-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Contains the bearer token of --listen, at least 16 characters.",
+)
+@issuer_options
+@pass_invocation
+def agent(
+    invocation: Invocation,
+    pairs: tuple[str, ...],
+    ttl: str,
+    mode: str,
+    owner: str,
+    group: str,
+    list_file: Path | None,
+    signal_name: str,
+    pid_file: Path | None,
+    command: str,
+    once: bool,
+    socket_path: Path | None,
+    listen: str | None,
+    bearer_file: Path | None,
+    **way: Unpack[Way],
+) -> None:
+    """Keep token files fresh, and give tokens to local programs.
+
+    A file is renewed at half of its token's life, and written again if a reader deletes it. SIGHUP renews all
+    tokens now. The files stay when the agent ends. Other commands of tailbone ask the agent if it runs.
+    """
+    from tailbone.agent.agent import Agent, Reload
+    from tailbone.agent.files import read_files, token_file
+    from tailbone.agent.sdk import parse_pair
+    from tailbone.client.local_agent import default_socket
+    from tailbone.process import log
+
+    config = invocation.load()
+    files = [
+        token_file(path, audience, ttl=ttl, mode=mode, owner=owner, group=group)
+        for audience, path in (parse_pair(text, "--file", "PATH") for text in pairs)
+    ]
+    files += read_files(list_file) if list_file else []
+    reload = Reload(signal_name.removeprefix("SIG"), pid_file, command)
+    reload.check()
+    loopback = _loopback(listen, bearer_file)
+    log.configure(config.log, stream=sys.stderr)
+    with issuer_of(**way) as issuer:
+        made = Agent(issuer, files, reload=reload)
+        if once:
+            asyncio.run(made.write())
+        else:
+            end(asyncio.run(_serve(made, socket_path or _prepared(default_socket()), loopback)))
+
+
+def _prepared(path: Path) -> Path:
+    """Make the folder of the default socket."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def _loopback(listen: str | None, bearer_file: Path | None) -> tuple[str, int, bytes] | None:
+    """Return host, port and bearer token of ``--listen``.
+
+    Raises:
+        ConfigError: it is not on loopback, or the bearer token is missing or short.
+    """
+    if (listen is None) != (bearer_file is None):
+        raise ConfigError("--listen and --bearer-file need each other")
+    if listen is None or bearer_file is None:
+        return None
+    from tailbone.config.checks import is_loopback
+
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not is_loopback(host) or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError("--listen must be a loopback address and a port, such as 127.0.0.1:8125")
+    bearer = bearer_file.read_bytes().strip()
+    if len(bearer) < 16:
+        raise ConfigError(f"{bearer_file} must contain at least 16 characters")
+    return host, int(port), bearer
+
+
+async def _serve(agent: Agent, path: Path, loopback: tuple[str, int, bytes] | None) -> int:
+    from tailbone.process.log import get_logger
+    from tailbone.process.signals import stop_on_signals
+    from tailbone.process.systemd import notify
+
+    log = get_logger()
+
+    def ready() -> None:
+        notify("READY=1")
+        log.info("started", socket=str(path))
+
+    with stop_on_signals() as stop:
+        # Not a reason to stop here: a service manager's reload means "renew now".
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, agent.renew)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(await agent.listen(path))
+            stack.callback(path.unlink, missing_ok=True)
+            if loopback is not None:
+                server = await agent.listen_on_loopback(*loopback)
+                await stack.enter_async_context(server)
+                log.info("listening", port=server.sockets[0].getsockname()[1])
+            await stop.unless(agent.keep(ready))
+            notify("STOPPING=1")
+        log.info("stopped")
+    return 0
