@@ -70,6 +70,7 @@ class _WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         user: the login name; absent for a tagged node, as is ``display_name``.
         tags: absent for a person's node.
+        key_expires_at: when the node's key expires, in Unix seconds; null for never.
         audiences: which may be requested; ``*`` means any.
         without_audience: whether a token without ``aud`` may be requested.
         refusal: why there is no token for any request; null if there is one.
@@ -85,6 +86,7 @@ class _WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     shared: bool
     expired: bool
+    key_expires_at: int | None
     audiences: Sequence[str]
     without_audience: bool
     refusal: _Refused | None
@@ -195,8 +197,15 @@ class Endpoints:
             request.ctx.caller = {"sub": identity.subject, "node": identity.node}
             raise
         # Before the token is sent: there is no token without its line.
+        by = {} if issued.caller == issued.sub else {"caller": issued.caller}
         self._audit(
-            "token issued", sub=issued.sub, kid=issued.kid, jti=issued.jti, aud=issued.aud, node=issued.node
+            "token issued",
+            sub=issued.sub,
+            **by,
+            kid=issued.kid,
+            jti=issued.jti,
+            aud=issued.aud,
+            node=issued.node,
         )
         return Response(_encode(_Issued(issued.token, issued.expires_at)))
 
@@ -229,6 +238,7 @@ class Endpoints:
                     addresses=identity.addresses,
                     shared=identity.shared,
                     expired=identity.expired,
+                    key_expires_at=identity.key_expiry or None,
                     audiences=available.audiences,
                     without_audience=available.without_audience,
                     refusal=None if refusal is None else _Refused(refusal.code, refusal.message),

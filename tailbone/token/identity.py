@@ -27,6 +27,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         tags: the ACL tags, each with its ``tag:``; a tagged node has no owner.
         shared: whether the node was shared in from another tailnet.
         expired: whether the node's key has expired.
+        key_expiry: when it expires, in Unix seconds; 0 for never.
         addresses: the node's tailnet addresses.
         capabilities: what the tailnet's grants allow this peer on our node, by capability name.
     """
@@ -39,6 +40,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     shared: bool = False
     expired: bool = False
+    key_expiry: int = 0
     addresses: tuple[str, ...] = ()
     capabilities: dict[str, list[Any]] = {}
 

@@ -30,11 +30,13 @@ class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         token: the JWS in compact form (RFC 7515 section 3.1). Never log it: its holder can act as the caller.
         expires_at: the claim ``exp``, Unix time in seconds.
+        caller: the caller's own subject, which differs from ``sub`` where a grant names the subject.
     """
 
     token: str
     expires_at: int
     sub: str
+    caller: str
     kid: str
     jti: str
     aud: str | None
@@ -106,6 +108,7 @@ class Issuer:
             token=(signing_input + b"." + _base64url(signature)).decode("ascii"),
             expires_at=content.exp,
             sub=content.sub,
+            caller=caller.identity.subject,
             kid=key.kid,
             jti=jti,
             aud=grant.audience,

@@ -38,7 +38,8 @@ def granting(identity: Identity, *values: Any) -> Identity:
 async def test_whoami_of_a_person(running: Running, world: World) -> None:
     """A person sees its user, node, audiences and roles."""
     world.caller = granting(
-        msgspec.structs.replace(PERSON, addresses=("100.64.0.2",)), {"audiences": ["vault"]}
+        msgspec.structs.replace(PERSON, addresses=("100.64.0.2",), key_expiry=1795604630),
+        {"audiences": ["vault"]},
     )
     answer = await running.ask(WHOAMI)
     assert (answer.status, answer.fields["Cache-Control"]) == (200, "no-store")
@@ -51,6 +52,7 @@ async def test_whoami_of_a_person(running: Running, world: World) -> None:
         "addresses": ["100.64.0.2"],
         "shared": False,
         "expired": False,
+        "key_expires_at": 1795604630,
         "audiences": ["sts.example", "vault"],
         "without_audience": True,
         "refusal": None,
@@ -64,6 +66,7 @@ async def test_whoami_of_a_tagged_node(running: Running, world: World) -> None:
     world.caller = Identity(node_id="nCi", node="ci.dev.tailnet.test", tags=("tag:ci",))
     said = (await running.ask(WHOAMI)).json
     assert (said["sub"], said["tags"]) == ("node:nCi", ["tag:ci"])
+    assert said["key_expires_at"] is None
     assert not said.keys() & {"user", "display_name"}
 
 
@@ -159,6 +162,14 @@ async def test_a_dry_run_needs_a_signing_key(running: Running, world: World) -> 
     """Without a key there would be no token either."""
     world.signing = None
     assert (await running.ask(issue("dry_run=true"))).json["error"] == "no_signing_key"
+
+
+async def test_the_line_of_a_granted_subject_names_the_caller(running: Running, world: World) -> None:
+    """Where a grant names the subject, the token's line has the caller's own, too."""
+    world.caller = granting(PERSON, {"subject": "ci"})
+    assert (await running.ask(issue("ttl=5m"))).status == 200
+    [line] = world.audit.lines
+    assert (line.fields["sub"], line.fields["caller"]) == ("cap:ci", "user:123")
 
 
 async def test_access_by_grant(

@@ -26,6 +26,7 @@ type identity struct {
 	Tags         []string
 	Shared       bool
 	Expired      bool
+	KeyExpiry    int64 // Unix seconds; 0 for never
 	Addresses    []netip.Prefix
 	Capabilities tailcfg.PeerCapMap
 }
@@ -153,6 +154,9 @@ func newIdentity(node tailcfg.NodeView, user tailcfg.UserProfile, caps tailcfg.P
 	// ShareeNode marks a node of another tailnet that this node was shared with.
 	if info := node.Hostinfo(); info.Valid() && info.ShareeNode() {
 		id.Shared = true
+	}
+	if expiry := node.KeyExpiry(); !expiry.IsZero() {
+		id.KeyExpiry = expiry.Unix()
 	}
 	id.Addresses = node.Addresses().AppendTo(make([]netip.Prefix, 0, 2))
 	if node.IsTagged() {

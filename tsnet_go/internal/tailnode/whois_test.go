@@ -3,6 +3,7 @@ package tailnode
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tbtest"
@@ -39,6 +40,7 @@ func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 		Login           string
 		Tags            []string
 		Shared, Expired bool
+		KeyExpiry       int64 `json:"key_expiry"`
 		Capabilities    map[string][]any
 	}) {
 		answer, err := server.Whois(source, "")
@@ -53,10 +55,10 @@ func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 	tbtest.Eventually(t, "the server knows what changed", func() bool {
 		return who(addresses["shared"][0]).Shared && who(addresses["expired"][0]).Expired
 	})
-	if p := who(addresses["user"][0]); p.Login != "dev@example.com" || p.UserID == 0 || len(p.Tags) != 0 || len(p.Capabilities) != 2 {
+	if p := who(addresses["user"][0]); p.Login != "dev@example.com" || p.UserID == 0 || len(p.Tags) != 0 || len(p.Capabilities) != 2 || p.KeyExpiry <= time.Now().Unix() {
 		t.Errorf("the user is %+v", p)
 	}
-	if p := who(addresses["tagged"][0]); p.Login != "" || p.UserID != 0 || len(p.Tags) != 1 || p.Tags[0] != "tag:ci" {
+	if p := who(addresses["tagged"][0]); p.Login != "" || p.UserID != 0 || len(p.Tags) != 1 || p.Tags[0] != "tag:ci" || p.KeyExpiry != 0 {
 		t.Errorf("the tagged node is %+v", p)
 	}
 	// A name means the peer with its address, also after its key has expired.

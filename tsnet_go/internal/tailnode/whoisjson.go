@@ -20,6 +20,7 @@ func appendIdentity(b []byte, id identity) []byte {
 	b = appendStrings(append(b, `,"tags":`...), id.Tags)
 	b = strconv.AppendBool(append(b, `,"shared":`...), id.Shared)
 	b = strconv.AppendBool(append(b, `,"expired":`...), id.Expired)
+	b = strconv.AppendInt(append(b, `,"key_expiry":`...), id.KeyExpiry, 10)
 	b = append(b, `,"addresses":[`...)
 	for i, prefix := range id.Addresses {
 		if i > 0 {
