@@ -44,6 +44,9 @@ _COMMANDS = {
         "tailbone.cli.agent:agent", "Keep token files fresh, and give tokens to local programs."
     ),
     "exec": _Mounted("tailbone.cli.exec:exec_", "Run a command with tokens that are kept fresh."),
+    "verify": _Mounted(
+        "tailbone.cli.verify:verify", "Check a token, or check requests for a proxy (forward auth)."
+    ),
     "keys": _Mounted("tailbone.cli.keys:keys", "Generate, list and remove signing keys.", ("key",)),
     "explain": _Mounted(
         "tailbone.cli.explain:explain", "Show what a node would get for an audience, and why."

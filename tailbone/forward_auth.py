@@ -1,0 +1,128 @@
+"""The forward-auth endpoint: a proxy asks it for every request, before it passes the request on.
+
+It answers 200 with who the caller is in ``X-Tailbone-*`` fields, or 401, 403 or 503. Every answer of 200 has
+all of these fields, empty ones too, so that a proxy replaces those that the client has sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from sanic import HTTPMethod, Sanic
+from sanic.response import empty
+
+from tailbone.errors import AddressInUseError
+from tailbone.process.log import get_logger
+from tailbone.process.signals import stop_on_signals
+from tailbone.verify.sanic import protect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sanic import Request
+    from sanic.response import HTTPResponse
+
+    from tailbone.verify import AsyncVerifier, Claims, Requirement
+
+FIELDS: Final = ("Sub", "User", "Tags", "Node", "Node-Id", "Groups", "Scope")
+"""What follows ``X-Tailbone-`` in the names of the fields."""
+
+_BACKLOG: Final = 1024
+_LARGEST_HEAD: Final = 64 * 1024
+# Printable ASCII but the percent sign, which escapes, and the comma, which separates.
+_SAFE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in "%,")
+
+
+def identity_fields(claims: Claims) -> dict[str, str]:
+    """Return the fields that name a caller; other characters than ASCII, and commas, are percent-encoded."""
+    values = (
+        _field([claims.sub]),
+        _field([claims.user]),
+        _field(claims.tags),
+        _field([claims.node]),
+        _field([claims.node_id]),
+        _field(claims.groups),
+        _field([claims.scope]),
+    )
+    return {f"X-Tailbone-{name}": value for name, value in zip(FIELDS, values, strict=True)}
+
+
+class ForwardAuth:
+    """An endpoint that answers any path: ``async with ForwardAuth(verifier, require, listening)``."""
+
+    def __init__(self, verifier: AsyncVerifier, require: Requirement, listening: socket.socket) -> None:
+        """Create an endpoint.
+
+        Args:
+            verifier: verifies the tokens.
+            require: who is permitted.
+            listening: a bound socket; it is closed at the end.
+        """
+        self._app: Any = Sanic(f"tailbone-forward-auth-{id(self)}", configure_logging=False)
+        self._app.config.update(
+            ACCESS_LOG=False,
+            AUTO_EXTEND=False,
+            MOTD=False,
+            REQUEST_MAX_HEADER_SIZE=_LARGEST_HEAD,
+            # It rewrites methods of Sanic's classes, which works only once in a process.
+            TOUCHUP=False,
+        )
+        protect(self._app, verifier, require)
+        for path in ("/", "/<path:path>"):
+            self._app.add_route(_permit, path, methods=list(HTTPMethod), name=f"permit {len(path)}")
+        self._listening = listening
+        self._server: Any = None
+
+    async def __aenter__(self) -> None:
+        os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
+        self._server = await self._app.create_server(sock=self._listening, backlog=_BACKLOG)
+        await self._server.startup()
+        await self._server.before_start()
+        await self._server.after_start()
+
+    async def __aexit__(self, *_: object) -> None:
+        closed = self._server.close()
+        for connection in list(self._server.connections):
+            connection.close()
+        Sanic.unregister_app(self._app)
+        await closed
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a bound socket.
+
+    Raises:
+        AddressInUseError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise AddressInUseError(f"{host} port {port} cannot be listened on: {error.strerror}") from None
+
+
+def run(verifier: AsyncVerifier, require: Requirement, listening: socket.socket) -> None:
+    """Serve until a signal."""
+    asyncio.run(_run(verifier, require, listening))
+
+
+async def _run(verifier: AsyncVerifier, require: Requirement, listening: socket.socket) -> None:
+    with stop_on_signals() as stop:
+        async with ForwardAuth(verifier, require, listening):
+            host, port = listening.getsockname()[:2]
+            get_logger().info(
+                "forward auth started", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            )
+            await stop.asked.wait()
+
+
+async def _permit(request: Request, path: str = "") -> HTTPResponse:  # noqa: ARG001 -- any path
+    return empty(200, {**identity_fields(request.ctx.claims), "Cache-Control": "no-store"})
+
+
+def _field(values: Iterable[str]) -> str:
+    return ",".join(quote(value, safe=_SAFE) for value in values)
