@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tailbone.errors import Problem
 from tailbone.jwks.discovery import discovery_of
-from tailbone.jwks.outside import SigningKeyFacts, look, summary
+from tailbone.jwks.outside import Finding, SigningKeyFacts, look, summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,7 +71,13 @@ class OutsideCheck:
         """Look once."""
         key = self._ring().signing
         signing = SigningKeyFacts(kid=key.kid, thumbprint=key.thumbprint) if key else None
-        findings = (await look(self._discovery, signing, max_age_s=self._max_age_s)).findings
+        try:
+            findings = (await look(self._discovery, signing, max_age_s=self._max_age_s)).findings
+        except Exception as error:  # noqa: BLE001 -- logged with its traceback, and shown by the note
+            # The look is never a reason to stop issuing tokens.
+            self._log.error("unexpected failure of the look from outside", exc_info=error)
+            text = f"unexpected failure ({type(error).__name__}); the log has more"
+            findings = [Finding(level="error", check="outside", text=text)]
         problems = [str(finding) for finding in findings if finding.level != "ok"]
         if problems != self._problems:
             say = self._log.warning if problems else self._log.info

@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tailbone.client.issuer import DEFAULT_URL
-from tailbone.doctor.rules import check_clock, check_issuer, check_jwks, check_token, check_variables
+from tailbone.doctor.rules import (
+    check_clock,
+    check_issuer,
+    check_jwks,
+    check_settings,
+    check_token,
+    check_variables,
+)
 from tailbone.doctor.targets import Facts, Paste, is_placeholder, paste_for
 from tailbone.errors import IssuerRefusedError, TailboneError
 from tailbone.jwks import store_of
@@ -71,7 +78,7 @@ async def examine(
     claims, asked = await asyncio.to_thread(_ask, server, audience)
     # Without settings, as on a caller's machine, the running server says who the issuer is.
     issuer = keys.issuer if config.is_set("keys.issuer") or not claims else str(claims["iss"])
-    findings = [check_issuer(issuer, target)]
+    findings = [*check_settings(config), check_issuer(issuer, target)]
     jwks = None
     if keys.bucket:
         jwks, found = await _check_bucket(config, log)

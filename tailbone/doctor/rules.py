@@ -15,12 +15,23 @@ from tailbone.jwks.outside import Finding
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tailbone.config.model import Config
     from tailbone.doctor.targets import Target
     from tailbone.jwks.document import Document
 
 _MEMBERS: Final = frozenset({"kty", "use", "alg", "kid", "n", "e", "crv", "x", "y"})
 _SKEW_S: Final = (5.0, 60.0)
 """From which difference of clocks on there is a warning, and an error."""
+
+
+def check_settings(config: Config) -> list[Finding]:
+    """Say where settings come from, and what is odd about them; invalid ones are not even loaded."""
+    origins = ", ".join(f"{path} ({origin})" for path, origin in sorted(config.origins.items()))
+    text = f"valid; set are {origins}" if origins else "none is set, so that defaults apply"
+    return [
+        Finding(level="ok", check="settings", text=text),
+        *(Finding(level="warning", check="settings", text=note) for note in config.notes),
+    ]
 
 
 def check_issuer(issuer: str, target: Target | None) -> Finding:

@@ -123,8 +123,8 @@ async def look(
         timeout=FETCH_S,
         headers={"Accept-Encoding": "identity"},
     ) as client:
-        found = _problem_of_url("discovery document", discovery.url)
-        answer = None if found else await _fetch(client, "discovery document", discovery.url, found)
+        found: list[Finding] = []
+        answer = await _fetch(client, "discovery document", discovery.url, found)
         if answer is None:
             return Seen(found)
         found += _check_certificate(answer)
@@ -142,16 +142,6 @@ async def look(
         if signing is not None:
             found.append(_check_key(jwks, discovery.jwks_uri, signing))
         return Seen(found, jwks)
-
-
-def _problem_of_url(check: str, url: str) -> list[Finding]:
-    """Return the finding about a URL that no client can use."""
-    try:
-        host = urlsplit(url).hostname or ""
-        host.encode("idna")
-    except ValueError:
-        return [_error(check, f"{url} is not a URL that can be fetched", "correct keys.issuer")]
-    return []
 
 
 def _error(check: str, text: str, fix: str) -> Finding:
@@ -179,7 +169,7 @@ async def _fetch(client: Any, check: str, url: str, found: list[Finding]) -> _An
         text = f"{url} did not answer within {FETCH_S:.0f} s"
         found.append(_error(check, text, "check the web server, and whether this machine may reach it"))
         return None
-    except (httpx2.HTTPError, OSError, ValueError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         found.append(_unreachable(check, url, error))
         return None
     if (problem := _bad_status(check, url, answer)) is not None:

@@ -113,6 +113,14 @@ def test_malformed_requests_get_400(route: Route, request_: bytes) -> None:
     assert answer.fields["connection"] == "close"
 
 
+@pytest.mark.usefixtures("no_token")
+def test_an_issuer_that_is_not_a_url_has_no_discovery_document(route: Route) -> None:
+    """The path exists, and the answer says why there is nothing."""
+    answer = route.get("/.well-known/openid-configuration")
+    assert (answer.status, answer.json["error"]) == (404, "not_found")
+    assert answer.json["message"] == "no discovery document: this server's issuer is not a URL"
+
+
 UNKNOWN_PATHS = [
     "/",
     "/issue/",

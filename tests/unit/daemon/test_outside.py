@@ -82,6 +82,23 @@ async def test_the_outcome_is_a_note_and_a_line_when_it_changes(web: WebServer) 
     ]
 
 
+async def test_an_unexpected_failure_is_a_note(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its traceback in the log, and the server goes on."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tailbone.daemon.outside.look", fail)
+    log = Lines()
+    check = OutsideCheck(Discovery(web.url), KeyRing, max_age_s=300.0, log=log)
+    await check.look()
+    assert check.note == (
+        "outside_failed",
+        "outside: unexpected failure (ZeroDivisionError); the log has more",
+    )
+    assert isinstance(log.lines[0][2]["exc_info"], ZeroDivisionError)
+
+
 @pytest.mark.parametrize(
     ("setting", "issuer", "looks"),
     [

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from tailbone.doctor.rules import check_clock, check_issuer, check_jwks, check_token, check_variables
+from tailbone.config.load import load
+from tailbone.doctor.rules import (
+    check_clock,
+    check_issuer,
+    check_jwks,
+    check_settings,
+    check_token,
+    check_variables,
+)
 from tailbone.doctor.targets import TARGETS
 from tailbone.jwks.document import Document
 
@@ -51,6 +59,17 @@ def test_a_lifetime_that_is_refused() -> None:
     """Azure's SDK keeps a token for ten minutes; Google accepts at most 48 hours."""
     assert problems("azure", exp=time.time() + 600) == [("warning", "lifetime")]
     assert problems("gcp", exp=time.time() + 49 * 3600) == [("error", "lifetime")]
+
+
+def test_the_settings() -> None:
+    """Each that is set is named, with its place."""
+    flags = {"keys.issuer": ISSUER, "output": "json"}
+    [found] = check_settings(load(flags, environ={"TB_KEYS_MAXAGE": "60s"}))
+    assert found.text == (
+        "valid; set are keys.issuer (flag --issuer), keys.maxAge (variable TB_KEYS_MAXAGE), "
+        "output (flag --output)"
+    )
+    assert check_settings(load({}, environ={}))[0].text == "none is set, so that defaults apply"
 
 
 @pytest.mark.parametrize(

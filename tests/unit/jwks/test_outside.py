@@ -199,6 +199,15 @@ async def test_a_server_that_is_not_there(key: SigningKey) -> None:
     assert found.text == f"{gone.url}{DISCOVERY} cannot be reached (ConnectError)"
 
 
+async def test_a_jwks_at_a_url_that_no_client_can_use(site: Site, web: WebServer) -> None:
+    """The setting keys.jwksUri may be wrong."""
+    discovery = Discovery(web.url, jwks_uri=f"https://{'x' * 70}.example\x7f/jwks.json")
+    site.serve(DISCOVERY, json.dumps(discovery.members(site.jwks)).encode())
+    seen = await look(discovery, site.signing, max_age_s=300.0)
+    assert [finding.check for finding in seen.findings if finding.level != "ok"] == ["JWKS"]
+    assert seen.jwks is None
+
+
 # --- TLS
 
 

@@ -1,0 +1,51 @@
+"""A server looks at its public documents as a verifier does, and says what it saw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.waiting import until
+from harness.web import Page, WebServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness.programs import Program
+    from harness.servers import Server
+    from harness.tailnet import Caller
+
+FIELDS = {"Content-Type": "application/json", "Cache-Control": "public, max-age=1"}
+
+
+def test_the_outcome_is_shown_until_it_changes(
+    server: Callable[..., Server],
+    caller: Callable[..., Caller],
+    tailbone: Callable[..., Program],
+    tmp_path: Path,
+) -> None:
+    """In /_readyz, in keys status and in the log; tokens are issued all the while."""
+    bucket = tmp_path / "bucket"
+    with WebServer() as web:
+        started = server(
+            TB_KEYS_ISSUER=web.url,
+            TB_KEYS_BUCKET=bucket.as_uri(),
+            TB_KEYS_OUTSIDECHECK="on",
+            TB_KEYS_MAXAGE="1s",
+        )
+        node = caller()
+        route, admin = node.to(started.name), node.to(started.name, 50051)
+        host, _, port = admin.address.rpartition(":")
+
+        def status() -> str:
+            return "\n".join(tailbone("keys", "status", "--host", host, "--port", port).out)
+
+        until(lambda: "outside_failed" in route.get("/_readyz").json["notes"], "the first look")
+        assert f"outside: {web.url}/.well-known/openid-configuration answers 404" in status()
+        assert route.issue().status == 200
+        for document in (bucket / ".well-known").glob("[!.]*"):
+            web.pages[f"/.well-known/{document.name}"] = Page(document.read_bytes(), FIELDS)
+        until(lambda: "outside_ok" in route.get("/_readyz").json["notes"], "the next look")
+        assert "outside: ok" in status()
+    seen = [record for record in started.program.records() if "seen from outside" in record["event"]]
+    assert [record["level"] for record in seen][:2] == ["warn", "info"]
