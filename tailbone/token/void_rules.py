@@ -27,13 +27,13 @@ class VoidRules:
     def __init__(self, log: Logger) -> None:
         """Warn in ``log``."""
         self._log = log
-        self._of_node: dict[tuple[str, str], frozenset[bytes]] = {}
+        self._of_node: dict[tuple[str, str], Sequence[Void]] = {}
         self._warned: set[bytes] = set()
 
     @property
     def count(self) -> int:
         """How many different void rules there are."""
-        return len(frozenset().union(*self._of_node.values()))
+        return len({_key(void) for rules in self._of_node.values() for void in rules})
 
     def note(self, identity: Identity, capability: str, void: Sequence[Void]) -> None:
         """Remember the void rules that a caller has now.
@@ -48,11 +48,13 @@ class VoidRules:
             if self._of_node:
                 self._of_node.pop(caller, None)
             return
-        rules = {msgspec.json.encode((each.capability, each.source)): each for each in void}
+        if self._of_node.get(caller) is void:
+            return
         if caller not in self._of_node and len(self._of_node) >= _MOST_NODES:
             self._of_node.pop(next(iter(self._of_node)))
-        self._of_node[caller] = frozenset(rules)
-        for key, each in rules.items():
+        self._of_node[caller] = void
+        for each in void:
+            key = _key(each)
             if key not in self._warned and len(self._warned) < _MOST_NODES:
                 self._warned.add(key)
                 self._log.warning(
@@ -62,3 +64,8 @@ class VoidRules:
                     reason=each.reason,
                     node=identity.node,
                 )
+
+
+def _key(void: Void) -> bytes:
+    """Return what is the same for two appearances of one rule."""
+    return msgspec.json.encode((void.capability, void.source))

@@ -29,7 +29,7 @@ def test_json_is_hujson(value: Any, indent: int | None, ascii_only: bool) -> Non
     [
         ("[1, 2,]", [1, 2]),
         ('{"a": 1,}', {"a": 1}),
-        ("// note\n[1] // more", [1]),
+        ("// note\n[1] // more\n", [1]),
         ("/* a\n * b **/ [/**/1/* x */,/* y */]", [1]),
         ('["// no comment", "/* none */"]', ["// no comment", "/* none */"]),
         (" \t\r\n[]\n", []),
@@ -61,6 +61,7 @@ def test_what_is_read(text: str, value: Any) -> None:
         ('["a\nb"]', 1, "expected a value, found '\"'"),
         ('["\\x41"]', 1, "expected a value, found '\"'"),
         ("[1] 2", 1, "something follows the end of the document"),
+        ("[1] // the line must end", 1, "something follows the end of the document"),
         ("[1\n/* open", 2, "expected a comma or ]"),
         ("[1 # note\n]", 1, "expected a comma or ]"),
         ("[" * 200, 1, "more than 100 levels are nested"),
