@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tailbone.errors import StoreError
+from tailbone.files import Disk
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.jwks.publisher import NEVER_MATCHES
 from tailbone.jwks.store import ANY_CONTENT
@@ -14,10 +15,9 @@ from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from tailbone.files import Disk
     from tailbone.jwks.store import Store, Stored
 
 JWKS = ".well-known/jwks.json"
@@ -127,6 +127,26 @@ class Unreliable:
         self.before = self.after = lambda _: None
 
 
+class ObservedDisk(Disk):
+    """A disk that runs a coroutine after each change, on the event loop of its creator."""
+
+    def __init__(self) -> None:
+        self.observe: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        self._observe()
+
+    def unlink(self, path: Path) -> None:
+        super().unlink(path)
+        self._observe()
+
+    def _observe(self) -> None:
+        if self.observe is not None:
+            asyncio.run_coroutine_threadsafe(self.observe(), self._loop).result(10)
+
+
 class Careless:
     """A store that ignores conditions.
 
@@ -181,7 +201,8 @@ class Server:
             log=self.log,  # type: ignore[arg-type]
             clock=time.clock,
             monotonic=time.monotonic,
-            sleep=time.sleep,
+            # Looked up for each call, so that a test can replace it.
+            sleep=lambda seconds: time.sleep(seconds),
         )
 
     async def start(self) -> Server:
@@ -207,6 +228,11 @@ class Server:
         return key.kid if key else ""
 
     @property
+    def signers(self) -> list[str]:
+        """The kids that have signed since the start, in order; "" for a time without a signing key."""
+        return [fields["kid"] for _, event, fields in self.log.lines if event == "signing key changed"]
+
+    @property
     def published(self) -> list[str]:
         """The kids in the bucket."""
         assert self.bucket is not None
@@ -226,20 +252,6 @@ class Server:
     async def states(self) -> dict[str, str]:
         """Return the state of each kid, as ``keys list`` shows it."""
         return {info.key_id: info.state for info in await self.keys.list_keys()}
-
-
-def rings_of(one: Server) -> list[str]:
-    """Return a list that receives the signing kid of every new ring; "" for one that cannot sign."""
-    seen: list[str] = []
-    known = one.keys._reconciler
-    refresh = known.refresh
-
-    def watched() -> None:
-        refresh()
-        seen.append(one.signing)
-
-    known.refresh = watched  # type: ignore[method-assign]
-    return seen
 
 
 def kids(bucket: Path) -> list[str]:

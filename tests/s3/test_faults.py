@@ -110,7 +110,7 @@ async def test_a_failed_write_that_a_proxy_passed_on_may_have_been_applied(
     """Until a read succeeds, a key that may have left the bucket does not sign, and a new key is kept."""
     old, made = server.private[0], (await server.keys.generate()).key_id
     if change == "remove":
-        # The first write is the rehearsal's.
+        # The first write is the trial write.
         server.proxy.add("PUT", "gone after", status=status, skip=1)
         with pytest.raises(StoreOutcomeUnknownError):
             await server.keys.remove(old)

@@ -188,11 +188,11 @@ async def test_a_key_put_there_by_hand_is_picked_up_without_a_restart(
 
 
 async def test_a_running_server_looks_at_its_folder_and_document_by_itself(
-    server: Callable[..., Server], bucket: Path
+    server: Callable[..., Server], bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody calls anything: run notices the key, reads the document, and lists the key."""
     one = await server().start()
-    one.keys._sleep = asyncio.sleep
+    monkeypatch.setattr(one.time, "sleep", asyncio.sleep)
     running = asyncio.ensure_future(one.keys.run())
     key = put_by_hand(one.folder, f"tb-{START + 5:.0f}")
     write_document(bucket, {"keys": [*document(bucket)["keys"], key.public_jwk()]})

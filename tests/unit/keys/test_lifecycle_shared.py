@@ -6,15 +6,14 @@ import asyncio
 import fcntl
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from harness.keys import EC
+from harness.keys import EC, ObservedDisk
 
 from tailbone.errors import KeyStateError
 from tailbone.files import ProcessLock
-from tailbone.keys.reconciler import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +87,7 @@ async def test_a_key_generated_by_one_process_is_seen_by_the_other(server: Calla
 
 
 async def test_a_remove_waits_until_the_other_process_has_stopped_signing(
-    server: Callable[..., Server],
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the mark in the folder and the write of the JWKS the issuer looks at the folder twice."""
     issuer = await server().start()
@@ -103,7 +102,7 @@ async def test_a_remove_waits_until_the_other_process_has_stopped_signing(
         await sleep(seconds)
         await issuer.keys.tick()
 
-    admin.keys._reconciler.sleep = watched
+    monkeypatch.setattr(admin.time, "sleep", watched)
     await admin.keys.remove(old)
     assert at_write == [new]
 
@@ -203,25 +202,22 @@ async def test_a_longer_expiry_is_on_disk_before_a_token_has_it(server: Callable
 
 
 async def test_another_process_shorter_expiry_takes_no_signing_key_away(
-    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+    server: Callable[..., Server],
 ) -> None:
     """What the admin activates signs at once, for shorter tokens until the longer expiry is on disk."""
     issuer = await server(settings=msgspec.structs.replace(EC, expiry_s=3600.0)).start()
-    admin = await server(settings=msgspec.structs.replace(EC, expiry_s=60.0)).start()
+    disk = ObservedDisk()
+    admin = await server(settings=msgspec.structs.replace(EC, expiry_s=60.0), disk=disk).start()
     made = (await admin.keys.generate()).key_id
     seen: list[tuple[str, float]] = []
-    carry_out = Writer._apply
 
-    async def do(*step: Any) -> Any:
-        done = await carry_out(*step)
-        await issuer.keys._reconciler.rescan()
-        issuer.keys._reconciler.refresh()
+    async def observe() -> None:
+        await issuer.keys.tick()
         seen.append((issuer.signing, issuer.keys.ring.expiry_s))
-        return done
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Writer, "_apply", do)
-        await admin.pass_time(301)
+    disk.observe = observe
+    await admin.pass_time(301)
+    disk.observe = None
     assert seen
     assert set(seen) == {(made, 60.0)}
     await issuer.keys.tick()
