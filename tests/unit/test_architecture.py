@@ -33,6 +33,7 @@ TESTED_ELSEWHERE = {
     "doctor/doctor.py": "tests/consumers/test_doctor.py, against a running server",
     "jwks/s3.py": "tests/s3, on real S3 servers",
     "jwks/s3_errors.py": "tests/s3, as what real S3 servers answer",
+    "jwks/store.py": "tests/harness/store_contract.py, for each store",
     "keys/reconciler.py": "tests/unit/keys/test_lifecycle_*.py, as what it does for the lifecycle",
     "keys/settings.py": "nothing: it has no behaviour",
     "policy_file/example.py": "tests/unit/cli/test_policy.py and tests/integration/test_grants.py",

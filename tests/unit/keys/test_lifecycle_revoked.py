@@ -58,7 +58,9 @@ async def test_two_reads_close_together_revoke_nothing(server: Callable[..., Ser
     assert one.signing == old
 
 
-async def test_at_every_moment_of_a_revocation_a_key_signs(server: Callable[..., Server], bucket: Path) -> None:
+async def test_at_every_moment_of_a_revocation_some_key_signs(
+    server: Callable[..., Server], bucket: Path
+) -> None:
     """The newest key that the document holds takes over before the revoked one stops."""
     one = await server().start()
     old, made = one.signing, (await one.keys.generate()).key_id

@@ -1,0 +1,25 @@
+"""store_of: the store that keys.bucket names."""
+
+from __future__ import annotations
+
+from tailbone.jwks import store_of
+from tailbone.jwks.directory import DirectoryStore
+
+
+def test_no_bucket_is_no_store() -> None:
+    """Nothing is published anywhere."""
+    assert store_of("") is None
+
+
+def test_a_name_is_a_bucket() -> None:
+    """Its location says so."""
+    store = store_of("my-bucket")
+    assert store is not None
+    assert store.location.startswith("s3://my-bucket")
+
+
+def test_a_file_url_is_a_directory() -> None:
+    """Its location is the URL."""
+    store = store_of("file:///some/dir")
+    assert isinstance(store, DirectoryStore)
+    assert store.location == "file:///some/dir"
