@@ -47,6 +47,12 @@ _COMMANDS = {
     "verify": _Mounted(
         "tailbone.cli.verify:verify", "Check a token, or check requests for a proxy (forward auth)."
     ),
+    "aws": _Mounted("tailbone.cli.adapters:aws", "Print credentials of an AWS role (credential_process)."),
+    "gcp": _Mounted(
+        "tailbone.cli.adapters:gcp", "Print a token for Google Cloud's SDKs (executable source)."
+    ),
+    "kubernetes": _Mounted("tailbone.cli.adapters:kubernetes", "Print a token for kubectl (exec plugin)."),
+    "vault": _Mounted("tailbone.cli.adapters:vault", "Log in to Vault or OpenBao."),
     "keys": _Mounted("tailbone.cli.keys:keys", "Generate, list and remove signing keys.", ("key",)),
     "explain": _Mounted(
         "tailbone.cli.explain:explain", "Show what a node would get for an audience, and why."

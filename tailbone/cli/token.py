@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
+from tailbone.cli.durations import DurationType
 from tailbone.cli.issuer import issuer_of, issuer_options, tokens_of
 from tailbone.cli.options import Command, Invocation, pass_invocation
 from tailbone.errors import ConfigError, IssuerUnreachableError
@@ -17,23 +18,6 @@ if TYPE_CHECKING:
     from tailbone.cli.issuer import Way
 
 _PAUSE_S = 0.5
-
-
-class DurationType(click.ParamType[float]):
-    """A duration in Go's form, as seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse a duration."""
-        if isinstance(value, float):
-            return value
-        from tailbone.config.durations import parse_duration
-
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(f"{value!r} {error}; write it as 20m or 1h30m", param, ctx)
 
 
 audience_option = click.option("--audience", "-a", default="", help="The claim aud; default: none.")

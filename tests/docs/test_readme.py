@@ -90,6 +90,10 @@ def test_every_command_is_in_the_readme() -> None:
         "policy example",
         "exec",
         "agent",
+        "aws",
+        "gcp",
+        "kubernetes",
+        "vault login",
     ):
         assert f"tailbone {command}" in README, command
 
