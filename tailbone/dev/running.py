@@ -104,6 +104,7 @@ class Dev:
         self._stop = stop
         self._stack = AsyncExitStack()
         self._daemon: Daemon | None = None
+        self._devnet: Devnet | None = None
         # With an explicit level, the user wants to see every line.
         self._log = QuietLog(get_logger(), quiet=not config.is_set("log.level"))
 
@@ -123,8 +124,8 @@ class Dev:
         settings = self._settings
         self._check_ports()
         folder = self._folder()
-        devnet = await self._stack.enter_async_context(Devnet(state_dir=folder / "tailnet"))
-        await devnet.set_grants([_grant(self._config.admin.capability)])
+        self._devnet = devnet = await self._stack.enter_async_context(Devnet(state_dir=folder / "tailnet"))
+        await self.set_grants([])
         keys = {identity: await devnet.add_key(identity) for identity in settings.identities}
         jwks = self._serve_documents()
         config = await self._server_config(devnet, folder, jwks)
@@ -137,6 +138,16 @@ class Dev:
         await self._until_ready(daemon)
         self._log.quiet = False
         return facts
+
+    async def set_grants(self, grants: Sequence[dict[str, Any]]) -> None:
+        """Replace the tailnet's grants, but for the one that lets all nodes connect to each other.
+
+        Args:
+            grants: see ``Devnet.set_grants``.
+        """
+        if self._devnet is None:
+            raise NodeClosedError("not started")
+        await self._devnet.set_grants([_grant(self._config.admin.capability), *grants])
 
     async def failure(self) -> BaseException:
         """Wait until the server's background work fails, and return the error."""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tailbone.testing.fake_issuer import FakeIssuer
+    from tailbone.testing.tailnet import Tailnet
 
-__all__ = ["FakeIssuer"]
+__all__ = ["FakeIssuer", "Tailnet"]
 
-_MODULES = {"FakeIssuer": "fake_issuer"}
+_MODULES = {"FakeIssuer": "fake_issuer", "Tailnet": "tailnet"}
 
 
 def __getattr__(name: str) -> Any:

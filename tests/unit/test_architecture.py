@@ -39,6 +39,8 @@ TESTED_ELSEWHERE = {
     "jwks/store.py": "tests/harness/store_contract.py, for each store",
     "keys/reconciler.py": "tests/unit/keys/test_lifecycle_*.py, as what it does for the lifecycle",
     "keys/settings.py": "nothing: it has no behaviour",
+    "testing/plugin.py": "tests/integration/test_testing.py, in a fresh project",
+    "testing/tailnet.py": "tests/integration/test_testing.py",
     "policy_file/example.py": "tests/unit/cli/test_policy.py and tests/integration/test_grants.py",
     "token/explain.py": "tests/unit/server/test_whoami.py and tests/unit/cli/test_explain.py",
     "tsnet/devnet.py": "tests/integration, as the tailnet of every test there",
