@@ -150,7 +150,7 @@ def caller(text: str) -> str:
     kind, _, name = text.partition(":")
     if kind == "tag":
         return tag(text)
-    if kind == "user" and re.fullmatch(r"[1-9][0-9]*|[^\s@]+@[^\s@]+", name):
+    if kind == "user" and re.fullmatch(r"\S+", name):
         return text.lower()
     if kind == "node" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,27 @@ def test_changed_grants_count_for_the_next_request(
 
     grants()
     until(lambda: route.issue("?audience=vault").json.get("error") == "no_grant", "no further token")
+
+
+def test_a_changed_grant_counts_on_an_open_connection(
+    server: Callable[..., Server], caller: Callable[..., Caller], grants: Callable[..., None]
+) -> None:
+    """The rules of a request are those of its moment, also on a connection that was open before."""
+    route = caller("tag:ci").to(server(TB_ISSUER_ACCESS="grant").name)
+    connection = http.client.HTTPConnection(route.address, timeout=10)
+
+    def team() -> Any:
+        connection.request("POST", "/issue?audience=vault", headers={"Host": route.host})
+        answer = json.loads(connection.getresponse().read())
+        return claims_of(answer["token"])["team"] if "token" in answer else answer["error"]
+
+    assert team() == "no_grant"
+    for name in ("infra", "web"):
+        grants(granting({"audiences": ["vault"], "claims": {"team": name}}))
+        until(lambda name=name: team() == name, "the claim of the new grant")
+    grants()
+    until(lambda: team() == "no_grant", "no further token")
+    connection.close()
 
 
 def test_grants_are_for_their_callers(

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
         (checks.issuer, "http://127.0.0.1:8090", "http://127.0.0.1:8090"),
         (checks.issuer, "http://[::1]:8090", "http://[::1]:8090"),
         (checks.tag, "tag:ci", "tag:ci"),
+        (checks.caller, "tag:ci", "tag:ci"),
+        (checks.caller, "user:123", "user:123"),
+        (checks.caller, "user:Dev@Example.com", "user:dev@example.com"),
+        (checks.caller, "user:dev", "user:dev"),
+        (checks.caller, "node:nABC123CNTRL", "node:nABC123CNTRL"),
     ],
 )
 def test_valid_text_is_normalized(check: Callable[[str], str], text: str, value: str) -> None:
@@ -73,6 +78,13 @@ def test_valid_text_is_normalized(check: Callable[[str], str], text: str, value:
         (checks.issuer, "https://issuer.example:port"),
         (checks.tag, "ci"),
         (checks.tag, "tag:1"),
+        (checks.caller, "dev@example.com"),
+        (checks.caller, "user: dev"),
+        (checks.caller, "node:n 1"),
+        (checks.caller, "node:ci.dev.tailnet.test"),
+        (checks.caller, "tag:1"),
+        (checks.caller, "group:ci"),
+        (checks.caller, "USER:123"),
     ],
 )
 def test_invalid_text_is_refused(check: Callable[[str], str], text: str) -> None:
