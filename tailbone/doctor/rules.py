@@ -121,8 +121,14 @@ def check_jwks(jwks: Document, target: Target | None) -> list[Finding]:
     for key in jwks.keys:
         if key.algorithm and key.algorithm not in algorithms:
             text = f"key {key.kid} is for {key.algorithm}, and {name} accepts {', '.join(algorithms)}"
-            fix = "generate a key of another algorithm: tailbone keys generate --algorithm RS256"
-            found.append(Finding(level="error", check="algorithm", text=text, fix=fix))
+            found.append(
+                Finding(
+                    level="error" if target else "warning",
+                    check="algorithm",
+                    text=text,
+                    fix="generate a key of another algorithm: tailbone keys generate --algorithm RS256",
+                )
+            )
         missing = [member for member in ("kid", "alg", "use") if not key.members.get(member)]
         if missing:
             text = f"key {key.kid} lacks {', '.join(missing)}"

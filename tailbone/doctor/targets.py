@@ -20,7 +20,8 @@ PLACEHOLDERS: Final = {
     "YOUR_ISSUER_HOST": "the host of the issuer's URL (keys.issuer), and its path",
     "YOUR_SUBJECT": "the claim sub of the caller's tokens",
     "YOUR_AUDIENCE": "the audience that the tokens are for",
-    "YOUR_TOKEN_FILE": "the path of a file that contains a token",
+    "YOUR_TOKEN_FILE": "the path of a file that will contain a token",
+    "YOUR_COMMAND": "the program that uses the token",
     "YOUR_ACCOUNT_ID": "the number of the AWS account",
     "YOUR_PROJECT_NUMBER": "the number of the Google Cloud project",
     "YOUR_PROJECT_ID": "the id of the Google Cloud project",
@@ -129,12 +130,13 @@ def _json(title: str, value: object) -> Paste:
     return Paste(title=title, language="json", text=json.dumps(value, indent=2) + "\n")
 
 
-def _token_file(facts: Facts) -> str:
-    """Return the command that writes a token's file, without a line break at its end."""
-    flags = f"--audience {quote(facts.audience)}"
+def _on_caller(facts: Facts, command: str, *variables: str) -> Paste:
+    """Return the command that runs another one with a token's file, which it keeps fresh."""
+    flags = f"--file {quote(f'{facts.audience}=YOUR_TOKEN_FILE')}"
     if facts.issuer_url:
         flags += f" --issuer-url {quote(facts.issuer_url)}"
-    return f'printf %s "$(tailbone token {flags})" > YOUR_TOKEN_FILE'
+    environment = f"env {' '.join(variables)} " if variables else ""
+    return _sh("on the caller", f"tailbone exec {flags} -- {environment}{command}")
 
 
 def _aws(facts: Facts) -> list[Paste]:
@@ -162,12 +164,11 @@ def _aws(facts: Facts) -> list[Paste]:
             f"--url {quote(facts.issuer)} --client-id-list {quote(facts.audience)}",
             "aws iam create-role --role-name tailbone --assume-role-policy-document file://trust.json",
         ),
-        _sh(
-            "on the caller",
-            _token_file(facts),
-            "export AWS_WEB_IDENTITY_TOKEN_FILE=YOUR_TOKEN_FILE",
-            "export AWS_ROLE_ARN=arn:aws:iam::YOUR_ACCOUNT_ID:role/tailbone",
+        _on_caller(
+            facts,
             "aws sts get-caller-identity",
+            "AWS_WEB_IDENTITY_TOKEN_FILE=YOUR_TOKEN_FILE",
+            "AWS_ROLE_ARN=arn:aws:iam::YOUR_ACCOUNT_ID:role/tailbone",
         ),
     ]
 
@@ -201,12 +202,11 @@ def _gcp(facts: Facts) -> list[Paste]:
             f"--member={quote(member)}",
         ),
         _sh(
-            "on the caller",
-            _token_file(facts),
+            "credential configuration, in the file gcp.json",
             f"gcloud iam workload-identity-pools create-cred-config {_GCP_PROVIDER} "
             "--credential-source-file=YOUR_TOKEN_FILE --output-file=gcp.json",
-            "export GOOGLE_APPLICATION_CREDENTIALS=$PWD/gcp.json",
         ),
+        _on_caller(facts, "YOUR_COMMAND", "GOOGLE_APPLICATION_CREDENTIALS=gcp.json"),
     ]
 
 
@@ -218,11 +218,12 @@ def _azure(facts: Facts) -> list[Paste]:
             f"--resource-group YOUR_RESOURCE_GROUP --issuer {quote(facts.issuer)} "
             f"--subject {quote(facts.subject)} --audiences {quote(facts.audience)}",
         ),
-        _sh(
-            "on the caller",
-            _token_file(facts),
-            "export AZURE_CLIENT_ID=YOUR_CLIENT_ID AZURE_TENANT_ID=YOUR_TENANT_ID",
-            "export AZURE_FEDERATED_TOKEN_FILE=YOUR_TOKEN_FILE",
+        _on_caller(
+            facts,
+            "YOUR_COMMAND",
+            "AZURE_CLIENT_ID=YOUR_CLIENT_ID",
+            "AZURE_TENANT_ID=YOUR_TENANT_ID",
+            "AZURE_FEDERATED_TOKEN_FILE=YOUR_TOKEN_FILE",
         ),
     ]
 
@@ -248,9 +249,7 @@ def _vault(facts: Facts) -> list[Paste]:
             json.dumps(role, indent=2),
             "END",
         ),
-        _sh(
-            "on the caller", _token_file(facts), "bao write auth/jwt/login role=tailbone jwt=@YOUR_TOKEN_FILE"
-        ),
+        _on_caller(facts, "bao write auth/jwt/login role=tailbone jwt=@YOUR_TOKEN_FILE"),
     ]
 
 
@@ -292,8 +291,8 @@ users:
             "kubectl create clusterrolebinding tailbone --clusterrole=view "
             f"--user={quote('tailnet:' + facts.subject)}",
         ),
-        _sh("on the caller", _token_file(facts)),
         Paste(title="in the caller's kubeconfig", language="yaml", text=credentials),
+        _on_caller(facts, "kubectl --user=tailnet auth whoami"),
     ]
 
 
@@ -313,8 +312,8 @@ def _snowflake(facts: Facts) -> list[Paste]:
     )
     return [
         Paste(title="user", language="sql", text=user),
-        _sh("on the caller", _token_file(facts)),
         Paste(title="in the caller's program", language="python", text=connect),
+        _on_caller(facts, "YOUR_COMMAND"),
     ]
 
 
@@ -333,11 +332,13 @@ def _databricks(facts: Facts) -> list[Paste]:
             "databricks account service-principal-federation-policy create YOUR_SERVICE_PRINCIPAL_ID "
             "--json @policy.json",
         ),
-        _sh(
-            "on the caller",
-            _token_file(facts),
-            "export DATABRICKS_AUTH_TYPE=file-oidc DATABRICKS_OIDC_TOKEN_FILEPATH=YOUR_TOKEN_FILE",
-            "export DATABRICKS_HOST=YOUR_WORKSPACE_URL DATABRICKS_CLIENT_ID=YOUR_CLIENT_ID",
+        _on_caller(
+            facts,
+            "YOUR_COMMAND",
+            "DATABRICKS_AUTH_TYPE=file-oidc",
+            "DATABRICKS_OIDC_TOKEN_FILEPATH=YOUR_TOKEN_FILE",
+            "DATABRICKS_HOST=YOUR_WORKSPACE_URL",
+            "DATABRICKS_CLIENT_ID=YOUR_CLIENT_ID",
         ),
     ]
 
@@ -345,13 +346,13 @@ def _databricks(facts: Facts) -> list[Paste]:
 def _claude(facts: Facts) -> list[Paste]:
     return [
         _form("federation issuer and rule, in the Console", facts),
-        _sh(
-            "on the caller",
-            _token_file(facts),
-            "export ANTHROPIC_IDENTITY_TOKEN_FILE=YOUR_TOKEN_FILE",
-            "export ANTHROPIC_FEDERATION_RULE_ID=YOUR_FEDERATION_RULE_ID",
-            "export ANTHROPIC_ORGANIZATION_ID=YOUR_ORGANIZATION_ID",
-            "export ANTHROPIC_SERVICE_ACCOUNT_ID=YOUR_SERVICE_ACCOUNT_ID",
+        _on_caller(
+            facts,
+            "YOUR_COMMAND",
+            "ANTHROPIC_IDENTITY_TOKEN_FILE=YOUR_TOKEN_FILE",
+            "ANTHROPIC_FEDERATION_RULE_ID=YOUR_FEDERATION_RULE_ID",
+            "ANTHROPIC_ORGANIZATION_ID=YOUR_ORGANIZATION_ID",
+            "ANTHROPIC_SERVICE_ACCOUNT_ID=YOUR_SERVICE_ACCOUNT_ID",
         ),
     ]
 
@@ -367,17 +368,16 @@ def _openai(facts: Facts) -> list[Paste]:
     )
     return [
         _form("identity provider and service account, in the organization's settings", facts),
-        _sh("on the caller", _token_file(facts)),
         Paste(title="in the caller's program", language="python", text=program),
+        _on_caller(facts, "YOUR_COMMAND"),
     ]
 
 
 def _tailscale(facts: Facts) -> list[Paste]:
     return [
         _form("federated identity, in the admin console", facts),
-        _sh(
-            "on the caller",
-            _token_file(facts),
+        _on_caller(
+            facts,
             "curl --silent --data client_id=YOUR_CLIENT_ID --data-urlencode jwt@YOUR_TOKEN_FILE "
             "https://api.tailscale.com/api/v2/oauth/token-exchange",
         ),
@@ -451,7 +451,7 @@ TARGETS: Final[dict[str, Target]] = {
         Target(
             name="claude",
             title="Claude API",
-            audience="YOUR_AUDIENCE",
+            audience="https://api.anthropic.com",
             paste=_claude,
             shadowing=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         ),

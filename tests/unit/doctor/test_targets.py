@@ -79,8 +79,7 @@ def test_a_shell_takes_each_value_as_one_word(name: str) -> None:
     sly = "x'; $(reboot) `reboot`"
     for paste in paste_for(TARGETS[name], Facts(subject=sly, audience=sly)):
         if paste.language == "sh":
-            lines = paste.text.partition("<<'END'")[0].replace('"$(tailbone', "(tailbone").replace(')"', ")")
-            words = shlex.split(lines)
+            words = shlex.split(paste.text.partition("<<'END'")[0])
             assert "reboot" not in words
             assert "`reboot`" not in words
             assert "$(reboot)" not in words
