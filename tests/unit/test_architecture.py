@@ -35,7 +35,6 @@ TESTED_ELSEWHERE = {
     "client/token.py": "tests/unit/client/test_source.py, as what it keeps",
     "doctor/doctor.py": "tests/consumers/test_doctor.py, against a running server",
     "jwks/s3.py": "tests/s3, on real S3 servers",
-    "jwks/s3_errors.py": "tests/s3, as what real S3 servers answer",
     "jwks/store.py": "tests/harness/store_contract.py, for each store",
     "keys/reconciler.py": "tests/unit/keys/test_lifecycle_*.py, as what it does for the lifecycle",
     "keys/settings.py": "nothing: it has no behaviour",
