@@ -1,4 +1,4 @@
-"""The published JWKS, and the stores that it can be kept in."""
+"""The published JWKS and its stores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def store_of(bucket: str) -> Store | None:
-    """Make the store that the setting keys.bucket names; nothing is sent yet.
+    """Create the store that the setting keys.bucket names. Nothing is sent yet.
 
     Args:
         bucket: ``file:///some/dir``, the name of an S3 bucket, or empty for none.

@@ -43,13 +43,13 @@ def directory_of(bucket: str) -> Path:
 
 
 class DirectoryStore:
-    """Stores documents as files; a lock between processes makes each write an atomic compare-and-swap.
+    """Stores documents as files. A lock between processes makes each write an atomic compare-and-swap.
 
     Content type and Cache-Control are up to the web server of the directory.
     """
 
     def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
-        """Use the directory with this absolute path; the first write creates it if needed."""
+        """Use the directory with this absolute path. The first write creates it if needed."""
         self.location = f"file://{root}"
         self._root = root
         self._disk = disk or Disk()

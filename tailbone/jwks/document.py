@@ -1,4 +1,4 @@
-"""The JWKS document (RFC 7517 section 5): parse, merge, remove, render; pure."""
+"""The JWKS document (RFC 7517 section 5): parsing, merging, removal and rendering. Pure."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class PublishedKey:
     """One key of the document, from any writer.
 
     Attributes:
-        members: the JWK as it is in the document; it must not be changed.
+        members: the JWK in the document. It must not be changed.
         kid: its kid; "" if it has none, or one that is not text.
     """
 
     def __init__(self, members: dict[str, object]) -> None:
-        """Take a JWK's members as they were parsed."""
+        """Wrap the parsed members of a JWK."""
         self.members = members
         kid = members.get("kid")
         self.kid: str = kid if isinstance(kid, str) else ""
@@ -64,10 +64,10 @@ class PublishedKey:
 
 
 class Document:
-    """An immutable JWKS; unknown members are kept unchanged."""
+    """An immutable JWKS. Unknown members stay unchanged."""
 
     def __init__(self, members: dict[str, object]) -> None:
-        """Take the parsed JSON object; ``keys`` must be a list of objects."""
+        """Wrap a parsed JSON object, whose ``keys`` must be a list of objects."""
         self._members = members
         keys: list[dict[str, object]] = members["keys"]  # type: ignore[assignment]
         self.keys: tuple[PublishedKey, ...] = tuple(PublishedKey(key) for key in keys)
@@ -90,7 +90,7 @@ class Document:
         """Read a document.
 
         Raises:
-            ForeignDocumentError: these bytes are not a whole JWKS; they must not be overwritten.
+            ForeignDocumentError: these bytes are not a complete JWKS, and must not be overwritten.
         """
         if len(data) > LARGEST:
             raise _foreign(f"is longer than {LARGEST} bytes")
@@ -118,7 +118,7 @@ class Document:
         return cls(members)
 
     def render(self) -> bytes:
-        """Return the document as JSON; a long one without line breaks, so that ``parse`` accepts it."""
+        """Return the document as JSON. A long one has no line breaks, so that ``parse`` accepts it."""
         compact = _ENCODER.encode(self._members)
         data = msgspec.json.format(compact, indent=2) + b"\n"
         return data if len(data) <= LARGEST else compact
@@ -153,7 +153,7 @@ class Document:
         )
 
     def with_key(self, members: dict[str, str], thumbprint: str) -> Document:
-        """Return a document that also contains the key; an existing entry of the key keeps its other members.
+        """Return a document that also contains the key. An existing entry of the key keeps its other members.
 
         Raises:
             KeyStateError: another key has that kid, or there are too many keys.
@@ -187,7 +187,7 @@ class Document:
         )
 
     def warnings(self) -> list[str]:
-        """Return problems for verifiers, one sentence each, at most ten; foreign keys may cause them."""
+        """Return problems for verifiers, which foreign keys may cause: one sentence each, at most ten."""
         found: list[str] = []
         if len(self.keys) >= MANY_KEYS:
             found.append(

@@ -97,7 +97,7 @@ class _Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pauses(self) -> bool:
-        """Whether to pause before the next read; not after a first write that has probably been applied."""
+        """Whether to pause before the next read: not after a first write that has probably been applied."""
         return self.number > 1 or not isinstance(self.failure, StoreOutcomeUnknownError)
 
     def refusals_of(self, stored: Stored | None) -> int:
@@ -124,7 +124,7 @@ class Publisher:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Publish at a path; nothing is sent yet.
+        """Publish at this path. Nothing is sent yet.
 
         Args:
             store: contains the document. The publisher closes it.
@@ -303,7 +303,7 @@ class Publisher:
         return StoreOutcomeUnknownError(_NOT_READ_BACK)
 
     async def _probe_creation(self, created: Document, until: float) -> None:
-        """Find out whether the store honours conditions; if that fails, the next change finds out."""
+        """Find out whether the store honours conditions. If that fails, the next change finds out."""
         if self._probe_due:
             # The change is complete in any case: without its key no token could be signed.
             with contextlib.suppress(StoreError):

@@ -46,7 +46,7 @@ class S3Store:
     """
 
     def __init__(self, bucket: str) -> None:
-        """Read the AWS settings; nothing is sent yet.
+        """Read the AWS settings. Nothing is sent yet.
 
         Raises:
             ConfigError: the server's address also names the bucket.
@@ -57,7 +57,7 @@ class S3Store:
         self._bucket = bucket
         self._is_custom = bool(endpoint)
         self._stack = AsyncExitStack()
-        self._making = asyncio.Lock()
+        self._creating = asyncio.Lock()
         self._client: Any = None
         self._credentials: Any = None
         self._closed = False
@@ -133,10 +133,10 @@ class S3Store:
         """Return the client, with credentials that are valid for the next call.
 
         Raises:
-            StoreError: the client cannot be created; nothing was sent to the bucket.
+            StoreError: the client cannot be created. Nothing was sent to the bucket.
         """
         _MAY_BE_SENT.set(False)
-        async with self._making:
+        async with self._creating:
             if self._closed:
                 raise StoreError("the store is closed")
             if self._client is None:
@@ -145,9 +145,9 @@ class S3Store:
                 except StoreError:
                     raise
                 except Exception as error:
-                    raise s3_errors.not_made(error) from error
+                    raise s3_errors.not_created(error) from error
             client, credentials = self._client, self._credentials
-        # Renew credentials here: a failure while the call is signed would look like any other.
+        # Renew credentials here, since a failure while the call is signed would look like any other.
         try:
             await credentials.get_frozen_credentials()
         except Exception as error:
@@ -159,10 +159,10 @@ class S3Store:
     async def _connect(self) -> Any:
         session = await asyncio.to_thread(_session)
         self._credentials = await _credentials(session)
-        async with AsyncExitStack() as made:
+        async with AsyncExitStack() as stack:
             creating = session.create_client("s3", config=_config(session, is_custom=self._is_custom))
             try:
-                client = await made.enter_async_context(creating)
+                client = await stack.enter_async_context(creating)
             except OSError as error:
                 raise s3_errors.no_certificates(error, session.get_config_variable("ca_bundle")) from error
             if "@" in urlsplit(client.meta.endpoint_url).netloc:
@@ -172,7 +172,7 @@ class S3Store:
                 )
             client.meta.events.register_last("before-call.s3", _stay)
             client.meta.events.register_last("before-call.s3", _send_at_once)
-            self._stack = made.pop_all()
+            self._stack = stack.pop_all()
         return client
 
     def _failure(self, error: Exception, path: str, *, writing: bool) -> StoreError | None:

@@ -22,7 +22,7 @@ _NOT_FOUND: Final = 404
 _LOST_RACE: Final = (409, 412)
 _BAD_REQUEST: Final = 400
 _BUSY: Final = (429, 503)
-# A proxy gave up on its client: the request that it passed on may still be applied.
+# A proxy timed out. The request that it forwarded may still be applied.
 _GIVEN_UP: Final = (408, 460, 499)
 _BUSY_CODES: Final = frozenset(
     {"RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "SlowDownRead", "Throttling"}
@@ -82,7 +82,7 @@ def refusal(
         return elsewhere
     if writing and (status in _LOST_RACE or code in {"PreconditionFailed", "ConditionalRequestConflict"}):
         return StoreConflictError(f"{where} was changed by another writer", detail=detail)
-    # Only S3 itself can assert that it applied nothing; a proxy may answer so after it passed a write on.
+    # Only S3 itself can state that nothing was applied. A proxy may send such a status for a forwarded write.
     if code in _BUSY_CODES or (status in _BUSY and not writing):
         return StoreError("S3 is busy and asks to slow down", detail=detail)
     if status == _BAD_REQUEST and code in _NOT_WHOLE_CODES:
@@ -191,8 +191,8 @@ def _forbidden(where: str, bucket: str, action: str, *, writing: bool) -> str:
     )
 
 
-def not_made(error: Exception) -> StoreError:
-    """Return the error for a client that could not be created; nothing was sent to S3."""
+def not_created(error: Exception) -> StoreError:
+    """Return the error for a client that could not be created. Nothing was sent to S3."""
     from botocore import exceptions as boto
 
     if isinstance(error, boto.ProfileNotFound):

@@ -45,7 +45,7 @@ class Store(Protocol):
             None only if the document certainly does not exist.
 
         Raises:
-            StoreError: the most specific one; whether the document exists is unknown.
+            StoreError: the most specific subclass. It is unknown whether the document exists.
         """
         ...
 
@@ -65,8 +65,8 @@ class Store(Protocol):
             The new content's ETag.
 
         Raises:
-            StoreConflictError: another writer was first; nothing was written.
-            StoreOutcomeUnknownError: the write was sent; only a read can show whether it was applied.
+            StoreConflictError: another writer was first. Nothing was written.
+            StoreOutcomeUnknownError: the write was sent. Only a read can show whether it was applied.
             StoreError: nothing was written.
         """
         ...

@@ -84,7 +84,7 @@ class KeyLifecycle:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Assemble the lifecycle; no file is read before it starts.
+        """Assemble the lifecycle. No file is read before it starts.
 
         Args:
             folder: the key folder.
@@ -213,7 +213,7 @@ class KeyLifecycle:
                 activate_after_s=self._settings.activate_after_s,
                 max_age_s=self._settings.max_age_s,
             )
-        self._reconciler.refresh()
+        self._reconciler.refresh_ring()
         with contextlib.suppress(KeyStateError):
             # Another process is changing the folder: run does the rest.
             async with self._reconciler.writing(_START_LOCK_S) as writer:
@@ -265,7 +265,7 @@ class KeyLifecycle:
                 # Another change is in progress: the next tick comes soon.
                 self._log.debug(busy.message)
             finally:
-                self._reconciler.refresh()
+                self._reconciler.refresh_ring()
             if self._reconciler.snapshot != before:
                 # Another process on the folder may have changed the document, or this one may have to.
                 self._sync_soon()
@@ -275,7 +275,7 @@ class KeyLifecycle:
         failed_before = "jwks" in self._failures
         with self._recording("jwks"):
             last_read = None if self._reconciler.read_only else await self._reconciler.read()
-            self._reconciler.refresh()
+            self._reconciler.refresh_ring()
             if plan(self._reconciler.view(last_read)):
                 await self._reconciler.reconcile(read=last_read is not None)
         jwks = self._reconciler.last_good
@@ -357,9 +357,9 @@ class KeyLifecycle:
         if self._generating:
             raise GenerationUnderWayError("another key is being generated: try again when it is published")
         self._generating = True
-        return await self._finish(self._generate(kind, bits))
+        return await self._finish(self._run_generation(kind, bits))
 
-    async def _generate(self, algorithm: Algorithm, size: int) -> KeyInfo:
+    async def _run_generation(self, algorithm: Algorithm, size: int) -> KeyInfo:
         try:
             # Without the lock: a large RSA key takes seconds, and other changes need not wait for it.
             kid = await self._add_and_publish(await new_signing_key(algorithm, size))
@@ -401,9 +401,9 @@ class KeyLifecycle:
             StoreError: nothing was changed.
             StoreOutcomeUnknownError: the key no longer signs. It is removed when the store answers again.
         """
-        return await self._finish(self._remove(kid))
+        return await self._finish(self._run_removal(kid))
 
-    async def _remove(self, kid: str) -> tuple[KeyInfo, ...]:
+    async def _run_removal(self, kid: str) -> tuple[KeyInfo, ...]:
         async with self._reconciler.writing() as writer:
             self._refuse_if_read_only()
             # Checked first, so that a key does not stop signing for a change that the store would refuse.

@@ -242,7 +242,7 @@ def _compare_with_document(view: View) -> Iterator[Step]:
         elif entry.record is None:
             yield _adopt(view, entry)
         elif phase is Phase.PENDING:
-            yield from _absent(view, entry, entry.record)
+            yield from _resolve_absent(view, entry, entry.record)
         elif phase is not Phase.UNPUBLISHED and entry.kid in revoked:
             event = "key was revoked elsewhere: it stops signing and moves to removed/"
             yield _mark_removing(view, entry, entry.record, event, "set aside", warn=True)
@@ -294,12 +294,12 @@ def _adopt(view: View, entry: Entry) -> Step:
     )
 
 
-def _absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
+def _resolve_absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
     """Refuse or give up a pending key that will not be published."""
-    taken = view.document is not None and view.document.has_kid(entry.kid)
+    kid_in_use = view.document is not None and view.document.has_kid(entry.kid)
     if record.origin == "adopted" or record.published_at:
         # It may have signed elsewhere, so it is never deleted.
-        if taken:
+        if kid_in_use:
             yield _mark_unpublished(
                 view, entry, record, "another key of that kid is in the JWKS: this one never signs"
             )
@@ -308,7 +308,7 @@ def _absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
         ):
             # A process without a bucket adopted it, and could not see that it was revoked.
             yield _mark_unpublished(view, entry, record, _REVOKED)
-    elif taken:
+    elif kid_in_use:
         yield _mark_removing(
             view, entry, record, "another server was first with this kid: the key is given up"
         )

@@ -87,7 +87,7 @@ class Reconciler:
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        """Create a reconciler that has read nothing yet; if ``publisher`` is None, nothing is published."""
+        """Create a reconciler that has read nothing yet. If ``publisher`` is None, nothing is published."""
         self.folder = folder
         self.publisher = publisher
         self.settings = settings
@@ -102,7 +102,7 @@ class Reconciler:
         self._written = _Written()
         self._watched: dict[str, Watch] = {}
         # Own confirmed keys that successful reads did not show: when the first and the last of these began.
-        self._absent: dict[str, tuple[float, float]] = {}
+        self._missing: dict[str, tuple[float, float]] = {}
         self._changing = asyncio.Lock()
         self._scanning = asyncio.Lock()
         self._warned: set[str] = set()
@@ -122,7 +122,7 @@ class Reconciler:
     @property
     def misses_keys(self) -> bool:
         """Whether the last successful read did not show a key that should be there."""
-        return bool(self._absent)
+        return bool(self._missing)
 
     def view(self, last_read: Read | None = None, *, generating: str = "", removing: str = "") -> View:
         """Return the current view.
@@ -151,7 +151,7 @@ class Reconciler:
             read_only=self.read_only,
         )
 
-    def refresh(self) -> None:
+    def refresh_ring(self) -> None:
         """Replace the ring with the one that follows from the folder."""
         before, self.ring = self.ring, self.view().ring()
         kid, old = (ring.signing.kid if ring.signing else "" for ring in (self.ring, before))
@@ -221,7 +221,7 @@ class Reconciler:
             return
         self.read_at = started
         missing = self.view().missing(document, started)
-        self._absent = {kid: (self._absent.get(kid, (started,))[0], started) for kid in missing}
+        self._missing = {kid: (self._missing.get(kid, (started,))[0], started) for kid in missing}
         if self._revoked:
             # If no other key can sign, a new one replaces the revoked key.
             self._written.needs_first_key = True
@@ -233,7 +233,7 @@ class Reconciler:
     @property
     def _revoked(self) -> frozenset[str]:
         return frozenset(
-            kid for kid, (first, last) in self._absent.items() if last - first >= REVOCATION_CONFIRM_S
+            kid for kid, (first, last) in self._missing.items() if last - first >= REVOCATION_CONFIRM_S
         )
 
     def _warn_once(self, event: str, **facts: object) -> None:
@@ -368,7 +368,7 @@ class Writer:
         for _ in range(_MOST_ROUNDS):
             steps = planner(self._reconciler.view(last_read, generating=generating, removing=removing))
             if not steps or (isinstance(steps[0], GenerateKey) and self._new_key is None):
-                self._reconciler.refresh()
+                self._reconciler.refresh_ring()
                 if not steps and self._reconciler.ring.published:
                     self._written.needs_first_key = False
                 return not steps
@@ -380,7 +380,7 @@ class Writer:
         for step in steps:
             last_read = await self._apply(step, last_read)
         await self._reconciler.rescan()
-        self._reconciler.refresh()
+        self._reconciler.refresh_ring()
         return last_read
 
     async def _apply(self, step: Step, last_read: Read | None) -> Read | None:

@@ -237,7 +237,7 @@ def test_missing_credentials(error: Exception, by_process: bool, kind: type[Stor
 )
 def test_a_client_that_cannot_be_created(error: Exception, kind: type[StoreError], text: str) -> None:
     """The setting is named."""
-    found = s3_errors.not_made(error)
+    found = s3_errors.not_created(error)
     assert type(found) is kind
     assert text in found.message
 
