@@ -192,7 +192,7 @@ def parse_rule(value: Any) -> Rule:
             raise ValueError(f'audience {audience!a}: there are no patterns, only exact names and "*"')
     _check_claims(written.claims)
     _check_aws_tags(written.aws_tags)
-    if reason := excess(written.claims, written):
+    if reason := excess(written.claims, written.aws_tags, written):
         raise ValueError(f"the rule has {reason}")
     return Rule(
         source=value,
@@ -206,17 +206,22 @@ def parse_rule(value: Any) -> Rule:
     )
 
 
-def excess(claims: Mapping[str, ClaimValue], members: Any) -> str:
+def excess(claims: Mapping[str, ClaimValue], aws_tags: Mapping[str, str], members: Any) -> str:
     """Return which limit of a token is exceeded; empty for none.
 
     Args:
         claims: what rules add under names that they choose.
+        aws_tags: the AWS session tags.
         members: everything that rules add, as it is encoded.
     """
-    if len(claims) > MOST_CLAIMS:
-        return f"{len(claims)} claims; at most {MOST_CLAIMS} are allowed"
-    length = len(_encode(members))
-    return f"{length} bytes of JSON; at most {MOST_BYTES} are allowed" if length > MOST_BYTES else ""
+    for count, most, what in (
+        (len(claims), MOST_CLAIMS, "claims"),
+        (len(aws_tags), _MOST_AWS_TAGS, "awsTags"),
+        (len(_encode(members)), MOST_BYTES, "bytes of JSON"),
+    ):
+        if count > most:
+            return f"{count} {what}; at most {most} are allowed"
+    return ""
 
 
 def _check_claims(claims: Mapping[str, ClaimValue]) -> None:
@@ -228,8 +233,6 @@ def _check_claims(claims: Mapping[str, ClaimValue]) -> None:
 
 
 def _check_aws_tags(tags: Mapping[str, str]) -> None:
-    if len(tags) > _MOST_AWS_TAGS:
-        raise ValueError(f"{len(tags)} awsTags: at most {_MOST_AWS_TAGS} are allowed")
     for key, value in tags.items():
         if not key or len(key) > _AWS_KEY_LENGTH or len(value) > _AWS_VALUE_LENGTH:
             raise ValueError(

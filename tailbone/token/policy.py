@@ -221,7 +221,7 @@ def _added(matching: Sequence[Rule], audience: str | None, ttl_s: int) -> Grant:
             "principal_tags": {key: [aws_tags[key]] for key in keys},
             "transitive_tag_keys": keys,
         }
-    if reason := excess(claims, further):
+    if reason := excess(claims, aws_tags, further):
         raise GrantConflictError(_CONFLICT, detail=f"the rules for this audience add up to {reason}")
     subject = SUBJECT_PREFIX + one["sub"] if "sub" in one else ""
     return Grant(audience=audience, ttl_s=ttl_s, subject=subject, claims=further)

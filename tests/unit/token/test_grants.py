@@ -103,7 +103,10 @@ def test_the_audiences_that_a_rule_covers(audiences: dict[str, Any], covered: li
         ({"awsTags": {"": "a"}}, "awsTags '': a key has 1 to 128 characters, a value at most 256"),
         ({"awsTags": {"a": "b" * 257}}, "awsTags 'a': a key has 1 to 128 characters, a value at most 256"),
         ({"awsTags": {"a": "?"}}, "awsTags 'a': letters, digits, spaces and _ . : / = + - @ are allowed"),
-        ({"awsTags": {f"t{number}": "" for number in range(51)}}, "51 awsTags: at most 50 are allowed"),
+        (
+            {"awsTags": {f"t{number}": "" for number in range(51)}},
+            "the rule has 51 awsTags; at most 50 are allowed",
+        ),
     ],
 )
 def test_what_makes_a_rule_void(value: Any, reason: str) -> None:

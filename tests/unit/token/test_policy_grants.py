@@ -161,6 +161,15 @@ def test_a_token_has_at_most_20_claims() -> None:
     assert caught.value.detail == "the rules for this audience add up to 21 claims; at most 20 are allowed"
 
 
+def test_a_token_has_at_most_50_aws_tags() -> None:
+    """Rules that add up to more AWS tags than AWS accepts are refused."""
+    values = [{"awsTags": {f"t{number}": ""}} for number in range(51)]
+    tags = decided(None, *values[:50]).claims["https://aws.amazon.com/tags"]
+    assert len(tags["transitive_tag_keys"]) == 50
+    with pytest.raises(GrantConflictError):
+        decided(None, *values)
+
+
 def test_a_token_has_at_most_4_kib_of_granted_claims() -> None:
     """Rules that add up to more than 4 KiB of JSON are refused."""
     values = [{"claims": {f"c{number}": "x" * 1300}} for number in range(4)]
