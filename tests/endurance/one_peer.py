@@ -51,8 +51,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def holds(self) -> bool:
         """Whether what is promised was so."""
-        in_time = self.honest.percentile(99) <= _P99_MS
-        return in_time and not self.honest.failed and self.rss_mb <= self.most_rss_mb
+        if self.rss_mb > self.most_rss_mb or self.honest.failed:
+            return False
+        # The time is promised beside one address, not beside four.
+        return self.most_rss_mb == _RSS_OF_FOUR_MB or self.honest.percentile(99) <= _P99_MS
 
 
 def measure(names: Sequence[str], seconds: float) -> Iterator[Row]:

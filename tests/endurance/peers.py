@@ -497,7 +497,6 @@ PEERS: Final[dict[str, Peer]] = {
         slow_bodies,
         unread_tokens,
         unread_jwks,
-        unread_jwks_from_four,
         pipelining,
         busy,
         many_connections,
@@ -516,5 +515,6 @@ PEERS: Final[dict[str, Peer]] = {
         grpc_calls,
         large_metadata,
         generate,
+        unread_jwks_from_four,
     )
 }
