@@ -38,7 +38,7 @@ const (
 	// sendBuffer and receiveBuffer bound what one connection holds in netstack, where
 	// they would grow to 6 and 8 MiB. A peer that requests much and reads nothing, or
 	// sends much that is not read, must not fill the memory.
-	sendBuffer    = 128 << 10
+	sendBuffer    = 64 << 10
 	receiveBuffer = 64 << 10
 
 	// disconnectTimeout bounds each step of disconnecting from the control server.
