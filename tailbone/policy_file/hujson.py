@@ -98,7 +98,7 @@ class _Reader:
         return self._scalar()
 
     def _takes(self, char: str) -> bool:
-        """Whether the next character is this one, which is then passed."""
+        """Pass the next character if it is this one, and return whether it is."""
         if not self._text.startswith(char, self.at):
             return False
         self.at += 1

@@ -194,13 +194,13 @@ def _words(node: Node | None) -> list[str]:
 
 
 def _reaches(rule: _Access, servers: list[str], port: int) -> bool:
-    """Whether a rule lets somebody reach a port of one of the servers, as far as their names show."""
+    """Return whether a rule lets somebody reach a port of one of the servers, as far as their names show."""
     hosts = {host for host, ports in rule.opens if _has_port(ports, port)} if rule.src else set()
     return bool(hosts) and ("*" in hosts or "*" in servers or not hosts.isdisjoint(servers))
 
 
 def _has_port(ports: str, port: int) -> bool:
-    """Whether ``tcp:80``, ``80-90``, ``80,443`` or ``*`` contains a port."""
+    """Return whether ``tcp:80``, ``80-90``, ``80,443`` or ``*`` contains a port."""
     protocol, _, numbers = ports.rpartition(":")
     if protocol not in ("", "tcp", "6"):
         return False

@@ -101,7 +101,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     subject: str = ""
 
     def covers(self, audience: str | None) -> bool:
-        """Whether the rule is for tokens with this audience; None is a token without one."""
+        """Return whether the rule is for tokens with this audience; None is a token without one."""
         if audience is None:
             return not self.audiences
         return audience in self.audiences or ANY_AUDIENCE in self.audiences
