@@ -91,3 +91,26 @@ async def test_the_document_of_another_issuer_is_an_error(tmp_path: Path) -> Non
     assert '"https://issuer.example"' in note.text
     [line] = log.of("error")
     assert note.text.removeprefix("discovery: ") in line
+
+
+async def test_the_discovery_document_follows_the_published_keys(tmp_path: Path) -> None:
+    """A key of another algorithm is in it after the next look at the JWKS."""
+    bucket = tmp_path / "bucket"
+    flags = {"keys.dir": str(tmp_path / "keys"), "keys.bucket": bucket.as_uri(), "keys.algorithm": "ES256"}
+    config = load({**flags, "keys.issuer": "https://issuer.example"}, environ={})
+    async with key_lifecycle(config, Lines()) as keys:  # type: ignore[arg-type]
+        await keys.sync()
+        await keys.generate("RS256")
+        await keys.sync()
+    document = json.loads((bucket / ".well-known/openid-configuration").read_bytes())
+    assert document["id_token_signing_alg_values_supported"] == ["ES256", "RS256"]
+
+
+async def test_no_discovery_document_without_a_jwks(tmp_path: Path) -> None:
+    """The JWKS comes first: what is in its place cannot be overwritten, so neither is published."""
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    (bucket / "jwks.json").write_text("<html>")
+    notes, _ = await published(bucket, keys_keyPath="jwks.json", keys_discoveryPath="discovery.json")
+    assert files(bucket) == ["jwks.json"]
+    assert [note.code for note in notes] == ["foreign_document", "jwks_stale"]
