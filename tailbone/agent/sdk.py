@@ -36,13 +36,13 @@ class Setup(NamedTuple):
     shadowing: tuple[str, ...] = ()
 
 
-def for_aws(folder: Path, role_arn: str, session_name: str) -> Setup:
+def for_aws(folder: Path, role_arn: str, session_name: str, audience: str) -> Setup:
     """Return AWS's setup: the SDKs exchange the token themselves (``AWS_WEB_IDENTITY_TOKEN_FILE``).
 
     Raises:
         ConfigError: the ARN is not a role's.
     """
-    role = aws.Role(arn=role_arn, session_name=session_name)
+    role = aws.Role(arn=role_arn, session_name=session_name, audience=audience)
     assert role.account  # noqa: S101 -- checks the ARN
     path = folder / "aws"
     return Setup(

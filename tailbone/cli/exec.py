@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--aws-session-name", default="tailbone", show_default=True, metavar="NAME", help="Shown in CloudTrail."
 )
+@click.option("--aws-audience", default="sts.amazonaws.com", show_default=True, metavar="AUDIENCE")
 @click.option(
     "--gcp",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -62,6 +63,7 @@ def exec_(
     invocation: Invocation,
     role_arn: str | None,
     aws_session_name: str,
+    aws_audience: str,
     gcp: Path | None,
     azure: str | None,
     vault: str | None,
@@ -105,7 +107,7 @@ def exec_(
 
         def setups() -> Iterator[Setup]:
             if role_arn:
-                yield sdk.for_aws(folder.path, role_arn, aws_session_name)
+                yield sdk.for_aws(folder.path, role_arn, aws_session_name, aws_audience)
             if gcp:
                 yield sdk.for_gcp(folder.path, gcp)
             if azure:

