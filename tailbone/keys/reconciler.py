@@ -301,7 +301,7 @@ class Reconciler:
 
 
 class _Written:
-    """What this process knows of its own changes, from one Writer to the next.
+    """State that outlives a Writer, and that views depend on.
 
     Attributes:
         saved_copy: the copy of the document in the folder.

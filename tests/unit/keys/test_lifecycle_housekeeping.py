@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def tidy(one: Server, *, force: bool = False) -> Housekeeping:
-    """Housekeeping as the command does it: in a process of its own, which makes no first key."""
+    """Housekeeping as the command does it: in a separate process, which does not generate a first key."""
     other = one.again()
     assert other.store is not None
     assert one.store is not None

@@ -252,7 +252,7 @@ async def test_the_successor_is_one_that_the_document_holds(
 async def test_a_key_whose_files_cannot_be_used_is_removed_for_good(
     server: Callable[..., Server], damage: str
 ) -> None:
-    """Its files go to removed/: mended, they sign nothing more."""
+    """Its files go to removed/. Even if they are repaired, they never sign again."""
     one = await server().start()
     old, made = one.signing, (await one.keys.generate()).key_id
     path = one.folder / f"{old}.private.jwk"

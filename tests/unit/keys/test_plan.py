@@ -275,17 +275,17 @@ class Life(RuleBasedStateMachine):
     def settle(self, *, read: bool, generating: str = "", removing: str = "") -> None:
         self.fresh = frozenset()
         if read:
-            self.note()
+            self.record_read()
         for _ in range(50):
             steps = plan(self.view(read=read, generating=generating, removing=removing))
             if not steps:
                 break
             for step in steps:
                 self.do(step)
-            self.look()
+            self.observe_signer()
         else:
             raise AssertionError(f"the plan does not end: {steps}")
-        self.look()
+        self.observe_signer()
         if any(
             entry.record and entry.record.phase_at(LOCATION) in CONFIRMED for entry in self.entries.values()
         ):
@@ -293,13 +293,13 @@ class Life(RuleBasedStateMachine):
         if read:
             self.sound()
 
-    def note(self) -> None:
+    def record_read(self) -> None:
         missing = self.view(read=False).missing(self.document, self.passed)
         self.absent = {kid: (self.absent.get(kid, (self.passed,))[0], self.passed) for kid in missing}
         if self.revoked:
             self.needs_first_key = True
 
-    def look(self) -> None:
+    def observe_signer(self) -> None:
         signing = self.signing
         self.had_signer = signing is not None
         if signing:
@@ -362,7 +362,7 @@ class Life(RuleBasedStateMachine):
         self.now += seconds
         self.passed += seconds
         # Tokens are asked for all the time.
-        self.look()
+        self.observe_signer()
 
     @rule()
     def the_clock_is_set_back(self) -> None:
@@ -393,11 +393,11 @@ class Life(RuleBasedStateMachine):
 
         def change() -> None:
             self.asked_to_go.add(kid)
-            self.note()
+            self.record_read()
             self.needs_first_key = False
             for step in plan_removal(self.view(read=True), [kid], "delete"):
                 self.do(step)
-            self.look()
+            self.observe_signer()
             self.settle(read=True, removing=kid)
 
         self.killed(kill, change)
