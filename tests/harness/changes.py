@@ -149,6 +149,8 @@ async def change_keys(
             task.cancel()
     for changer in changers:
         await changer.keys.sync()
+        while changer.keys.notes():  # a read or write that failed is tried again
+            await changer.keys.sync()
     report = await _report(changers, reader, sum(counts), time.monotonic() - began)
     for changer in changers:
         await changer.keys.close()
