@@ -22,6 +22,7 @@ from tests.bench import (
     speed,
     startup,
     tokens,
+    verifying,
 )
 from tests.bench.figure import table
 from tests.bench.session import QUICK, Effort, Options, Session
@@ -40,6 +41,7 @@ _MEASURES: dict[str, Callable[[Session], Awaitable[list[Figure]]]] = {
     "keys": commands.measure_keys,
     "rotation": rotation.measure,
     "signing": signing.measure,
+    "verifying": verifying.measure,
     "grants": grants.measure,
 }
 _ALONE = {"speed": speed.measure}
