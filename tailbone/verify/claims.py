@@ -19,14 +19,14 @@ _Seconds = int | float
 _LATEST_S: Final = 253402300799.0
 
 
-class Claims(msgspec.Struct, frozen=True, kw_only=True):
+class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What a verified token says about its caller. A claim that the token does not have is empty.
 
     Attributes:
         iss: the issuer.
         sub: the caller: ``user:<user id>``, ``node:<stable node id>``, or ``cap:…`` by a grant. Never reused.
         exp: when the token expires, in Unix seconds.
-        aud: its audiences.
+        aud: its audience, or several of them.
         iat: when it was issued, in Unix seconds.
         nbf: when it becomes valid, in Unix seconds.
         jti: its unique id.
@@ -43,7 +43,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     iss: str
     sub: str
     exp: _Seconds
-    aud: tuple[str, ...] = ()
+    aud: str | tuple[str, ...] = ()
     iat: _Seconds | None = None
     nbf: _Seconds | None = None
     jti: str = ""
@@ -54,7 +54,13 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str = ""
     groups: tuple[str, ...] = ()
     scope: str = ""
-    extra: dict[str, Any] = {}
+    # No token has a claim without a name, so none can be taken for the others.
+    extra: dict[str, Any] = msgspec.field(default_factory=dict, name="")
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """The members of ``aud``."""
+        return (self.aud,) if isinstance(self.aud, str) else self.aud
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -69,21 +75,31 @@ def decode_claims(payload: bytes) -> Claims:
         MalformedClaimsError: the text is not a JSON object, or a claim is missing or has a wrong type.
     """
     try:
-        members = _decode(payload)
-        audience = members.get("aud")
-        if type(audience) is str:
-            members["aud"] = (audience,)
-        # A token's own claim "extra" is one of the other claims.
-        members["extra"] = {name: members[name] for name in members.keys() - _NAMES}
-        claims = msgspec.convert(members, Claims)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedClaimsError(
-            "the token's claims are malformed: iss, sub and exp are required, each claim in its own type",
-            detail=str(error),
-        ) from None
+        claims = _decode(payload)
+    except msgspec.ValidationError:
+        claims = _with_others(payload)
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise _malformed(str(error)) from None
     if not claims.sub or claims.exp > _LATEST_S:
-        raise MalformedClaimsError("the token's claims are malformed: sub is empty, or exp out of range")
+        raise _malformed("sub is empty, or exp out of range")
     return claims
+
+
+def _with_others(payload: bytes) -> Claims:
+    """Decode claims of which some are not tailbone's own, or malformed."""
+    try:
+        members = _decode_all(payload)
+        members[""] = {name: members.pop(name) for name in members.keys() - _NAMES}
+        return msgspec.convert(members, Claims)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(str(error)) from None
+
+
+def _malformed(detail: str) -> MalformedClaimsError:
+    return MalformedClaimsError(
+        "the token's claims are malformed: iss, sub and exp are required, each claim in its own type",
+        detail=detail,
+    )
 
 
 def check_claims(
@@ -106,7 +122,8 @@ def check_claims(
     """
     if claims.iss != issuer:
         raise WrongIssuerError("the token is from another issuer")
-    if audience is not None and audience.isdisjoint(claims.aud):
+    aud = claims.aud
+    if audience is not None and (aud not in audience if type(aud) is str else audience.isdisjoint(aud)):
         raise WrongAudienceError("the token is for another audience")
     if now - leeway_s >= claims.exp:
         raise TokenExpiredError("the token has expired")
@@ -116,4 +133,5 @@ def check_claims(
 
 
 _NAMES: Final = frozenset(Claims.__struct_fields__) - {"extra"}
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode = msgspec.json.Decoder(Claims).decode
+_decode_all = msgspec.json.Decoder(dict[str, Any]).decode

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from tailbone.verify.errors import KeysUnavailableError, UnknownTokenKeyError
 
@@ -34,7 +36,7 @@ FRESH_S: Final = (60.0, 3600.0)
 _FIRST_PAUSE_S: Final = 1.0
 
 
-class _Cached(NamedTuple):
+class _Cached(msgspec.Struct, frozen=True):
     keys: Keys
     fresh_until: float
     usable_until: float
@@ -64,9 +66,9 @@ class KeyCache:
         """Return the key, if it is known. If the keys are stale, start a fetch, without waiting for it."""
         cached = self._cached
         now = self._monotonic()
-        if now >= cached.usable_until:
-            return None
         if now >= cached.fresh_until:
+            if now >= cached.usable_until:
+                return None
             with self._lock:
                 self._fetch_if_due(now)
         return cached.keys.get(kid)

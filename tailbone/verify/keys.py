@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from binascii import Error as EncodingError
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -37,22 +36,23 @@ class VerifyingKey:
         algorithm: the JWS algorithm (RFC 7518 section 3.1).
     """
 
-    __slots__ = ("_public", "algorithm")
+    __slots__ = ("_ec", "_rsa", "algorithm")
 
     def __init__(self, public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> None:
-        self._public = public
-        self.algorithm: Algorithm = "RS256" if isinstance(public, rsa.RSAPublicKey) else "ES256"
+        # Such a check is slow, since they are abstract classes.
+        self._rsa = public if isinstance(public, rsa.RSAPublicKey) else None
+        self._ec = public if isinstance(public, ec.EllipticCurvePublicKey) else None
+        self.algorithm: Algorithm = "ES256" if self._rsa is None else "RS256"
 
     def verifies(self, signature: bytes, signed: bytes) -> bool:
         """Whether ``signature`` is this key's, as a JWS signature (RFC 7518 sections 3.3 and 3.4)."""
-        public = self._public
         try:
-            if isinstance(public, rsa.RSAPublicKey):
-                public.verify(signature, signed, _PKCS1, _SHA256)
-            elif len(signature) == 2 * _P256_BYTES:
+            if self._rsa is not None:
+                self._rsa.verify(signature, signed, _PKCS1, _SHA256)
+            elif self._ec is not None and len(signature) == 2 * _P256_BYTES:
                 r, s = signature[:_P256_BYTES], signature[_P256_BYTES:]
                 encoded = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-                public.verify(encoded, signed, _ECDSA)
+                self._ec.verify(encoded, signed, _ECDSA)
             else:
                 return False
         except InvalidSignature:
@@ -95,7 +95,7 @@ def _parse(members: dict[str, Any]) -> VerifyingKey | None:
         if members.get("kty") == "EC" and members.get("crv") == "P-256":
             x, y = _number(members["x"]), _number(members["y"])
             return VerifyingKey(ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key())
-    except (KeyError, TypeError, ValueError, EncodingError):
+    except (KeyError, TypeError, ValueError):
         return None
     return None
 

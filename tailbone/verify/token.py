@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tailbone.verify import base64url
+from tailbone.verify.base64url import decode
 from tailbone.verify.errors import (
     AlgorithmNotAllowedError,
     BadSignatureError,
@@ -43,7 +43,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     crit: msgspec.Raw | UnsetType = UNSET
 
 
-class Token(NamedTuple):
+class Token(msgspec.Struct, frozen=True, gc=False):
     """A token in its parts.
 
     Attributes:
@@ -70,10 +70,11 @@ def parse_token(text: str) -> Token:
     if len(text) > LONGEST_TOKEN:
         raise TokenTooLargeError(f"the token has more than {LONGEST_TOKEN} characters")
     try:
-        signed, _, signature = text.encode("ascii").rpartition(b".")
-        header, payload = signed.split(b".")
+        whole = text.encode("ascii")
+        header, payload, signature = whole.split(b".")
         parsed = (_cached_header if len(header) <= _LONGEST_CACHED else _header)(header)
-        return Token(parsed, base64url.decode(payload), signed, base64url.decode(signature))
+        signed = whole[: -1 - len(signature)]
+        return Token(parsed, decode(payload), signed, decode(signature))
     except ValueError as error:  # also those of msgspec, and of the base64url
         raise MalformedTokenError(
             "the token is not a signed JWT in the compact form", detail=str(error)
@@ -94,7 +95,7 @@ def check_signature(token: Token, key: VerifyingKey) -> None:
 
 
 def _header(text: bytes) -> Header:
-    header = _decode(base64url.decode(text))
+    header = _decode(decode(text))
     if header.crit is not UNSET or len(header.kid) > _LONGEST_KID:
         raise ValueError("an extension, or a kid of more than 512 characters")
     if header.typ.upper() != "JWT":

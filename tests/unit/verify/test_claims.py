@@ -26,15 +26,25 @@ def decoded(**changes: Any) -> Claims:
     return decode_claims(json.dumps({**CLAIMS, **changes}).encode())
 
 
+EXTRA = {"extra": 1, "team": {"x": [1]}, "": 7}
+
+
 def test_all_claims_have_their_place() -> None:
     """Claims of tailbone's own are typed; the others are in ``extra``, also one of that name."""
     claims = decoded(
-        tags=["tag:ci"], node="a.ts.net", node_id="n1", groups=["g"], scope="a b", extra=1, team={"x": [1]}
+        tags=["tag:ci"],
+        node="a.ts.net",
+        node_id="n1",
+        groups=["g"],
+        scope="a b",
+        extra=1,
+        team={"x": [1]},
+        **{"": 7},
     )
     assert claims == Claims(
         iss=ISSUER,
         sub="user:1",
-        aud=("service",),
+        aud="service",
         iat=NOW,
         nbf=NOW,
         exp=NOW + 600,
@@ -43,9 +53,10 @@ def test_all_claims_have_their_place() -> None:
         node_id="n1",
         groups=("g",),
         scope="a b",
-        extra={"extra": 1, "team": {"x": [1]}},
+        extra=EXTRA,
     )
-    assert claims.scopes == {"a", "b"}
+    assert (claims.scopes, claims.audiences) == ({"a", "b"}, ("service",))
+    assert decoded(aud=["a", "b"]).audiences == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +158,7 @@ JSON = SCALAR | WORD | st.lists(SCALAR | WORD, max_size=3) | st.dictionaries(WOR
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(st.sampled_from([*Claims.__struct_fields__, "other"]), JSON))
+@given(st.dictionaries(st.sampled_from([*Claims.__struct_fields__, "other", ""]), JSON))
 def test_any_members_are_typed_or_refused(members: dict[str, Any]) -> None:
     """What decodes has the types that it promises; the rest is a MalformedClaimsError."""
     try:
@@ -155,4 +166,4 @@ def test_any_members_are_typed_or_refused(members: dict[str, Any]) -> None:
     except MalformedClaimsError:
         return
     assert msgspec.convert(msgspec.to_builtins(claims), Claims) == claims
-    assert claims.extra == {name: members[name] for name in members.keys() & {"extra", "other"}}
+    assert claims.extra == {name: members[name] for name in members.keys() & {"extra", "other", ""}}
