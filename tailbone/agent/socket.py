@@ -11,9 +11,16 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from tailbone.client.aws import Role, assume
+from tailbone.client.aws import AUDIENCE, Role, assume
 from tailbone.config.durations import parse_duration
-from tailbone.errors import AddressInUseError, BadParameterError, IssuerRefusedError, TailboneError
+from tailbone.errors import (
+    AddressInUseError,
+    BadParameterError,
+    ConfigError,
+    ExchangeError,
+    IssuerRefusedError,
+    TailboneError,
+)
 from tailbone.process.log import get_logger
 
 if TYPE_CHECKING:
@@ -146,9 +153,9 @@ class Endpoint:
                 )
             if parts.path == "/aws":
                 return _json(200, await self._aws(query))
-        except BadParameterError as error:
+        except (BadParameterError, ConfigError) as error:
             return _error(400, error.code, error.message)
-        except IssuerRefusedError as error:
+        except (IssuerRefusedError, ExchangeError) as error:
             return _error(403, error.code, error.message)
         except TailboneError as error:
             return _error(503, error.code, error.message)
@@ -156,7 +163,12 @@ class Endpoint:
 
     async def _aws(self, query: dict[str, str]) -> dict[str, Any]:
         """Return a role's credentials in the form of AWS's container endpoints."""
-        role = Role(arn=query.get("role_arn", ""), region=query.get("region", ""))
+        role = Role(
+            arn=query.get("role_arn", ""),
+            region=query.get("region", ""),
+            audience=query.get("audience", AUDIENCE),
+            endpoint=os.environ.get("AWS_ENDPOINT_URL_STS", ""),
+        )
         token, _ = await self._get(role.audience, None)
         credentials = await asyncio.to_thread(assume, role, token.value)
         return {

@@ -112,6 +112,29 @@ def test_gcp_as_the_executable_source(web: WebServer, issuer: TrustedIssuer, tmp
     assert exchanged(web)["aud"] == AUDIENCE
 
 
+def test_the_agent_as_the_url_source(web: WebServer, issuer: TrustedIssuer, tmp_path: Path) -> None:
+    """google-auth asks the agent on loopback, with its bearer token."""
+    serve_google(web)
+    (tmp_path / "bearer").write_text("0123456789abcdef")
+    environment = clean_environment(tmp_path, TAILBONE_ISSUE_URL=issuer.issuer_url(CI))
+    agent = [*TAILBONE, "agent", "--socket", str(tmp_path / "s"), "--listen", "127.0.0.1:0"]
+    agent += ["--bearer-file", str(tmp_path / "bearer"), "--log-format", "json"]
+    with Program(agent, env=environment, cwd=tmp_path) as program:
+        program.wait_for('"event":"listening"')
+        record = program.event("listening")
+        assert record is not None
+        source = {
+            "url": f"http://127.0.0.1:{record['port']}/token?audience={AUDIENCE}",
+            "headers": {"Authorization": "Bearer 0123456789abcdef"},
+            "format": {"type": "json", "subject_token_field_name": "token"},
+        }
+        file = tmp_path / "config.json"
+        file.write_text(configuration(web, source))
+        variables = {"GOOGLE_APPLICATION_CREDENTIALS": str(file), "GOOGLE_CLOUD_PROJECT": "p"}
+        assert job([], GOOGLE, issuer, tmp_path, **variables).out == ["access"]
+    assert exchanged(web)["aud"] == AUDIENCE
+
+
 # --- Azure
 
 AZURE = """

@@ -8,6 +8,7 @@ import shlex
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import boto3  # type: ignore[import-untyped,unused-ignore]
 import jwt
@@ -347,3 +348,25 @@ def test_a_job_outlives_its_tokens(weed: SeaweedFS, issuer: TrustedIssuer, tmp_p
             [sys.executable, "-c", script], env=environment | {"AWS_CONFIG_FILE": str(config)}, timeout_s=60
         )
     assert (done.wait(), done.out) == (0, ["4"]), done.output()
+
+
+def test_container_credentials(weed: SeaweedFS, issuer: TrustedIssuer, tmp_path: Path) -> None:
+    """boto3 asks the agent on loopback, with its bearer token."""
+    (tmp_path / "bearer").write_text("0123456789abcdef")
+    environment = environment_of_a_job(weed, issuer, tmp_path, CI)
+    agent = [*TAILBONE, "agent", "--socket", str(tmp_path / "s"), "--listen", "127.0.0.1:0"]
+    agent += ["--bearer-file", str(tmp_path / "bearer"), "--log-format", "json"]
+    own = environment | {"AWS_ENDPOINT_URL_STS": f"{weed.url}/"}
+    with Program(agent, env=own, cwd=tmp_path) as program:
+        program.wait_for('"event":"listening"')
+        record = program.event("listening")
+        assert record is not None
+        query = urlencode({"role_arn": ONE_NODE, "audience": AUDIENCE})
+        variables = {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://localhost:{record['port']}/aws?{query}",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(tmp_path / "bearer"),
+        }
+        done = run_program([sys.executable, "-c", JOB], env=environment | variables, timeout_s=60)
+        assert (done.wait(), done.out) == (0, ["done"]), done.output()
+        variables["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = "/dev/null"
+        assert run_program([sys.executable, "-c", JOB], env=environment | variables, timeout_s=60).wait() == 1

@@ -215,6 +215,22 @@ def test_once(tailbone: Callable[..., Program], dev: Dev, tmp_path: Path) -> Non
     assert tailbone("agent", "--once", "--file", f"x={tmp_path}/f", "--mode", "0644").wait() == 2
 
 
+def test_the_last_token_stays_while_the_issuer_is_away(
+    start: Callable[..., Program], agent: Callable[..., Agent]
+) -> None:
+    """The failure is logged once, and counted; the agent keeps trying."""
+    own = Dev(start("dev", "--listen", "127.0.0.1:0", "-o", "json", "--expiry", "2s", "--audience", "vault"))
+    running = agent(TAILBONE_ISSUE_URL=f"http://{own.caller().host}")
+    own.program.stop()
+    running.program.wait_for("a token file cannot be renewed")
+    assert claims_of(running.file.read_text())["aud"] == "vault"
+    until(lambda: 'audience="vault"} 1' in running.get("/metrics")[1].split("stale gauge")[1], "it is stale")
+    assert running.program.stop() == 0
+    assert running.file.exists()
+    lines = [line for line in running.program.err if "cannot be renewed" in line]
+    assert len(lines) == len({json.loads(line)["error"] for line in lines})
+
+
 def test_readers_under_load(agent: Callable[..., Agent]) -> None:
     """Fifty readers never see an empty, torn or expired file."""
     running = agent("--ttl", "3s")
