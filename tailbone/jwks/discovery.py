@@ -81,7 +81,7 @@ class DiscoveryPublisher:
         conditional: bool,
         log: Logger,
     ) -> None:
-        """Take the document's place.
+        """Publish one issuer's document at one path of a store.
 
         Args:
             discovery: the issuer.
@@ -94,7 +94,7 @@ class DiscoveryPublisher:
         self._discovery = discovery
         self._store = store
         self._path = path
-        self._place = f"{store.location}/{path}"
+        self._location = f"{store.location}/{path}"
         self._cache_control = f"public, max-age={max_age_s:.0f}"
         self._conditional = conditional
         self._log = log
@@ -127,7 +127,7 @@ class DiscoveryPublisher:
             content_type=CONTENT_TYPE,
             cache_control=self._cache_control,
         )
-        self._log.info("the discovery document is published", place=self._place)
+        self._log.info("the discovery document is published", location=self._location)
 
     def _own_members(self, data: bytes) -> dict[str, object]:
         """Return the members of this issuer's document.
@@ -142,14 +142,14 @@ class DiscoveryPublisher:
         issuer = members.get("issuer") if isinstance(members, dict) else None
         if not isinstance(issuer, str):
             raise ForeignDocumentError(
-                f"{self._place} is not a discovery document; it is left as it is: delete it, "
+                f"{self._location} is not a discovery document; it is left as it is: delete it, "
                 "or set keys.discoveryPath to another path"
             )
         if issuer != self._discovery.issuer:
             theirs, ours = (quote(text, limit=LONGEST_ISSUER) for text in (issuer, self._discovery.issuer))
             raise ForeignDocumentError(
-                f"{self._place} is the discovery document of issuer {theirs}, while this server's is {ours}; "
-                "it is left as it is: correct keys.issuer, or set keys.discoveryPath to another path"
+                f"{self._location} is the discovery document of issuer {theirs}, while this server's is "
+                f"{ours}; it is left as it is: correct keys.issuer, or set keys.discoveryPath to another path"
             )
         assert isinstance(members, dict)  # noqa: S101 -- it has an issuer
         return members
