@@ -52,8 +52,8 @@ def verify(
     `tailbone token | tailbone verify`. Exits with 1 if the token does not verify.
 
     With --tag, --user or --group, the caller must be one of them. With --serve, it answers each request with
-    200 and the caller's identity in X-Tailbone-* fields, or with 401 or 403, for nginx, Caddy, Traefik,
-    HAProxy and Envoy; it then needs --issuer and --audience.
+    200 and the caller's identity in X-Tailbone-* fields, or with 401 or 403, for nginx, Caddy, Traefik and
+    Envoy; it then needs --issuer and --audience.
     """
     from tailbone.verify import require
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
 import threading
@@ -161,10 +160,7 @@ async def test_tasks_share_one_fetch() -> None:
     """A cancelled task cancels no other's fetch."""
     answers = threading.Event()
     with WebServer() as web:
-        document = {
-            "keys": [{**JWK.from_pyca(RSA_KEY.public_key()).export_public(as_dict=True), "kid": "rsa"}]
-        }
-        web.pages["/jwks"] = Page(json.dumps(document).encode())
+        web.pages["/jwks"] = Page(JWKS, waits=answers)
         now = int(time.time())
         token = forge(claims={**CLAIMS, "iat": now, "nbf": now, "exp": now + 60})
         verifier = AsyncVerifier(CLAIMS["iss"], "service", jwks_url=f"{web.url}/jwks")
@@ -176,6 +172,26 @@ async def test_tasks_share_one_fetch() -> None:
         assert {claims.sub for claims in await asyncio.gather(*tasks)} == {"user:1"}
         assert cancelled.cancelled()
         assert len(web.requests) == 1
+
+
+def test_a_fetch_may_outlive_its_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Its end finds nobody who waits, and the next loop has the keys."""
+    answers = threading.Event()
+    with WebServer() as web:
+        web.pages["/jwks"] = Page(JWKS, waits=answers)
+        now = int(time.time())
+        token = forge(claims={**CLAIMS, "iat": now, "nbf": now, "exp": now + 60})
+        verifier = AsyncVerifier(CLAIMS["iss"], "service", jwks_url=f"{web.url}/jwks")
+
+        async def give_up() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(verifier.verify(token), 0.01)
+
+        asyncio.run(give_up())
+        answers.set()
+        assert asyncio.run(verifier.verify(token)).sub == "user:1"
+        assert len(web.requests) == 1
+    assert caplog.records == []
 
 
 def test_a_flood_of_kids_makes_one_fetch() -> None:
