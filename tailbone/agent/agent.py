@@ -6,7 +6,6 @@ import asyncio
 import os
 import shlex
 import signal
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from tailbone.agent.files import Keeper, TokenFile
@@ -47,31 +46,40 @@ class Reload(NamedTuple):
             raise ConfigError(f"unknown signal {self.signal!r}; write it as HUP or USR1")
 
     async def run(self) -> None:
-        """Send the signal and run the command. A failure is logged: the files are right all the same."""
-        log = get_logger()
+        """Send the signal and run the command. A failure is only logged, since the files are right."""
         if self.signal and self.pid_file is not None:
-            try:
-                pid = int(await asyncio.to_thread(self.pid_file.read_text))
-                # 0 and negative numbers are process groups, this one's among them.
-                os.kill(max(pid, 1), signal.Signals[f"SIG{self.signal}"])
-            except (OSError, ValueError) as error:
-                log.warning("a reader could not be signalled", pid_file=str(self.pid_file), error=str(error))
+            await self._send(self.pid_file)
         if self.command:
-            try:
-                done = await asyncio.to_thread(
-                    subprocess.run,
-                    shlex.split(self.command),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    timeout=_COMMAND_S,
-                    check=False,
-                )
-            except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-                log.warning("the command after a renewal failed", error=type(error).__name__)
-            else:
-                if done.returncode:
-                    log.warning("the command after a renewal failed", status=done.returncode)
+            await self._run_command()
+
+    async def _send(self, pid_file: Path) -> None:
+        try:
+            pid = int(await asyncio.to_thread(pid_file.read_text))
+            if pid <= 0:
+                raise ValueError("not the id of one process")  # noqa: TRY301 -- as int() does
+            os.kill(pid, signal.Signals[f"SIG{self.signal}"])
+        except (OSError, ValueError) as error:
+            get_logger().warning("a reader could not be signalled", pid_file=str(pid_file), error=str(error))
+
+    async def _run_command(self) -> None:
+        quiet = asyncio.subprocess.DEVNULL
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *shlex.split(self.command), stdin=quiet, stdout=quiet, stderr=quiet
+            )
+        except (OSError, ValueError) as error:
+            get_logger().warning("the command after a renewal cannot be run", error=str(error))
+            return
+        try:
+            async with asyncio.timeout(_COMMAND_S):
+                status = await process.wait()
+        except TimeoutError:
+            status = None
+        finally:
+            if process.returncode is None:
+                process.kill()
+        if status != 0:
+            get_logger().warning("the command after a renewal failed", status=status or f"> {_COMMAND_S:g} s")
 
 
 class Agent:
@@ -87,9 +95,11 @@ class Agent:
         """
         self._issuer = issuer
         self._sources: dict[tuple[str, float | None], AsyncTokenSource] = {}
-        after = reload or Reload()
+        self._reload = reload or Reload()
+        self._renewed = asyncio.Event()
         self._keepers = [
-            Keeper(file, self._source(file.audience, file.ttl), on_renewal=after.run) for file in files
+            Keeper(file, self._source(file.audience, file.ttl), on_renewal=self._renewed.set)
+            for file in files
         ]
         self._endpoint = Endpoint(self._get, self.metrics)
 
@@ -106,7 +116,7 @@ class Agent:
         return token, source.left_s
 
     async def write(self) -> None:
-        """Write each file once.
+        """Write each file once, and notify readers.
 
         Raises:
             TailboneError: there is no token for one.
@@ -114,6 +124,8 @@ class Agent:
         """
         for keeper in self._keepers:
             await keeper.write()
+        await self._reload.run()
+        self._renewed.clear()
 
     async def listen(self, path: Path) -> asyncio.Server:
         """Answer local programs on a Unix socket; see ``Endpoint.on_socket``."""
@@ -133,9 +145,17 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             for keeper in self._keepers:
                 tasks.create_task(keeper.keep())
+            tasks.create_task(self._notify_readers())
             tasks.create_task(systemd.watchdog())
             on_ready()
             await asyncio.Event().wait()
+
+    async def _notify_readers(self) -> None:
+        """Notify readers once for all files that are renewed meanwhile; a slow reader delays no file."""
+        while True:
+            await self._renewed.wait()
+            self._renewed.clear()
+            await self._reload.run()
 
     def metrics(self) -> str:
         """Return the counters as Prometheus text."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tailbone.agent.agent import Agent
 from tailbone.client.local_agent import SOCKET_VARIABLE
+from tailbone.client.source import in_thread
 from tailbone.files import Disk
 from tailbone.process.command import run_command
 from tailbone.process.signals import stop_on_signals
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tailbone.agent.files import TokenFile
     from tailbone.agent.sdk import Setup
     from tailbone.client.issuer import Tokens
+    from tailbone.client.token import Token
 
 
 class VaultLogin(NamedTuple):
@@ -92,16 +94,20 @@ async def _prepare(agent: Agent, issuer: Tokens, wanted: Wanted) -> dict[str, st
         for path, text in setup.documents.items():
             await asyncio.to_thread(Disk().replace, path, text.encode(), mode=0o600)
     for name, audience in wanted.variables.items():
-        variables[name] = (await asyncio.to_thread(issuer.issue, audience)).value
+        variables[name] = (await _issue(issuer, audience)).value
     if wanted.vault is not None:
         from tailbone.client.vault import log_in
 
         vault = wanted.vault
-        token = await asyncio.to_thread(issuer.issue, vault.audience)
-        login = await asyncio.to_thread(log_in, vault.address, vault.role, token.value)
+        token = await _issue(issuer, vault.audience)
+        login = await asyncio.wrap_future(in_thread(lambda: log_in(vault.address, vault.role, token.value)))
         for prefix in ("VAULT", "BAO"):
             variables |= {f"{prefix}_ADDR": vault.address, f"{prefix}_TOKEN": login.token}
     return variables
+
+
+async def _issue(issuer: Tokens, audience: str) -> Token:
+    return await asyncio.wrap_future(in_thread(lambda: issuer.issue(audience)))
 
 
 async def _keep(agent: Agent) -> int:

@@ -19,8 +19,7 @@ from tailbone.process.log import get_logger
 from tailbone.text import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
+    from collections.abc import Callable
 
     from tailbone.client.source import AsyncTokenSource
     from tailbone.client.token import Token
@@ -129,7 +128,7 @@ class Keeper:
         file: TokenFile,
         source: AsyncTokenSource,
         *,
-        on_renewal: Callable[[], Coroutine[Any, Any, None]],
+        on_renewal: Callable[[], None],
         disk: Disk | None = None,
     ) -> None:
         self.file = file
@@ -160,7 +159,7 @@ class Keeper:
         self.renewals += is_new
         self.restored += missing and not is_new
         if is_new:
-            await self._on_renewal()
+            self._on_renewal()
 
     def _put(self, token: Token, *, always: bool) -> bool:
         """Write the token always, or if the file is missing; return whether it was missing."""

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tailbone.client.issuer import Issuer, Tokens
 from tailbone.errors import IssuerRefusedError, TailboneError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tailbone.client.token import Token
+
+_T = TypeVar("_T")
 
 _MIN_TTL_S: Final = 1.0
 _SHORTEST_PAUSE_S: Final = 1.0
@@ -152,17 +154,15 @@ class _Source:
                 self._cache.failed(error)
 
 
-def _in_thread(call: Callable[[], None]) -> Future[None]:
-    """Run a call in a thread that does not keep the process from ending."""
-    done: Future[None] = Future()
+def in_thread(call: Callable[[], _T]) -> Future[_T]:
+    """Run a call in a thread that does not keep the process from ending, as those of a pool do."""
+    done: Future[_T] = Future()
 
     def run() -> None:
         try:
-            call()
-        except BaseException as error:
+            done.set_result(call())
+        except BaseException as error:  # noqa: BLE001 -- the future's reader gets it
             done.set_exception(error)
-            raise
-        done.set_result(None)
 
     threading.Thread(target=run, daemon=True).start()
     return done
@@ -199,12 +199,13 @@ class TokenSource(_Source):
             if self._cache.due_in_s > 0:
                 return self._cache.last()
             if self._renewing is None or self._renewing.done():
-                self._renewing = _in_thread(self._ask)
+                self._renewing = in_thread(self._ask)
             renewing = self._renewing
             if self._cache.usable:
                 return self._cache.last()
         renewing.result()
-        return self._cache.last()
+        with self._lock:
+            return self._cache.last()
 
 
 class AsyncTokenSource(_Source):
@@ -239,5 +240,5 @@ class AsyncTokenSource(_Source):
         if self._cache.due_in_s > 0:
             return None
         if self._renewing is None or self._renewing.done():
-            self._renewing = asyncio.wrap_future(_in_thread(self._ask))
+            self._renewing = asyncio.wrap_future(in_thread(self._ask))
         return self._renewing

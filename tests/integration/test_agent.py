@@ -188,6 +188,19 @@ def test_readers_are_notified(agent: Callable[..., Agent], tmp_path: Path) -> No
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_a_slow_command_delays_nothing(agent: Callable[..., Agent], tmp_path: Path) -> None:
+    """Neither a renewal nor the end; and process groups are never signalled."""
+    pid = tmp_path / "pid"
+    pid.write_text("0")
+    running = agent("--command", "sleep 60", "--signal", "KILL", "--pid-file", str(pid))
+    first = running.file.read_text()
+    until(lambda: running.file.read_text() != first, "the token is renewed")
+    assert "not the id of one process" in running.program.output()
+    began = time.monotonic()
+    assert running.program.stop() == 0
+    assert time.monotonic() - began < 1
+
+
 def test_systemd_is_notified(agent: Callable[..., Agent], tmp_path: Path) -> None:
     """Ready, alive, stopping."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
