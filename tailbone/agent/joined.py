@@ -1,4 +1,4 @@
-"""A node of the client's own in the tailnet, for machines without tailscaled."""
+"""Join the tailnet as a node of the client, for machines without tailscaled."""
 
 from __future__ import annotations
 

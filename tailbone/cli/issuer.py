@@ -46,7 +46,7 @@ _OPTIONS = (
     click.option(
         "--join",
         is_flag=True,
-        help="Join the tailnet as a node of its own, with TS_AUTHKEY and TS_CONTROL_URL, without tailscaled.",
+        help="Join the tailnet as another node, with TS_AUTHKEY and TS_CONTROL_URL; needs no tailscaled.",
     ),
     click.option(
         "--join-state",
@@ -104,7 +104,7 @@ def tokens_of(**way: Unpack[Way]) -> Iterator[Tokens]:
     elsewhere = any(way.values()) or os.environ.get(URL_VARIABLE)
     if named and not any(way.values()):
         yield LocalAgent(Path(named))
-    elif not elsewhere and default_socket().is_socket():
+    elif not elsewhere and LocalAgent(default_socket()).runs:
         yield LocalAgent(default_socket())
     else:
         with issuer_of(**way) as issuer:

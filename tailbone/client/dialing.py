@@ -84,7 +84,7 @@ def dial_unix(path: Path | str, *, timeout_s: float) -> socket.socket:
 def tailscaled_socket() -> Path | None:
     """Return the socket of tailscaled's LocalAPI (``TS_SOCKET``, as in containers); None if there is none."""
     path = Path(os.environ.get("TS_SOCKET") or _TAILSCALED)
-    return path if hasattr(socket, "AF_UNIX") and path.is_socket() else None
+    return path if hasattr(socket, "AF_UNIX") and os.access(path, os.W_OK) else None
 
 
 def dial_through_tailscaled(local_api: Path, host: str, port: int, *, timeout_s: float) -> socket.socket:

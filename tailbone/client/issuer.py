@@ -43,7 +43,7 @@ class Tokens(Protocol):
 
 
 def parse_url(url: str, name: str) -> tuple[str, int]:
-    """Return host and port of a URL without a path of its own.
+    """Return host and port of a URL, which may have only the path of the endpoint.
 
     Raises:
         ConfigError: it is not such a URL; the message begins with ``name``.

@@ -30,6 +30,15 @@ class LocalAgent:
         self._path = path
         self._timeout_s = timeout_s
 
+    @property
+    def runs(self) -> bool:
+        """Whether an agent listens; a killed one leaves its socket behind."""
+        try:
+            dial_unix(self._path, timeout_s=self._timeout_s).close()
+        except OSError:
+            return False
+        return True
+
     def issue(self, audience: str = "", ttl: float | None = None) -> Token:
         """Return a token; see ``Issuer.issue``."""
         query = {"audience": audience} if audience else {}

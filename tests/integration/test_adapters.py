@@ -107,6 +107,16 @@ def test_aws_fails_in_one_line(run: Callable[..., Program], web: WebServer) -> N
     assert run("aws", "role").wait() == 2
 
 
+def test_a_traceback_shows_no_token(run: Callable[..., Program], web: WebServer) -> None:
+    """Even if STS repeats the token in its text."""
+    refusal = "<E><Error><Code>Invalid</Code><Message>eyJhbGciOi.eyJzdWIi.c2ln</Message></Error></E>"
+    web.pages["/"] = Page(refusal.encode(), status=400)
+    done = run("aws", ROLE, "--endpoint-url", f"{web.url}/", "--log-level", "trace")
+    assert done.wait() == 1
+    assert "Traceback" in done.output()
+    assert "eyJ" not in done.output()
+
+
 def test_gcp_takes_the_audience_of_the_sdk(run: Callable[..., Program], tmp_path: Path) -> None:
     """And writes the output file that the SDK reads first; nothing is on standard error."""
     output = tmp_path / "output"

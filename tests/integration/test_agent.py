@@ -136,6 +136,25 @@ def test_local_programs_get_tokens(agent: Callable[..., Agent], tailbone: Callab
     assert claims_of(done.out[0])["aud"] == "vault"
 
 
+def test_the_agent_of_the_user_is_found(
+    start: Callable[..., Program], tailbone: Callable[..., Program], dev: Dev, tmp_path: Path
+) -> None:
+    """In the user's runtime folder. What a killed agent left there is in nobody's way."""
+    runtime = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    url = dev.facts["callers"]["tag:ci"]
+    for _ in range(2):
+        running = start("agent", "--issuer-url", url, "--log-format", "json", **runtime)
+        running.wait_for('"event":"started"')
+        done = tailbone("token", "--audience", "vault", **runtime)
+        assert done.wait() == 0, done.output()
+        assert claims_of(done.out[0])["aud"] == "vault"
+        running.stop(signal.SIGKILL)
+        assert (tmp_path / "tailbone" / "agent.sock").exists()
+    alone = tailbone("token", TS_SOCKET=str(tmp_path / "none"), **runtime)
+    assert alone.wait() == 1
+    assert "agent" not in alone.err[0]
+
+
 def test_loopback_needs_the_bearer_token(
     agent: Callable[..., Agent], tailbone: Callable[..., Program], tmp_path: Path
 ) -> None:
@@ -171,7 +190,7 @@ def test_sighup_renews_now(agent: Callable[..., Agent]) -> None:
 
 
 def test_readers_are_notified(agent: Callable[..., Agent], tmp_path: Path) -> None:
-    """By a signal and a command; a failure of these is logged, and the files are renewed all the same."""
+    """By a signal and a command; a failure of these is logged, and does not stop the renewals."""
     ran = tmp_path / "ran"
     pid = tmp_path / "pid"
     pid.write_text("not a number")
