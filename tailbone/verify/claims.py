@@ -19,6 +19,10 @@ _Seconds = int | float
 _LATEST_S: Final = 253402300799.0
 
 
+class OtherClaims(dict[str, Any]):
+    """Claims that are not tailbone's own. No JSON value is decoded to this type, whatever its name."""
+
+
 class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What a verified token says about its caller. A claim that the token does not have is empty.
 
@@ -54,8 +58,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     node_id: str = ""
     groups: tuple[str, ...] = ()
     scope: str = ""
-    # No token has a claim without a name, so none can be taken for the others.
-    extra: dict[str, Any] = msgspec.field(default_factory=dict, name="")
+    extra: OtherClaims = msgspec.field(default_factory=OtherClaims, name="")
 
     @property
     def audiences(self) -> tuple[str, ...]:
@@ -89,7 +92,7 @@ def _with_others(payload: bytes) -> Claims:
     """Decode claims of which some are not tailbone's own, or malformed."""
     try:
         members = _decode_all(payload)
-        members[""] = {name: members.pop(name) for name in members.keys() - _NAMES}
+        members[""] = OtherClaims({name: members.pop(name) for name in members.keys() - _NAMES})
         return msgspec.convert(members, Claims)
     except (ValueError, RecursionError) as error:
         raise _malformed(str(error)) from None
