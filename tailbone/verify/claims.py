@@ -22,6 +22,8 @@ _LATEST_S: Final = 253402300799.0
 class OtherClaims(dict[str, Any]):
     """Claims that are not tailbone's own. No JSON value is decoded to this type, whatever its name."""
 
+    __slots__ = ()
+
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What a verified token says about its caller. A claim that the token does not have is empty.
