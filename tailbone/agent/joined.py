@@ -14,6 +14,7 @@ import msgspec
 
 from tailbone.config.checks import is_loopback
 from tailbone.temporary import TemporaryFolder
+from tailbone.tsnet.environment import check_environment
 from tailbone.tsnet.node import Node, NodeSettings
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ def joined(settings: JoinSettings, host: str, port: int) -> Iterator[Path]:
         A Unix socket whose connections are forwarded to the issuer.
 
     Raises:
+        ConfigError: a variable of tailscale's cannot be parsed.
         TailnetError: the node could not join, or the tailnet has no such host.
     """
+    check_environment()
     folder = TemporaryFolder.make(name="join-")
     ready: Future[asyncio.Event] = Future()
     loop = asyncio.new_event_loop()

@@ -9,8 +9,11 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +24,6 @@ from tailbone.client.token import claims_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from harness.programs import Program
 
@@ -134,6 +136,26 @@ def test_local_programs_get_tokens(agent: Callable[..., Agent], tailbone: Callab
     assert running.get("/other")[0] == 404
     done = tailbone("token", "--audience", "vault", TAILBONE_AGENT=str(running.socket))
     assert claims_of(done.out[0])["aud"] == "vault"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_is_refused(agent: Callable[..., Agent]) -> None:
+    """Even one who can open the socket: the kernel says who connects."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "s"
+        running = agent("--socket", str(path))
+        path.chmod(0o666)
+        code = (
+            "import socket; s = socket.socket(socket.AF_UNIX); "
+            f"s.connect({str(path)!r}); s.sendall(b'GET /token HTTP/1.1\\r\\n\\r\\n'); print(s.recv(999))"
+        )
+        done = subprocess.run(
+            ["/usr/bin/env", "python3", "-c", code], user=65534, capture_output=True, text=True, cwd="/"
+        )
+        assert "403 Forbidden" in done.stdout, done.stderr
+        assert "own user only" in done.stdout
+        running.program.stop()
 
 
 def test_the_agent_of_the_user_is_found(
