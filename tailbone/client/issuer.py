@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from typing import TYPE_CHECKING, Any, Final, Protocol
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from tailbone.client.dialing import (
@@ -115,32 +117,32 @@ class Issuer:
             IssuerUnavailableError: it cannot issue tokens now.
             IssuerAnswerError: the answer is not a tailbone issuer's.
         """
-        answer = self._post(_query(audience, ttl))
+        response = self._post(_query(audience, ttl))
+        answer = decode_answer(response, self.url)
         value, expires_at = answer.get("token"), answer.get("expires_at")
         if not isinstance(value, str) or not isinstance(expires_at, int) or not _is_compact(value):
             raise IssuerAnswerError(f"{self.url} did not answer as a tailbone issuer does")
-        return Token.issued(value, expires_at)
+        return Token(value, expires_at, max(0.0, expires_at - response.date))
 
     def explain(self, audience: str = "", ttl: float | None = None) -> dict[str, Any]:
         """Return what a token would contain, and which rules apply; nothing is signed.
 
         Raises as ``issue`` does.
         """
-        return self._post({**_query(audience, ttl), "dry_run": "true"})
+        return decode_answer(self._post({**_query(audience, ttl), "dry_run": "true"}), self.url)
 
-    def _post(self, query: dict[str, str]) -> dict[str, Any]:
+    def _post(self, query: dict[str, str]) -> Response:
         target = f"/issue?{urlencode(query)}" if query else "/issue"
         if self._proxy:
             target = f"{self.url}{target}"
         try:
-            status, body = request(
+            return request(
                 self._connect(), "POST", target, host=f"{_bracketed(self.host)}{_port_suffix(self.port)}"
             )
         except OSError as error:
             raise IssuerUnreachableError(f"no answer from {self.url}: {reason_of(error)}") from None
         except http.client.HTTPException:
             raise IssuerAnswerError(f"{self.url} did not answer with HTTP") from None
-        return decode_answer(status, body, self.url)
 
     def _connect(self) -> socket.socket:
         """Connect by the first way that works."""
@@ -183,8 +185,23 @@ def _is_compact(jwt: str) -> bool:
     )
 
 
-def request(connection: socket.socket, method: str, target: str, *, host: str) -> tuple[int, bytes]:
-    """Send one request without a body on a connection, close it, and return status and body.
+class Response(NamedTuple):
+    """An answer over HTTP.
+
+    Attributes:
+        status: the status code.
+        body: the whole body.
+        date: when it was sent, in Unix seconds of the server's clock (RFC 9110 section 6.6.1); this machine's
+            time if the server does not say.
+    """
+
+    status: int
+    body: bytes
+    date: float
+
+
+def request(connection: socket.socket, method: str, target: str, *, host: str) -> Response:
+    """Send one request without a body on a connection, close it, and return the answer.
 
     Raises:
         OSError: the connection failed.
@@ -203,10 +220,17 @@ def request(connection: socket.socket, method: str, target: str, *, host: str) -
         client.close()
     if len(body) > _ANSWER_LIMIT:
         raise http.client.HTTPException
-    return response.status, body
+    return Response(response.status, body, _sent_at(response.getheader("Date", "")))
 
 
-def decode_answer(status: int, body: bytes, url: str) -> dict[str, Any]:
+def _sent_at(date: str) -> float:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return time.time()
+
+
+def decode_answer(response: Response, url: str) -> dict[str, Any]:
     """Return a successful answer's JSON object.
 
     Raises:
@@ -214,13 +238,13 @@ def decode_answer(status: int, body: bytes, url: str) -> dict[str, Any]:
         IssuerAnswerError: the answer is not a tailbone issuer's.
     """
     try:
-        answer = json.loads(body)
+        answer = json.loads(response.body)
     except ValueError:
         answer = None
-    if status == 200 and isinstance(answer, dict):
+    if response.status == 200 and isinstance(answer, dict):
         return answer
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         text = f"{answer.get('message')} ({answer['error']})"
-        kind = IssuerUnavailableError if status >= 500 else IssuerRefusedError
+        kind = IssuerUnavailableError if response.status >= 500 else IssuerRefusedError
         raise kind(redact(" ".join(text.split())))
-    raise IssuerAnswerError(f"{url} did not answer as a tailbone issuer does (status {status})")
+    raise IssuerAnswerError(f"{url} did not answer as a tailbone issuer does (status {response.status})")

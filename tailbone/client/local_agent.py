@@ -47,12 +47,12 @@ class LocalAgent:
         where = f"the agent at {self._path}"
         try:
             connection = dial_unix(self._path, timeout_s=self._timeout_s)
-            status, body = request(connection, "GET", f"/token?{urlencode(query)}", host="localhost")
+            response = request(connection, "GET", f"/token?{urlencode(query)}", host="localhost")
         except OSError as error:
             raise IssuerUnreachableError(f"{where} does not answer: {reason_of(error)}") from None
         except http.client.HTTPException:
             raise IssuerAnswerError(f"{where} did not answer with HTTP") from None
-        answer = decode_answer(status, body, where)
+        answer = decode_answer(response, where)
         value, expires_at, left_s = (answer.get(name) for name in ("token", "expires_at", "expires_in"))
         if isinstance(value, str) and isinstance(expires_at, int) and isinstance(left_s, int):
             return Token(value, expires_at, left_s)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from tailbone.errors import IssuerAnswerError
-
-_BACKDATED_S: Final = 5.0
-"""How long before its issuance a token says that it was issued, for verifiers whose clocks are behind."""
 
 
 class Token(NamedTuple):
@@ -27,16 +24,6 @@ class Token(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Token(expires_at={self.expires_at})"
-
-    @classmethod
-    def issued(cls, value: str, expires_at: int) -> Token:
-        """Return a token that the issuer has just signed.
-
-        Raises:
-            IssuerAnswerError: it is not a JWT.
-        """
-        issued_at = claims_of(value).get("iat", 0)
-        return cls(value, expires_at, max(0.0, expires_at - issued_at - _BACKDATED_S))
 
 
 def claims_of(jwt: str) -> dict[str, Any]:

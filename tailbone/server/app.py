@@ -175,12 +175,13 @@ class IssuerServer:
         try:
             listening.bind(str(unix_path))
             server: Any = await app.create_server(sock=listening, protocol=_Connection, backlog=BACKLOG)
+            await server.startup()
+            await server.before_start()
+            await server.after_start()
         except BaseException:
             listening.close()
+            Sanic.unregister_app(app)
             raise
-        await server.startup()
-        await server.before_start()
-        await server.after_start()
         self._server = server
 
     async def _check(self, request: Request) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from tailbone.client.issuer import Issuer, decode_answer
+from tailbone.client.issuer import Issuer, Response, decode_answer, request
 from tailbone.errors import ConfigError, IssuerAnswerError, IssuerRefusedError, IssuerUnavailableError
 
 
@@ -49,16 +50,25 @@ def test_a_refusal_has_the_issuers_text() -> None:
     """Text and code are on one line."""
     body = b'{"error": "no_grant", "message": "no rule\\n is for you"}'
     with pytest.raises(IssuerRefusedError, match=r"^no rule is for you \(no_grant\)$"):
-        decode_answer(403, body, "http://tailbone")
+        decode_answer(Response(403, body, 0.0), "http://tailbone")
     with pytest.raises(IssuerUnavailableError, match="no_grant"):
-        decode_answer(503, body, "http://tailbone")
+        decode_answer(Response(503, body, 0.0), "http://tailbone")
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, b"[]"), (302, b""), (404, b"{}")])
 def test_another_programs_answer_is_an_error(status: int, body: bytes) -> None:
     """Such as that of a web server."""
     with pytest.raises(IssuerAnswerError, match="did not answer as a tailbone issuer does"):
-        decode_answer(status, body, "http://tailbone")
+        decode_answer(Response(status, body, 0.0), "http://tailbone")
+
+
+def test_an_answer_says_when_it_was_sent() -> None:
+    """A token's life is counted by the issuer's own clock, however far back the token is dated."""
+    near, far = socket.socketpair()
+    with far:
+        far.sendall(b"HTTP/1.1 200 OK\r\nDate: Sun, 29 Nov 2026 12:00:00 GMT\r\nContent-Length: 2\r\n\r\n{}")
+        response = request(near, "POST", "/issue", host="tailbone")
+    assert response == Response(200, b"{}", 1795953600.0)
 
 
 def test_the_client_imports_no_framework() -> None:

@@ -13,6 +13,7 @@ from sanic import Sanic
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from conftest import Client, Running, World
 
@@ -38,6 +39,14 @@ async def test_a_closed_server_is_forgotten(
     async with start(world):
         assert len(Sanic._app_registry) == len(before) + 1
     assert Sanic._app_registry == before
+
+
+async def test_a_start_that_fails_is_forgotten(world: World, tmp_path: Path) -> None:
+    """Its socket and its app are gone."""
+    apps = set(Sanic._app_registry)
+    with pytest.raises(FileNotFoundError):
+        await world.server().start(tmp_path / "missing" / "socket")
+    assert set(Sanic._app_registry) == apps
 
 
 async def test_a_closed_server_accepts_nothing(running: Running) -> None:
