@@ -81,11 +81,14 @@ def issuer_of(**way: Unpack[Way]) -> Iterator[Issuer]:
     if proxy:
         raise ConfigError("--join and --proxy are two ways to the issuer: use one")
     from tailbone.agent.joined import JoinSettings, joined
+    from tailbone.config.load import load, read_authkey
 
+    variables = {name: os.environ.get(name, "") for name in ("TS_AUTHKEY", "TS_CONTROL_URL")}
+    tailscale = read_authkey(load({}, environ=variables)).server.tailscale
     settings = JoinSettings(
-        authkey=os.environ.get("TS_AUTHKEY", ""),
+        authkey=tailscale.authkey,
         state_dir=way["join_state"],
-        control_url=os.environ.get("TS_CONTROL_URL", ""),
+        control_url=tailscale.control_url,
     )
     with joined(settings, direct.host, direct.port) as path:
         yield Issuer(url, unix_path=path)

@@ -142,8 +142,12 @@ def test_http_proxy_is_ignored(token: Callable[..., Program]) -> None:
     assert token("--proxy", nowhere).wait() == 1
 
 
-def test_a_node_of_its_own(tailnet: Tailnet, server: Callable[..., Server], tailbone: Any) -> None:
-    """With ``--join`` the command is in the tailnet itself, and leaves it."""
+def test_a_node_of_its_own(
+    tailnet: Tailnet, server: Callable[..., Server], tailbone: Any, tmp_path: Path
+) -> None:
+    """With ``--join`` the command is in the tailnet itself, and leaves it. The key may be in a file."""
+    key = tmp_path / "key"
+    key.write_text(tailnet.key("tag:job"))
     issuer = server()
     done = tailbone(
         "token",
@@ -151,7 +155,7 @@ def test_a_node_of_its_own(tailnet: Tailnet, server: Callable[..., Server], tail
         "--claims",
         "--issuer-url",
         f"http://{issuer.name}",
-        TS_AUTHKEY=tailnet.key("tag:job"),
+        TS_AUTHKEY=f"file:{key}",
         TS_CONTROL_URL=tailnet.control_url,
     )
     assert done.wait() == 0, done.output()

@@ -124,6 +124,19 @@ def test_failed_requests_are_paused_for_longer_each_time(
     assert all(1 <= pause <= 60 for pause in pauses)
 
 
+def test_a_token_of_30_minutes_is_renewed_while_readers_may_cache_it(clock: Clock) -> None:
+    """azure-identity caches a file for 10 minutes, so more than that is always left."""
+    issuer = Issuer(life_s=1800)
+    source = TokenSource(issuer=issuer, clock=clock)
+    for _ in range(20):
+        source.get()
+        clock.now += source.due_in_s
+        assert source.left_s > 600
+        source.get()
+        renewed(source)
+    assert issuer.asked == 21
+
+
 def test_threads_share_one_request(source: TokenSource, issuer: Issuer) -> None:
     """Fifty threads without a token cause one request."""
     issuer.answers.clear()
