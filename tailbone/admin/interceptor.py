@@ -78,10 +78,9 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
 
     A unary method is served as if its request were a stream, which is the same on the wire: the caller is
     known before the first byte of its request is read, and a request refused for its size is logged, too.
-    Requests from unidentified callers are never read.
-
-    A call runs in its own task: a caller that hangs up neither stops a change half-way nor hides its
-    outcome.
+    Such a call runs in its own task: a caller that hangs up neither stops a change half-way nor hides its
+    outcome. A method with a streamed answer, which only the health service has, changes nothing and is served
+    as it is.
     """
 
     def __init__(

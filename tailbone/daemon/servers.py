@@ -105,10 +105,10 @@ def _issuer(parts: Parts) -> IssuerServer:
 def _token_issuer(parts: Parts) -> Issuer:
     """Return what makes tokens, and explains them."""
     from tailbone.token.issuer import Issuer
-    from tailbone.token.policy import Rules
+    from tailbone.token.policy import IssuerSettings
 
     config = parts.config
-    rules = Rules(
+    rules = IssuerSettings(
         issuer=config.keys.issuer,
         expiry_s=int(config.keys.expiry_s),
         backdate_s=config.keys.backdate_s,

@@ -11,14 +11,14 @@ import msgspec
 from tailbone.admin.access import parse_role
 from tailbone.errors import GrantConflictError
 from tailbone.policy_file.hujson import HuJSONError, Node, parse
-from tailbone.token.grants import ANY_AUDIENCE, Rule, parse_rule
-from tailbone.token.policy import Rules, TokenRequest, decide
+from tailbone.token.grants import ANY_AUDIENCE, GrantRule, parse_rule
+from tailbone.token.policy import IssuerSettings, TokenRequest, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _DOMAIN: Final = "tailbone.dev/"
-_NO_SETTINGS: Final = Rules(issuer="", expiry_s=1)
+_NO_SETTINGS: Final = IssuerSettings(issuer="", expiry_s=1)
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -78,7 +78,7 @@ class _Linter:
     def __init__(self, root: Node, server: Server) -> None:
         self._root = root
         self._server = server
-        self._rules: list[tuple[int, Rule]] = []
+        self._rules: list[tuple[int, GrantRule]] = []
         self.findings: list[Finding] = []
         self.valid = 0
 
@@ -144,7 +144,7 @@ class _Linter:
                 self._error(_line_of_fault(node, decode), f"void: {error}")
                 continue
             self.valid += 1
-            if isinstance(rule, Rule):
+            if isinstance(rule, GrantRule):
                 self._rules.append((node.line, rule))
 
     def _access_rules(self) -> Iterator[_Access]:
@@ -229,7 +229,7 @@ def _line_of_fault(node: Node, decode: Callable[[Any], Any]) -> int:
     return node.line
 
 
-def _common_audiences(one: Rule, other: Rule) -> list[str | None]:
+def _common_audiences(one: GrantRule, other: GrantRule) -> list[str | None]:
     """Return the audiences that both rules are for."""
     if not one.audiences and not other.audiences:
         return [None]

@@ -12,7 +12,7 @@ from tailbone.token import claims, policy
 from tailbone.token.grants import granted
 
 if TYPE_CHECKING:
-    from tailbone.token.grants import Rule
+    from tailbone.token.grants import GrantRule
     from tailbone.token.identity import Identity
 
 
@@ -47,7 +47,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain(
-    identity: Identity, request: policy.TokenRequest, rules: policy.Rules, *, now: float, expiry_s: float
+    identity: Identity,
+    request: policy.TokenRequest,
+    rules: policy.IssuerSettings,
+    *,
+    now: float,
+    expiry_s: float,
 ) -> Explanation:
     """Return what a caller would get.
 
@@ -86,7 +91,9 @@ def explain(
     )
 
 
-def _notes(found: tuple[Rule, ...], request: policy.TokenRequest, rules: policy.Rules) -> list[str]:
+def _notes(
+    found: tuple[GrantRule, ...], request: policy.TokenRequest, rules: policy.IssuerSettings
+) -> list[str]:
     matching = [rule for rule in found if rule.covers(request.audience)]
     notes = []
     if not matching:

@@ -77,7 +77,7 @@ class _Object(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     subject: str | UnsetType = UNSET
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+class GrantRule(msgspec.Struct, frozen=True, kw_only=True):
     """One rule; what it gives counts for its own audiences only.
 
     Attributes:
@@ -129,7 +129,7 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
         void: the others.
     """
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[GrantRule, ...] = ()
     void: tuple[Void, ...] = ()
 
 
@@ -177,7 +177,7 @@ def read(
     return tuple(valid), tuple(void)
 
 
-def parse_rule(value: Any) -> Rule:
+def parse_rule(value: Any) -> GrantRule:
     """Decode one value of the token capability.
 
     Raises:
@@ -194,7 +194,7 @@ def parse_rule(value: Any) -> Rule:
     _check_aws_tags(written.aws_tags)
     if reason := excess(written.claims, written.aws_tags, written):
         raise ValueError(f"the rule has {reason}")
-    return Rule(
+    return GrantRule(
         source=value,
         audiences=frozenset(audiences),
         ttl_s=None if written.ttl is UNSET else _seconds(written.ttl),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tailbone.keys.signing_key import SigningKey
     from tailbone.keys.view import KeyRing
-    from tailbone.token.grants import Rule, Void
+    from tailbone.token.grants import GrantRule, Void
     from tailbone.token.identity import Identity
 
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
@@ -52,7 +52,7 @@ class Issuer:
 
     def __init__(
         self,
-        rules: policy.Rules,
+        rules: policy.IssuerSettings,
         ring: Callable[[], KeyRing],
         clock: Callable[[], float] = time.time,
         note_void: Callable[[Identity, str, Sequence[Void]], None] = lambda *_: None,
@@ -136,7 +136,7 @@ class Issuer:
         self._ring().require()
         return explanation
 
-    def _granted(self, identity: Identity) -> Sequence[Rule]:
+    def _granted(self, identity: Identity) -> Sequence[GrantRule]:
         """Return the rules that the tailnet's policy grants a caller."""
         found = granted(identity.capabilities, self.rules.capability)
         self._note_void(identity, self.rules.capability, found.void)

@@ -25,10 +25,10 @@ from tailbone.token.identity import Identity  # noqa: TC001 -- msgspec resolves 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tailbone.token.grants import ClaimValue, Rule
+    from tailbone.token.grants import ClaimValue, GrantRule
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
+class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that decide what a token may contain.
 
     Attributes:
@@ -74,7 +74,7 @@ class Admitted(msgspec.Struct, frozen=True):
     identity: Identity
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller gets.
 
     Attributes:
@@ -104,7 +104,7 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     refusal: AccessError | None = None
 
 
-def admit(identity: Identity, rules: Rules) -> Admitted:
+def admit(identity: Identity, rules: IssuerSettings) -> Admitted:
     """Check that this caller may request tokens at all.
 
     Raises:
@@ -130,7 +130,7 @@ def _names(identity: Identity) -> tuple[str, ...]:
     return node, f"user:{identity.user_id}", f"user:{identity.login.lower()}"
 
 
-def decide(request: TokenRequest, rules: Rules, granted: Sequence[Rule] = ()) -> Grant:
+def decide(request: TokenRequest, rules: IssuerSettings, granted: Sequence[GrantRule] = ()) -> Decision:
     """Decide what an admitted caller gets for ``request``.
 
     The order of the granted rules does not matter. A rule that is for another audience adds nothing.
@@ -153,10 +153,10 @@ def decide(request: TokenRequest, rules: Rules, granted: Sequence[Rule] = ()) ->
         _check_granted(audience, rules, matching)
     elif audience is not None and not matching and audience not in rules.audiences:
         raise AudienceNotAllowedError(f"this audience is not allowed; {_allowed(rules, granted)}")
-    return _added(matching, audience, ttl_s) if matching else Grant(audience=audience, ttl_s=ttl_s)
+    return _added(matching, audience, ttl_s) if matching else Decision(audience=audience, ttl_s=ttl_s)
 
 
-def available(identity: Identity, rules: Rules, granted: Sequence[Rule] = ()) -> Available:
+def available(identity: Identity, rules: IssuerSettings, granted: Sequence[GrantRule] = ()) -> Available:
     """Return which audiences a caller may request."""
     try:
         admit(identity, rules)
@@ -172,13 +172,13 @@ def available(identity: Identity, rules: Rules, granted: Sequence[Rule] = ()) ->
     return Available(audiences=tuple(sorted(names)), without_audience=without)
 
 
-def longest_s(matching: Sequence[Rule], rules: Rules) -> int:
+def longest_s(matching: Sequence[GrantRule], rules: IssuerSettings) -> int:
     """Return the longest lifetime: the greatest ``ttl`` of matching rules, up to ``rules.expiry_s``."""
     stated = [rule.ttl_s for rule in matching if rule.ttl_s is not None]
     return min(max(stated), rules.expiry_s) if stated else rules.expiry_s
 
 
-def _check_granted(audience: str | None, rules: Rules, matching: Sequence[Rule]) -> None:
+def _check_granted(audience: str | None, rules: IssuerSettings, matching: Sequence[GrantRule]) -> None:
     if audience is not None and rules.audiences and audience not in rules.audiences:
         raise AudienceNotAllowedError("this audience is not allowed; the server's settings exclude it")
     if not matching:
@@ -188,12 +188,12 @@ def _check_granted(audience: str | None, rules: Rules, matching: Sequence[Rule])
         )
 
 
-def _allowed(rules: Rules, granted: Sequence[Rule]) -> str:
+def _allowed(rules: IssuerSettings, granted: Sequence[GrantRule]) -> str:
     names = dict.fromkeys((*rules.audiences, *sorted({name for rule in granted for name in rule.audiences})))
     return f"allowed: {', '.join(names) or 'none: issuer.audiences is empty'}"
 
 
-def _added(matching: Sequence[Rule], audience: str | None, ttl_s: int) -> Grant:
+def _added(matching: Sequence[GrantRule], audience: str | None, ttl_s: int) -> Decision:
     """Add up the rules for one audience."""
     groups: set[str] = set()
     one: dict[str, str] = {}
@@ -224,7 +224,7 @@ def _added(matching: Sequence[Rule], audience: str | None, ttl_s: int) -> Grant:
     if reason := excess(claims, aws_tags, further):
         raise GrantConflictError(_CONFLICT, detail=f"the rules for this audience add up to {reason}")
     subject = SUBJECT_PREFIX + one["sub"] if "sub" in one else ""
-    return Grant(audience=audience, ttl_s=ttl_s, subject=subject, claims=further)
+    return Decision(audience=audience, ttl_s=ttl_s, subject=subject, claims=further)
 
 
 def _put(into: dict[str, Any], name: str, value: ClaimValue, kind: str = "claim ") -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tailbone.keys.view import KeyRing
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
-from tailbone.token.policy import Rules, TokenRequest
+from tailbone.token.policy import IssuerSettings, TokenRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ async def main() -> None:
     """Take turns, and print µs per token, one number a round."""
     key: Any = _UnsignedKey()
     ring = KeyRing(signing=key)
-    issuer = Issuer(Rules(issuer="tailbone", expiry_s=1200, audiences=(_AUDIENCE,)), lambda: ring)
+    issuer = Issuer(IssuerSettings(issuer="tailbone", expiry_s=1200, audiences=(_AUDIENCE,)), lambda: ring)
     callers = {
         "none_us": lambda: issuer.admit(_identity({})),
         "three_us": lambda: issuer.admit(_identity({"tailbone.dev/cap/token": _RULES})),

@@ -18,7 +18,7 @@ from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import KeyRing
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
-from tailbone.token.policy import Rules, TokenRequest
+from tailbone.token.policy import IssuerSettings, TokenRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ async def main() -> None:
     """Alternate, and print µs per token and per signature, one number per round."""
     key = SigningKey.generate("bench-1795518230", algorithm="RS256", size=2048, created_at=1795518230)
     ring = KeyRing(signing=key, published=(key,))
-    issuer = Issuer(Rules(issuer="tailbone", expiry_s=1200), lambda: ring)
+    issuer = Issuer(IssuerSettings(issuer="tailbone", expiry_s=1200), lambda: ring)
     caller = issuer.admit(_IDENTITY)
     bare = rsa.generate_private_key(65537, 2048)
     pkcs1, sha256, data = padding.PKCS1v15(), hashes.SHA256(), b"x" * 400

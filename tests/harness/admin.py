@@ -27,7 +27,7 @@ from tailbone.keys.view import KeyInfo
 from tailbone.process.log import get_logger
 from tailbone.token.explain import Explanation, explain
 from tailbone.token.identity import Identity
-from tailbone.token.policy import Rules, TokenRequest
+from tailbone.token.policy import IssuerSettings, TokenRequest
 from tailbone.token.void_rules import VoidRules
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Lines:
         return [facts for _, event, facts in self.all if event == "admin call"]
 
 
-def explain_with(rules: Rules) -> Callable[[Identity, TokenRequest], Explanation]:
+def explain_with(rules: IssuerSettings) -> Callable[[Identity, TokenRequest], Explanation]:
     """Return what an issuer with these settings explains."""
     return lambda node, request: explain(node, request, rules, now=1795518230.5, expiry_s=1200)
 
@@ -118,7 +118,7 @@ class Running:
         self.caller: Identity | None = DEV
         self.peers: list[str] = []
         self.nodes: list[Identity] = [DEV, CI]
-        self.rules = Rules(issuer="https://issuer.example", expiry_s=1200)
+        self.rules = IssuerSettings(issuer="https://issuer.example", expiry_s=1200)
         self.port = 0
         self.server: AdminServer
 

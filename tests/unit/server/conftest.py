@@ -18,7 +18,7 @@ from tailbone.keys.view import KeyRing
 from tailbone.server import IssuerServer, Sources
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
-from tailbone.token.policy import Rules
+from tailbone.token.policy import IssuerSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HOSTS = frozenset(
     {"100.64.0.1", "fd7a:115c:a1e0::1", "tailbone", "tailbone.dev.tailnet.test", "127.0.0.1:8080"}
 )
-RULES = Rules(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
+RULES = IssuerSettings(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
 PERSON = Identity(
     node_id="nStable",
     node="laptop.dev.tailnet.test",

@@ -13,7 +13,7 @@ from tailbone.token.grants import (
     OWN_CLAIMS,
     RESERVED_CLAIMS,
     TOKEN_CAPABILITY,
-    Rule,
+    GrantRule,
     Void,
     granted,
     parse_rule,
@@ -37,7 +37,7 @@ JSON = st.recursive(
 
 def test_a_rule_with_every_member() -> None:
     """Each member of a rule is decoded."""
-    assert parse_rule(WHOLE) == Rule(
+    assert parse_rule(WHOLE) == GrantRule(
         source=WHOLE,
         audiences=frozenset({"sts.amazonaws.com"}),
         ttl_s=1800,

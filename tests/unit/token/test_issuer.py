@@ -14,10 +14,10 @@ from tailbone.keys.signing_key import Algorithm, SigningKey
 from tailbone.keys.view import KeyRing
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
-from tailbone.token.policy import Rules, TokenRequest, admit
+from tailbone.token.policy import IssuerSettings, TokenRequest, admit
 
 NOW = 1795518230.5
-RULES = Rules(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
+RULES = IssuerSettings(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
 PERSON = Identity(
     node_id="nStable",
     node="laptop.dev.tailnet.test",

@@ -15,9 +15,9 @@ from tailbone.errors import (
     TailboneError,
 )
 from tailbone.token.identity import Identity
-from tailbone.token.policy import Grant, Rules, TokenRequest, admit, decide
+from tailbone.token.policy import Decision, IssuerSettings, TokenRequest, admit, decide
 
-RULES = Rules(issuer="tailbone", expiry_s=1200, audiences=("sts.example", "api://b"))
+RULES = IssuerSettings(issuer="tailbone", expiry_s=1200, audiences=("sts.example", "api://b"))
 PERSON = Identity(node_id="nStable", node="laptop", user_id=123)
 EXPIRED = msgspec.structs.replace(PERSON, expired=True)
 SHARED = msgspec.structs.replace(PERSON, shared=True)
@@ -26,14 +26,14 @@ SHARED = msgspec.structs.replace(PERSON, shared=True)
 @pytest.mark.parametrize(
     ("request_", "grant"),
     [
-        (TokenRequest(), Grant(audience=None, ttl_s=1200)),
-        (TokenRequest(audience="sts.example"), Grant(audience="sts.example", ttl_s=1200)),
-        (TokenRequest(audience="api://b", ttl_s=60.0), Grant(audience="api://b", ttl_s=60)),
-        (TokenRequest(ttl_s=1.0), Grant(audience=None, ttl_s=1)),
-        (TokenRequest(ttl_s=1200.0), Grant(audience=None, ttl_s=1200)),
+        (TokenRequest(), Decision(audience=None, ttl_s=1200)),
+        (TokenRequest(audience="sts.example"), Decision(audience="sts.example", ttl_s=1200)),
+        (TokenRequest(audience="api://b", ttl_s=60.0), Decision(audience="api://b", ttl_s=60)),
+        (TokenRequest(ttl_s=1.0), Decision(audience=None, ttl_s=1)),
+        (TokenRequest(ttl_s=1200.0), Decision(audience=None, ttl_s=1200)),
     ],
 )
-def test_what_is_granted(request_: TokenRequest, grant: Grant) -> None:
+def test_what_is_granted(request_: TokenRequest, grant: Decision) -> None:
     """An audience on the list, and a lifetime up to the setting, are granted as requested."""
     assert decide(request_, RULES) == grant
 
@@ -56,7 +56,7 @@ def test_audiences_that_are_refused(audience: str) -> None:
 def test_an_empty_list_allows_no_audience() -> None:
     """The default of issuer.audiences is empty, and the message names the setting."""
     with pytest.raises(AudienceNotAllowedError, match=r"none: issuer\.audiences is empty"):
-        decide(TokenRequest(audience="a"), Rules(issuer="tailbone", expiry_s=1200))
+        decide(TokenRequest(audience="a"), IssuerSettings(issuer="tailbone", expiry_s=1200))
 
 
 def test_an_expired_node_is_refused() -> None:

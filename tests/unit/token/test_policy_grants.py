@@ -17,21 +17,21 @@ from tailbone.errors import (
     NoGrantError,
     TailboneError,
 )
-from tailbone.token.grants import TOKEN_CAPABILITY, Rule, granted, parse_rule
+from tailbone.token.grants import TOKEN_CAPABILITY, GrantRule, granted, parse_rule
 from tailbone.token.identity import Identity
-from tailbone.token.policy import Available, Grant, Rules, TokenRequest, admit, available, decide
+from tailbone.token.policy import Available, Decision, IssuerSettings, TokenRequest, admit, available, decide
 
-ACL = Rules(issuer="tailbone", expiry_s=1200, audiences=("sts.example",))
+ACL = IssuerSettings(issuer="tailbone", expiry_s=1200, audiences=("sts.example",))
 GRANT = msgspec.structs.replace(ACL, access="grant", audiences=())
 PERSON = Identity(node_id="nLaptop", node="laptop", user_id=123, login="Dev@example.com")
 TAGGED = Identity(node_id="nCi", node="ci", tags=("tag:ci", "tag:prod"))
 
 
-def rules(*values: dict[str, Any]) -> tuple[Rule, ...]:
+def rules(*values: dict[str, Any]) -> tuple[GrantRule, ...]:
     return tuple(map(parse_rule, values))
 
 
-def decided(audience: str | None, *values: dict[str, Any], settings: Rules = ACL) -> Grant:
+def decided(audience: str | None, *values: dict[str, Any], settings: IssuerSettings = ACL) -> Decision:
     return decide(TokenRequest(audience=audience), settings, rules(*values))
 
 
@@ -40,15 +40,15 @@ def decided(audience: str | None, *values: dict[str, Any], settings: Rules = ACL
 
 def test_acl_adds_granted_audiences() -> None:
     """With access by ACL, a granted audience is allowed beside those of the settings."""
-    assert decided("vault", {"audiences": ["vault"]}) == Grant(audience="vault", ttl_s=1200)
-    assert decided("sts.example", {"audiences": ["vault"]}) == Grant(audience="sts.example", ttl_s=1200)
+    assert decided("vault", {"audiences": ["vault"]}) == Decision(audience="vault", ttl_s=1200)
+    assert decided("sts.example", {"audiences": ["vault"]}) == Decision(audience="sts.example", ttl_s=1200)
     with pytest.raises(AudienceNotAllowedError, match=r"allowed: sts\.example, vault$"):
         decided("other", {"audiences": ["vault"]})
 
 
 def test_acl_gives_a_token_without_aud_to_everybody() -> None:
     """With access by ACL, a caller needs no rule."""
-    assert decided(None) == Grant(audience=None, ttl_s=1200)
+    assert decided(None) == Decision(audience=None, ttl_s=1200)
 
 
 def test_grant_needs_a_matching_rule() -> None:
@@ -85,7 +85,7 @@ def test_a_rule_counts_for_its_own_audiences_only() -> None:
         "awsTags": {"t": "v"},
         "subject": "x",
     }
-    assert decided("vault", {"audiences": ["vault"]}, other) == Grant(audience="vault", ttl_s=1200)
+    assert decided("vault", {"audiences": ["vault"]}, other) == Decision(audience="vault", ttl_s=1200)
 
 
 def test_rules_add_up() -> None:
@@ -96,7 +96,7 @@ def test_rules_add_up() -> None:
         {"audiences": ["*"], "groups": ["c", "a"], "claims": {"x": ["3"], "y": 1}, "awsTags": {"u": "2"}},
         {"audiences": ["vault"], "scope": "read write", "subject": "ci"},
     )
-    assert grant == Grant(
+    assert grant == Decision(
         audience="vault",
         ttl_s=1200,
         subject="cap:ci",
@@ -256,7 +256,7 @@ BROKEN = st.sampled_from(
 )
 AUDIENCES = st.sampled_from([None, "a", "b", "c"])
 SETTINGS = st.builds(
-    Rules,
+    IssuerSettings,
     issuer=st.just("tailbone"),
     expiry_s=st.just(1200),
     audiences=st.sampled_from([(), ("a",), ("a", "c")]),
@@ -264,7 +264,7 @@ SETTINGS = st.builds(
 )
 
 
-def outcome(audience: str | None, values: list[Any], settings: Rules) -> Grant | str:
+def outcome(audience: str | None, values: list[Any], settings: IssuerSettings) -> Decision | str:
     """Return what is decided for a capability's values, or the code of the refusal."""
     found = granted({TOKEN_CAPABILITY: values}, TOKEN_CAPABILITY).rules
     try:
@@ -275,7 +275,7 @@ def outcome(audience: str | None, values: list[Any], settings: Rules) -> Grant |
 
 @given(AUDIENCES, st.lists(VALID, max_size=4), SETTINGS, st.randoms())
 def test_the_order_of_rules_does_not_matter(
-    audience: str | None, values: list[Any], settings: Rules, random: Any
+    audience: str | None, values: list[Any], settings: IssuerSettings, random: Any
 ) -> None:
     """Rules in any order give the same token or the same kind of refusal."""
     before = outcome(audience, values, settings)
@@ -288,7 +288,7 @@ def test_the_order_of_rules_does_not_matter(
 
 @given(AUDIENCES, st.lists(VALID, max_size=3), st.lists(BROKEN, max_size=3), SETTINGS, st.randoms())
 def test_a_void_rule_never_changes_anything(
-    audience: str | None, values: list[Any], broken: list[Any], settings: Rules, random: Any
+    audience: str | None, values: list[Any], broken: list[Any], settings: IssuerSettings, random: Any
 ) -> None:
     """A void rule neither grants nor takes anything: the result is the one without it."""
     mixed = [*values, *broken]
@@ -300,7 +300,7 @@ def test_a_void_rule_never_changes_anything(
 
 @given(AUDIENCES, st.lists(VALID, max_size=4), SETTINGS)
 def test_nothing_is_given_that_no_matching_rule_states(
-    audience: str | None, values: list[Any], settings: Rules
+    audience: str | None, values: list[Any], settings: IssuerSettings
 ) -> None:
     """Each part of a token comes from the settings or from a rule for its audience."""
     grant = outcome(audience, values, settings)
@@ -332,7 +332,7 @@ def test_nothing_is_given_that_no_matching_rule_states(
 
 @given(AUDIENCES, st.lists(VALID, max_size=3), VALID, SETTINGS)
 def test_another_rule_never_takes_an_audience_away(
-    audience: str | None, values: list[Any], more: dict[str, Any], settings: Rules
+    audience: str | None, values: list[Any], more: dict[str, Any], settings: IssuerSettings
 ) -> None:
     """One more rule refuses nothing that was allowed, unless rules then contradict each other."""
     before, after = outcome(audience, values, settings), outcome(audience, [*values, more], settings)
