@@ -254,7 +254,7 @@ def _check_fields(
         text = f"{url} may be cached for {max(ages)} s, longer than {longest}"
         fix = "correct its Cache-Control, or raise keys.maxAge"
         found.append(Finding(level="warning", check=check, text=text, fix=fix))
-    if age.isdecimal() and int(age) > max_age_s:
+    if re.fullmatch(r"[0-9]{1,12}", age) and int(age) > max_age_s:
         text = f"{url} is a copy that is {age} s old, older than {longest}"
         fix = "let the cache in front of it respect Cache-Control"
         found.append(Finding(level="warning", check=check, text=text, fix=fix))
@@ -288,9 +288,11 @@ def _check_discovery(body: bytes, discovery: Discovery) -> list[Finding]:
 def _check_key(jwks: Document, url: str, signing: SigningKeyFacts) -> Finding:
     """Look for the key that signs now."""
     check = "signing key"
-    if jwks.has(signing.kid, signing.thumbprint):
+    # Many verifiers use the first key of a kid.
+    first = next((key.thumbprint for key in jwks.keys if key.kid == signing.kid), None)
+    if first == signing.thumbprint:
         return Finding(level="ok", check=check, text=f"the JWKS contains the signing key {signing.kid}")
-    if jwks.has_kid(signing.kid):
+    if first is not None:
         return _error(
             check,
             f"{url} contains another key under the kid {signing.kid}",

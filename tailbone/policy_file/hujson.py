@@ -6,7 +6,6 @@ lines, which a linter must name.
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_right
 from typing import Any, Final
@@ -109,7 +108,12 @@ class _Reader:
         if match is None:
             found = repr(self._text[self.at]) if self.at < len(self._text) else "the end of the file"
             raise self.error(f"expected a value, found {found}")
-        node = Node(json.loads(match[0]), self._line())
+        try:
+            value = msgspec.json.decode(match[0])
+        except msgspec.MsgspecError as error:
+            # As the server decodes it: numbers have limits, and text is Unicode.
+            raise self.error(str(error)) from None
+        node = Node(value, self._line())
         self.at = match.end()
         return node
 

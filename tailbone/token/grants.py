@@ -46,7 +46,10 @@ _OPENID_CLAIMS: Final = frozenset({
 })
 # fmt: on
 RESERVED_CLAIMS: Final = OWN_CLAIMS | _OPENID_CLAIMS
-"""The claims that no rule can set."""
+"""The claims that no rule can set, in any case: Go's JSON decoder takes ``Exp`` for ``exp``."""
+
+_RESERVED_PREFIX: Final = "https://aws.amazon.com/"
+"""AWS reads its session tags and source identity from claims with this prefix, too."""
 
 _CLAIM_NAME: Final = re.compile(r"[A-Za-z0-9_:/.-]{1,128}")
 # Cloud providers treat * and ? in a subject as patterns.
@@ -136,7 +139,7 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
 NOTHING: Final = Granted()
 
 
-def granted(capabilities: Mapping[str, Sequence[Any]], capability: str) -> Granted:
+def granted(capabilities: Mapping[str, Sequence[msgspec.Raw]], capability: str) -> Granted:
     """Return what a caller's capabilities grant; values that were seen before are not decoded again.
 
     Args:
@@ -146,34 +149,36 @@ def granted(capabilities: Mapping[str, Sequence[Any]], capability: str) -> Grant
     values = capabilities.get(capability)
     if not values:
         return NOTHING
-    return _granted(capability, _encode(values))
+    return _granted(capability, encode(values))
 
 
 @lru_cache(maxsize=1024)
 def _granted(capability: str, values: bytes) -> Granted:
-    rules, void = read(capability, msgspec.json.decode(values), parse_rule)
+    rules, void = read(capability, values, parse_rule)
     return Granted(rules=rules, void=void)
 
 
 def read(
-    capability: str, values: Sequence[Any], parse: Callable[[Any], _T]
+    capability: str, values: bytes, parse: Callable[[Any], _T]
 ) -> tuple[tuple[_T, ...], tuple[Void, ...]]:
-    """Decode each value of a capability on its own.
+    """Decode each value of a capability on its own: one that cannot be decoded leaves the others valid.
 
     Args:
         capability: its name.
-        values: its JSON values.
+        values: its values, as one JSON array.
         parse: decodes one value; raises ValueError if it is void.
 
     Returns:
         What the valid values say, and the void ones.
     """
     valid, void = [], []
-    for value in values:
+    for raw in msgspec.json.decode(values, type=list[msgspec.Raw]):
+        source: Any = bytes(raw).decode(errors="replace")
         try:
-            valid.append(parse(value))
-        except ValueError as error:  # msgspec.ValidationError is one
-            void.append(Void(capability=capability, source=value, reason=str(error)))
+            source = msgspec.json.decode(raw)
+            valid.append(parse(source))
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            void.append(Void(capability=capability, source=source, reason=str(error)))
     return tuple(valid), tuple(void)
 
 
@@ -217,7 +222,7 @@ def excess(claims: Mapping[str, ClaimValue], aws_tags: Mapping[str, str], member
     for count, most, what in (
         (len(claims), MOST_CLAIMS, "claims"),
         (len(aws_tags), _MOST_AWS_TAGS, "awsTags"),
-        (len(_encode(members)), MOST_BYTES, "bytes of JSON"),
+        (len(encode(members)), MOST_BYTES, "bytes of JSON"),
     ):
         if count > most:
             return f"{count} {what}; at most {most} are allowed"
@@ -225,9 +230,13 @@ def excess(claims: Mapping[str, ClaimValue], aws_tags: Mapping[str, str], member
 
 
 def _check_claims(claims: Mapping[str, ClaimValue]) -> None:
+    spellings: dict[str, str] = {}
     for name in claims:
-        if name in RESERVED_CLAIMS:
+        lower = name.lower()
+        if lower in RESERVED_CLAIMS or lower.startswith(_RESERVED_PREFIX):
             raise ValueError(f"claim {name} is reserved")
+        if spellings.setdefault(lower, name) != name:
+            raise ValueError(f"claims {spellings[lower]} and {name} differ only in case")
         if _CLAIM_NAME.fullmatch(name) is None:
             raise ValueError(f"claim {name!a}: a name has 1 to 128 letters, digits and _ : / . -")
 
@@ -264,4 +273,4 @@ _FORMS: Final = {
     "subject": "must be 1 to 120 printable ASCII characters, without space, * and ?",
 }
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -29,7 +29,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         expired: whether the node's key has expired.
         key_expiry: when it expires, in Unix seconds; 0 for never.
         addresses: the node's tailnet addresses.
-        capabilities: what the tailnet's grants allow this peer on our node, by capability name.
+        capabilities: what the tailnet's grants allow this peer on our node, by capability name. The JSON
+            is not decoded: a value that cannot be decoded must not exclude the caller.
     """
 
     node_id: str
@@ -42,7 +43,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     expired: bool = False
     key_expiry: int = 0
     addresses: tuple[str, ...] = ()
-    capabilities: dict[str, list[Any]] = {}
+    capabilities: dict[str, list[msgspec.Raw]] = {}
 
     @classmethod
     def decode(cls, answer: bytes | str) -> Identity:
@@ -59,7 +60,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             identity = _decode(answer)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UnknownCallerError(
                 "your node could not be identified", detail=f"whois answer: {error}"
             ) from None

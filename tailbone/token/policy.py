@@ -233,6 +233,9 @@ def _put(into: dict[str, Any], name: str, value: ClaimValue, kind: str = "claim 
     Raises:
         GrantConflictError: it does not.
     """
+    other = next((key for key in into if key.lower() == name.lower()), name)
+    if other != name:
+        raise GrantConflictError(_CONFLICT, detail=f"{kind}{name} is also spelled {other}")
     before = into.setdefault(name, value)
     if isinstance(before, tuple) and isinstance(value, tuple):
         into[name] = tuple(sorted({*before, *value}))

@@ -57,6 +57,7 @@ def test_what_is_read(text: str, value: Any) -> None:
         ("[01]", 1, "expected a value, found '0'"),
         ("[1.]", 1, "expected a value, found '1'"),
         ("[NaN]", 1, "expected a value, found 'N'"),
+        ("[1,\n1e400]", 2, "Number out of range"),
         ("[truex]", 1, "expected a value, found 't'"),
         ('["a\nb"]', 1, "expected a value, found '\"'"),
         ('["\\x41"]', 1, "expected a value, found '\"'"),

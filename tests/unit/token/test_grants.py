@@ -18,6 +18,7 @@ from tailbone.token.grants import (
     granted,
     parse_rule,
 )
+from tailbone.token.identity import Identity
 
 WHOLE = {
     "audiences": ["sts.amazonaws.com"],
@@ -91,6 +92,13 @@ def test_the_audiences_that_a_rule_covers(audiences: dict[str, Any], covered: li
         ({"claims": {"sub": "user:1"}}, "claim sub is reserved"),
         ({"claims": {"email": "a@b"}}, "claim email is reserved"),
         ({"claims": {"groups": "a"}}, "claim groups is reserved"),
+        ({"claims": {"Exp": 4102444800}}, "claim Exp is reserved"),
+        ({"claims": {"AUD": "a"}}, "claim AUD is reserved"),
+        ({"claims": {"team": "a", "Team": "b"}}, "claims team and Team differ only in case"),
+        (
+            {"claims": {"https://aws.amazon.com/source_identity": "a"}},
+            "claim https://aws.amazon.com/source_identity is reserved",
+        ),
         ({"claims": {"https://aws.amazon.com/tags": "a"}}, "claim https://aws.amazon.com/tags is reserved"),
         ({"claims": {"": 1}}, "claim '': a name has 1 to 128 letters, digits and _ : / . -"),
         ({"claims": {"a b": 1}}, "claim 'a b': a name has 1 to 128 letters, digits and _ : / . -"),
@@ -186,3 +194,13 @@ def _is_valid(value: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+@pytest.mark.parametrize("value", ["1e400", "9" * 5000])
+def test_a_value_that_cannot_be_decoded_is_void(value: str) -> None:
+    """It takes neither the other rules nor the caller with it, whichever capability has it."""
+    capabilities = f'{{"example.com/cap/x":[{value}],"{TOKEN_CAPABILITY}":[{value},{{"ttl":"5m"}}]}}'
+    answer = f'{{"node_id":"n1","node":"a.b","tags":["tag:ci"],"capabilities":{capabilities}}}'
+    found = granted(Identity.decode(answer).capabilities, TOKEN_CAPABILITY)
+    assert [rule.ttl_s for rule in found.rules] == [300]
+    assert len(found.void) == 1

@@ -31,7 +31,7 @@ def test_a_person_is_decoded_completely() -> None:
         login="dev@example.com",
         display_name="Dev",
         addresses=("100.64.0.2",),
-        capabilities={"tailbone.dev/cap/admin": [{"roles": ["admin"]}]},
+        capabilities={"tailbone.dev/cap/admin": [msgspec.Raw(b'{"roles":["admin"]}')]},
     )
 
 

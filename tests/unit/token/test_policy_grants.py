@@ -113,6 +113,13 @@ def test_rules_add_up() -> None:
     )
 
 
+def test_claims_that_differ_only_in_case_conflict() -> None:
+    """Readers that ignore case would see one of the two."""
+    with pytest.raises(GrantConflictError) as caught:
+        decided(None, {"claims": {"team": "a"}}, {"claims": {"Team": "a"}})
+    assert "also spelled" in caught.value.detail
+
+
 @pytest.mark.parametrize(
     ("ttls", "longest_s"),
     [([], 1200), (["5m"], 300), (["5m", "10m"], 600), (["5m", None], 300), (["2h"], 1200), ([None], 1200)],
