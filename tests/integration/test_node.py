@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from harness.leaks import NothingLeft
 from harness.tailnet import EVERYTHING
+from msgspec import Raw
 
 from tailbone.errors import (
     AddressInUseError,
@@ -284,7 +285,7 @@ async def test_a_changed_grant_counts_at_once_on_a_kept_connection(devnet: Devne
     for value in range(5):
         grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": [value]}}
         await devnet.set_grants([EVERYTHING, grant])
-        wanted = {"example.com/cap/x": [value]}
+        wanted = {"example.com/cap/x": [Raw(str(value).encode())]}
         while bridged.node.whois(before.addresses[0]).capabilities != wanted:
             await asyncio.sleep(0.001)
         assert await bridged.caller(connection) == peer
@@ -318,7 +319,7 @@ async def test_an_answer_that_is_too_long_for_the_table_is_asked_for(
     before = bridged.node.identify(await bridged.caller(connection))
     grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": ["y" * length]}}
     await devnet.set_grants([EVERYTHING, grant])
-    wanted = {"example.com/cap/x": ["y" * length]}
+    wanted = {"example.com/cap/x": [Raw(b'"' + b"y" * length + b'"')]}
     while bridged.node.whois(before.addresses[0]).capabilities != wanted:
         await asyncio.sleep(0.001)
     peer = await bridged.caller(connection)
