@@ -225,7 +225,7 @@ async def test_the_wait_for_a_key_change_is_bounded(
     async with Daemon(config_for(devnet, key, tmp_path), log=log, grace_s=0.2) as server:  # type: ignore[arg-type]
         await server.start()
         assert server._keys is not None
-        hanging = asyncio.ensure_future(server._keys._finishing(asyncio.sleep(60)))
+        hanging = asyncio.ensure_future(server._keys._finish(asyncio.sleep(60)))
         await asyncio.sleep(0)
         began = loop.time()
     assert loop.time() - began < 3
