@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,9 @@ def handlers(**methods: Any) -> Any:
     return grpc.method_handlers_generic_handler("test.Who", made)
 
 
-def call(channel: Any, kind: str, token: str | None) -> Any:
+def call(channel: Any, kind: str, token: str | None, requests: Any = None) -> Any:
     """Call a method of a kind with two requests, where it takes several."""
-    request: Any = iter([b"1", b"2"]) if kind.startswith("stream") else b"1"
+    request: Any = (requests or iter([b"1", b"2"])) if kind.startswith("stream") else b"1"
     metadata = [("authorization", f"Bearer {token}")] if token else None
     return getattr(channel, kind)(f"/test.Who/{kind}")(request, metadata=metadata)
 
@@ -126,8 +127,16 @@ async def aio_channel(issuer: FakeIssuer) -> AsyncIterator[Any]:
     await server.stop(None)
 
 
-async def answered_async(channel: Any, kind: str, token: str | None) -> list[bytes]:
-    answer = call(channel, kind, token)
+async def unsent() -> AsyncIterator[bytes]:
+    """Requests that are not sent before the answer: grpc.aio's client loses the status if sending fails."""
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def answered_async(
+    channel: Any, kind: str, token: str | None, requests: AsyncIterator[bytes] | None = None
+) -> list[bytes]:
+    answer = call(channel, kind, token, requests)
     return [part async for part in answer] if kind.endswith("stream") else [await answer]
 
 
@@ -141,8 +150,8 @@ async def test_asynchronous_handlers_get_the_claims(aio_channel: Any, issuer: Fa
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_asynchronous_refusals(aio_channel: Any, issuer: FakeIssuer, kind: str) -> None:
-    """No handler runs without a good token."""
+    """No handler runs without a good token; a stream of requests is refused before its first one."""
     for token, status in refusals(issuer):
         with pytest.raises(grpc.RpcError) as caught:
-            await answered_async(aio_channel, kind, token)
+            await answered_async(aio_channel, kind, token, unsent())
         assert caught.value.code() is status
