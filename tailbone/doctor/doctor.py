@@ -7,7 +7,6 @@ import math
 import os
 import time
 from email.utils import parsedate_to_datetime
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -42,6 +41,14 @@ if TYPE_CHECKING:
 _CONTROL_URL: Final = "https://controlplane.tailscale.com"
 _ANSWER_S: Final = 5.0
 _BUCKET_S: Final = 10.0
+
+
+class _Needed(msgspec.Struct, frozen=True):
+    """The claims that the checks rely on; every token has them."""
+
+    iss: str
+    sub: str
+    exp: float
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +96,7 @@ async def examine(
         findings += seen.findings
         # What verifiers see counts more than what the bucket contains.
         jwks = seen.jwks or jwks
-    findings += await asyncio.to_thread(_check_clocks, config, discovery)
+    findings += await _check_clocks(config, discovery)
     findings.append(asked)
     if claims and target:
         findings += check_token(claims, issuer, audience, target)
@@ -115,7 +122,11 @@ def _ask(server: Issuer, audience: str) -> tuple[Mapping[str, Any] | None, Findi
     """Ask the running server what this machine would get; nothing is signed."""
     check = "server"
     try:
-        claims = server.explain("" if is_placeholder(audience) else audience)["claims"]
+        claims = server.explain("" if is_placeholder(audience) else audience).get("claims")
+        urlsplit(msgspec.convert(claims, _Needed).iss)
+    except ValueError as error:  # msgspec's errors are ValueErrors
+        text = f"{server.url} did not answer as a tailbone issuer does: {error}"
+        return None, Finding(level="error", check=check, text=text, fix="name the issuer with --issuer-url")
     except IssuerRefusedError as error:
         text = f"{server.url} refuses a token: {error.message}"
         return None, Finding(level="error", check=check, text=text, fix="see tailbone explain")
@@ -148,7 +159,7 @@ async def _check_bucket(config: Config, log: Logger) -> tuple[Document | None, F
     return jwks, Finding(level="ok", check=check, text=f"{publisher.location} can be read{writes}")
 
 
-def _check_clocks(config: Config, discovery: Discovery | None) -> list[Finding]:
+async def _check_clocks(config: Config, discovery: Discovery | None) -> list[Finding]:
     """Compare this clock with those of the control server and of the bucket's public URL."""
     places = {"the control server": config.server.tailscale.control_url or _CONTROL_URL}
     if discovery is not None:
@@ -156,31 +167,30 @@ def _check_clocks(config: Config, discovery: Discovery | None) -> list[Finding]:
     found = []
     for name, url in places.items():
         try:
-            found.append(check_clock(name, _skew_s(url)))
-        except (OSError, HTTPException, ValueError) as error:
+            found.append(check_clock(name, await _skew_s(url)))
+        except (OSError, ValueError) as error:
             text = f"the clock of {name} ({url}) cannot be read ({type(error).__name__})"
             found.append(Finding(level="warning", check="clock", text=text))
     return found
 
 
-def _skew_s(url: str) -> float:
+async def _skew_s(url: str) -> float:
     """Return how far the clock of a web server is ahead of this one, in seconds.
 
     Raises:
-        OSError: it does not answer.
-        HTTPException: it does not answer with HTTP.
+        OSError: it does not answer, or not in time.
         ValueError: its answer has no Date.
     """
-    parts = urlsplit(url)
-    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = connect(parts.netloc, timeout=_ANSWER_S)
+    import httpx2
+
     before = time.time()
     try:
-        connection.request("HEAD", parts.path or "/")
-        date = connection.getresponse().headers["Date"] or ""
-    finally:
-        connection.close()
+        # The whole answer has this time, however slowly its bytes arrive.
+        async with asyncio.timeout(_ANSWER_S), httpx2.AsyncClient(trust_env=False) as client:
+            response = await client.head(url)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise OSError(str(error)) from error
     middle = (before + time.time()) / 2
     # Date has whole seconds.
-    difference = parsedate_to_datetime(date).timestamp() - math.floor(middle)
+    difference = parsedate_to_datetime(response.headers.get("Date", "")).timestamp() - math.floor(middle)
     return difference if abs(difference) > 1 else 0.0

@@ -92,7 +92,8 @@ def check_token(claims: Mapping[str, Any], issuer: str, audience: str, target: T
         found.append(Finding(level="warning", check="audience", text=text, fix="name it with --audience"))
     else:
         found.append(_compare("audience", claims.get("aud"), audience, "let the server issue it"))
-    lifetime_s = float(claims["exp"]) - time.time()
+    # A clock that is wrong has a finding of its own.
+    lifetime_s = max(0.0, float(claims["exp"]) - time.time())
     if lifetime_s < target.least_life_s - 1:
         text = f"tokens are valid for {format_duration(round(lifetime_s))}, too short for its SDK"
         fix = f"raise keys.expiry to {format_duration(target.least_life_s)} or more"

@@ -33,7 +33,6 @@ TESTED_ELSEWHERE = {
     "client/credentials_cache.py": "tests/integration/test_adapters.py",
     "client/local_agent.py": "tests/integration/test_exec.py",
     "client/token.py": "tests/unit/client/test_source.py, as what it keeps",
-    "doctor/doctor.py": "tests/consumers/test_doctor.py, against a running server",
     "jwks/s3.py": "tests/s3, on real S3 servers",
     "jwks/store.py": "tests/harness/store_contract.py, for each store",
     "keys/reconciler.py": "tests/unit/keys/test_lifecycle_*.py, as what it does for the lifecycle",

@@ -1,0 +1,83 @@
+"""The examination goes on, whatever servers answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tailbone.client.issuer import Issuer
+from tailbone.config.model import Config
+from tailbone.doctor import doctor
+from tailbone.doctor.doctor import examine
+from tailbone.doctor.targets import TARGETS
+from tailbone.process.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+@asynccontextmanager
+async def serving(answer: Callable[[asyncio.StreamWriter], Any]) -> AsyncIterator[str]:
+    """Answer every request; yields the URL."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await answer(writer)
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"token": "a.b.c"},
+        {"claims": [1]},
+        {"claims": {"sub": "user:1", "exp": 1}},
+        {"claims": {"iss": "x", "sub": "user:1", "exp": "z"}},
+        {"claims": {"iss": "https://[", "sub": "user:1", "exp": 1}},
+    ],
+    ids=str,
+)
+async def test_a_server_that_is_not_an_issuer_is_a_finding(body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other checks go on, and nothing is taken from its answer."""
+    text = json.dumps(body).encode()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
+
+    async with serving(answer) as url:
+        monkeypatch.setattr(doctor, "_CONTROL_URL", url)
+        report = await examine(Config(), TARGETS["vault"], audience="", server=Issuer(url), log=get_logger())
+    [found] = [finding for finding in report.findings if finding.check == "server"]
+    assert found.level == "error"
+    assert f"{url} did not answer as a tailbone issuer does" in found.text
+
+
+async def test_an_answer_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends a header line now and then has one limit for all of them."""
+    monkeypatch.setattr(doctor, "_ANSWER_S", 0.1)
+    ended = asyncio.Event()
+
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                writer.write(b"X: y\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            ended.set()
+
+    async with serving(drip) as url:
+        monkeypatch.setattr(doctor, "_CONTROL_URL", url)
+        [found] = await doctor._check_clocks(Config(), None)
+        await asyncio.wait_for(ended.wait(), 10)
+    assert (found.level, found.check) == ("warning", "clock")
+    assert f"the clock of the control server ({url}) cannot be read" in found.text
