@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from tailbone import base64url
 from tailbone.jwks.discovery import DISCOVERY_PATH, Discovery
 from tailbone.jwks.document import Document
 from tailbone.jwks.serving import serve_documents
 from tailbone.keys.signing_key import SigningKey
 from tailbone.token import claims as token_claims
 from tailbone.token.identity import Identity
-from tailbone.verify import base64url
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tailbone.token.identity import Identity
+    from tailbone.token.policy import Decision, IssuerSettings
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,6 +75,37 @@ def build(
         tags=identity.tags if tagged else UNSET,
         node=identity.node,
         node_id=identity.node_id,
+    )
+
+
+def of_decision(
+    decision: Decision,
+    identity: Identity,
+    settings: IssuerSettings,
+    *,
+    now: float,
+    expiry_s: float,
+    jti: str | UnsetType = UNSET,
+) -> Claims:
+    """Build the claims of the token that the policy has decided on.
+
+    Args:
+        decision: what the caller gets.
+        identity: the caller.
+        settings: the issuer's.
+        now: Unix time in seconds.
+        expiry_s: how long the signing key's tokens may last, in seconds.
+        jti: a unique id; omitted only where nothing is signed.
+    """
+    return build(
+        identity,
+        issuer=settings.issuer,
+        audience=decision.audience,
+        ttl_s=int(min(decision.ttl_s, expiry_s)),
+        backdate_s=settings.backdate_s,
+        now=now,
+        jti=jti,
+        subject=decision.subject,
     )
 
 

@@ -76,15 +76,7 @@ def explain(
     except TailboneError as error:
         refusal = error
     else:
-        built = claims.build(
-            identity,
-            issuer=rules.issuer,
-            audience=grant.audience,
-            ttl_s=int(min(grant.ttl_s, expiry_s)),
-            backdate_s=rules.backdate_s,
-            now=now,
-            subject=grant.subject,
-        )
+        built = claims.of_decision(grant, identity, rules, now=now, expiry_s=expiry_s)
         content = msgspec.json.decode(claims.encode(built, grant.claims))
     return Explanation(
         claims=content, rules=explained, notes=_notes(found.rules, request, rules), refusal=refusal

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from binascii import b2a_base64
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from tailbone import base64url
 from tailbone.token import claims, policy
 from tailbone.token.explain import Explanation, explain
 from tailbone.token.grants import granted
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tailbone.keys.view import KeyRing
     from tailbone.token.grants import GrantRule, Void
     from tailbone.token.identity import Identity
-
-_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,20 +90,13 @@ class Issuer:
         ring = self._ring()
         key = ring.require()
         jti = os.urandom(16).hex()
-        content = claims.build(
-            caller.identity,
-            issuer=rules.issuer,
-            audience=grant.audience,
-            ttl_s=int(min(grant.ttl_s, ring.expiry_s)),
-            backdate_s=rules.backdate_s,
-            now=self._clock(),
-            jti=jti,
-            subject=grant.subject,
+        content = claims.of_decision(
+            grant, caller.identity, rules, now=self._clock(), expiry_s=ring.expiry_s, jti=jti
         )
-        signing_input = self._header_of(key) + _base64url(claims.encode(content, grant.claims))
+        signing_input = self._header_of(key) + base64url.encode(claims.encode(content, grant.claims))
         signature = await key.sign(signing_input)
         return IssuedToken(
-            token=(signing_input + b"." + _base64url(signature)).decode("ascii"),
+            token=(signing_input + b"." + base64url.encode(signature)).decode("ascii"),
             expires_at=content.exp,
             sub=content.sub,
             caller=caller.identity.subject,
@@ -146,11 +137,6 @@ class Issuer:
         """Return the encoded JOSE header and its dot, the same for all tokens of a key."""
         if key is not self._header_key:
             header = self._encode({"alg": key.algorithm, "kid": key.kid, "typ": "JWT"})
-            self._header = _base64url(header) + b"."
+            self._header = base64url.encode(header) + b"."
             self._header_key = key
         return self._header
-
-
-def _base64url(data: bytes) -> bytes:
-    """Encode as unpadded base64url (RFC 7515 section 2); the base64 module takes twice as long."""
-    return b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=")

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from tailbone.verify.base64url import decode
+from tailbone.base64url import decode
 from tailbone.verify.errors import KeysUnavailableError
 
 Algorithm: TypeAlias = Literal["RS256", "ES256"]

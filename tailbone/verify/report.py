@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tailbone.verify import base64url
+from tailbone import base64url
 from tailbone.verify.bearer import ANYBODY
 from tailbone.verify.errors import VerificationError, WrongIssuerError
 from tailbone.verify.http import check_url

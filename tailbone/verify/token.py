@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tailbone.verify.base64url import decode
+from tailbone.base64url import decode
 from tailbone.verify.errors import (
     AlgorithmNotAllowedError,
     BadSignatureError,

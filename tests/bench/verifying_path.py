@@ -14,9 +14,9 @@ import jwt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from tailbone.base64url import decode
 from tailbone.testing import FakeIssuer
 from tailbone.verify import Verifier
-from tailbone.verify.base64url import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jwcrypto.jwk import JWK
 
-from tailbone.verify.base64url import encode
+from tailbone.base64url import encode
 from tailbone.verify.keys import VerifyingKey
 
 if TYPE_CHECKING:

@@ -45,7 +45,9 @@ async def serving(answer: Callable[[asyncio.StreamWriter], Any]) -> AsyncIterato
     ],
     ids=str,
 )
-async def test_a_server_that_is_not_an_issuer_is_a_finding(body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_is_not_an_issuer_is_a_finding(
+    body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other checks go on, and nothing is taken from its answer."""
     text = json.dumps(body).encode()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailbone.verify.base64url import decode, encode
+from tailbone.base64url import decode, encode
 
 
 @given(st.binary(max_size=200))
