@@ -14,6 +14,7 @@ import msgspec
 from tailbone.daemon.daemon import Daemon
 from tailbone.dev.flags import LOOPBACK_NAMES, Endpoint, node_name
 from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError, TailboneError, TailnetError
+from tailbone.jwks.discovery import DISCOVERY_PATH, JWKS_PATH
 from tailbone.jwks.serving import serve_documents
 from tailbone.process.cancellation import together
 from tailbone.process.log import get_logger
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from tailbone.process.signals import Stop
 
 _FOLDER = "tailbone-dev"
-_JWKS_PATH = "/.well-known/jwks.json"
-_DISCOVERY_PATH = "/.well-known/openid-configuration"
 _SERVER_IDENTITY = "tag:tailbone"
 _GRACE_S = 1.0
 _JOIN_S = 20.0
@@ -283,7 +282,7 @@ class Dev:
             control_url=devnet.info.control_url,
             auth_keys=keys,
             callers=urls,
-            jwks_url=f"http://{jwks}{_JWKS_PATH}",
+            jwks_url=f"http://{jwks}{JWKS_PATH}",
             admin=opened.local,
         )
 
@@ -297,7 +296,7 @@ class Dev:
         def discovery() -> bytes | None:
             return self._daemon.discovery_document() if self._daemon else None
 
-        documents = {_JWKS_PATH: jwks, _DISCOVERY_PATH: discovery}
+        documents = {JWKS_PATH: jwks, DISCOVERY_PATH: discovery}
         serving = serve_documents(endpoint, documents, max_age_s=self._config.keys.max_age_s)
         try:
             return endpoint._replace(port=self._stack.enter_context(serving))

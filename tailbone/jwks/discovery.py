@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
-_JWKS_PATH: Final = "/.well-known/jwks.json"
+JWKS_PATH: Final = "/.well-known/jwks.json"
+"""Where the two documents are, below the issuer and on every port that serves them."""
+
 LONGEST_ISSUER: Final = 255
 """The longest issuer that AWS accepts, in characters."""
 
@@ -45,7 +47,7 @@ class Discovery:
         """
         self.issuer = issuer
         self.url = f"{issuer}{DISCOVERY_PATH}"
-        self.jwks_uri = jwks_uri or f"{issuer}{_JWKS_PATH}"
+        self.jwks_uri = jwks_uri or f"{issuer}{JWKS_PATH}"
 
     def members(self, jwks: Document) -> dict[str, object]:
         """Return the document's members; the algorithms are those of the published keys."""

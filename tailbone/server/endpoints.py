@@ -18,6 +18,7 @@ from tailbone.errors import (
     UnknownPathError,
     WrongHostError,
 )
+from tailbone.jwks.discovery import DISCOVERY_PATH, JWKS_PATH
 from tailbone.server.hosts import AllowedHosts
 from tailbone.server.query import parse_query
 from tailbone.server.responses import Request, Response
@@ -35,8 +36,6 @@ ISSUE_PATH: Final = "/issue"
 WHOAMI_PATH: Final = "/whoami"
 HEALTH_PATH: Final = "/_healthz"
 READY_PATH: Final = "/_readyz"
-JWKS_PATH: Final = "/.well-known/jwks.json"
-DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 
 METHODS: Final = {
     ISSUE_PATH: ("POST",),

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tailbone import base64url
-from tailbone.jwks.discovery import DISCOVERY_PATH, Discovery
+from tailbone.jwks.discovery import DISCOVERY_PATH, JWKS_PATH, Discovery
 from tailbone.jwks.document import Document
 from tailbone.jwks.serving import serve_documents
 from tailbone.keys.signing_key import SigningKey
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from tailbone.keys.signing_key import Algorithm
 
-_JWKS_PATH: Final = "/.well-known/jwks.json"
 _SHA256: Final = hashes.SHA256()
 _P256_BYTES: Final = 32
 _BACKDATE_S: Final = 5.0
@@ -59,10 +58,10 @@ class FakeIssuer:
         self.jwks_url = ""
 
     def __enter__(self) -> Self:
-        documents = {_JWKS_PATH: self._jwks_text, DISCOVERY_PATH: self._discovery_text}
+        documents = {JWKS_PATH: self._jwks_text, DISCOVERY_PATH: self._discovery_text}
         port = self._stack.enter_context(serve_documents(("127.0.0.1", 0), documents, max_age_s=300.0))
         self.url = f"http://127.0.0.1:{port}"
-        self.jwks_url = self.url + _JWKS_PATH
+        self.jwks_url = self.url + JWKS_PATH
         return self
 
     def __exit__(self, *_: object) -> None:

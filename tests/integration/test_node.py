@@ -286,8 +286,9 @@ async def test_a_changed_grant_counts_at_once_on_a_kept_connection(devnet: Devne
         grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": [value]}}
         await devnet.set_grants([EVERYTHING, grant])
         wanted = {"example.com/cap/x": [Raw(str(value).encode())]}
-        while bridged.node.whois(before.addresses[0]).capabilities != wanted:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(10):
+            while bridged.node.whois(before.addresses[0]).capabilities != wanted:
+                await asyncio.sleep(0.001)
         assert await bridged.caller(connection) == peer
         assert bridged.node.identify(peer).capabilities == wanted
         after = in_table(peer)
@@ -320,8 +321,9 @@ async def test_an_answer_that_is_too_long_for_the_table_is_asked_for(
     grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": ["y" * length]}}
     await devnet.set_grants([EVERYTHING, grant])
     wanted = {"example.com/cap/x": [Raw(b'"' + b"y" * length + b'"')]}
-    while bridged.node.whois(before.addresses[0]).capabilities != wanted:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while bridged.node.whois(before.addresses[0]).capabilities != wanted:
+            await asyncio.sleep(0.001)
     peer = await bridged.caller(connection)
     assert bridged.node.identify(peer).capabilities == wanted
     assert (in_table(peer) is not None) == in_the_table
@@ -333,8 +335,9 @@ async def test_a_connection_that_has_ended_never_shows_the_next_caller(bridged: 
     first = await bridged.connect()
     ended = await bridged.caller(first)
     first[1].close()
-    while stats().connections > 0:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while stats().connections > 0:
+            await asyncio.sleep(0.001)
     second = await bridged.connect()
     peer = await bridged.caller(second)
     assert peer.rpartition(b".")[0].rpartition(b"/")[2] == ended.rpartition(b".")[0].rpartition(b"/")[2]
