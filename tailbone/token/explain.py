@@ -89,8 +89,13 @@ def _notes(
     matching = [rule for rule in found if rule.covers(request.audience)]
     notes = []
     if not matching:
-        others = "a token needs one" if rules.access == "grant" else "issuer.audiences alone decides"
-        notes.append(f"no rule of {rules.capability} is for this request; {others} (issuer.access)")
+        if rules.access == "grant":
+            consequence = "a token needs one"
+        elif request.audience is None:
+            consequence = "a token without aud needs none"
+        else:
+            consequence = "issuer.audiences alone decides"
+        notes.append(f"no rule of {rules.capability} is for this request; {consequence} (issuer.access)")
     longest = max((rule.ttl_s or 0 for rule in matching), default=0)
     if longest > rules.expiry_s:
         expiry = format_duration(rules.expiry_s)

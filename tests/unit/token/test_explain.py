@@ -1,0 +1,55 @@
+"""What a caller would get, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tailbone.errors import NoGrantError
+from tailbone.token.explain import explain
+from tailbone.token.grants import TOKEN_CAPABILITY
+from tailbone.token.identity import Identity
+from tailbone.token.policy import IssuerSettings, TokenRequest
+
+SETTINGS = IssuerSettings(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
+
+
+def caller(*rules: Any) -> Identity:
+    values = [msgspec.Raw(msgspec.json.encode(rule)) for rule in rules]
+    return Identity(
+        node_id="nCi", node="ci.dev.tailnet.test", tags=("tag:ci",), capabilities={TOKEN_CAPABILITY: values}
+    )
+
+
+@pytest.mark.parametrize(
+    ("access", "audience", "consequence"),
+    [
+        ("acl", None, "a token without aud needs none"),
+        ("acl", "sts.example", "issuer.audiences alone decides"),
+        ("grant", None, "a token needs one"),
+    ],
+)
+def test_what_follows_if_no_rule_matches(access: Any, audience: str | None, consequence: str) -> None:
+    """The note says what decides instead."""
+    settings = msgspec.structs.replace(SETTINGS, access=access)
+    found = explain(caller(), TokenRequest(audience=audience), settings, now=1e9, expiry_s=1200)
+    assert found.notes == [
+        f"no rule of {TOKEN_CAPABILITY} is for this request; {consequence} (issuer.access)"
+    ]
+    assert isinstance(found.refusal, NoGrantError) == (access == "grant")
+    assert bool(found.claims) == (access == "acl")
+
+
+def test_every_rule_is_shown() -> None:
+    """Those that match, those for other audiences, and void ones with the reason."""
+    rules = {"audiences": ["vault"], "ttl": "1h"}, {"audiences": ["other"]}, {"ttl": 5}
+    found = explain(caller(*rules), TokenRequest(audience="vault"), SETTINGS, now=1e9, expiry_s=600)
+    assert [(rule.rule, rule.matches, bool(rule.void)) for rule in found.rules] == [
+        (rules[0], True, False),
+        (rules[1], False, False),
+        (rules[2], False, True),
+    ]
+    assert found.notes == ["the ttl 1h is shortened to keys.expiry, 20m"]
+    assert found.claims["exp"] == 1000000600
