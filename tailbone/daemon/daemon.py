@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from tailbone.config.model import Config
-    from tailbone.daemon.outside import OutsideCheck
+    from tailbone.daemon.public_check import PublicCheck
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
     from tailbone.process.signals import Stop
@@ -113,7 +113,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._node: TailnetNode | None = None
         self._keys: KeyLifecycle | None = None
-        self._outside: OutsideCheck | None = None
+        self._public_check: PublicCheck | None = None
         self._background: list[asyncio.Task[None]] = []
         self._servers: list[Server] = []
         self._listeners: list[Listener] = []
@@ -153,11 +153,11 @@ class Daemon:
         # Only after the join: a server that is not admitted would publish another key with each try.
         self._background += [asyncio.create_task(keys.run()), asyncio.create_task(node.watch())]
         # Not above: its imports are slow, and by now the keys have made them.
-        from tailbone.daemon.outside import outside_check
+        from tailbone.daemon.public_check import public_check
 
-        self._outside = outside_check(config, lambda: keys.ring, self._log)
-        if self._outside is not None:
-            self._background.append(asyncio.create_task(self._outside.run()))
+        self._public_check = public_check(config, lambda: keys.ring, self._log)
+        if self._public_check is not None:
+            self._background.append(asyncio.create_task(self._public_check.run()))
         sockets = stack.enter_context(socket_directory(Path(config.server.tailscale.dir), self._stop))
         stack.push_async_callback(self._stop_serving)
         await self._start_serving(node, keys, sockets, addresses)
@@ -191,8 +191,8 @@ class Daemon:
         """Return the problems that do not stop token issuance (shown by ``/_readyz``)."""
         if self._node is None or self._keys is None:
             return []
-        outside = [self._outside.note] if self._outside and self._outside.note else []
-        return [*self._node.notes, *self._keys.notes(), *outside]
+        public = [self._public_check.note] if self._public_check and self._public_check.note else []
+        return [*self._node.notes, *self._keys.notes(), *public]
 
     def published_document(self) -> bytes | None:
         """Return the last good copy of the published JWKS; None until one exists."""

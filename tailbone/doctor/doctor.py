@@ -1,4 +1,4 @@
-"""The examination: bucket, the look from outside, clocks, a caller's token, and one verifier's rules."""
+"""Examine bucket, public documents, clocks, a caller's token, and one verifier's rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tailbone.doctor.targets import Facts, Paste, is_placeholder, paste_for
 from tailbone.errors import IssuerRefusedError, TailboneError
 from tailbone.jwks import store_of
 from tailbone.jwks.discovery import discovery_of
-from tailbone.jwks.outside import Finding, look
+from tailbone.jwks.public_check import Finding, check_public_documents
 from tailbone.jwks.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -93,10 +93,10 @@ async def examine(
         findings.append(found)
     discovery = discovery_of(issuer, jwks_uri=keys.jwks_uri)
     if discovery is not None:
-        seen = await look(discovery, None, max_age_s=keys.max_age_s)
-        findings += seen.findings
+        public = await check_public_documents(discovery, None, max_age_s=keys.max_age_s)
+        findings += public.findings
         # What verifiers see counts more than what the bucket contains.
-        jwks = seen.jwks or jwks
+        jwks = public.jwks or jwks
     findings += await _check_clocks(config, discovery)
     findings.append(asked)
     if claims and target:
@@ -189,7 +189,7 @@ async def _skew_s(url: str) -> float:
         # The whole answer has this time, however slowly its bytes arrive.
         async with (
             asyncio.timeout(_ANSWER_S),
-            # The system's list of CAs, as in the look from outside; httpx brings another one.
+            # The system's list of CAs, as in check_public_documents; httpx brings another one.
             httpx2.AsyncClient(verify=ssl.create_default_context(), trust_env=False) as client,
         ):
             response = await client.head(url)

@@ -10,7 +10,7 @@ from tailbone.config.checks import is_loopback
 from tailbone.config.durations import format_duration
 from tailbone.doctor.targets import is_placeholder
 from tailbone.jwks.document import MANY_KEYS
-from tailbone.jwks.outside import Finding
+from tailbone.jwks.public_check import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -99,7 +99,7 @@ def test_a_refusal_fails(doctor: Callable[..., Program], https_issuer: TrustedIs
 def test_a_fault_of_the_public_url_fails(
     doctor: Callable[..., Program], https_web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look from outside is part of the examination."""
+    """The public check is part of the examination."""
     monkeypatch.setitem(https_web.pages, "/.well-known/jwks.json", Page(b"<html>", {}, 403))
     ended = doctor("--for", "vault", "-o", "json")
     assert problems(ended) == [("error", "JWKS")]

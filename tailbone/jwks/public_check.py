@@ -1,4 +1,4 @@
-"""A look at discovery document and JWKS from outside, as a verifier on the internet fetches them."""
+"""Fetch the discovery document and the JWKS as a verifier on the internet does, and check them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tailbone.jwks.discovery import Discovery
+    from tailbone.keys.signing_key import SigningKey
 
 FETCH_S: Final = 5.0
 """How long a document may take, in seconds: AWS waits no longer."""
@@ -62,20 +63,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.text}: {self.fix}" if self.fix else self.text
 
 
-class SigningKeyFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The key that signs now, as the JWKS must show it.
-
-    Attributes:
-        kid: its kid.
-        thumbprint: its RFC 7638 thumbprint.
-    """
-
-    kid: str
-    thumbprint: str
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """What a look has seen.
+class PublicDocuments(msgspec.Struct, frozen=True):
+    """The result of ``check_public_documents``.
 
     Attributes:
         findings: one for each check; those after an error that prevents them are missing.
@@ -94,18 +83,18 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Return the outcome of a look in one line: ``ok`` and its facts, or all problems."""
+    """Return findings in one line: ``ok`` and the certificate's remaining days, or all problems."""
     problems = [str(finding) for finding in findings if finding.level != "ok"]
     return "; ".join(problems) or "; ".join(["ok", *(f.text for f in findings if f.check == "certificate")])
 
 
-async def look(
+async def check_public_documents(
     discovery: Discovery,
-    signing: SigningKeyFacts | None,
+    signing: SigningKey | None,
     *,
     max_age_s: float,
     tls: ssl.SSLContext | None = None,
-) -> Seen:
+) -> PublicDocuments:
     """Fetch the discovery document, then the JWKS, without credentials, proxies and redirects.
 
     Args:
@@ -123,33 +112,34 @@ async def look(
         timeout=FETCH_S,
         headers={"Accept-Encoding": "identity"},
     ) as client:
-        found: list[Finding] = []
-        answer = await _fetch(client, "discovery document", discovery.url, found)
-        if answer is None:
-            return Seen(found)
-        found += _check_certificate(answer)
-        found += _check_fields("discovery document", discovery.url, answer, (_JSON,), max_age_s)
-        found += _check_discovery(answer.body, discovery)
-        answer = await _fetch(client, "JWKS", discovery.jwks_uri, found)
-        if answer is None:
-            return Seen(found)
-        found += _check_fields("JWKS", discovery.jwks_uri, answer, (_JSON, _JWK_SET), max_age_s)
+        answer = await _fetch(client, "discovery document", discovery.url)
+        if isinstance(answer, Finding):
+            return PublicDocuments([answer])
+        findings = [
+            *_check_certificate(answer),
+            *_check_fields("discovery document", discovery.url, answer, (_JSON,), max_age_s),
+            *_check_discovery(answer.body, discovery),
+        ]
+        answer = await _fetch(client, "JWKS", discovery.jwks_uri)
+        if isinstance(answer, Finding):
+            return PublicDocuments([*findings, answer])
+        findings += _check_fields("JWKS", discovery.jwks_uri, answer, (_JSON, _JWK_SET), max_age_s)
         try:
             jwks = Document.parse(answer.body)
         except ForeignDocumentError:
-            found.append(_error("JWKS", f"{discovery.jwks_uri} is not a JWKS", "publish the JWKS there"))
-            return Seen(found)
+            findings.append(_error("JWKS", f"{discovery.jwks_uri} is not a JWKS", "publish the JWKS there"))
+            return PublicDocuments(findings)
         if signing is not None:
-            found.append(_check_key(jwks, discovery.jwks_uri, signing))
-        return Seen(found, jwks)
+            findings.append(_check_key(jwks, discovery.jwks_uri, signing))
+        return PublicDocuments(findings, jwks)
 
 
 def _error(check: str, text: str, fix: str) -> Finding:
     return Finding(level="error", check=check, text=text, fix=fix)
 
 
-async def _fetch(client: Any, check: str, url: str, found: list[Finding]) -> _Answer | None:
-    """Fetch one document; a failure is added to ``found``."""
+async def _fetch(client: Any, check: str, url: str) -> _Answer | Finding:
+    """Return the answer with one document, or the problem that prevents it."""
     import httpx2
 
     try:
@@ -167,17 +157,13 @@ async def _fetch(client: Any, check: str, url: str, found: list[Finding]) -> _An
             )
     except (TimeoutError, httpx2.TimeoutException):
         text = f"{url} did not answer within {FETCH_S:.0f} s"
-        found.append(_error(check, text, "check the web server, and whether this machine may reach it"))
-        return None
+        return _error(check, text, "check the web server, and whether this machine may reach it")
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-        found.append(_unreachable(check, url, error))
-        return None
-    if (problem := _bad_status(check, url, answer)) is not None:
-        found.append(problem)
-        return None
+        return _unreachable(check, url, error)
+    if answer.status != _OK:
+        return _bad_status(check, url, answer)
     if len(body) > LARGEST:
-        found.append(_error(check, f"{url} is longer than 64 KiB", "publish only the document there"))
-        return None
+        return _error(check, f"{url} is longer than 64 KiB", "publish only the document there")
     return answer
 
 
@@ -205,9 +191,7 @@ def _unreachable(check: str, url: str, error: BaseException) -> Finding:
     )
 
 
-def _bad_status(check: str, url: str, answer: _Answer) -> Finding | None:
-    if answer.status == _OK:
-        return None
+def _bad_status(check: str, url: str, answer: _Answer) -> Finding:
     text = f"{url} answers {answer.status}"
     if answer.status in _REDIRECTS:
         target = answer.fields.get("location", "")
@@ -285,7 +269,7 @@ def _check_discovery(body: bytes, discovery: Discovery) -> list[Finding]:
     return found
 
 
-def _check_key(jwks: Document, url: str, signing: SigningKeyFacts) -> Finding:
+def _check_key(jwks: Document, url: str, signing: SigningKey) -> Finding:
     """Look for the key that signs now."""
     check = "signing key"
     # Many verifiers use the first key of a kid.

@@ -1,4 +1,4 @@
-"""The look from outside, at a plain web server with each fault that a bucket's public URL can have."""
+"""check_public_documents, at a plain web server with each fault that a bucket's public URL can have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness.web import JSON, Certificate, Page, WebServer
 
-from tailbone.jwks import outside
+from tailbone.jwks import public_check
 from tailbone.jwks.discovery import Discovery
 from tailbone.jwks.document import Document
-from tailbone.jwks.outside import Finding, SigningKeyFacts, look, summary
+from tailbone.jwks.public_check import Finding, check_public_documents, summary
 from tailbone.keys.signing_key import SigningKey
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Site:
 
     def __init__(self, web: WebServer, key: SigningKey) -> None:
         self.web = web
-        self.signing = SigningKeyFacts(kid=key.kid, thumbprint=key.thumbprint)
+        self.signing = key
         self._issuer = Discovery(web.url)
         self.jwks = Document.empty().with_key(key.public_jwk(), key.thumbprint)
         self.discovery = self._issuer.members(self.jwks)
@@ -62,16 +62,16 @@ class Site:
         given = {name.replace("_", "-"): value for name, value in fields.items()}
         self.web.pages[path] = Page(body, {**JSON, **given}, status)
 
-    async def look(self, **options: Any) -> list[Finding]:
-        return (await look(self._issuer, self.signing, max_age_s=300.0, **options)).findings
+    async def check(self, **options: Any) -> list[Finding]:
+        return (await check_public_documents(self._issuer, self.signing, max_age_s=300.0, **options)).findings
 
     async def problems(self) -> list[Finding]:
-        return [finding for finding in await self.look() if finding.level != "ok"]
+        return [finding for finding in await self.check() if finding.level != "ok"]
 
 
 async def test_good_documents_are_found_good(site: Site) -> None:
     """Each check has its finding; neither credentials nor cookies are sent."""
-    findings = await site.look()
+    findings = await site.check()
     assert [finding.check for finding in findings] == [
         "discovery document",
         "issuer",
@@ -176,14 +176,14 @@ async def test_caching_for_shorter_is_fine(site: Site, caching: str) -> None:
 
 async def test_a_document_that_is_too_long(site: Site) -> None:
     """No more than 64 KiB are read."""
-    site.serve(DISCOVERY, b" " * (outside.LARGEST + 1))
+    site.serve(DISCOVERY, b" " * (public_check.LARGEST + 1))
     [found] = await site.problems()
     assert found.text.endswith("is longer than 64 KiB")
 
 
 async def test_a_server_that_does_not_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look ends by itself."""
-    monkeypatch.setattr(outside, "FETCH_S", 0.05)
+    """The check ends by itself."""
+    monkeypatch.setattr(public_check, "FETCH_S", 0.05)
     waits = threading.Event()
     site.web.pages[DISCOVERY] = Page(waits=waits)
     [found] = await site.problems()
@@ -203,9 +203,9 @@ async def test_a_jwks_at_a_url_that_no_client_can_use(site: Site, web: WebServer
     """The setting keys.jwksUri may be wrong."""
     discovery = Discovery(web.url, jwks_uri=f"https://{'x' * 70}.example\x7f/jwks.json")
     site.serve(DISCOVERY, json.dumps(discovery.members(site.jwks)).encode())
-    seen = await look(discovery, site.signing, max_age_s=300.0)
-    assert [finding.check for finding in seen.findings if finding.level != "ok"] == ["JWKS"]
-    assert seen.jwks is None
+    public = await check_public_documents(discovery, site.signing, max_age_s=300.0)
+    assert [finding.check for finding in public.findings if finding.level != "ok"] == ["JWKS"]
+    assert public.jwks is None
 
 
 # --- TLS
@@ -215,7 +215,7 @@ async def test_a_good_certificate(tmp_path: Path, key: SigningKey) -> None:
     """The summary says for how long it is valid."""
     certificate = Certificate(tmp_path, days=90)
     with WebServer(certificate) as web:
-        findings = await Site(web, key).look(tls=certificate.client())
+        findings = await Site(web, key).check(tls=certificate.client())
     assert summary(findings) == "ok; the certificate is valid for 90 more days"
 
 
@@ -223,7 +223,7 @@ async def test_a_certificate_that_ends_soon(tmp_path: Path, key: SigningKey) -> 
     """It is a warning from two weeks on."""
     certificate = Certificate(tmp_path, days=13)
     with WebServer(certificate) as web:
-        findings = await Site(web, key).look(tls=certificate.client())
+        findings = await Site(web, key).check(tls=certificate.client())
     assert summary(findings) == "the certificate is valid for 13 more days: renew it"
 
 
@@ -242,5 +242,5 @@ async def test_an_expired_certificate(tmp_path: Path, key: SigningKey) -> None:
     """It is an error."""
     certificate = Certificate(tmp_path, days=-0.5)
     with WebServer(certificate) as web:
-        [found] = await Site(web, key).look(tls=certificate.client())
+        [found] = await Site(web, key).check(tls=certificate.client())
     assert "is not trusted: certificate has expired" in found.text

@@ -1,4 +1,4 @@
-"""A server looks at its public documents as a verifier does, and says what it saw."""
+"""A server checks its public documents as a verifier does, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_the_outcome_is_shown_until_it_changes(
         def status() -> str:
             return "\n".join(tailbone("keys", "status", "--host", host, "--port", port).out)
 
-        until(lambda: "outside_failed" in route.get("/_readyz").json["notes"], "the first look")
+        until(lambda: "outside_failed" in route.get("/_readyz").json["notes"], "the first check")
         assert f"outside: {web.url}/.well-known/openid-configuration answers 404" in status()
         assert route.issue().status == 200
         for document in (bucket / ".well-known").glob("[!.]*"):
             web.pages[f"/.well-known/{document.name}"] = Page(document.read_bytes(), FIELDS)
-        until(lambda: "outside_ok" in route.get("/_readyz").json["notes"], "the next look")
+        until(lambda: "outside_ok" in route.get("/_readyz").json["notes"], "the next check")
         assert "outside: ok" in status()
     seen = [record for record in started.program.records() if "seen from outside" in record["event"]]
     assert [record["level"] for record in seen][:2] == ["warn", "info"]

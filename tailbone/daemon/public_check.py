@@ -1,4 +1,4 @@
-"""OutsideCheck: looks at the published documents from outside again and again, and remembers the outcome."""
+"""PublicCheck: checks the published documents at their public URLs periodically, and keeps the outcome."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tailbone.errors import Problem
 from tailbone.jwks.discovery import discovery_of
-from tailbone.jwks.outside import Finding, SigningKeyFacts, look, summary
+from tailbone.jwks.public_check import Finding, check_public_documents, summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 _WAIT_S: Final = 1.0
-"""How long to wait for the first key that signs, before looking whether it does."""
+"""The pause between two looks for the first key that signs."""
 
 
-class OutsideCheck:
-    """Looks from outside at start and every keys.maxAge.
+class PublicCheck:
+    """Fetches discovery document and JWKS by their public URLs, at start and every keys.maxAge.
 
     The outcome never stops token issuance: this machine may have no way out.
 
@@ -40,7 +40,7 @@ class OutsideCheck:
         log: Logger,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Make a check that has not looked yet.
+        """Make a check that has not run yet.
 
         Args:
             discovery: what verifiers should find.
@@ -58,24 +58,25 @@ class OutsideCheck:
         self._problems: list[str] | None = None
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         # It takes up to half a second.
         await asyncio.to_thread(import_module, "httpx2")
         while self._ring().signing is None:
             await self._sleep(_WAIT_S)
         while True:
-            await self.look()
+            await self.check()
             await self._sleep(self._max_age_s)
 
-    async def look(self) -> None:
-        """Look once."""
-        key = self._ring().signing
-        signing = SigningKeyFacts(kid=key.kid, thumbprint=key.thumbprint) if key else None
+    async def check(self) -> None:
+        """Check once."""
         try:
-            findings = (await look(self._discovery, signing, max_age_s=self._max_age_s)).findings
+            documents = await check_public_documents(
+                self._discovery, self._ring().signing, max_age_s=self._max_age_s
+            )
+            findings = documents.findings
         except Exception as error:  # noqa: BLE001 -- logged with its traceback, and shown by the note
-            # The look is never a reason to stop issuing tokens.
-            self._log.error("unexpected failure of the look from outside", exc_info=error)
+            # The check is never a reason to stop issuing tokens.
+            self._log.error("unexpected failure of the public check", exc_info=error)
             text = f"unexpected failure ({type(error).__name__}); the log has more"
             findings = [Finding(level="error", check="outside", text=text)]
         problems = [str(finding) for finding in findings if finding.level != "ok"]
@@ -87,11 +88,11 @@ class OutsideCheck:
         self.note = Problem(code, f"outside: {summary(findings)}")
 
 
-def outside_check(config: Config, ring: Callable[[], KeyRing], log: Logger) -> OutsideCheck | None:
+def public_check(config: Config, ring: Callable[[], KeyRing], log: Logger) -> PublicCheck | None:
     """Make the check of the setting keys.outsideCheck; None if there is nothing to check."""
     keys = config.keys
     discovery = discovery_of(keys.issuer, jwks_uri=keys.jwks_uri)
     is_public = keys.issuer.startswith("https://")
     if discovery is None or keys.outside_check == "off" or (keys.outside_check == "auto" and not is_public):
         return None
-    return OutsideCheck(discovery, ring, max_age_s=keys.max_age_s, log=log)
+    return PublicCheck(discovery, ring, max_age_s=keys.max_age_s, log=log)

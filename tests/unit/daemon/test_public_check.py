@@ -1,4 +1,4 @@
-"""The look from outside in a server: when it looks, what it notes, what it logs."""
+"""PublicCheck: when it runs, what it notes, what it logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.keys import Lines
 from harness.web import Page, WebServer
 
 from tailbone.config.load import load
-from tailbone.daemon.outside import OutsideCheck, outside_check
+from tailbone.daemon.public_check import PublicCheck, public_check
 from tailbone.jwks.discovery import Discovery
 from tailbone.jwks.document import Document
 from tailbone.keys.signing_key import SigningKey
@@ -48,7 +48,7 @@ class Clock:
 
 
 async def test_the_outcome_is_a_note_and_a_line_when_it_changes(web: WebServer) -> None:
-    """It waits for the first key, then looks every maxAge."""
+    """It waits for the first key, then checks every maxAge."""
     key = SigningKey.generate("tb-1", algorithm="ES256", size=0, created_at=1)
     jwks = Document.empty().with_key(key.public_jwk(), key.thumbprint)
     discovery = Discovery(web.url)
@@ -59,11 +59,11 @@ async def test_the_outcome_is_a_note_and_a_line_when_it_changes(web: WebServer) 
         web.pages[DISCOVERY] = Page(json.dumps(discovery.members(jwks)).encode())
         web.pages[JWKS] = Page(jwks.render())
 
-    def look_again() -> None:
+    def note() -> None:
         notes.append(check.note)
 
-    clock = Clock(lambda: rings.pop(0), look_again, publish, look_again)
-    check = OutsideCheck(discovery, lambda: rings[0], max_age_s=300.0, log=log, sleep=clock.sleep)
+    clock = Clock(lambda: rings.pop(0), note, publish, note)
+    check = PublicCheck(discovery, lambda: rings[0], max_age_s=300.0, log=log, sleep=clock.sleep)
     with pytest.raises(EnoughError):
         await check.run()
     assert clock.slept == [1.0, 300.0, 300.0, 300.0, 300.0]
@@ -88,10 +88,10 @@ async def test_an_unexpected_failure_is_a_note(web: WebServer, monkeypatch: pyte
     async def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tailbone.daemon.outside.look", fail)
+    monkeypatch.setattr("tailbone.daemon.public_check.check_public_documents", fail)
     log = Lines()
-    check = OutsideCheck(Discovery(web.url), KeyRing, max_age_s=300.0, log=log)
-    await check.look()
+    check = PublicCheck(Discovery(web.url), KeyRing, max_age_s=300.0, log=log)
+    await check.check()
     assert check.note == (
         "outside_failed",
         "outside: unexpected failure (ZeroDivisionError); the log has more",
@@ -100,7 +100,7 @@ async def test_an_unexpected_failure_is_a_note(web: WebServer, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("setting", "issuer", "looks"),
+    ("setting", "issuer", "runs"),
     [
         ("auto", "https://issuer.example", True),
         ("auto", "http://127.0.0.1:8090", False),
@@ -111,7 +111,7 @@ async def test_an_unexpected_failure_is_a_note(web: WebServer, monkeypatch: pyte
         ("off", "https://issuer.example", False),
     ],
 )
-def test_the_setting_decides(setting: str, issuer: str, looks: bool) -> None:
-    """An issuer on loopback is looked at only if asked for; one that is not a URL never."""
+def test_the_setting_decides(setting: str, issuer: str, runs: bool) -> None:
+    """An issuer on loopback is checked only if asked for; one that is not a URL never."""
     config = load({"keys.outsideCheck": setting, "keys.issuer": issuer}, environ={})
-    assert (outside_check(config, KeyRing, Lines()) is not None) is looks
+    assert (public_check(config, KeyRing, Lines()) is not None) is runs
