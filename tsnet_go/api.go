@@ -174,12 +174,12 @@ func listenerClose(handle, drainMS int64) ([]byte, error) {
 	})
 }
 
-func whois(handle int64, source, destination string) ([]byte, error) {
+func whois(handle int64, source string) ([]byte, error) {
 	node, err := lookup[*tailnode.Node]("whois", handle)
 	if err != nil {
 		return nil, err
 	}
-	return node.Whois(source, destination)
+	return node.Whois(source)
 }
 
 func devnetStart(config string) (int64, []byte, error) {

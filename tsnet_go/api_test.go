@@ -68,7 +68,7 @@ func TestAPIFromStartToEnd(t *testing.T) {
 	}
 	server := tbtest.StartUnixServer(t, tbtest.Echo)
 	listener, _ := open(listen(nodes[0], fmt.Sprintf(
-		`{"kind":"tcp","name":"x","port":80,"unix_path":%q,"max_connections":5}`, server)))
+		`{"name":"x","port":80,"unix_path":%q,"max_connections":5}`, server)))
 	forwarder, made := open(forward(nodes[1], `{"local":"127.0.0.1:0","remote":"server:80","wait_ms":30000}`))
 	conn, err := net.Dial("tcp", made["local"].(string))
 	if err != nil {
@@ -77,7 +77,7 @@ func TestAPIFromStartToEnd(t *testing.T) {
 	tbtest.Bound(t, conn)
 	tbtest.MustExchange(t, conn, "hello")
 	address := must(nodeStatus(nodes[1]))["addresses"].([]any)[0].(string)
-	if who := must(whois(nodes[0], address, "")); who["login"] != "dev@example.com" {
+	if who := must(whois(nodes[0], address)); who["login"] != "dev@example.com" {
 		t.Errorf("%v", who)
 	}
 	if counted := must(stats()); counted["handles"] != 5.0 || counted["connections"] != 2.0 {
@@ -120,7 +120,7 @@ func TestAPIChecksHandles(t *testing.T) {
 			"up":      func() error { _, err := nodeUp(handle, 1); return err },
 			"cancel":  func() error { _, err := nodeCancel(handle); return err },
 			"status":  func() error { _, err := nodeStatus(handle); return err },
-			"whois":   func() error { _, err := whois(handle, "", ""); return err },
+			"whois":   func() error { _, err := whois(handle, ""); return err },
 			"listen":  func() error { _, _, err := listen(handle, "{}"); return err },
 			"forward": func() error { _, _, err := forward(handle, "{}"); return err },
 			"do":      func() error { _, err := devnetDo(handle, "{}"); return err },

@@ -117,9 +117,9 @@ func tb_listener_close(listener, drainMS C.int64_t, out **C.char) C.int32_t {
 }
 
 //export tb_whois
-func tb_whois(node C.int64_t, source, destination *C.char, out **C.char) C.int32_t {
+func tb_whois(node C.int64_t, source *C.char, out **C.char) C.int32_t {
 	return call("whois", out, func() ([]byte, error) {
-		return whois(int64(node), C.GoString(source), C.GoString(destination))
+		return whois(int64(node), C.GoString(source))
 	})
 }
 

@@ -21,7 +21,7 @@ int32_t tb_listen(int64_t node, char *config, int64_t *handle, char **out);
 int32_t tb_forward(int64_t node, char *config, int64_t *handle, char **out);
 int32_t tb_listener_close(int64_t listener, int64_t drain_ms, char **out);
 
-int32_t tb_whois(int64_t node, char *source, char *destination, char **out);
+int32_t tb_whois(int64_t node, char *source, char **out);
 
 int32_t tb_devnet_start(char *config, int64_t *handle, char **out);
 int32_t tb_devnet_do(int64_t devnet, char *command, char **out);

@@ -215,21 +215,18 @@ class Library:
         """Close a listener or a forward; its connections have ``drain_s`` seconds to end."""
         await self._run(self._lib.tb_listener_close, listener, _ms(drain_s))
 
-    def whois(self, node: int, source: bytes, destination: bytes = b"") -> bytes:
+    def whois(self, node: int, source: bytes) -> bytes:
         """Return a peer, from the node's own state.
 
         Args:
             node: a node's handle.
             source: ``ip``, ``ip:port``, or a peer's short or full name.
-            destination: the node's address that was called; empty for any.
 
         Raises:
             UnknownCallerError: no node of the tailnet has that address.
             PeerNotFoundError: the name does not mean one peer.
         """
-        self._check_fork()
-        out = self._ffi.new("char **")
-        return self._take(self._lib.tb_whois(node, source, destination, out), out)
+        return self._call(self._lib.tb_whois, node, source)
 
     def caller_version(self, slot: int) -> int:
         """Return the version of a slot in the table of callers; its upper 32 bits are the generation.
@@ -272,18 +269,15 @@ class Library:
         """
         self._check_fork()
         out = self._ffi.new("char **")
-        return self._take(function(*self._native(args), out), out)
+        return self._take(function(*args, out), out)
 
     def _open(self, function: Any, *args: int | bytes) -> Opened:
         """Call a function that opens a native object; arguments and errors are those of ``_call``."""
         self._check_fork()
         out = self._ffi.new("char **")
         handle = self._ffi.new("int64_t *")
-        answer = self._take(function(*self._native(args), handle, out), out)
+        answer = self._take(function(*args, handle, out), out)
         return Opened(int(handle[0]), answer)
-
-    def _native(self, args: tuple[int | bytes, ...]) -> list[Any]:
-        return [self._ffi.new("char[]", arg) if isinstance(arg, bytes) else arg for arg in args]
 
     async def _run(self, function: Any, *args: int | bytes) -> bytes:
         """Run ``_call`` in a thread. A cancelled caller waits for its end, which is bounded in time."""

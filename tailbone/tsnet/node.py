@@ -298,7 +298,6 @@ class Node:
         """
         library = self._open()
         config = {
-            "kind": "tcp",
             "name": name,
             "port": port,
             "addresses": list(addresses),
@@ -328,12 +327,11 @@ class Node:
             library, opened.handle, msgspec.json.decode(opened.answer, type=dict[str, str])["local"]
         )
 
-    def whois(self, source: str, destination: str = "") -> Identity:
+    def whois(self, source: str) -> Identity:
         """Return a peer, from the node's own state: in microseconds, uncached.
 
         Args:
             source: ``ip``, ``ip:port``, or a peer's short or full name.
-            destination: this node's address that was called; empty for any.
 
         Raises:
             UnknownCallerError: no node of this tailnet has that address.
@@ -341,7 +339,7 @@ class Node:
         """
         if self._library is None or self._closing.begun:
             raise NodeClosedError("the node is closed")
-        return Identity.decode(self._library.whois(self._handle, source.encode(), destination.encode()))
+        return Identity.decode(self._library.whois(self._handle, source.encode()))
 
     def identify(self, peer: object) -> Identity:
         """Return the caller of a bridged connection, as of the last bytes that arrived on it.

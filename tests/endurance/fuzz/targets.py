@@ -262,7 +262,7 @@ class Native(_Simple):
         json.loads(await library.devnet_do(self._devnet, config))
 
     async def _whois(self, library: Library, config: bytes) -> None:
-        Identity.decode(library.whois(self._node, config.strip(b'"'), config.strip(b'"')))
+        Identity.decode(library.whois(self._node, config.strip(b'"')))
 
 
 _CALLS: Final = {

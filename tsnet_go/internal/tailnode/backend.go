@@ -20,7 +20,6 @@ import (
 type localBackend interface {
 	WhoIs(proto string, addr netip.AddrPort) (tailcfg.NodeView, tailcfg.UserProfile, bool)
 	PeerCaps(src netip.Addr) tailcfg.PeerCapMap
-	PeerCapsForIP(src, dst netip.Addr) tailcfg.PeerCapMap
 }
 
 const extensionName = "tailbone"

@@ -162,7 +162,7 @@ func (n *testNode) sees(other *testNode) {
 	n.t.Helper()
 	for _, pair := range [][2]*testNode{{n, other}, {other, n}} {
 		tbtest.Eventually(n.t, pair[0].config.Hostname+" sees "+pair[1].config.Hostname, func() bool {
-			_, err := pair[0].Whois(pair[1].v4().String(), "")
+			_, err := pair[0].Whois(pair[1].v4().String())
 			return err == nil
 		})
 	}
@@ -194,7 +194,7 @@ func (n *testNode) mustDial(to netip.AddrPort) *gonet.TCPConn {
 func (n *testNode) listenOn(path string, maxConnections int) *Listener {
 	n.t.Helper()
 	listener, err := n.Listen(ListenConfig{
-		Kind: "tcp", Name: "test", Port: 80, UnixPath: path, MaxConnections: maxConnections,
+		Name: "test", Port: 80, UnixPath: path, MaxConnections: maxConnections,
 	})
 	if err != nil {
 		n.t.Fatal(err)

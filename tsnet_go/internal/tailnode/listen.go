@@ -20,7 +20,6 @@ import (
 
 // ListenConfig configures a Listener.
 type ListenConfig struct {
-	Kind           string   `json:"kind"`            // "tcp"
 	Name           string   `json:"name"`            // part of the peer names of its connections
 	Port           uint16   `json:"port"`            //
 	Addresses      []string `json:"addresses"`       // own tailnet addresses; none means all of them
@@ -81,8 +80,6 @@ func (n *Node) Listen(config ListenConfig) (*Listener, error) {
 		return nil, err
 	}
 	switch {
-	case config.Kind != "tcp":
-		return nil, tberr.Errorf(tberr.BadArgument, op, "unknown kind %q; allowed: tcp", config.Kind)
 	case !listenerNames.MatchString(config.Name):
 		return nil, tberr.Errorf(tberr.BadArgument, op, "the name %q must be 1 to 12 of a-z, 0-9 and -", config.Name)
 	case config.Port == 0:

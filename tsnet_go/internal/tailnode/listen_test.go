@@ -66,7 +66,7 @@ func TestListenerNamesTheCaller(t *testing.T) {
 			t.Errorf("want %s…, got %s", want, name)
 		}
 		source := strings.Split(strings.TrimPrefix(name, "@"+PeerPrefix), "/")[1]
-		answer, err := server.Whois(source, to.String())
+		answer, err := server.Whois(source)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestListenerDelaysAPeerThatSendsTooMuch(t *testing.T) {
 	_, server, client := two(t)
 	var received atomic.Int64
 	listener, err := server.Listen(ListenConfig{
-		Kind: "tcp", Name: "test", Port: 80, MaxConnections: 10, MaxBytesPerS: 1,
+		Name: "test", Port: 80, MaxConnections: 10, MaxBytesPerS: 1,
 		UnixPath: tbtest.StartUnixServer(t, func(conn *net.UnixConn) {
 			for chunk := make([]byte, 4<<10); ; {
 				n, err := conn.Read(chunk)
@@ -433,7 +433,7 @@ func TestListenerWaitsForAFullBacklog(t *testing.T) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.Listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: path, MaxConnections: 9}); err != nil {
+	if _, err := server.Listen(ListenConfig{Name: "x", Port: 80, UnixPath: path, MaxConnections: 9}); err != nil {
 		t.Fatal(err)
 	}
 	// The socket is bound but does not listen. The reset can arrive before dial returns.
@@ -486,12 +486,11 @@ func TestListenRefusesBadSettings(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
-	good := ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: "/nowhere", MaxConnections: 1}
+	good := ListenConfig{Name: "x", Port: 80, UnixPath: "/nowhere", MaxConnections: 1}
 	_, err := node.Listen(good)
 	wantCode(t, tberr.NotRunning, err)
 	node.mustUp()
 	for what, change := range map[string]func(*ListenConfig){
-		"kind":            func(c *ListenConfig) { c.Kind = "udp" },
 		"no name":         func(c *ListenConfig) { c.Name = "" },
 		"a long name":     func(c *ListenConfig) { c.Name = "thirteen-char" },
 		"a slash":         func(c *ListenConfig) { c.Name = "a/b" },
@@ -510,7 +509,7 @@ func TestListenRefusesBadSettings(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	_, err = node.Listen(ListenConfig{Kind: "tcp", Name: "x", Port: 80, UnixPath: "/x", MaxConnections: 1, Addresses: []string{"1.2.3.4"}})
+	_, err = node.Listen(ListenConfig{Name: "x", Port: 80, UnixPath: "/x", MaxConnections: 1, Addresses: []string{"1.2.3.4"}})
 	if !strings.Contains(fmt.Sprint(err), node.v4().String()) {
 		t.Errorf("the error does not list the allowed addresses: %v", err)
 	}
@@ -537,7 +536,7 @@ func TestListenerServesItsAddressOnly(t *testing.T) {
 	_, server, client := two(t)
 	unixEnd := tbtest.StartUnixServer(t, tbtest.Echo)
 	if _, err := server.Listen(ListenConfig{
-		Kind: "tcp", Name: "x", Port: 80, UnixPath: unixEnd, MaxConnections: 5, Addresses: []string{server.v4().String()},
+		Name: "x", Port: 80, UnixPath: unixEnd, MaxConnections: 5, Addresses: []string{server.v4().String()},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func TestAClosedNodeRefusesEverything(t *testing.T) {
 	for what, call := range map[string]func() error{
 		"up":      func() error { _, err := node.Up(time.Second); return err },
 		"status":  func() error { _, err := node.Status(); return err },
-		"whois":   func() error { _, err := node.Whois("100.64.0.1", ""); return err },
+		"whois":   func() error { _, err := node.Whois("100.64.0.1"); return err },
 		"listen":  func() error { _, err := node.Listen(listener.config); return err },
 		"forward": func() error { _, err := node.Forward(ForwardConfig{Local: "127.0.0.1:0", Remote: "x:1"}); return err },
 	} {
@@ -315,7 +315,7 @@ func TestDisconnectControl(t *testing.T) {
 			tbtest.Eventually(t, "the node is offline", func() bool {
 				return net.do("nodes", nil)["nodes"].([]any)[0].(map[string]any)["online"] == false
 			})
-			if _, err := node.Whois(node.v4().String(), ""); err != nil {
+			if _, err := node.Whois(node.v4().String()); err != nil {
 				t.Errorf("whois does not work any more: %v", err)
 			}
 		}

@@ -31,7 +31,7 @@ func (c *callerSlot) update() {
 	}
 	c.answer = c.answer[:0]
 	if ext, err := c.node.running("whois"); err == nil && ext != nil && ext.backend != nil {
-		c.answer, _ = ext.appendWhois(c.answer, c.source, netip.Addr{})
+		c.answer, _ = ext.appendWhois(c.answer, c.source)
 	}
 	c.slot.Set(c.answer)
 }

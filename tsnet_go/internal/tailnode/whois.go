@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"tailscale.com/client/local"
-	"tailscale.com/client/tailscale/apitype"
 	"tailscale.com/tailcfg"
 
 	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
@@ -33,15 +32,8 @@ type identity struct {
 
 // Whois returns who has the source address or peer name, as JSON. It reads the node's own
 // state and caches nothing, so that a changed grant, tag or user counts for the next request.
-func (n *Node) Whois(source, destination string) ([]byte, error) {
-	if !isAddress(source) {
-		peer, err := n.peerNamed("whois", source)
-		if err != nil {
-			return nil, err
-		}
-		source = peer.addresses[0].String()
-	}
-	src, dst, err := parseWhois(source, destination)
+func (n *Node) Whois(source string) ([]byte, error) {
+	src, err := n.sourceOf(source)
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +42,9 @@ func (n *Node) Whois(source, destination string) ([]byte, error) {
 		return nil, err
 	}
 	if ext == nil || ext.backend == nil {
-		return n.whoisLocalAPI(src, dst)
+		return n.whoisLocalAPI(src)
 	}
-	answer, ok := ext.appendWhois(make([]byte, 0, 512), src, dst)
+	answer, ok := ext.appendWhois(make([]byte, 0, 512), src)
 	if !ok {
 		return nil, tberr.Errorf(tberr.NotFound, "whois", "no node of this tailnet has the address %s", src.Addr())
 	}
@@ -60,38 +52,29 @@ func (n *Node) Whois(source, destination string) ([]byte, error) {
 }
 
 // appendWhois appends the answer for a source from the node's own state. It reports
-// false if no node of the tailnet has that address. An invalid destination means any.
-func (e *extension) appendWhois(b []byte, src netip.AddrPort, dst netip.Addr) (_ []byte, ok bool) {
+// false if no node of the tailnet has that address.
+func (e *extension) appendWhois(b []byte, src netip.AddrPort) (_ []byte, ok bool) {
 	node, user, ok := e.backend.WhoIs("tcp", src)
 	if !ok {
 		return b, false
 	}
 	var caps tailcfg.PeerCapMap
 	if addrs := node.Addresses(); addrs.Len() > 0 {
-		if from := addrs.At(0).Addr(); dst.IsValid() {
-			caps = e.backend.PeerCapsForIP(from, dst)
-		} else {
-			caps = e.backend.PeerCaps(from)
-		}
+		caps = e.backend.PeerCaps(addrs.At(0).Addr())
 	}
 	return appendIdentity(b, newIdentity(node, user, caps)), true
 }
 
 // whoisLocalAPI is Whois through tailscale's public API, at 300 times the cost. It is
 // the fallback without a backend, and what a test compares Whois with.
-func (n *Node) whoisLocalAPI(src netip.AddrPort, dst netip.Addr) ([]byte, error) {
+func (n *Node) whoisLocalAPI(src netip.AddrPort) ([]byte, error) {
 	client, err := n.srv.LocalClient()
 	if err != nil {
 		return nil, tberr.Errorf(tberr.NotRunning, "whois", "%v", err)
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, localAPITimeout)
 	defer cancel()
-	var answer *apitype.WhoIsResponse
-	if dst.IsValid() {
-		answer, err = client.WhoIsForIP(ctx, src.String(), dst)
-	} else {
-		answer, err = client.WhoIs(ctx, src.String())
-	}
+	answer, err := client.WhoIs(ctx, src.String())
 	if errors.Is(err, local.ErrPeerNotFound) {
 		return nil, tberr.Errorf(tberr.NotFound, "whois", "no node of this tailnet has the address %s", src.Addr())
 	}
@@ -118,29 +101,19 @@ func compactCaps(caps tailcfg.PeerCapMap) tailcfg.PeerCapMap {
 	return out
 }
 
-func isAddress(source string) bool {
-	_, err := netip.ParseAddrPort(source)
+// sourceOf parses ip:port or ip. Any other text is the name of a peer.
+func (n *Node) sourceOf(text string) (netip.AddrPort, error) {
+	if src, err := netip.ParseAddrPort(text); err == nil {
+		return src, nil
+	}
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(addr, 0), nil
+	}
+	peer, err := n.peerNamed("whois", text)
 	if err != nil {
-		_, err = netip.ParseAddr(source)
+		return netip.AddrPort{}, err
 	}
-	return err == nil
-}
-
-func parseWhois(source, destination string) (src netip.AddrPort, dst netip.Addr, err error) {
-	src, err = netip.ParseAddrPort(source)
-	if err != nil {
-		addr, addrErr := netip.ParseAddr(source)
-		if addrErr != nil {
-			return src, dst, tberr.Errorf(tberr.BadArgument, "whois", "the source %q must be ip:port or ip", source)
-		}
-		src = netip.AddrPortFrom(addr, 0)
-	}
-	if destination != "" {
-		if dst, err = netip.ParseAddr(destination); err != nil {
-			return src, dst, tberr.Errorf(tberr.BadArgument, "whois", "the destination %q must be an ip", destination)
-		}
-	}
-	return src, dst, nil
+	return netip.AddrPortFrom(peer.addresses[0], 0), nil
 }
 
 func newIdentity(node tailcfg.NodeView, user tailcfg.UserProfile, caps tailcfg.PeerCapMap) identity {

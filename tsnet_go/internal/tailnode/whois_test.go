@@ -43,7 +43,7 @@ func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 		KeyExpiry       int64 `json:"key_expiry"`
 		Capabilities    map[string][]any
 	}) {
-		answer, err := server.Whois(source, "")
+		answer, err := server.Whois(source)
 		if err == nil {
 			err = json.Unmarshal(answer, &p)
 		}
@@ -63,41 +63,39 @@ func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 	}
 	// A name means the peer with its address, also after its key has expired.
 	for _, name := range []string{"user", "tagged", "shared", "expired"} {
-		byName, err := server.Whois(name, "")
-		byAddress, _ := server.Whois(addresses[name][0], "")
+		byName, err := server.Whois(name)
+		byAddress, _ := server.Whois(addresses[name][0])
 		if err != nil || string(byName) != string(byAddress) {
 			t.Errorf("%s: by name %s, %v; by address %s", name, byName, err, byAddress)
 		}
 	}
-	_, err := server.Whois("nobody", "")
+	_, err := server.Whois("nobody")
 	wantCode(t, tberr.PeerNotFound, err)
 	sources := []string{"100.127.255.254", "192.168.7.7", "::1", "fd7a:115c:a1e0::dead", server.v4().String()}
 	for _, both := range addresses {
 		sources = append(sources, both[0], both[1], "::ffff:"+both[0])
 	}
 	for _, source := range sources {
-		for _, destination := range []string{"", server.v4().String(), server.v6().String(), "100.127.255.254"} {
-			compareWhois(t, server, source, destination)
-		}
+		compareWhois(t, server, source)
 	}
 }
 
-func compareWhois(t *testing.T, node *testNode, source, destination string) {
+func compareWhois(t *testing.T, node *testNode, source string) {
 	t.Helper()
-	src, dst, err := parseWhois(source, destination)
+	src, err := node.sourceOf(source)
 	if err != nil {
 		t.Fatal(err)
 	}
-	direct, err := node.Whois(source, destination)
-	other, otherErr := node.whoisLocalAPI(src, dst)
+	direct, err := node.Whois(source)
+	other, otherErr := node.whoisLocalAPI(src)
 	if tberr.CodeOf(err) != tberr.CodeOf(otherErr) {
-		t.Errorf("%s to %s: directly %v, through the LocalAPI %v", source, destination, err, otherErr)
+		t.Errorf("%s: directly %v, through the LocalAPI %v", source, err, otherErr)
 	}
 	if err == nil && !json.Valid(direct) {
 		t.Errorf("%s is not JSON", direct)
 	}
 	if string(direct) != string(other) {
-		t.Errorf("%s to %s: directly\n%s\nthrough the LocalAPI\n%s", source, destination, direct, other)
+		t.Errorf("%s: directly\n%s\nthrough the LocalAPI\n%s", source, direct, other)
 	}
 }
 
@@ -105,7 +103,7 @@ func compareWhois(t *testing.T, node *testNode, source, destination string) {
 func TestWhoisFallsBackToTheLocalAPI(t *testing.T) {
 	checkNoLeaks(t)
 	_, server, client := two(t)
-	direct, err := server.Whois(client.v4().String(), "")
+	direct, err := server.Whois(client.v4().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,11 +112,11 @@ func TestWhoisFallsBackToTheLocalAPI(t *testing.T) {
 		server.mu.Lock()
 		server.ext = ext
 		server.mu.Unlock()
-		fallback, err := server.Whois(client.v4().String(), "")
+		fallback, err := server.Whois(client.v4().String())
 		if err != nil || string(fallback) != string(direct) {
 			t.Errorf("with %s: %s, %v; want %s", name, fallback, err, direct)
 		}
-		_, err = server.Whois("100.127.255.254", "")
+		_, err = server.Whois("100.127.255.254")
 		wantCode(t, tberr.NotFound, err)
 	}
 	server.mu.Lock()
@@ -135,26 +133,24 @@ func TestWhoisSeesAChangedGrantAtOnce(t *testing.T) {
 		{"src": []string{"dev@example.com"}, "dst": []string{"*"}, "app": map[string]any{"example.com/cap/x": []any{1}}},
 	}})
 	tbtest.Eventually(t, "the grant is in the answer", func() bool {
-		answer, err := server.Whois(client.v4().String(), server.v4().String())
+		answer, err := server.Whois(client.v4().String())
 		var p struct{ Capabilities map[string][]int }
 		return err == nil && json.Unmarshal(answer, &p) == nil && len(p.Capabilities["example.com/cap/x"]) == 1
 	})
 }
 
-// Sources that mean no peer, invalid destinations, and a whois before Up, are errors with their own codes.
+// Sources that mean no peer, and a whois before Up, are errors with their own codes.
 func TestWhoisErrors(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
 	node := newTestNode(t, net.config("node", "dev@example.com"))
-	_, err := node.Whois("100.64.0.1", "")
+	_, err := node.Whois("100.64.0.1")
 	wantCode(t, tberr.NotRunning, err)
 	node.mustUp()
 	for _, source := range []string{"", "x", "100.64.0", "100.64.0.1:", "[100.64.0.1", "100.64.0.1:99999"} {
-		_, err := node.Whois(source, "")
+		_, err := node.Whois(source)
 		wantCode(t, tberr.PeerNotFound, err)
 	}
-	_, err = node.Whois("100.64.0.1", "x")
-	wantCode(t, tberr.BadArgument, err)
 }
 
 // Strange names still give valid JSON.
@@ -176,10 +172,10 @@ func TestAppendIdentityIsJSON(t *testing.T) {
 
 func BenchmarkWhois(b *testing.B) {
 	_, server, client := two(b)
-	source, destination := client.v4().String()+":12345", server.v4().String()
+	source := client.v4().String() + ":12345"
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := server.Whois(source, destination); err != nil {
+		if _, err := server.Whois(source); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -187,12 +183,12 @@ func BenchmarkWhois(b *testing.B) {
 
 func BenchmarkWhoisLocalAPI(b *testing.B) {
 	_, server, client := two(b)
-	src, dst, err := parseWhois(client.v4().String()+":12345", server.v4().String())
+	src, err := server.sourceOf(client.v4().String() + ":12345")
 	if err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := server.whoisLocalAPI(src, dst); err != nil {
+		if _, err := server.whoisLocalAPI(src); err != nil {
 			b.Fatal(err)
 		}
 	}
