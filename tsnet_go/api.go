@@ -166,9 +166,9 @@ func forward(handle int64, config string) (int64, []byte, error) {
 	return bridge, answer, err
 }
 
-// listenerClose closes a listener or a forward.
-func listenerClose(handle, drainMS int64) ([]byte, error) {
-	return closeHandle("listener close", handle, func(bridge tailnode.Bridge) error {
+// bridgeClose closes a listener or a forward.
+func bridgeClose(handle, drainMS int64) ([]byte, error) {
+	return closeHandle("bridge close", handle, func(bridge tailnode.Bridge) error {
 		bridge.Close(milliseconds(drainMS))
 		return nil
 	})

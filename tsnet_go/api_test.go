@@ -86,11 +86,11 @@ func TestAPIFromStartToEnd(t *testing.T) {
 	conn.Close()
 	must(nodeCancel(nodes[0]))
 	for range 2 { // every close can be repeated
-		must(listenerClose(listener, 1000))
+		must(bridgeClose(listener, 1000))
 		must(nodeClose(nodes[1], tbtest.Limit.Milliseconds())) // with its forward
 		must(nodeClose(nodes[0], tbtest.Limit.Milliseconds()))
 		must(devnetStop(tailnet, tbtest.Limit.Milliseconds()))
-		must(listenerClose(forwarder, 0))
+		must(bridgeClose(forwarder, 0))
 	}
 	if version := must(versions()); version["go"] == "" || version["tailscale"] == "" {
 		t.Errorf("%v", version)
@@ -130,7 +130,7 @@ func TestAPIChecksHandles(t *testing.T) {
 			}
 		}
 	}
-	if _, err := listenerClose(node, 0); tberr.CodeOf(err) != tberr.UnknownHandle {
+	if _, err := bridgeClose(node, 0); tberr.CodeOf(err) != tberr.UnknownHandle {
 		t.Errorf("a node closed as a listener: %v", err)
 	}
 	if _, err := nodeClose(other, 0); tberr.CodeOf(err) != tberr.UnknownHandle {

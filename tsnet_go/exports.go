@@ -107,12 +107,12 @@ func tb_forward(node C.int64_t, config *C.char, handle *C.int64_t, out **C.char)
 	})
 }
 
-// tb_listener_close closes a listener or a forward.
+// tb_bridge_close closes a listener or a forward.
 //
-//export tb_listener_close
-func tb_listener_close(listener, drainMS C.int64_t, out **C.char) C.int32_t {
-	return call("listener close", out, func() ([]byte, error) {
-		return listenerClose(int64(listener), int64(drainMS))
+//export tb_bridge_close
+func tb_bridge_close(bridge, drainMS C.int64_t, out **C.char) C.int32_t {
+	return call("bridge close", out, func() ([]byte, error) {
+		return bridgeClose(int64(bridge), int64(drainMS))
 	})
 }
 

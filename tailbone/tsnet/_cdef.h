@@ -17,9 +17,10 @@ int32_t tb_node_cancel(int64_t node, char **out);
 int32_t tb_node_status(int64_t node, char **out);
 int32_t tb_node_close(int64_t node, int64_t timeout_ms, char **out);
 
+/* A bridge is what tb_listen or tb_forward opens. */
 int32_t tb_listen(int64_t node, char *config, int64_t *handle, char **out);
 int32_t tb_forward(int64_t node, char *config, int64_t *handle, char **out);
-int32_t tb_listener_close(int64_t listener, int64_t drain_ms, char **out);
+int32_t tb_bridge_close(int64_t bridge, int64_t drain_ms, char **out);
 
 int32_t tb_whois(int64_t node, char *source, char **out);
 

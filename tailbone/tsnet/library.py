@@ -205,15 +205,15 @@ class Library:
 
     async def listen(self, node: int, config: bytes) -> Opened:
         """Bridge a port of the node to a Unix socket."""
-        return await self._run_open(self._lib.tb_listen, self._lib.tb_listener_close, node, config)
+        return await self._run_open(self._lib.tb_listen, self._lib.tb_bridge_close, node, config)
 
     async def forward(self, node: int, config: bytes) -> Opened:
         """Open a local socket that leads to a peer of the node."""
-        return await self._run_open(self._lib.tb_forward, self._lib.tb_listener_close, node, config)
+        return await self._run_open(self._lib.tb_forward, self._lib.tb_bridge_close, node, config)
 
-    async def listener_close(self, listener: int, drain_s: float) -> None:
+    async def bridge_close(self, bridge: int, drain_s: float) -> None:
         """Close a listener or a forward; its connections have ``drain_s`` seconds to end."""
-        await self._run(self._lib.tb_listener_close, listener, _ms(drain_s))
+        await self._run(self._lib.tb_bridge_close, bridge, _ms(drain_s))
 
     def whois(self, node: int, source: bytes) -> bytes:
         """Return a peer, from the node's own state.

@@ -111,7 +111,7 @@ class _NewNode(msgspec.Struct, frozen=True):
     switched_off: tuple[str, ...]
 
 
-class _Part:
+class _Bridge:
     """Base class of listeners and forwards, which close in the same way."""
 
     def __init__(self, library: Library, handle: int) -> None:
@@ -133,7 +133,7 @@ class _Part:
 
     async def _close(self, drain_s: float) -> None:
         try:
-            await self._library.listener_close(self._handle, drain_s)
+            await self._library.bridge_close(self._handle, drain_s)
         except NodeClosedError:
             return  # closed together with the node
 
@@ -144,11 +144,11 @@ class _Part:
         await self.close()
 
 
-class Listener(_Part):
+class Listener(_Bridge):
     """A port on the tailnet that is bridged to a Unix socket."""
 
 
-class Forward(_Part):
+class Forward(_Bridge):
     """A local socket whose connections are forwarded to one peer of the tailnet.
 
     Attributes:

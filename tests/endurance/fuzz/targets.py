@@ -252,11 +252,11 @@ class Native(_Simple):
 
     async def _listen(self, library: Library, config: bytes) -> None:
         opened = await library.listen(self._node, config)
-        await library.listener_close(opened.handle, 0.0)
+        await library.bridge_close(opened.handle, 0.0)
 
     async def _forward(self, library: Library, config: bytes) -> None:
         opened = await library.forward(self._node, config)
-        await library.listener_close(opened.handle, 0.0)
+        await library.bridge_close(opened.handle, 0.0)
 
     async def _devnet_do(self, library: Library, config: bytes) -> None:
         json.loads(await library.devnet_do(self._devnet, config))
