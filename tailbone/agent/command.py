@@ -77,7 +77,7 @@ async def _run(
     with stop_on_signals() as stop:
         agent = Agent(issuer, [*wanted.files, *(setup.file for setup in wanted.setups)])
         socket = folder / "agent.sock"
-        variables = await stop.unless(_prepare(agent, issuer, wanted))
+        variables = await stop.run_until_stopped(_prepare(agent, issuer, wanted))
         if variables is None:
             return 128 + (stop.signal or 0)
         async with await agent.listen(socket):

@@ -155,7 +155,7 @@ async def _serve(agent: Agent, path: Path, loopback: tuple[str, int, bytes] | No
                 server = await agent.listen_on_loopback(*loopback)
                 await stack.enter_async_context(server)
                 log.info("listening", port=server.sockets[0].getsockname()[1])
-            await stop.unless(agent.keep(ready))
+            await stop.run_until_stopped(agent.keep(ready))
             notify("STOPPING=1")
         log.info("stopped")
     return 0

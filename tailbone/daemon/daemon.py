@@ -16,7 +16,7 @@ from tailbone.daemon.servers import Parts, Server, discovery_document, import_se
 from tailbone.daemon.sockets import socket_directory
 from tailbone.daemon.state import check_state
 from tailbone.errors import Problem, TailboneError
-from tailbone.process.cancellation import together
+from tailbone.process.cancellation import gather_or_cancel
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
 from tailbone.token.void_rules import VoidRules
@@ -61,10 +61,10 @@ async def _run(config: Config) -> int:
     with stop_on_signals() as stop:
         # No token leaves without its line in the log.
         async with Daemon(config, audit=get_logger(strict=True), stop=stop) as daemon:
-            if await stop.unless(daemon.start()) is None:
+            if await stop.run_until_stopped(daemon.start()) is None:
                 log.info("stopped before it was up")
                 return 0
-            failure = await stop.unless(daemon.failure())
+            failure = await stop.run_until_stopped(daemon.failure())
             if failure is None:
                 log.info("stopping")
                 return 0
@@ -147,7 +147,7 @@ class Daemon:
         )
         stack.push_async_callback(self._close_keys)
         # The node joins on its own threads; meanwhile the keys are read and the servers imported.
-        status, keys = await together(node.join(), self._prepare())
+        status, keys = await gather_or_cancel(node.join(), self._prepare())
         addresses = listen_addresses(config, status.addresses)
         stack.push_async_callback(self._stop_background)
         # Only after the join: a server that is not admitted would publish another key with each try.

@@ -60,14 +60,14 @@ async def _run(
 ) -> int:
     with stop_on_signals() as stop:
         async with Dev(config, settings, stop) as dev:
-            facts = await stop.unless(dev.start())
+            facts = await stop.run_until_stopped(dev.start())
             if facts is None:
                 return _status_without_run(command, stop)
             on_ready(facts)
             failing = _failing(dev)
             if command:
                 return await run_command(command, {**environment, **facts.environment()}, stop, failing)
-            return await stop.unless(failing) or 0
+            return await stop.run_until_stopped(failing) or 0
 
 
 async def _failing(dev: Dev) -> int:

@@ -16,7 +16,7 @@ from tailbone.dev.flags import LOOPBACK_NAMES, Endpoint, node_name
 from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError, TailboneError, TailnetError
 from tailbone.jwks.discovery import DISCOVERY_PATH, JWKS_PATH
 from tailbone.jwks.serving import serve_documents
-from tailbone.process.cancellation import together
+from tailbone.process.cancellation import gather_or_cancel
 from tailbone.process.log import get_logger
 from tailbone.temporary import TemporaryFolder
 from tailbone.tsnet.devnet import Devnet
@@ -132,7 +132,7 @@ class Dev:
             Daemon(config, isolated=True, log=cast("Logger", self._log), stop=self._stop, grace_s=_GRACE_S)
         )
         callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
-        _, nodes = await together(daemon.start(), together(*callers))
+        _, nodes = await gather_or_cancel(daemon.start(), gather_or_cancel(*callers))
         facts = await self._open_ports(devnet, jwks, config, nodes, keys)
         await self._until_ready(daemon)
         self._log.quiet = False

@@ -47,10 +47,12 @@ async def in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwar
 
 
 @overload
-async def together(first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B], /) -> tuple[_A, _B]: ...
+async def gather_or_cancel(
+    first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B], /
+) -> tuple[_A, _B]: ...
 @overload
-async def together(*work: Coroutine[Any, Any, _T]) -> tuple[_T, ...]: ...
-async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
+async def gather_or_cancel(*work: Coroutine[Any, Any, _T]) -> tuple[_T, ...]: ...
+async def gather_or_cancel(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
     """Await all of ``work`` at once; when one fails, cancel the others and wait for their end.
 
     Returns:

@@ -90,7 +90,7 @@ async def _run_command(
     stop.before_exit.append(lambda: _send(group, signal.SIGKILL))
     ended: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(_wait, process.pid))
     try:
-        await stop.unless(asyncio.wait([ended, failed], return_when=asyncio.FIRST_COMPLETED))
+        await stop.run_until_stopped(asyncio.wait([ended, failed], return_when=asyncio.FIRST_COMPLETED))
         by_itself = ended.done()
         if not by_itself:
             await _end_command(group, ended, stop.signal or signal.SIGTERM, end_s)

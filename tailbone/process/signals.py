@@ -39,7 +39,7 @@ class Stop:
         self.signal = signal.Signals(number)
         self.asked.set()
 
-    async def unless(self, work: Coroutine[object, object, _T]) -> _T | None:
+    async def run_until_stopped(self, work: Coroutine[object, object, _T]) -> _T | None:
         """Await ``work``, or cancel it when the process is asked to stop.
 
         Returns:

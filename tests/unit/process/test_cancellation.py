@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tailbone.process.cancellation import Closing, finish, in_thread, together
+from tailbone.process.cancellation import Closing, finish, gather_or_cancel, in_thread
 
 
 async def test_the_result_and_the_error_of_the_call_arrive() -> None:
@@ -130,15 +130,15 @@ async def fail(error: Exception) -> str:
     raise error
 
 
-async def test_together_returns_all_results_in_order() -> None:
-    assert await together(give("a"), give("b"), give("c")) == ("a", "b", "c")
+async def test_gather_returns_all_results_in_order() -> None:
+    assert await gather_or_cancel(give("a"), give("b"), give("c")) == ("a", "b", "c")
 
 
-async def test_together_of_nothing_is_empty() -> None:
-    assert await together() == ()
+async def test_gather_of_nothing_is_empty() -> None:
+    assert await gather_or_cancel() == ()
 
 
-async def test_together_raises_the_failure_itself() -> None:
+async def test_gather_raises_the_failure_itself() -> None:
     """It is not in a group; the other one was cancelled and has ended before."""
     ended = asyncio.Event()
 
@@ -150,12 +150,12 @@ async def test_together_raises_the_failure_itself() -> None:
         return ""
 
     with pytest.raises(ValueError, match="first"):
-        await together(fail(ValueError("first")), long())
+        await gather_or_cancel(fail(ValueError("first")), long())
     assert ended.is_set()
 
 
-async def test_a_cancelled_together_cancels_all() -> None:
-    both = asyncio.ensure_future(together(asyncio.Event().wait(), asyncio.Event().wait()))
+async def test_a_cancelled_gather_cancels_all() -> None:
+    both = asyncio.ensure_future(gather_or_cancel(asyncio.Event().wait(), asyncio.Event().wait()))
     await asyncio.sleep(0)
     both.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -44,18 +44,18 @@ async def test_nohup_is_respected() -> None:
 
 
 async def test_the_result_of_finished_work_is_returned() -> None:
-    """Without a signal, `unless` returns what the work returns."""
-    assert await Stop().unless(asyncio.sleep(0, "done")) == "done"
+    """Without a signal, `run_until_stopped` returns what the work returns."""
+    assert await Stop().run_until_stopped(asyncio.sleep(0, "done")) == "done"
 
 
 async def test_the_error_of_failed_work_is_raised() -> None:
-    """Without a signal, `unless` raises what the work raises."""
+    """Without a signal, `run_until_stopped` raises what the work raises."""
 
     async def fail() -> None:
         raise ValueError("wrong")
 
     with pytest.raises(ValueError, match="wrong"):
-        await Stop().unless(fail())
+        await Stop().run_until_stopped(fail())
 
 
 async def test_work_is_cancelled_and_waited_for() -> None:
@@ -71,7 +71,7 @@ async def test_work_is_cancelled_and_waited_for() -> None:
             cleaned_up = True
         return "never"
 
-    waiting = asyncio.ensure_future(stop.unless(work()))
+    waiting = asyncio.ensure_future(stop.run_until_stopped(work()))
     await asyncio.sleep(0)
     stop.received(signal.SIGTERM)
     assert await waiting is None
@@ -88,7 +88,7 @@ async def test_an_error_while_cleaning_up_is_raised() -> None:
         finally:
             raise ValueError("while cleaning up")
 
-    waiting = asyncio.ensure_future(stop.unless(work()))
+    waiting = asyncio.ensure_future(stop.run_until_stopped(work()))
     await asyncio.sleep(0)
     stop.received(signal.SIGTERM)
     with pytest.raises(ValueError, match="while cleaning up"):
@@ -101,7 +101,7 @@ def test_work_that_starts_after_a_signal_is_cancelled() -> None:
     async def main() -> object:
         stop = Stop()
         stop.received(signal.SIGINT)
-        return await stop.unless(asyncio.sleep(60, "never"))
+        return await stop.run_until_stopped(asyncio.sleep(60, "never"))
 
     assert asyncio.run(main()) is None
 
