@@ -7,7 +7,6 @@ import hmac
 import json
 import os
 import socket
-import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,6 +22,7 @@ from tailbone.errors import (
     TailboneError,
 )
 from tailbone.process.log import get_logger
+from tailbone.process.peercred import peer_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _HEAD_LIMIT: Final = 16384
 _TIMEOUT_S: Final = 10.0
-_CREDENTIALS: Final = struct.Struct("3i")
 _PHRASES: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
 
 
@@ -96,11 +95,7 @@ class Endpoint:
             raise AddressInUseError(f"{host}:{port}: {error.strerror}") from None
 
     async def _serve_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raw = writer.get_extra_info("socket").getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
-        )
-        _, uid, _ = _CREDENTIALS.unpack(raw)
-        allowed = uid in (0, os.geteuid())
+        allowed = peer_credentials(writer.get_extra_info("socket")).uid in (0, os.geteuid())
         refusal = None if allowed else _error(403, "forbidden", "this agent serves its own user only")
         await self._serve(reader, writer, lambda _: refusal)
 

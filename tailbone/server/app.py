@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import socket
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,6 +17,7 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 
 from tailbone.errors import UnknownCallerError
 from tailbone.process.cancellation import Closing
+from tailbone.process.peercred import peer_credentials
 from tailbone.server.endpoints import Endpoints, Sources
 from tailbone.server.refusals import Refusals
 from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT, parse_head
@@ -42,7 +42,6 @@ DRAIN_START_S: Final = 0.1
 """How long new requests are still answered once the close has begun, in seconds."""
 
 _POLL_S: Final = 0.01
-_UCRED: Final = struct.Struct("3i")
 
 _numbers = itertools.count(1)
 
@@ -265,9 +264,8 @@ def _check_process(transport: Any) -> None:
     """Refuse other processes: a peer's name is visible to them (``/proc/net/unix``) and can be copied.
 
     Raises:
-        UnknownCallerError: the other end is not the bridge in this process (SO_PEERCRED, unix(7)).
+        UnknownCallerError: the other end is not the bridge in this process.
     """
-    peer = transport.get_extra_info("socket")
-    pid, _uid, _gid = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    pid = peer_credentials(transport.get_extra_info("socket")).pid
     if pid != os.getpid():
         raise UnknownCallerError("the caller did not come over the tailnet", detail=f"from process {pid}")
