@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
-from tailbone.errors import AccessError, ExpiredCallerError, SharedCallerError
+from tailbone.errors import AccessError
 from tailbone.token.grants import encode, read
 
 if TYPE_CHECKING:
@@ -90,12 +90,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
             SharedCallerError: the node is shared in from another tailnet, which rules it out in both modes.
             AccessError: the caller has no role, or too low a one.
         """
-        if caller.expired:
-            raise ExpiredCallerError("the key of your node has expired: log in to the tailnet again")
-        if caller.shared:
-            raise SharedCallerError(
-                "your node is shared in from another tailnet; only nodes of this tailnet manage keys"
-            )
+        caller.check_membership()
         needed = needed_role(method)
         if needed is None:
             return

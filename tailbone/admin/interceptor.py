@@ -221,7 +221,7 @@ class _CallLine:
 
     def add_caller(self, caller: Identity) -> None:
         self._fields |= {
-            "caller": caller.login or ",".join(caller.tags),
+            "caller": caller.login_or_tags,
             "sub": caller.subject,
             "node": caller.node,
         }

@@ -216,7 +216,7 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
             signing_key_id=settings.signing_key_id(),
             issuer=settings.issuer,
             jwks=settings.jwks,
-            caller=caller.login or ",".join(caller.tags),
+            caller=caller.login_or_tags,
             roles=self._access.roles_of(caller),
             void_rules=self._void_rules.count,
         )
@@ -236,7 +236,7 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
         return pb.ExplainResponse(
             node=node.node,
             sub=node.subject,
-            caller=node.login or ",".join(node.tags),
+            caller=node.login_or_tags,
             addresses=node.addresses,
             rules=[
                 pb.ExplainedRule(rule=_json(rule.rule), matches=rule.matches, void=rule.void)

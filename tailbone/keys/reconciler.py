@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import re
 import secrets
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tailbone.errors import BadParameterError, KeyFileError, KeyStateError, TailboneError
+from tailbone.errors import KeyFileError, KeyStateError, TailboneError
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import REMOVED, Snapshot
 from tailbone.keys.plan import (
@@ -63,7 +62,6 @@ _FIRST_READ_S: Final = 5.0
 _LOCK_PAUSE_S: Final = 0.02
 # Each round carries out a step that no later round undoes. More rounds than this are a bug in the plan.
 _MOST_ROUNDS: Final = 50
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Reconciler:
@@ -472,8 +470,6 @@ class Writer:
 
     def _free_kid(self, created_at: int, last_read: Read | None) -> str:
         prefix = self._reconciler.settings.prefix
-        if not _PREFIX.fullmatch(prefix):
-            raise BadParameterError("key.prefix must consist of letters, digits and . _ - only")
         kid = f"{prefix}-{created_at}"
         # Includes a key that was removed within this second, since caches still have it under this kid.
         taken = self._written.generated_kids | self._reconciler.snapshot.entries.keys()

@@ -11,7 +11,7 @@ class KeySettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that a key's life depends on.
 
     Attributes:
-        prefix: of new kids; ``[A-Za-z0-9._-]+``.
+        prefix: of new kids, as the setting key.prefix allows it.
         algorithm: of new keys.
         size: of new RSA keys, in bits.
         expiry_s: longest lifetime of a token, in seconds.

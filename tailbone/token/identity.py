@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from tailbone.errors import UnknownCallerError
+from tailbone.errors import ExpiredCallerError, SharedCallerError, UnknownCallerError
 from tailbone.text import TEXT_LIMIT, safe_text
 
 # Zero-width joiner and non-joiner, which several scripts and emoji need.
@@ -79,6 +79,28 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         Names can be reused, ids are not.
         """
         return f"node:{self.node_id}" if self.tags else f"user:{self.user_id}"
+
+    @property
+    def login_or_tags(self) -> str:
+        """The owner's login name, or a tagged node's tags, as people know the caller."""
+        return self.login or ",".join(self.tags)
+
+    def check_membership(self, *, allow_shared: bool = False) -> None:
+        """Check that the node is a current member of this tailnet.
+
+        Args:
+            allow_shared: whether a node that is shared in from another tailnet counts as one.
+
+        Raises:
+            ExpiredCallerError: the node's key has expired.
+            SharedCallerError: the node is shared in.
+        """
+        if self.expired:
+            raise ExpiredCallerError("the key of your node has expired: log in to the tailnet again")
+        if self.shared and not allow_shared:
+            raise SharedCallerError(
+                "your node is shared in from another tailnet; only this tailnet's own nodes are allowed"
+            )
 
 
 def _with_safe_text(identity: Identity) -> Identity:

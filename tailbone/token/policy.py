@@ -14,10 +14,8 @@ from tailbone.errors import (
     AudienceNotAllowedError,
     BadParameterError,
     DeniedError,
-    ExpiredCallerError,
     GrantConflictError,
     NoGrantError,
-    SharedCallerError,
 )
 from tailbone.token.grants import ANY_AUDIENCE, AWS_TAGS_CLAIM, SUBJECT_PREFIX, TOKEN_CAPABILITY, excess
 from tailbone.token.identity import Identity  # noqa: TC001 -- msgspec resolves it
@@ -112,12 +110,7 @@ def admit(identity: Identity, rules: IssuerSettings) -> Admitted:
         SharedCallerError: the node is shared in from another tailnet, which is not allowed.
         DeniedError: the caller is in ``rules.deny``.
     """
-    if identity.expired:
-        raise ExpiredCallerError("the key of your node has expired: log in to the tailnet again")
-    if identity.shared and not rules.allow_shared:
-        raise SharedCallerError(
-            "your node is shared in from another tailnet; only nodes of this tailnet get tokens"
-        )
+    identity.check_membership(allow_shared=rules.allow_shared)
     if rules.deny and not rules.deny.isdisjoint(_names(identity)):
         raise DeniedError("this server's settings deny you tokens (issuer.deny)")
     return Admitted(identity)

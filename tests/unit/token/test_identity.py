@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailbone.errors import UnknownCallerError
+from tailbone.errors import AccessError, ExpiredCallerError, SharedCallerError, UnknownCallerError
 from tailbone.text import safe_text
 from tailbone.token.identity import Identity
 
@@ -48,6 +48,34 @@ def test_a_tagged_nodes_subject_is_the_stable_node_id() -> None:
 def test_tags_win_over_a_user() -> None:
     """A tagged node's subject is the node, even if the answer also names a user."""
     assert Identity(node_id="nCi", node="ci", user_id=7, login="dev", tags=("tag:ci",)).subject == "node:nCi"
+
+
+@pytest.mark.parametrize(("answer", "name"), [(PERSON, "dev@example.com"), (TAGGED, "tag:ci")])
+def test_a_person_is_known_by_login_and_a_tagged_node_by_its_tags(answer: bytes, name: str) -> None:
+    """This is what logs and the admin API show."""
+    assert Identity.decode(answer).login_or_tags == name
+
+
+def test_a_member_of_the_tailnet_passes() -> None:
+    """Its key has not expired, and it is not shared in."""
+    Identity.decode(PERSON).check_membership()
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"), [({"expired": True}, ExpiredCallerError), ({"shared": True}, SharedCallerError)]
+)
+def test_nodes_that_are_not_members_are_refused(changed: dict[str, bool], error: type[AccessError]) -> None:
+    """An expired key no longer proves who calls; another tailnet vouches for a node that is shared in."""
+    with pytest.raises(error):
+        msgspec.structs.replace(Identity.decode(PERSON), **changed).check_membership()
+
+
+def test_shared_nodes_can_be_allowed_and_expired_ones_cannot() -> None:
+    """The setting allowShared is about sharing alone."""
+    shared = msgspec.structs.replace(Identity.decode(PERSON), shared=True)
+    shared.check_membership(allow_shared=True)
+    with pytest.raises(ExpiredCallerError):
+        msgspec.structs.replace(shared, expired=True).check_membership(allow_shared=True)
 
 
 def test_unknown_members_are_ignored() -> None:
