@@ -359,7 +359,7 @@ class OldServerError(AdminError):
 
 
 class IssuerUnreachableError(TailboneError):
-    """No way leads to the issuer, or it did not answer."""
+    """The issuer cannot be reached, or did not answer."""
 
     code = "issuer_unreachable"
 

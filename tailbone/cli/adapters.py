@@ -13,12 +13,13 @@ import click
 from tailbone.cli.durations import DurationType
 from tailbone.cli.issuer import issuer_options, tokens_of
 from tailbone.cli.options import Command, Group, Invocation, pass_invocation
+from tailbone.cli.output import render
 from tailbone.client.issuer import URL_VARIABLE
 from tailbone.client.local_agent import SOCKET_VARIABLE
 from tailbone.errors import ConfigError, TailboneError
 
 if TYPE_CHECKING:
-    from tailbone.cli.issuer import Way
+    from tailbone.cli.issuer import IssuerFlags
 
 _REUSED_S = 900
 """AWS SDKs ask for new credentials from 15 min before the end of the old ones."""
@@ -48,7 +49,7 @@ def aws(
     session_name: str,
     audience: str,
     endpoint_url: str,
-    **way: Unpack[Way],
+    **flags: Unpack[IssuerFlags],
 ) -> None:
     """Print credentials of an AWS role, for `credential_process`.
 
@@ -59,12 +60,12 @@ def aws(
 
     role = Role(role_arn, region, audience, int(duration), session_name, endpoint_url)
     account = role.account
-    whose = [str(way), os.environ.get(URL_VARIABLE, ""), os.environ.get(SOCKET_VARIABLE, "")]
+    whose = [str(flags), os.environ.get(URL_VARIABLE, ""), os.environ.get(SOCKET_VARIABLE, "")]
     cache = CredentialsCache([*map(str, role), *whose])
     with cache.locked():
         entry = cache.read()
         if _left_s(entry.get("Expiration")) < min(_REUSED_S, duration / 2):
-            with tokens_of(**way) as tokens:
+            with tokens_of(**flags) as tokens:
                 token = tokens.issue(audience)
             found = assume(role, token.value)
             entry = {
@@ -97,7 +98,7 @@ def _left_s(expiration: object) -> float:
     help="By default that of the credential configuration, which Google's SDKs put into a variable.",
 )
 @issuer_options
-def gcp(audience: str, **way: Unpack[Way]) -> None:
+def gcp(audience: str, **flags: Unpack[IssuerFlags]) -> None:
     """Print a token for Google Cloud's SDKs, as their executable credential source.
 
     Google's SDKs need GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1. They read standard error as part of the
@@ -107,7 +108,7 @@ def gcp(audience: str, **way: Unpack[Way]) -> None:
     try:
         if not audience:
             raise ConfigError("there is no audience: set GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE or --audience")
-        with tokens_of(**way) as tokens:
+        with tokens_of(**flags) as tokens:
             token = tokens.issue(audience)
         answer = {
             "version": 1,
@@ -134,7 +135,7 @@ def gcp(audience: str, **way: Unpack[Way]) -> None:
     "--audience", "-a", default="", help="By default the cluster's, in its extension client.authentication.…"
 )
 @issuer_options
-def kubernetes(audience: str, **way: Unpack[Way]) -> None:
+def kubernetes(audience: str, **flags: Unpack[IssuerFlags]) -> None:
     """Print a token for kubectl and client-go, as their exec plugin.
 
     \b
@@ -151,7 +152,7 @@ def kubernetes(audience: str, **way: Unpack[Way]) -> None:
     wanted = audience or from_cluster
     if not wanted:
         raise ConfigError("there is no audience: set --audience, or the cluster's extension")
-    with tokens_of(**way) as tokens:
+    with tokens_of(**flags) as tokens:
         token = tokens.issue(wanted)
     end = dt.datetime.fromtimestamp(token.expires_at - _KUBERNETES_EARLY_S, dt.UTC)
     status = {"token": token.value, "expirationTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
@@ -191,20 +192,18 @@ def login(
     audience: str,
     mount: str,
     shows: bool,
-    **way: Unpack[Way],
+    **flags: Unpack[IssuerFlags],
 ) -> None:
     """Log in with a token, and store Vault's token where its own commands look: ~/.vault-token."""
     from tailbone.client.vault import log_in
 
     form = invocation.output()
-    with tokens_of(**way) as tokens:
+    with tokens_of(**flags) as tokens:
         token = tokens.issue(audience)
     found = log_in(address, role, token.value, mount=mount)
     if form != "text":
-        from tailbone.cli.output import render
-
-        facts = {"token": found.token, "lease_duration": found.lease_s, "renewable": found.renewable}
-        click.echo(render(facts, form))
+        fields = {"token": found.token, "lease_duration": found.lease_s, "renewable": found.renewable}
+        click.echo(render(fields, form))
     elif shows:
         click.echo(found.token)
     else:

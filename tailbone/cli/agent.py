@@ -17,7 +17,7 @@ from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
     from tailbone.agent.agent import Agent
-    from tailbone.cli.issuer import Way
+    from tailbone.cli.issuer import IssuerFlags
 
 
 @click.command(cls=Command)
@@ -75,7 +75,7 @@ def agent(
     socket_path: Path | None,
     listen: str | None,
     bearer_file: Path | None,
-    **way: Unpack[Way],
+    **flags: Unpack[IssuerFlags],
 ) -> None:
     """Keep token files fresh, and give tokens to local programs.
 
@@ -98,7 +98,7 @@ def agent(
     reload.check()
     loopback = _loopback(listen, bearer_file)
     log.configure(config.log, stream=sys.stderr)
-    with issuer_of(**way) as issuer:
+    with issuer_of(**flags) as issuer:
         made = Agent(issuer, files, reload=reload)
         if once:
             asyncio.run(made.write())

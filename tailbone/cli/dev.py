@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from tailbone.cli.options import Command, Invocation, end, pass_invocation
+from tailbone.cli.output import render
 from tailbone.errors import CommandError
 
 if TYPE_CHECKING:
-    from tailbone.dev import DevFacts
+    from tailbone.dev import DevInfo
 
 _UNUSED = ("admin.binding", "components", "keys.dir", "server.binding", "server.tailscale.")
 _WIDER_THAN_ANY = 1000
@@ -85,12 +86,12 @@ def dev(
         bucket=dev_mode.check_bucket(config),
     )
 
-    def show(facts: DevFacts) -> None:
+    def show(info: DevInfo) -> None:
         stream = sys.stderr if command else sys.stdout
         if config.output == "text":
-            _show_text(facts, stream)
+            _show_text(info, stream)
         else:
-            _show_for_programs(facts, config.output, stream)
+            _show_for_programs(info, config.output, stream)
 
     try:
         end(dev_mode.run(config, settings, on_ready=show, command=command))
@@ -99,27 +100,25 @@ def dev(
         end(error.status)
 
 
-def _show_for_programs(facts: DevFacts, form: str, stream: TextIO) -> None:
+def _show_for_programs(info: DevInfo, form: str, stream: TextIO) -> None:
     import msgspec
 
-    from tailbone.cli.output import render
-
-    click.echo(render(msgspec.to_builtins(facts), form), file=stream)
+    click.echo(render(msgspec.to_builtins(info), form), file=stream)
 
 
-def _rows(facts: DevFacts) -> list[tuple[str, str, str]]:
-    rows = [("tailnet", facts.tailnet, "(private, on 127.0.0.1)")]
-    for number, (identity, url) in enumerate(facts.callers.items()):
+def _rows(info: DevInfo) -> list[tuple[str, str, str]]:
+    rows = [("tailnet", info.tailnet, "(private, on 127.0.0.1)")]
+    for number, (identity, url) in enumerate(info.callers.items()):
         rows.append(("" if number else "issuer", f"{url}/issue", f"as {identity}"))
-    rows.append(("admin", facts.admin, ""))
-    rows.append(("JWKS", facts.jwks_url, ""))
-    rows.append(("try", f"curl -X POST {next(iter(facts.callers.values()))}/issue", ""))
+    rows.append(("admin", info.admin, ""))
+    rows.append(("JWKS", info.jwks_url, ""))
+    rows.append(("try", f"curl -X POST {next(iter(info.callers.values()))}/issue", ""))
     return rows
 
 
-def _show_text(facts: DevFacts, stream: TextIO) -> None:
+def _show_text(info: DevInfo, stream: TextIO) -> None:
     """Print a table on a terminal, plain columns elsewhere."""
-    rows = _rows(facts)
+    rows = _rows(info)
     if stream.isatty():
         from rich.console import Console
         from rich.table import Table

@@ -10,9 +10,10 @@ import click
 
 from tailbone.cli.issuer import issuer_of, issuer_options
 from tailbone.cli.options import Command, Invocation, pass_invocation
+from tailbone.cli.output import columns, render
 
 if TYPE_CHECKING:
-    from tailbone.cli.issuer import Way
+    from tailbone.cli.issuer import IssuerFlags
     from tailbone.doctor.doctor import Report
 
 TARGETS = (
@@ -39,7 +40,7 @@ TARGETS = (
 )
 @issuer_options
 @pass_invocation
-def doctor(invocation: Invocation, target: str | None, audience: str, **way: Unpack[Way]) -> None:
+def doctor(invocation: Invocation, target: str | None, audience: str, **flags: Unpack[IssuerFlags]) -> None:
     """Check whether verifiers will accept the tokens, and print what to paste to configure them.
 
     Runs on any machine: on the server's with its settings, on a caller's with none. Exits with 1 if a check
@@ -51,7 +52,7 @@ def doctor(invocation: Invocation, target: str | None, audience: str, **way: Unp
     from tailbone.process import log
 
     log.configure(config.log, stream=sys.stderr)
-    with issuer_of(**way) as server:
+    with issuer_of(**flags) as server:
         report = asyncio.run(
             examine(
                 config,
@@ -71,28 +72,25 @@ def doctor(invocation: Invocation, target: str | None, audience: str, **way: Unp
 def _print(report: Report, form: str) -> None:
     import msgspec
 
-    from tailbone.cli.output import render
     from tailbone.doctor.targets import placeholders_in
 
-    facts = {
+    fields = {
         "ok": report.ok,
         "checks": msgspec.to_builtins(report.findings),
-        "paste": msgspec.to_builtins(report.pastes),
-        "replace": placeholders_in(report.pastes),
+        "paste": msgspec.to_builtins(report.snippets),
+        "replace": placeholders_in(report.snippets),
     }
-    click.echo(render(facts, form))
+    click.echo(render(fields, form))
 
 
 def _print_text(report: Report) -> None:
-    from tailbone.cli.key_table import columns, printable
     from tailbone.doctor.targets import placeholders_in
 
-    rows = [(finding.level, finding.check, str(finding)) for finding in report.findings]
-    for line in columns([tuple(map(printable, row)) for row in rows]):
+    for line in columns([(finding.level, finding.check, str(finding)) for finding in report.findings]):
         click.echo(line)
-    for paste in report.pastes:
-        click.echo(f"\n# {paste.title}\n\n{paste.text}", nl=False)
-    replace = placeholders_in(report.pastes)
+    for snippet in report.snippets:
+        click.echo(f"\n# {snippet.title}\n\n{snippet.text}", nl=False)
+    replace = placeholders_in(report.snippets)
     if replace:
         click.echo("\n# replace\n")
         for line in columns(list(replace.items())):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tailbone.agent.sdk import Setup
-    from tailbone.cli.issuer import Way
+    from tailbone.cli.issuer import IssuerFlags
 
 
 @click.command("exec", cls=Command)
@@ -76,7 +76,7 @@ def exec_(
     files: tuple[str, ...],
     variables: tuple[str, ...],
     command: tuple[str, ...],
-    **way: Unpack[Way],
+    **flags: Unpack[IssuerFlags],
 ) -> None:
     """Run COMMAND with tokens, and exit with its status.
 
@@ -125,7 +125,7 @@ def exec_(
         wanted = Wanted(list(setups()), own_files, named, login)
         for warning in sdk.shadowed(wanted.setups, os.environ):
             click.echo(f"tailbone: warning: {warning}", err=True)
-        with tokens_of(**way) as issuer:
+        with tokens_of(**flags) as issuer:
             status = run_with_tokens(issuer, wanted, folder.path, command, dict(os.environ))
     except CommandError as error:
         invocation.report(error)

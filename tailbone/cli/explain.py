@@ -9,6 +9,7 @@ import click
 
 from tailbone.cli.admin import admin_client
 from tailbone.cli.options import Command, Invocation, pass_invocation
+from tailbone.cli.output import columns, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +30,9 @@ def explain(invocation: Invocation, node: str, audience: str | None) -> None:
     with admin_client(config) as client:
         found = client.explain(node, audience)
     if config.output == "text":
-        from tailbone.cli.key_table import columns, printable
-
-        click.echo("\n".join(columns([tuple(map(printable, line)) for line in _lines(found)])))
+        click.echo("\n".join(columns(list(_lines(found)))))
         return
-    from tailbone.cli.output import render
-
-    click.echo(render(_facts(found), config.output))
+    click.echo(render(_as_dict(found), config.output))
 
 
 def _lines(found: ExplainResponse) -> Iterator[tuple[str, str]]:
@@ -56,8 +53,8 @@ def _lines(found: ExplainResponse) -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _facts(found: ExplainResponse) -> dict[str, object]:
-    facts: dict[str, object] = {
+def _as_dict(found: ExplainResponse) -> dict[str, object]:
+    fields: dict[str, object] = {
         "node": found.node,
         "sub": found.sub,
         "caller": found.caller,
@@ -71,5 +68,5 @@ def _facts(found: ExplainResponse) -> dict[str, object]:
     }
     if found.error:
         refusal = {"error": found.error, "message": found.message}
-        return facts | {"refusal": refusal | ({"detail": found.detail} if found.detail else {})}
-    return facts | {"claims": json.loads(found.claims)}
+        return fields | {"refusal": refusal | ({"detail": found.detail} if found.detail else {})}
+    return fields | {"claims": json.loads(found.claims)}

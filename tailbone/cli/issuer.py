@@ -1,4 +1,4 @@
-"""The flags of commands that need tokens: which issuer, and the way to it."""
+"""The flags of commands that need tokens: which issuer, and how to reach it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tailbone.client.issuer import Tokens
 
 
-class Way(TypedDict):
+class IssuerFlags(TypedDict):
     """The values of the flags of ``issuer_options``."""
 
     issuer_url: str
@@ -58,23 +58,23 @@ _OPTIONS = (
 
 
 def issuer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of ``Way`` to a command."""
+    """Add the issuer's flags to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 @contextmanager
-def issuer_of(**way: Unpack[Way]) -> Iterator[Issuer]:
+def issuer_of(**flags: Unpack[IssuerFlags]) -> Iterator[Issuer]:
     """Return the issuer of the flags; with ``--join``, the node is in the tailnet until the context ends.
 
     Raises:
         ConfigError: the flags contradict each other, or a URL is malformed.
     """
-    url, proxy, any_address = way["issuer_url"], way["proxy"], way["any_address"]
+    url, proxy, any_address = flags["issuer_url"], flags["proxy"], flags["any_address"]
     direct = Issuer(url, proxy=proxy, any_address=any_address)
-    if not way["join"]:
-        if way["join_state"]:
+    if not flags["join"]:
+        if flags["join_state"]:
             raise ConfigError("--join-state needs --join")
         yield direct
         return
@@ -87,7 +87,7 @@ def issuer_of(**way: Unpack[Way]) -> Iterator[Issuer]:
     tailscale = read_authkey(load({}, environ=variables)).server.tailscale
     settings = JoinSettings(
         authkey=tailscale.authkey,
-        state_dir=way["join_state"],
+        state_dir=flags["join_state"],
         control_url=tailscale.control_url,
     )
     with joined(settings, direct.host, direct.port) as path:
@@ -95,20 +95,19 @@ def issuer_of(**way: Unpack[Way]) -> Iterator[Issuer]:
 
 
 @contextmanager
-def tokens_of(**way: Unpack[Way]) -> Iterator[Tokens]:
-    """Return an agent on this machine, or the issuer of the flags.
+def tokens_of(**flags: Unpack[IssuerFlags]) -> Iterator[Tokens]:
+    """Return what to ask for tokens.
 
-    The agent of TAILBONE_AGENT is asked first; the user's own agent, if it runs, unless flags or a variable
-    name another way.
+    With any of the flags, it is their issuer. Otherwise it is the agent of TAILBONE_AGENT, else the issuer of
+    TAILBONE_ISSUE_URL, else the user's own agent if it runs, else the default issuer.
     """
     from tailbone.client.local_agent import SOCKET_VARIABLE, LocalAgent, default_socket
 
-    named = os.environ.get(SOCKET_VARIABLE)
-    elsewhere = any(way.values()) or os.environ.get(URL_VARIABLE)
-    if named and not any(way.values()):
+    flagged = any(flags.values())
+    if not flagged and (named := os.environ.get(SOCKET_VARIABLE)):
         yield LocalAgent(Path(named))
-    elif not elsewhere and LocalAgent(default_socket()).runs:
+    elif not flagged and not os.environ.get(URL_VARIABLE) and LocalAgent(default_socket()).runs:
         yield LocalAgent(default_socket())
     else:
-        with issuer_of(**way) as issuer:
+        with issuer_of(**flags) as issuer:
             yield issuer

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tailbone.cli.output import columns
+from tailbone.text import escape
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,7 +51,7 @@ def row(key: Key, now: float) -> tuple[str, ...]:
     state = key.state
     if key.foreign:
         state = "foreign" if created == _UNKNOWN else f"foreign, {about(now - key.created_at)} old"
-    return tuple(map(printable, (key.key_id, key.algorithm, state, created, _next(key, now))))
+    return tuple(map(escape, (key.key_id, key.algorithm, state, created, _next(key, now))))
 
 
 def _moment(at: float) -> str:
@@ -74,24 +77,10 @@ def about(seconds: float) -> str:
     return "0s"
 
 
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of cells as lines of aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in rows
-    ]
-
-
-def printable(text: str) -> str:
-    """Return text from the network without characters that could control the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
 def status_lines(status: GetStatusResponse) -> list[str]:
     """Return a server's status as lines."""
     void_rules = [("void rules", f"{status.void_rules} in the tailnet's policy: the log says why")]
-    facts = [
+    rows = [
         ("server", f"tailbone {status.version} (commit {status.commit})"),
         ("up since", _moment(status.started_at)),
         ("tokens", "yes" if status.ready else "no"),
@@ -102,7 +91,7 @@ def status_lines(status: GetStatusResponse) -> list[str]:
         *(void_rules if status.void_rules else ()),
         ("you are", f"{status.caller} ({', '.join(status.roles)})"),
     ]
-    return columns([tuple(map(printable, fact)) for fact in facts])
+    return columns(rows)
 
 
 def _next(key: Key, now: float) -> str:

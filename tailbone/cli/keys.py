@@ -9,6 +9,7 @@ import click
 
 from tailbone.cli.admin import admin_client
 from tailbone.cli.options import Command, Group, Invocation, pass_invocation
+from tailbone.cli.output import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def generate(invocation: Invocation) -> None:
     if config.output == "text":
         _print_table([made])
     else:
-        _print([{"key": _facts(made)}], config)
+        click.echo(render([{"key": _as_dict(made)}], config.output))
 
 
 @keys.command("list", cls=Command, settings="keys list", aliases=("ls",))
@@ -102,9 +103,9 @@ def status(invocation: Invocation) -> None:
         return
     from google.protobuf.json_format import MessageToDict
 
-    facts = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    fields = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     # Protobuf's JSON form writes 64-bit integers as strings.
-    _print({**facts, "started_at": found.started_at}, config)
+    click.echo(render({**fields, "started_at": found.started_at}, config.output))
 
 
 def _confirmed(client: AdminClient, key_id: str) -> bool:
@@ -118,7 +119,7 @@ def _print_keys(found: Sequence[Key], config: Config) -> None:
     if config.output == "text":
         _print_table(found)
     else:
-        _print([_facts(key) for key in found], config)
+        click.echo(render([_as_dict(key) for key in found], config.output))
 
 
 def _print_table(found: Sequence[Key]) -> None:
@@ -127,23 +128,17 @@ def _print_table(found: Sequence[Key]) -> None:
     show(found)
 
 
-def _print(value: object, config: Config) -> None:
-    from tailbone.cli.output import render
-
-    click.echo(render(value, config.output))
-
-
-def _facts(key: Key) -> dict[str, object]:
+def _as_dict(key: Key) -> dict[str, object]:
     """Return a key's fields: first those that scripts rely on, then the others that are known."""
-    facts: dict[str, object] = {
+    fields: dict[str, object] = {
         "key_id": key.key_id,
         "algorithm": key.algorithm,
         "created_at": key.created_at,
     }
     if key.state:
-        facts |= {"state": key.state, "foreign": key.foreign}
+        fields |= {"state": key.state, "foreign": key.foreign}
     if key.next_change:
-        facts |= {"next_change": key.next_change, "next_change_at": key.next_change_at}
+        fields |= {"next_change": key.next_change, "next_change_at": key.next_change_at}
     if key.fault:
-        facts["fault"] = key.fault
-    return facts
+        fields["fault"] = key.fault
+    return fields

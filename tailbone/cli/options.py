@@ -144,12 +144,12 @@ class SettingOption(click.Option):
 
 def _help_of(setting: Setting, *, isolated: bool = False) -> str:
     """Return the setting's help with its default and variables. The value of a secret is never shown."""
-    facts = []
+    notes = []
     if setting.shown_default:
-        facts.append(f"default: {setting.shown_default}")
+        notes.append(f"default: {setting.shown_default}")
     if not (isolated and setting.production):
-        facts.append(f"env: {', '.join((setting.variable, *setting.fallbacks))}")
-    return f"{setting.help}  [{'; '.join(facts)}]" if facts else setting.help
+        notes.append(f"env: {', '.join((setting.variable, *setting.fallbacks))}")
+    return f"{setting.help}  [{'; '.join(notes)}]" if notes else setting.help
 
 
 def _record_setting(context: click.Context, option: click.Parameter, value: Any) -> None:

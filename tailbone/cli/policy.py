@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
+from tailbone.cli.output import render
 from tailbone.errors import TailboneError
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def lint(invocation: Invocation, file: str) -> None:
             click.echo(f"{file}:{finding.line}: {finding.level}: {finding.message}")
         click.echo(f"{valid} valid {'rule' if valid == 1 else 'rules'}", err=True)
     else:
-        from tailbone.cli.output import render
-
-        click.echo(render([_facts(finding) for finding in found], config.output))
+        click.echo(render([_as_dict(finding) for finding in found], config.output))
     end(1 if any(finding.level == "error" for finding in found) else 0)
 
 
@@ -66,5 +65,5 @@ def example() -> None:
     sys.stdout.write(EXAMPLE)
 
 
-def _facts(finding: Finding) -> dict[str, object]:
+def _as_dict(finding: Finding) -> dict[str, object]:
     return {"line": finding.line, "level": finding.level, "message": finding.message}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
+from tailbone.cli.output import render
 
 if TYPE_CHECKING:
     from tailbone.keys.plan import Housekeeping
@@ -68,17 +69,15 @@ def housekeeping(invocation: Invocation, force: bool, dry_run: bool) -> None:
 
 def _show(done: Housekeeping, output: str) -> None:
     if output != "text":
-        from tailbone.cli.output import render
-
         faulty = [{"key_id": kid, "fault": fault} for kid, fault in done.faulty]
-        facts = {
+        fields = {
             "moved": done.moved,
             "kept": done.kept,
             "finished": done.finished,
             "faulty": faulty,
             "dry_run": done.dry_run,
         }
-        click.echo(render(facts, output))
+        click.echo(render(fields, output))
         return
     for kid in done.moved:
         click.echo(f"{kid}: {'would be moved' if done.dry_run else 'moved'} to removed/")

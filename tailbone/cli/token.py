@@ -10,12 +10,13 @@ import click
 from tailbone.cli.durations import DurationType
 from tailbone.cli.issuer import issuer_of, issuer_options, tokens_of
 from tailbone.cli.options import Command, Invocation, pass_invocation
+from tailbone.cli.output import render
 from tailbone.errors import ConfigError, IssuerUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tailbone.cli.issuer import Way
+    from tailbone.cli.issuer import IssuerFlags
 
 _PAUSE_S = 0.5
 
@@ -48,7 +49,7 @@ def token(
     wait_s: float,
     claims: bool,
     explain: bool,
-    **way: Unpack[Way],
+    **flags: Unpack[IssuerFlags],
 ) -> None:
     """Get a token from the issuer, and print it.
 
@@ -58,10 +59,10 @@ def token(
         raise ConfigError("--claims and --explain exclude each other")
     form = invocation.output()
     if explain:
-        with issuer_of(**way) as issuer:
+        with issuer_of(**flags) as issuer:
             _print(_until(wait_s, lambda: issuer.explain(audience, ttl)), form)
         return
-    with tokens_of(**way) as tokens:
+    with tokens_of(**flags) as tokens:
         issued = _until(wait_s, lambda: tokens.issue(audience, ttl))
     if claims:
         from tailbone.client.token import claims_of
@@ -91,6 +92,4 @@ def _print(value: dict[str, Any], form: str) -> None:
 
         click.echo(json.dumps(value, indent=2))
     else:
-        from tailbone.cli.output import render
-
         click.echo(render(value, form))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tailbone.cli.options import Command, Invocation, end, pass_invocation
+from tailbone.cli.output import columns, render
 from tailbone.errors import ConfigError
-from tailbone.text import escape, quote
+from tailbone.text import quote
 
 if TYPE_CHECKING:
     from tailbone.verify import Requirement
@@ -78,8 +79,6 @@ def verify(
     else:
         import msgspec
 
-        from tailbone.cli.output import render
-
         click.echo(render(msgspec.to_builtins(report), form))
     end(0 if report.verified else 1)
 
@@ -119,9 +118,8 @@ def _show(report: Report) -> None:
     rows += [(f"header {name}", _text(value)) for name, value in report.header.items()]
     for name, value in report.claims.items():
         rows.append((name, _time(value) if name in _TIMES else _text(value)))
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        click.echo(f"{escape(name):<{width}}  {value}")
+    for line in columns(rows):
+        click.echo(line)
     for note in report.notes:
         click.echo(f"tailbone: note: {note}", err=True)
 
@@ -129,7 +127,7 @@ def _show(report: Report) -> None:
 def _text(value: Any) -> str:
     import json
 
-    return escape(value if isinstance(value, str) else json.dumps(value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _time(value: Any) -> str:

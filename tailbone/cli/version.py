@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tailbone.cli.options import Command, Invocation, pass_invocation
+from tailbone.cli.output import render
 
 
 @click.command(cls=Command)
@@ -25,6 +26,4 @@ def print_version(form: str) -> None:
     if form == "text":
         click.echo(f"tailbone {this.version()} (commit {this.commit()})")
     else:
-        from tailbone.cli.output import render
-
         click.echo(render({"version": this.version(), "commit": this.commit()}, form))

@@ -1,4 +1,4 @@
-"""Ask an issuer for tokens, over one of the ways to it."""
+"""Request tokens from an issuer, directly or through tailscaled, a proxy or a Unix socket."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _is_visible(text: str) -> bool:
 
 
 class Issuer:
-    """An issuer, and the way to it.
+    """An issuer, and how to reach it.
 
     Requests go directly to the host, else through tailscaled's LocalAPI. ``http_proxy`` is ignored: it would
     send the request out of the tailnet.
@@ -82,14 +82,14 @@ class Issuer:
         unix_path: Path | None = None,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
-        """Describe the way; nothing is connected yet.
+        """Describe the issuer; nothing is connected yet.
 
         Args:
             url: ``http://HOST[:PORT]``, with or without ``/issue``; by default the variable
                 ``TAILBONE_ISSUE_URL``, else ``http://tailbone``.
             proxy: URL of an HTTP proxy, such as tailscaled's; only a proxy that is named here is used.
             any_address: allow addresses that are neither a tailnet's nor loopback ones.
-            unix_path: a Unix socket whose connections are forwarded to the issuer; replaces the other ways.
+            unix_path: a Unix socket that leads to the issuer; used instead of the network.
             timeout_s: for connecting, and for each read and write, in seconds.
 
         Raises:
@@ -112,7 +112,7 @@ class Issuer:
             ttl: the requested lifetime in whole seconds; by default the issuer's.
 
         Raises:
-            IssuerUnreachableError: no way leads to the issuer, or it did not answer.
+            IssuerUnreachableError: it cannot be reached, or did not answer.
             IssuerRefusedError: it refuses; the message is its own.
             IssuerUnavailableError: it cannot issue tokens now.
             IssuerAnswerError: the answer is not a tailbone issuer's.
@@ -145,7 +145,7 @@ class Issuer:
             raise IssuerAnswerError(f"{self.url} did not answer with HTTP") from None
 
     def _connect(self) -> socket.socket:
-        """Connect by the first way that works."""
+        """Connect directly, else through tailscaled, unless a socket or a proxy is named."""
         if self._unix_path is not None:
             return dial_unix(self._unix_path, timeout_s=self._timeout_s)
         if self._proxy is not None:

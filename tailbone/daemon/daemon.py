@@ -12,7 +12,7 @@ from tailbone.daemon.addresses import check_ports, listen_addresses
 from tailbone.daemon.descriptors import check_descriptors
 from tailbone.daemon.keys import key_lifecycle
 from tailbone.daemon.node import TailnetNode
-from tailbone.daemon.servers import Parts, Server, discovery_document, import_servers, make_server
+from tailbone.daemon.servers import Dependencies, Server, discovery_document, import_servers, make_server
 from tailbone.daemon.sockets import socket_directory
 from tailbone.daemon.state import check_state
 from tailbone.errors import Problem, TailboneError
@@ -223,7 +223,7 @@ class Daemon:
         """Start each component's server on a Unix socket, and let the node listen for it."""
         config = self._config
         ports = {"issuer": config.server.port, "admin": config.admin.port}
-        parts = Parts(
+        needs = Dependencies(
             config=config,
             node=node,
             keys=keys,
@@ -234,7 +234,7 @@ class Daemon:
             audit=self._audit or self._log,
         )
         for component in config.components:
-            server = make_server(component, parts)
+            server = make_server(component, needs)
             self._servers.append(server)
             await server.start(sockets / component)
             listener = await node.node.listen(

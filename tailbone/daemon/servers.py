@@ -37,8 +37,8 @@ class Server(Protocol):
         """Accept nothing new, let requests in flight end within ``grace_s`` seconds, and stop."""
 
 
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the servers are made from.
+class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
+    """What the servers need from the rest of the daemon.
 
     Attributes:
         config: all settings.
@@ -67,15 +67,15 @@ def import_servers(components: Sequence[str]) -> None:
         import_module(_MODULES[component])
 
 
-def make_server(component: str, parts: Parts) -> Server:
+def make_server(component: str, needs: Dependencies) -> Server:
     """Make the server of ``issuer`` or ``admin``, not started."""
-    return _issuer(parts) if component == "issuer" else _admin(parts)
+    return _issuer(needs) if component == "issuer" else _admin(needs)
 
 
-def _issuer(parts: Parts) -> IssuerServer:
+def _issuer(needs: Dependencies) -> IssuerServer:
     from tailbone.server import IssuerServer, Sources
 
-    config, keys = parts.config, parts.keys
+    config, keys = needs.config, needs.keys
     access = _access(config)
 
     def hosts(dns_name: str, addresses: Sequence[str]) -> Sequence[str]:
@@ -83,31 +83,31 @@ def _issuer(parts: Parts) -> IssuerServer:
 
     issuer = IssuerServer(
         Sources(
-            issuer=_token_issuer(parts),
-            identify=parts.node.node.identify,
+            issuer=_token_issuer(needs),
+            identify=needs.node.node.identify,
             roles=access.roles_of,
-            hosts=hosts(*parts.node.known_as),
-            readiness=parts.readiness,
-            notes=parts.notes,
+            hosts=hosts(*needs.node.known_as),
+            readiness=needs.readiness,
+            notes=needs.notes,
             jwks=keys.published_document,
             discovery=discovery_document(config),
             max_age_s=config.keys.max_age_s,
             version=version(),
             commit=commit(),
-            log=parts.log,
-            audit=parts.audit,
+            log=needs.log,
+            audit=needs.audit,
         )
     )
-    parts.node.on_renamed = lambda dns_name, addresses: issuer.set_hosts(hosts(dns_name, addresses))
+    needs.node.on_renamed = lambda dns_name, addresses: issuer.set_hosts(hosts(dns_name, addresses))
     return issuer
 
 
-def _token_issuer(parts: Parts) -> Issuer:
+def _token_issuer(needs: Dependencies) -> Issuer:
     """Return what makes tokens, and explains them."""
     from tailbone.token.issuer import Issuer
     from tailbone.token.policy import IssuerSettings
 
-    config = parts.config
+    config = needs.config
     rules = IssuerSettings(
         issuer=config.keys.issuer,
         expiry_s=int(config.keys.expiry_s),
@@ -118,7 +118,7 @@ def _token_issuer(parts: Parts) -> Issuer:
         capability=config.issuer.capability,
         deny=frozenset(config.issuer.deny),
     )
-    return Issuer(rules, lambda: parts.keys.ring, note_void=parts.void_rules.note)
+    return Issuer(rules, lambda: needs.keys.ring, note_void=needs.void_rules.note)
 
 
 def _access(config: Config) -> Access:
@@ -128,27 +128,27 @@ def _access(config: Config) -> Access:
     return Access(mode=config.admin.access, capability=config.admin.capability)
 
 
-def _admin(parts: Parts) -> AdminServer:
+def _admin(needs: Dependencies) -> AdminServer:
     from tailbone.admin.service import AdminServer, AdminSettings
 
-    config, keys = parts.config, parts.keys
+    config, keys = needs.config, needs.keys
     return AdminServer(
         lifecycle=keys,
-        identify=parts.node.node.identify,
-        find=parts.node.node.whois,
-        explain=_token_issuer(parts).explain,
+        identify=needs.node.node.identify,
+        find=needs.node.node.whois,
+        explain=_token_issuer(needs).explain,
         access=_access(config),
-        void_rules=parts.void_rules,
+        void_rules=needs.void_rules,
         settings=AdminSettings(
             version=version(),
             commit=commit(),
             issuer=config.keys.issuer,
             jwks=_jwks_url(config),
             signing_key_id=lambda: keys.ring.signing.kid if keys.ring.signing else "",
-            readiness=parts.readiness,
-            notes=parts.notes,
+            readiness=needs.readiness,
+            notes=needs.notes,
         ),
-        log=parts.log,
+        log=needs.log,
     )
 
 

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tailbone.dev.flags import IGNORE_ENDPOINTS, DevSettings, check_bucket, check_identities, parse_endpoint
-from tailbone.dev.running import Dev, DevFacts
+from tailbone.dev.running import Dev, DevInfo
 from tailbone.process.command import check_command, run_command
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from tailbone.config.model import Config
     from tailbone.process.signals import Stop
 
-__all__ = ["DevFacts", "DevSettings", "check_bucket", "check_identities", "parse_endpoint", "run"]
+__all__ = ["DevInfo", "DevSettings", "check_bucket", "check_identities", "parse_endpoint", "run"]
 
 
 def run(
     config: Config,
     settings: DevSettings,
     *,
-    on_ready: Callable[[DevFacts], None],
+    on_ready: Callable[[DevInfo], None],
     command: Sequence[str] = (),
 ) -> int:
     """Run ``tailbone dev`` until a signal, or until ``command`` has ended.
@@ -54,19 +54,19 @@ def run(
 async def _run(
     config: Config,
     settings: DevSettings,
-    on_ready: Callable[[DevFacts], None],
+    on_ready: Callable[[DevInfo], None],
     command: Sequence[str],
     environment: Mapping[str, str],
 ) -> int:
     with stop_on_signals() as stop:
         async with Dev(config, settings, stop) as dev:
-            facts = await stop.run_until_stopped(dev.start())
-            if facts is None:
+            info = await stop.run_until_stopped(dev.start())
+            if info is None:
                 return _status_without_run(command, stop)
-            on_ready(facts)
+            on_ready(info)
             failing = _failing(dev)
             if command:
-                return await run_command(command, {**environment, **facts.environment()}, stop, failing)
+                return await run_command(command, {**environment, **info.environment()}, stop, failing)
             return await stop.run_until_stopped(failing) or 0
 
 

@@ -39,7 +39,7 @@ _READY_S = 10.0
 _READY_PAUSE_S = 0.005
 
 
-class DevFacts(msgspec.Struct, frozen=True, kw_only=True):
+class DevInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a program needs to use a running ``tailbone dev``.
 
     Attributes:
@@ -93,7 +93,7 @@ class QuietLog:
 class Dev:
     """A running ``tailbone dev``.
 
-    ``async with Dev(config, settings, stop) as dev: facts = await dev.start()``. Leaving it closes callers,
+    ``async with Dev(config, settings, stop) as dev: info = await dev.start()``. Leaving it closes callers,
     server and tailnet, and removes the temporary folder; so does a second signal.
     """
 
@@ -114,7 +114,7 @@ class Dev:
     async def __aexit__(self, *error: Any) -> None:
         await self._stack.__aexit__(*error)
 
-    async def start(self) -> DevFacts:
+    async def start(self) -> DevInfo:
         """Start everything.
 
         Raises:
@@ -133,10 +133,10 @@ class Dev:
         )
         callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
         _, nodes = await gather_or_cancel(daemon.start(), gather_or_cancel(*callers))
-        facts = await self._open_ports(devnet, jwks, config, nodes, keys)
+        info = await self._open_ports(devnet, jwks, config, nodes, keys)
         await self._until_ready(daemon)
         self._log.quiet = False
-        return facts
+        return info
 
     async def set_grants(self, grants: Sequence[dict[str, Any]]) -> None:
         """Replace the tailnet's grants, but for the one that lets all nodes connect to each other.
@@ -269,7 +269,7 @@ class Dev:
 
     async def _open_ports(
         self, devnet: Devnet, jwks: Endpoint, config: Config, callers: Sequence[Node], keys: dict[str, str]
-    ) -> DevFacts:
+    ) -> DevInfo:
         settings = self._settings
         issuer, admin = f"tailbone:{config.server.port}", f"tailbone:{config.admin.port}"
         urls: dict[str, str] = {}
@@ -277,7 +277,7 @@ class Dev:
             forward = await node.forward(str(settings.listen.next(number)), issuer)
             urls[identity] = f"http://{forward.local}"
         opened = await callers[0].forward(str(settings.admin_listen), admin)
-        return DevFacts(
+        return DevInfo(
             tailnet=devnet.info.tailnet,
             control_url=devnet.info.control_url,
             auth_keys=keys,

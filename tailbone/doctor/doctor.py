@@ -22,7 +22,7 @@ from tailbone.doctor.rules import (
     check_token,
     check_variables,
 )
-from tailbone.doctor.targets import Facts, Paste, is_placeholder, paste_for
+from tailbone.doctor.targets import Snippet, SnippetValues, is_placeholder, snippets_for
 from tailbone.errors import IssuerRefusedError, TailboneError
 from tailbone.jwks import store_of
 from tailbone.jwks.discovery import discovery_of
@@ -57,11 +57,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         findings: one for each check.
-        pastes: the texts; empty without a target.
+        snippets: the texts; empty without a target.
     """
 
     findings: list[Finding]
-    pastes: list[Paste]
+    snippets: list[Snippet]
 
     @property
     def ok(self) -> bool:
@@ -104,19 +104,19 @@ async def examine(
     if jwks is not None:
         findings += check_jwks(jwks, target)
     if target is None:
-        return Report(findings=findings, pastes=[])
+        return Report(findings=findings, snippets=[])
     findings += check_variables(target, os.environ)
-    facts = Facts(audience=audience, issuer_url="" if server.url == DEFAULT_URL else server.url)
+    values = SnippetValues(audience=audience, issuer_url="" if server.url == DEFAULT_URL else server.url)
     if discovery is not None:
-        facts = msgspec.structs.replace(facts, issuer=issuer)
+        values = msgspec.structs.replace(values, issuer=issuer)
     if claims:
-        facts = msgspec.structs.replace(
-            facts,
+        values = msgspec.structs.replace(
+            values,
             subject=str(claims["sub"]),
             tags=tuple(claims.get("tags", ())),
             has_aws_tags="https://aws.amazon.com/tags" in claims,
         )
-    return Report(findings=findings, pastes=paste_for(target, facts))
+    return Report(findings=findings, snippets=snippets_for(target, values))
 
 
 def _ask(server: Issuer, audience: str) -> tuple[Mapping[str, Any] | None, Finding]:

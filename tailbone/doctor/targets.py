@@ -41,8 +41,8 @@ PLACEHOLDERS: Final = {
 }
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the texts to paste are made from; what is unknown is its placeholder.
+class SnippetValues(msgspec.Struct, frozen=True, kw_only=True):
+    """The values in snippets; an unknown one is its placeholder.
 
     Attributes:
         issuer: the claim iss.
@@ -61,7 +61,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     issuer_url: str = ""
 
 
-class Paste(msgspec.Struct, frozen=True, kw_only=True):
+class Snippet(msgspec.Struct, frozen=True, kw_only=True):
     """A text to paste.
 
     Attributes:
@@ -82,7 +82,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         name: as in ``--for``.
         title: its own name.
         audience: the audience by its convention; ``YOUR_AUDIENCE`` if there is none.
-        paste: makes the texts to paste.
+        snippets: makes the snippets for its owner and for callers.
         algorithms: which signatures it accepts.
         is_public: it fetches the documents over the public internet, by https without a port.
         longest_issuer: in characters.
@@ -95,7 +95,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     title: str
     audience: str
-    paste: Callable[[Facts], list[Paste]]
+    snippets: Callable[[SnippetValues], list[Snippet]]
     algorithms: tuple[str, ...] = ("RS256", "ES256")
     is_public: bool = True
     longest_issuer: int = 255
@@ -105,9 +105,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     shadowing: tuple[str, ...] = ()
 
 
-def placeholders_in(texts: Sequence[Paste]) -> dict[str, str]:
-    """Return the placeholders that texts contain, and what replaces them."""
-    words = {word for paste in texts for word in re.findall(r"YOUR_[A-Z_]+", paste.text)}
+def placeholders_in(snippets: Sequence[Snippet]) -> dict[str, str]:
+    """Return the placeholders that snippets contain, and what replaces them."""
+    words = {word for snippet in snippets for word in re.findall(r"YOUR_[A-Z_]+", snippet.text)}
     return {name: meaning for name, meaning in PLACEHOLDERS.items() if name in words}
 
 
@@ -116,33 +116,33 @@ def is_placeholder(text: str) -> bool:
     return "YOUR_" in text
 
 
-def paste_for(target: Target, facts: Facts) -> list[Paste]:
-    """Return all that is pasted for a target: its configuration, then how a caller uses it."""
-    audience = facts.audience or target.audience
-    return target.paste(msgspec.structs.replace(facts, audience=audience))
+def snippets_for(target: Target, values: SnippetValues) -> list[Snippet]:
+    """Return the snippets for a target: its configuration, then how a caller uses it."""
+    audience = values.audience or target.audience
+    return target.snippets(msgspec.structs.replace(values, audience=audience))
 
 
-def _sh(title: str, *lines: str) -> Paste:
-    return Paste(title=title, language="sh", text="\n".join(lines) + "\n")
+def _sh(title: str, *lines: str) -> Snippet:
+    return Snippet(title=title, language="sh", text="\n".join(lines) + "\n")
 
 
-def _json(title: str, value: object) -> Paste:
-    return Paste(title=title, language="json", text=json.dumps(value, indent=2) + "\n")
+def _json(title: str, value: object) -> Snippet:
+    return Snippet(title=title, language="json", text=json.dumps(value, indent=2) + "\n")
 
 
-def _on_caller(facts: Facts, command: str, *variables: str) -> Paste:
+def _on_caller(values: SnippetValues, command: str, *variables: str) -> Snippet:
     """Return the command that runs another one with a token's file, which it keeps fresh."""
-    flags = f"--file {quote(f'{facts.audience}=YOUR_TOKEN_FILE')}"
-    if facts.issuer_url:
-        flags += f" --issuer-url {quote(facts.issuer_url)}"
+    flags = f"--file {quote(f'{values.audience}=YOUR_TOKEN_FILE')}"
+    if values.issuer_url:
+        flags += f" --issuer-url {quote(values.issuer_url)}"
     environment = f"env {' '.join(variables)} " if variables else ""
     return _sh("on the caller", f"tailbone exec {flags} -- {environment}{command}")
 
 
-def _aws(facts: Facts) -> list[Paste]:
-    host = facts.issuer.removeprefix("https://")
+def _aws(values: SnippetValues) -> list[Snippet]:
+    host = values.issuer.removeprefix("https://")
     assume: object = "sts:AssumeRoleWithWebIdentity"
-    if facts.has_aws_tags:
+    if values.has_aws_tags:
         # Without it AWS refuses tokens that contain session tags.
         assume = [assume, "sts:TagSession"]
     trust = {
@@ -152,7 +152,9 @@ def _aws(facts: Facts) -> list[Paste]:
                 "Effect": "Allow",
                 "Principal": {"Federated": f"arn:aws:iam::YOUR_ACCOUNT_ID:oidc-provider/{host}"},
                 "Action": assume,
-                "Condition": {"StringEquals": {f"{host}:aud": facts.audience, f"{host}:sub": facts.subject}},
+                "Condition": {
+                    "StringEquals": {f"{host}:aud": values.audience, f"{host}:sub": values.subject}
+                },
             }
         ],
     }
@@ -161,11 +163,11 @@ def _aws(facts: Facts) -> list[Paste]:
         _sh(
             "identity provider and role",
             "aws iam create-open-id-connect-provider "
-            f"--url {quote(facts.issuer)} --client-id-list {quote(facts.audience)}",
+            f"--url {quote(values.issuer)} --client-id-list {quote(values.audience)}",
             "aws iam create-role --role-name tailbone --assume-role-policy-document file://trust.json",
         ),
         _on_caller(
-            facts,
+            values,
             "aws sts get-caller-identity",
             "AWS_WEB_IDENTITY_TOKEN_FILE=YOUR_TOKEN_FILE",
             "AWS_ROLE_ARN=arn:aws:iam::YOUR_ACCOUNT_ID:role/tailbone",
@@ -178,20 +180,20 @@ _GCP_PROVIDER: Final = (
 )
 
 
-def _gcp(facts: Facts) -> list[Paste]:
+def _gcp(values: SnippetValues) -> list[Snippet]:
     mapping = "google.subject=assertion.sub,attribute.node=assertion.node"
-    if facts.tags:
+    if values.tags:
         mapping += ",google.groups=assertion.tags"
     provider = (
         "gcloud iam workload-identity-pools providers create-oidc tailbone --location=global "
-        f"--workload-identity-pool=tailbone --issuer-uri={quote(facts.issuer)} "
+        f"--workload-identity-pool=tailbone --issuer-uri={quote(values.issuer)} "
         f"--attribute-mapping={mapping}"
     )
-    if facts.audience != f"//iam.googleapis.com/{_GCP_PROVIDER}":
-        provider += f" --allowed-audiences={quote(facts.audience)}"
+    if values.audience != f"//iam.googleapis.com/{_GCP_PROVIDER}":
+        provider += f" --allowed-audiences={quote(values.audience)}"
     member = (
         "principal://iam.googleapis.com/projects/YOUR_PROJECT_NUMBER/locations/global/"
-        f"workloadIdentityPools/tailbone/subject/{facts.subject}"
+        f"workloadIdentityPools/tailbone/subject/{values.subject}"
     )
     return [
         _sh(
@@ -206,20 +208,20 @@ def _gcp(facts: Facts) -> list[Paste]:
             f"gcloud iam workload-identity-pools create-cred-config {_GCP_PROVIDER} "
             "--credential-source-file=YOUR_TOKEN_FILE --output-file=gcp.json",
         ),
-        _on_caller(facts, "YOUR_COMMAND", "GOOGLE_APPLICATION_CREDENTIALS=gcp.json"),
+        _on_caller(values, "YOUR_COMMAND", "GOOGLE_APPLICATION_CREDENTIALS=gcp.json"),
     ]
 
 
-def _azure(facts: Facts) -> list[Paste]:
+def _azure(values: SnippetValues) -> list[Snippet]:
     return [
         _sh(
             "federated credential of a managed identity",
             "az identity federated-credential create --name tailbone --identity-name YOUR_IDENTITY_NAME "
-            f"--resource-group YOUR_RESOURCE_GROUP --issuer {quote(facts.issuer)} "
-            f"--subject {quote(facts.subject)} --audiences {quote(facts.audience)}",
+            f"--resource-group YOUR_RESOURCE_GROUP --issuer {quote(values.issuer)} "
+            f"--subject {quote(values.subject)} --audiences {quote(values.audience)}",
         ),
         _on_caller(
-            facts,
+            values,
             "YOUR_COMMAND",
             "AZURE_CLIENT_ID=YOUR_CLIENT_ID",
             "AZURE_TENANT_ID=YOUR_TENANT_ID",
@@ -228,39 +230,39 @@ def _azure(facts: Facts) -> list[Paste]:
     ]
 
 
-def _vault(facts: Facts) -> list[Paste]:
+def _vault(values: SnippetValues) -> list[Snippet]:
     role = {
         "role_type": "jwt",
-        "bound_audiences": [facts.audience],
-        "bound_subject": facts.subject,
+        "bound_audiences": [values.audience],
+        "bound_subject": values.subject,
         "user_claim": "sub",
         "token_policies": ["YOUR_POLICY"],
         "token_ttl": "10m",
     }
-    if facts.tags:
+    if values.tags:
         role["groups_claim"] = "tags"
     return [
         _sh(
             "auth method and role",
             "bao auth enable jwt",
-            f"bao write auth/jwt/config oidc_discovery_url={quote(facts.issuer)} "
-            f"bound_issuer={quote(facts.issuer)}",
+            f"bao write auth/jwt/config oidc_discovery_url={quote(values.issuer)} "
+            f"bound_issuer={quote(values.issuer)}",
             "bao write auth/jwt/role/tailbone - <<'END'",
             json.dumps(role, indent=2),
             "END",
         ),
-        _on_caller(facts, "bao write auth/jwt/login role=tailbone jwt=@YOUR_TOKEN_FILE"),
+        _on_caller(values, "bao write auth/jwt/login role=tailbone jwt=@YOUR_TOKEN_FILE"),
     ]
 
 
-def _kubernetes(facts: Facts) -> list[Paste]:
+def _kubernetes(values: SnippetValues) -> list[Snippet]:
     configuration = f"""\
 apiVersion: apiserver.config.k8s.io/v1
 kind: AuthenticationConfiguration
 jwt:
 - issuer:
-    url: {json.dumps(facts.issuer)}
-    audiences: [{json.dumps(facts.audience)}]
+    url: {json.dumps(values.issuer)}
+    audiences: [{json.dumps(values.audience)}]
     audienceMatchPolicy: MatchAny
   claimMappings:
     username:
@@ -281,7 +283,7 @@ users:
     tokenFile: YOUR_TOKEN_FILE
 """
     return [
-        Paste(
+        Snippet(
             title="the file of kube-apiserver --authentication-config",
             language="yaml",
             text=configuration,
@@ -289,16 +291,16 @@ users:
         _sh(
             "a role for the caller",
             "kubectl create clusterrolebinding tailbone --clusterrole=view "
-            f"--user={quote('tailnet:' + facts.subject)}",
+            f"--user={quote('tailnet:' + values.subject)}",
         ),
-        Paste(title="in the caller's kubeconfig", language="yaml", text=credentials),
-        _on_caller(facts, "kubectl --user=tailnet auth whoami"),
+        Snippet(title="in the caller's kubeconfig", language="yaml", text=credentials),
+        _on_caller(values, "kubectl --user=tailnet auth whoami"),
     ]
 
 
-def _snowflake(facts: Facts) -> list[Paste]:
+def _snowflake(values: SnippetValues) -> list[Snippet]:
     issuer, subject, audience = (
-        text.replace("'", "''") for text in (facts.issuer, facts.subject, facts.audience)
+        text.replace("'", "''") for text in (values.issuer, values.subject, values.audience)
     )
     user = (
         "CREATE USER tailbone TYPE = SERVICE WORKLOAD_IDENTITY = (\n"
@@ -311,18 +313,18 @@ def _snowflake(facts: Facts) -> list[Paste]:
         '    workload_identity_provider="OIDC",\n    token_file_path="YOUR_TOKEN_FILE",\n)\n'
     )
     return [
-        Paste(title="user", language="sql", text=user),
-        Paste(title="in the caller's program", language="python", text=connect),
-        _on_caller(facts, "YOUR_COMMAND"),
+        Snippet(title="user", language="sql", text=user),
+        Snippet(title="in the caller's program", language="python", text=connect),
+        _on_caller(values, "YOUR_COMMAND"),
     ]
 
 
-def _databricks(facts: Facts) -> list[Paste]:
+def _databricks(values: SnippetValues) -> list[Snippet]:
     policy = {
         "oidc_policy": {
-            "issuer": facts.issuer,
-            "audiences": [facts.audience],
-            "subject": facts.subject,
+            "issuer": values.issuer,
+            "audiences": [values.audience],
+            "subject": values.subject,
         }
     }
     return [
@@ -333,7 +335,7 @@ def _databricks(facts: Facts) -> list[Paste]:
             "--json @policy.json",
         ),
         _on_caller(
-            facts,
+            values,
             "YOUR_COMMAND",
             "DATABRICKS_AUTH_TYPE=file-oidc",
             "DATABRICKS_OIDC_TOKEN_FILEPATH=YOUR_TOKEN_FILE",
@@ -343,11 +345,11 @@ def _databricks(facts: Facts) -> list[Paste]:
     ]
 
 
-def _claude(facts: Facts) -> list[Paste]:
+def _claude(values: SnippetValues) -> list[Snippet]:
     return [
-        _form("federation issuer and rule, in the Console", facts),
+        _form("federation issuer and rule, in the Console", values),
         _on_caller(
-            facts,
+            values,
             "YOUR_COMMAND",
             "ANTHROPIC_IDENTITY_TOKEN_FILE=YOUR_TOKEN_FILE",
             "ANTHROPIC_FEDERATION_RULE_ID=YOUR_FEDERATION_RULE_ID",
@@ -357,7 +359,7 @@ def _claude(facts: Facts) -> list[Paste]:
     ]
 
 
-def _openai(facts: Facts) -> list[Paste]:
+def _openai(values: SnippetValues) -> list[Snippet]:
     program = (
         "from openai import OpenAI\n"
         "from openai.auth import k8s_service_account_token_provider\n\n"
@@ -367,27 +369,27 @@ def _openai(facts: Facts) -> list[Paste]:
         '        "provider": k8s_service_account_token_provider("YOUR_TOKEN_FILE"),\n    }\n)\n'
     )
     return [
-        _form("identity provider and service account, in the organization's settings", facts),
-        Paste(title="in the caller's program", language="python", text=program),
-        _on_caller(facts, "YOUR_COMMAND"),
+        _form("identity provider and service account, in the organization's settings", values),
+        Snippet(title="in the caller's program", language="python", text=program),
+        _on_caller(values, "YOUR_COMMAND"),
     ]
 
 
-def _tailscale(facts: Facts) -> list[Paste]:
+def _tailscale(values: SnippetValues) -> list[Snippet]:
     return [
-        _form("federated identity, in the admin console", facts),
+        _form("federated identity, in the admin console", values),
         _on_caller(
-            facts,
+            values,
             "curl --silent --data client_id=YOUR_CLIENT_ID --data-urlencode jwt@YOUR_TOKEN_FILE "
             "https://api.tailscale.com/api/v2/oauth/token-exchange",
         ),
     ]
 
 
-def _form(title: str, facts: Facts) -> Paste:
+def _form(title: str, values: SnippetValues) -> Snippet:
     """Return the values of a form that is filled in by hand."""
-    text = f"issuer    {facts.issuer}\nsubject   {facts.subject}\naudience  {facts.audience}\n"
-    return Paste(title=title, language="text", text=text)
+    text = f"issuer    {values.issuer}\nsubject   {values.subject}\naudience  {values.audience}\n"
+    return Snippet(title=title, language="text", text=text)
 
 
 TARGETS: Final[dict[str, Target]] = {
@@ -397,7 +399,7 @@ TARGETS: Final[dict[str, Target]] = {
             name="aws",
             title="AWS",
             audience="sts.amazonaws.com",
-            paste=_aws,
+            snippets=_aws,
             subject=(6, 255),
             shadowing=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
         ),
@@ -405,7 +407,7 @@ TARGETS: Final[dict[str, Target]] = {
             name="gcp",
             title="Google Cloud",
             audience=f"//iam.googleapis.com/{_GCP_PROVIDER}",
-            paste=_gcp,
+            snippets=_gcp,
             subject=(1, 127),
             most_life_s=48 * 3600.0,
         ),
@@ -413,7 +415,7 @@ TARGETS: Final[dict[str, Target]] = {
             name="azure",
             title="Microsoft Entra ID",
             audience="api://AzureADTokenExchange",
-            paste=_azure,
+            snippets=_azure,
             algorithms=("RS256",),
             longest_issuer=600,
             subject=(1, 600),
@@ -425,7 +427,7 @@ TARGETS: Final[dict[str, Target]] = {
             name="vault",
             title="Vault and OpenBao",
             audience="vault",
-            paste=_vault,
+            snippets=_vault,
             is_public=False,
             shadowing=("VAULT_TOKEN", "BAO_TOKEN"),
         ),
@@ -433,34 +435,34 @@ TARGETS: Final[dict[str, Target]] = {
             name="kubernetes",
             title="Kubernetes",
             audience="YOUR_AUDIENCE",
-            paste=_kubernetes,
+            snippets=_kubernetes,
             is_public=False,
         ),
         Target(
             name="snowflake",
             title="Snowflake",
             audience="snowflakecomputing.com",
-            paste=_snowflake,
+            snippets=_snowflake,
         ),
         Target(
             name="databricks",
             title="Databricks",
             audience="YOUR_AUDIENCE",
-            paste=_databricks,
+            snippets=_databricks,
         ),
         Target(
             name="claude",
             title="Claude API",
             audience="https://api.anthropic.com",
-            paste=_claude,
+            snippets=_claude,
             shadowing=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         ),
-        Target(name="openai", title="OpenAI API", audience="YOUR_AUDIENCE", paste=_openai),
+        Target(name="openai", title="OpenAI API", audience="YOUR_AUDIENCE", snippets=_openai),
         Target(
             name="tailscale",
             title="Tailscale API",
             audience="api.tailscale.com/YOUR_CLIENT_ID",
-            paste=_tailscale,
+            snippets=_tailscale,
         ),
     )
 }

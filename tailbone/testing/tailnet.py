@@ -18,7 +18,7 @@ from tailbone.token.grants import ANY_AUDIENCE, TOKEN_CAPABILITY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tailbone.dev.running import DevFacts
+    from tailbone.dev.running import DevInfo
 
 _FREE: Final = Endpoint("127.0.0.1", 0)
 _START_S: Final = 60.0
@@ -48,7 +48,7 @@ class Tailnet:
         self._identities = check_identities(callers)
         self._config = load(settings or {}, environ={}, isolated=True)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="tailbone-tailnet")
-        self._started: Future[tuple[Dev, DevFacts]] = Future()
+        self._started: Future[tuple[Dev, DevInfo]] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Stop | None = None
         self._grants_set = 0
@@ -87,16 +87,16 @@ class Tailnet:
     @property
     def jwks_url(self) -> str:
         """The JWKS."""
-        return self._facts.jwks_url
+        return self._info.jwks_url
 
     @property
     def callers(self) -> dict[str, str]:
         """By identity, the URL at which the issuer sees that caller."""
-        return self._facts.callers
+        return self._info.callers
 
     def environment(self, as_: str = "") -> dict[str, str]:
         """Return the variables for a program that is this caller, by default the first one."""
-        variables = self._facts.environment()
+        variables = self._info.environment()
         return {**variables, "TAILBONE_ISSUE_URL": f"{self._url(as_)}/issue"}
 
     def token(self, *, audience: str = "", as_: str = "", ttl_s: float | None = None) -> str:
@@ -147,7 +147,7 @@ class Tailnet:
                 return
 
     @property
-    def _facts(self) -> DevFacts:
+    def _info(self) -> DevInfo:
         if not self._started.done():
             raise NodeClosedError("the tailnet was not entered: use it in `with`")
         return self._started.result()[1]

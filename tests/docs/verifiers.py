@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tailbone.doctor.targets import TARGETS, Facts, Paste, paste_for, placeholders_in
+from tailbone.doctor.targets import TARGETS, Snippet, SnippetValues, placeholders_in, snippets_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN = "<!-- made by tests/docs/verifiers.py from tailbone/doctor/targets.py -->\n"
@@ -13,15 +13,15 @@ END = "<!-- /made -->"
 
 def texts(name: str) -> str:
     """Return the texts that `tailbone doctor --for NAME` prints when it knows nothing."""
-    pastes = paste_for(TARGETS[name], Facts())
-    rows = [f"| `{word}` | {meaning} |" for word, meaning in placeholders_in(pastes).items()]
+    snippets = snippets_for(TARGETS[name], SnippetValues())
+    rows = [f"| `{word}` | {meaning} |" for word, meaning in placeholders_in(snippets).items()]
     table = "\n".join(["| replace | by |", "|---|---|", *rows])
-    return "\n".join([*map(_block, pastes), table, ""])
+    return "\n".join([*map(_block, snippets), table, ""])
 
 
-def _block(paste: Paste) -> str:
-    title = paste.title[0].upper() + paste.title[1:]
-    return f"{title}:\n\n```{paste.language}\n{paste.text}```\n"
+def _block(snippet: Snippet) -> str:
+    title = snippet.title[0].upper() + snippet.title[1:]
+    return f"{title}:\n\n```{snippet.language}\n{snippet.text}```\n"
 
 
 def refresh(name: str, page: str) -> str:

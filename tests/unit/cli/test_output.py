@@ -1,4 +1,4 @@
-"""Results as JSON and YAML."""
+"""Results as JSON, as YAML and in columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailbone.cli.output import render
+from tailbone.cli.output import columns, render
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
 VALUES = st.recursive(
@@ -67,3 +67,13 @@ def test_yaml_parses_back(value: Any) -> None:
 def test_text_stays_text_in_yaml(text: str) -> None:
     """Text that resembles a number, a date, a keyword or an indicator of YAML is quoted."""
     assert {text: [text]} == yaml.safe_load(render({text: [text]}, "yaml"))
+
+
+def test_columns_are_aligned() -> None:
+    """Columns are as wide as their widest cell, two spaces apart, without spaces at the end."""
+    assert columns([("a", "bb", ""), ("ccc", "d", "e")]) == ["a    bb", "ccc  d   e"]
+
+
+def test_columns_cannot_control_the_terminal() -> None:
+    """Text from the network is escaped, and the columns are as wide as what is shown."""
+    assert columns([("a\x1b[2J", "b"), ("c", "d\n")]) == ["a\\x1b[2J  b", "c         d\\n"]

@@ -10,7 +10,7 @@ import pytest
 
 from tailbone.config.load import load
 from tailbone.dev.flags import DevSettings, Endpoint
-from tailbone.dev.running import Dev, DevFacts, QuietLog
+from tailbone.dev.running import Dev, DevInfo, QuietLog
 from tailbone.errors import AddressInUseError, ConfigError, TailnetError
 from tailbone.process.signals import Stop
 
@@ -24,7 +24,7 @@ FREE = Endpoint("127.0.0.1", 0)
 
 def test_the_environment_of_a_command() -> None:
     """It has the first caller's URL, the JWKS, and the admin API in both forms."""
-    facts = DevFacts(
+    info = DevInfo(
         tailnet="dev.tailnet.test",
         control_url="http://127.0.0.1:1",
         auth_keys={"tag:ci": "k", "a@b": "l"},
@@ -32,7 +32,7 @@ def test_the_environment_of_a_command() -> None:
         jwks_url="http://127.0.0.1:4/.well-known/jwks.json",
         admin="[::1]:5",
     )
-    assert facts.environment() == {
+    assert info.environment() == {
         "TAILBONE_ISSUE_URL": "http://[::1]:2/issue",
         "TAILBONE_JWKS_URL": "http://127.0.0.1:4/.well-known/jwks.json",
         "TAILBONE_ADMIN": "[::1]:5",
