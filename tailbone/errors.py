@@ -1,13 +1,18 @@
 """The exceptions: each class has a stable code, and a message that is safe to show to the caller.
 
 A message says what was wrong and what is allowed; it never contains a secret or an inner exception's text.
-Facts for the operator alone go into ``detail``, which is logged and never sent. Each server maps the
-errors to its statuses: HTTP's or gRPC's.
+Facts for the operator alone go into ``detail``, which is logged and never sent. Each server has a table of
+the statuses of the errors: HTTP's or gRPC's.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_T = TypeVar("_T")
 
 
 class TailboneError(Exception):
@@ -25,6 +30,16 @@ class TailboneError(Exception):
         super().__init__(message)
         self.message = message
         self.detail = detail
+
+
+def status_in(table: Mapping[type[TailboneError], _T], kind: type[TailboneError]) -> _T:
+    """Return the status of a class of errors: its own, or that of the nearest class above it.
+
+    Args:
+        table: a server's statuses; it has one for TailboneError.
+        kind: the class.
+    """
+    return next(table[above] for above in kind.__mro__ if above in table)
 
 
 class Problem(NamedTuple):

@@ -17,7 +17,13 @@ from grpc import StatusCode
 from tailbone import errors
 from tailbone.admin import CODE_METADATA
 from tailbone.admin._proto import admin_pb2
-from tailbone.errors import MalformedRequestError, MethodNotAllowedError, RequestTimeoutError, TailboneError
+from tailbone.errors import (
+    MalformedRequestError,
+    MethodNotAllowedError,
+    RequestTimeoutError,
+    TailboneError,
+    status_in,
+)
 from tailbone.text import safe_text
 from tailbone.tsnet.peername import address_of
 
@@ -37,9 +43,11 @@ _REFUSED_TIME_S: Final = 1.0
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 
-# An error has the status of its nearest class in this table. UNAVAILABLE means that a retry may succeed,
+# UNAVAILABLE means that a retry may succeed,
 # FAILED_PRECONDITION that a person has to fix something first (https://grpc.io/docs/guides/status-codes/).
-_STATUSES: Final[Mapping[type[BaseException], StatusCode]] = {
+STATUSES: Final[Mapping[type[TailboneError], StatusCode]] = {
+    # No call of the admin API raises any other error.
+    errors.TailboneError: StatusCode.INTERNAL,
     errors.ConfigError: StatusCode.INVALID_ARGUMENT,
     errors.RequestError: StatusCode.INVALID_ARGUMENT,
     errors.RequestTimeoutError: StatusCode.DEADLINE_EXCEEDED,
@@ -66,11 +74,6 @@ _CALLER: ContextVar[Identity] = ContextVar("caller")
 def current_caller() -> Identity:
     """Return who made the call that is being answered; only inside a method that was admitted."""
     return _CALLER.get()
-
-
-def status_of(error: TailboneError) -> StatusCode:
-    """Return the gRPC status of an error; INTERNAL for one that no call of the admin API raises."""
-    return next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), StatusCode.INTERNAL)
 
 
 class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untyped
@@ -246,7 +249,7 @@ class _CallLine:
             return _INTERNAL
         detail = {"detail": error.detail} if error.detail else {}
         self._log.warning("admin call", outcome=error.code, message=error.message, **detail, **self._all())
-        return _Refusal(status=status_of(error), code=error.code, message=error.message)
+        return _Refusal(status=status_in(STATUSES, type(error)), code=error.code, message=error.message)
 
     def _all(self) -> dict[str, Any]:
         return self._fields | {"took_ms": round((time.monotonic() - self._began) * 1000, 1)}

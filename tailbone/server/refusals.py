@@ -16,6 +16,7 @@ from sanic.exceptions import (
     ServiceUnavailable,
 )
 
+from tailbone import errors
 from tailbone.errors import (
     BodyTooLargeError,
     MalformedRequestError,
@@ -23,6 +24,7 @@ from tailbone.errors import (
     RequestTimeoutError,
     TailboneError,
     UnknownPathError,
+    status_in,
 )
 from tailbone.server.endpoints import METHODS
 from tailbone.server.refusal_log import RefusalLog
@@ -41,38 +43,19 @@ MOST_REFUSALS: Final = 100
 _PATHS: Final = ", ".join(f"{methods[0]} {path}" for path, methods in METHODS.items())
 
 # RFC 9110 section 15. 503 is for what may pass by itself: repeating the request is right for it only.
-STATUS_OF: Final[Mapping[str, int]] = {
-    "bad_request": 400,
-    "malformed_request": 400,
-    "bad_parameter": 400,
-    "forbidden": 403,
-    "browser_request": 403,
-    "unknown_caller": 403,
-    "expired_caller": 403,
-    "shared_caller": 403,
-    "audience_not_allowed": 403,
-    "denied": 403,
-    "no_grant": 403,
-    "grant_conflict": 403,
-    "not_found": 404,
-    "method_not_allowed": 405,
-    "request_timeout": 408,
-    "body_too_large": 413,
-    "wrong_host": 421,
-    "internal": 500,
-    "log_unavailable": 503,
-    "no_signing_key": 503,
-    "tailnet_error": 503,
+STATUSES: Final[Mapping[type[TailboneError], int]] = {
+    errors.RequestError: 400,
+    errors.AccessError: 403,
+    errors.UnknownPathError: 404,
+    errors.MethodNotAllowedError: 405,
+    errors.RequestTimeoutError: 408,
+    errors.BodyTooLargeError: 413,
+    errors.WrongHostError: 421,
+    errors.TailboneError: 500,
+    errors.LogUnavailableError: 503,
+    errors.NoSigningKeyError: 503,
+    errors.TailnetError: 503,
 }
-
-
-def status_of(error: TailboneError) -> int:
-    """Return the HTTP status of an error: by its code, or by the nearest class above it that has a row."""
-    for kind in type(error).__mro__:
-        status = STATUS_OF.get(getattr(kind, "code", ""))
-        if status is not None:
-            return status
-    return 500
 
 
 class _Refusal(msgspec.Struct, frozen=True):
@@ -117,7 +100,7 @@ class Refusals:
         if not isinstance(error, TailboneError):
             self._log.add("error", "request failed", code="internal", exc_info=error, **fields)
             return _response(500, "internal", "internal error; the server's log has the cause")
-        status = status_of(error)
+        status = status_in(STATUSES, type(error))
         if error.detail:
             fields["detail"] = error.detail
         # 403 and 421 may be an attack, and 5xx is our own failure; the others are mistakes of clients.

@@ -21,6 +21,17 @@ def test_each_class_has_its_own_code() -> None:
     assert [code for code in codes if not re.fullmatch(r"[a-z_]+", code)] == []
 
 
+def test_a_class_without_a_status_has_the_one_of_its_parent() -> None:
+    """Its own status counts before that of a class above it."""
+    table = {errors.TailboneError: 500, errors.StoreError: 503}
+
+    class LaterError(errors.StoreDeniedError):
+        code = "later"
+
+    kinds = (errors.TailboneError, errors.StoreError, LaterError, errors.TailnetError)
+    assert [errors.status_in(table, kind) for kind in kinds] == [500, 503, 503, 500]
+
+
 def test_the_text_of_an_error_omits_its_detail() -> None:
     """The detail is for the log only."""
     error = errors.TailnetError("the node is closed", detail="inner text")

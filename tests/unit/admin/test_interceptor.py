@@ -16,7 +16,7 @@ from tailbone import errors
 from tailbone.admin import interceptor
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
-from tailbone.admin.interceptor import status_of
+from tailbone.admin.interceptor import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -263,17 +263,7 @@ def below(kind: type[errors.TailboneError]) -> set[type[errors.TailboneError]]:
 )
 def test_every_error_of_requests_access_and_store_has_a_status(kind: type[errors.TailboneError]) -> None:
     """None of them is INTERNAL, which means a bug in the server."""
-    assert status_of(kind("x")) is not grpc.StatusCode.INTERNAL
-
-
-def test_an_error_without_a_status_has_the_one_of_its_parent() -> None:
-    """A subclass of an error in the table has that one's status; an unrelated error is INTERNAL."""
-
-    class LaterError(errors.StoreDeniedError):
-        code = "later"
-
-    assert status_of(LaterError("x")) is grpc.StatusCode.FAILED_PRECONDITION
-    assert status_of(errors.TailnetError("x")) is grpc.StatusCode.INTERNAL
+    assert errors.status_in(STATUSES, kind) is not grpc.StatusCode.INTERNAL
 
 
 async def test_a_line_that_cannot_be_written(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
