@@ -3,6 +3,7 @@
 - ``redact`` masks auth keys and tokens.
 - ``escape`` keeps every character and shows the invisible ones: for logs and error messages.
 - ``safe_text`` replaces deceptive characters: for names that are put into a token.
+- ``shorten`` truncates it.
 - ``quote`` puts a value into an error message: redacted, shortened, escaped, in quotes.
 """
 
@@ -72,9 +73,11 @@ def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
     )
 
 
+def shorten(text: str, limit: int) -> str:
+    """Return the first *limit* characters, with an ellipsis in place of the others."""
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
 def quote(text: str, *, limit: int = _LONGEST_QUOTED) -> str:
     """Return *text* in quotes for an error message: secrets masked, on one line, shortened to *limit*."""
-    text = redact(text)
-    if len(text) > limit:
-        text = f"{text[:limit]}…"
-    return f'"{escape(text)}"'
+    return f'"{escape(shorten(redact(text), limit))}"'

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 
 from tailbone.errors import AccessError
-from tailbone.token.grants import encode, read
+from tailbone.token.grants import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +76,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
     def granted(self, caller: Identity) -> tuple[tuple[Role, ...], tuple[Void, ...]]:
         """Return the roles that the tailnet's policy grants a caller, and the void rules among them."""
-        return read(self.capability, encode(caller.capabilities.get(self.capability, ())), parse_role)
+        return read(self.capability, caller.capabilities.get(self.capability, ()), parse_role)
 
     def admit(self, caller: Identity, method: str) -> None:
         """Check that a caller may call a method.

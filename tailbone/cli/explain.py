@@ -39,9 +39,11 @@ def _lines(found: ExplainResponse) -> Iterator[tuple[str, str]]:
     yield "node", f"{found.node} ({', '.join(found.addresses)})"
     yield "caller", f"{found.caller} ({found.sub})"
     for rule in found.rules:
-        yield ("matches" if rule.matches else "void" if rule.void else "other"), rule.rule
         if rule.void:
+            yield "void", json.loads(rule.rule)
             yield "", rule.void
+        else:
+            yield ("matches" if rule.matches else "other"), rule.rule
     for note in found.notes:
         yield "note", note
     if found.error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from tailbone.token.identity import Identity
 
 
+_MOST_SHOWN: Final = 100
+
+
 class ExplainedRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One value of the token capability.
 
     Attributes:
-        rule: as the policy spells it.
+        rule: as the policy spells it; the JSON text, shortened, of a void one.
         matches: whether it is for the requested audience.
         void: why it grants nothing at all; empty if it is valid.
     """
@@ -35,7 +38,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         claims: of the token, without ``jti``; empty if it is refused.
-        rules: the caller's, the valid ones first.
+        rules: the caller's, the valid ones first; a hundred at most, and a note says how many there are.
         notes: facts that explain the result.
         refusal: why there is no token; None if there would be one.
     """
@@ -67,7 +70,7 @@ def explain(
     explained = [
         ExplainedRule(rule=rule.source, matches=rule.covers(request.audience)) for rule in found.rules
     ]
-    explained += [ExplainedRule(rule=void.source, matches=False, void=void.reason) for void in found.void]
+    explained += [ExplainedRule(rule=void.shown, matches=False, void=void.reason) for void in found.void]
     content: dict[str, Any] = {}
     refusal: TailboneError | None = None
     try:
@@ -78,9 +81,10 @@ def explain(
     else:
         built = claims.of_decision(grant, identity, rules, now=now, expiry_s=expiry_s)
         content = msgspec.json.decode(claims.encode(built, grant.claims))
-    return Explanation(
-        claims=content, rules=explained, notes=_notes(found.rules, request, rules), refusal=refusal
-    )
+    notes = _notes(found.rules, request, rules)
+    if len(explained) > _MOST_SHOWN:
+        notes.append(f"{_MOST_SHOWN} of {len(explained)} rules are shown")
+    return Explanation(claims=content, rules=explained[:_MOST_SHOWN], notes=notes, refusal=refusal)
 
 
 def _notes(

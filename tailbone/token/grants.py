@@ -14,9 +14,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from tailbone.config.durations import parse_duration
+from tailbone.text import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 TOKEN_CAPABILITY: Final = "tailbone.dev/cap/token"  # noqa: S105 -- a name
 """The default of ``issuer.capability``."""
@@ -29,6 +30,9 @@ SUBJECT_PREFIX: Final = "cap:"
 MOST_CLAIMS: Final = 20
 MOST_BYTES: Final = 4096
 """How many claims a rule may add, and their longest JSON; the same limits apply to a token."""
+
+_LONGEST_SHOWN: Final = 500
+"""How many characters of a void value are shown, and of the reason."""
 
 OWN_CLAIMS: Final = frozenset(
     {"iss", "sub", "aud", "iat", "nbf", "exp", "jti"}
@@ -115,13 +119,18 @@ class Void(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         capability: its name.
-        source: the JSON value in the policy.
+        source: its JSON text, of any length.
         reason: what is wrong with it.
     """
 
     capability: str
-    source: Any
+    source: str
     reason: str
+
+    @property
+    def shown(self) -> str:
+        """The text, shortened."""
+        return shorten(self.source, _LONGEST_SHOWN)
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,46 +148,45 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
 NOTHING: Final = Granted()
 
 
-def granted(capabilities: Mapping[str, Sequence[msgspec.Raw]], capability: str) -> Granted:
+def granted(capabilities: Mapping[str, Sequence[str]], capability: str) -> Granted:
     """Return what a caller's capabilities grant; values that were seen before are not decoded again.
 
     Args:
-        capabilities: the caller's, from whois.
+        capabilities: the caller's, from whois; each value is JSON text.
         capability: the name of the one that holds rules.
     """
     values = capabilities.get(capability)
     if not values:
         return NOTHING
-    return _granted(capability, encode(values))
+    return _granted(capability, tuple(values))
 
 
 @lru_cache(maxsize=1024)
-def _granted(capability: str, values: bytes) -> Granted:
+def _granted(capability: str, values: tuple[str, ...]) -> Granted:
     rules, void = read(capability, values, parse_rule)
     return Granted(rules=rules, void=void)
 
 
 def read(
-    capability: str, values: bytes, parse: Callable[[Any], _T]
+    capability: str, values: Sequence[str], parse: Callable[[Any], _T]
 ) -> tuple[tuple[_T, ...], tuple[Void, ...]]:
     """Decode each value of a capability on its own: one that cannot be decoded leaves the others valid.
 
     Args:
         capability: its name.
-        values: its values, as one JSON array.
+        values: its values, each JSON text.
         parse: decodes one value; raises ValueError if it is void.
 
     Returns:
         What the valid values say, and the void ones.
     """
     valid, void = [], []
-    for raw in msgspec.json.decode(values, type=list[msgspec.Raw]):
-        source: Any = bytes(raw).decode(errors="replace")
+    for text in values:
         try:
-            source = msgspec.json.decode(raw)
-            valid.append(parse(source))
+            valid.append(parse(msgspec.json.decode(text)))
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            void.append(Void(capability=capability, source=source, reason=str(error)))
+            reason = shorten(str(error), _LONGEST_SHOWN)
+            void.append(Void(capability=capability, source=text, reason=reason))
     return tuple(valid), tuple(void)
 
 
@@ -230,18 +238,25 @@ def excess(claims: Mapping[str, ClaimValue], aws_tags: Mapping[str, str], member
 
 
 def _check_claims(claims: Mapping[str, ClaimValue]) -> None:
-    spellings: dict[str, str] = {}
+    _check_spellings("claims", claims)
     for name in claims:
         lower = name.lower()
         if lower in RESERVED_CLAIMS or lower.startswith(_RESERVED_PREFIX):
             raise ValueError(f"claim {name} is reserved")
-        if spellings.setdefault(lower, name) != name:
-            raise ValueError(f"claims {spellings[lower]} and {name} differ only in case")
         if _CLAIM_NAME.fullmatch(name) is None:
             raise ValueError(f"claim {name!a}: a name has 1 to 128 letters, digits and _ : / . -")
 
 
+def _check_spellings(what: str, names: Iterable[str]) -> None:
+    """Check that the names differ in more than their case, which AWS and Go's JSON decoder ignore."""
+    spellings: dict[str, str] = {}
+    for name in names:
+        if spellings.setdefault(name.lower(), name) != name:
+            raise ValueError(f"{what} {spellings[name.lower()]!a} and {name!a} differ only in case")
+
+
 def _check_aws_tags(tags: Mapping[str, str]) -> None:
+    _check_spellings("awsTags", tags)
     for key, value in tags.items():
         if not key or len(key) > _AWS_KEY_LENGTH or len(value) > _AWS_VALUE_LENGTH:
             raise ValueError(

@@ -29,8 +29,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         expired: whether the node's key has expired.
         key_expiry: when it expires, in Unix seconds; 0 for never.
         addresses: the node's tailnet addresses.
-        capabilities: what the tailnet's grants allow this peer on our node, by capability name. The JSON
-            is not decoded: a value that cannot be decoded must not exclude the caller.
+        capabilities: what the tailnet's grants allow this peer on our node, by capability name. Each value
+            is JSON text: one that cannot be decoded must not exclude the caller.
     """
 
     node_id: str
@@ -43,7 +43,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     expired: bool = False
     key_expiry: int = 0
     addresses: tuple[str, ...] = ()
-    capabilities: dict[str, list[msgspec.Raw]] = {}
+    capabilities: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def decode(cls, answer: bytes | str) -> Identity:

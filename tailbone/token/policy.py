@@ -17,6 +17,7 @@ from tailbone.errors import (
     GrantConflictError,
     NoGrantError,
 )
+from tailbone.text import shorten
 from tailbone.token.grants import ANY_AUDIENCE, AWS_TAGS_CLAIM, SUBJECT_PREFIX, TOKEN_CAPABILITY, excess
 from tailbone.token.identity import Identity  # noqa: TC001 -- msgspec resolves it
 
@@ -141,10 +142,11 @@ def decide(request: TokenRequest, rules: IssuerSettings, granted: Sequence[Grant
     """
     audience = request.audience
     matching = [rule for rule in granted if rule.covers(audience)] if granted else ()
-    ttl_s = _lifetime(request.ttl_s, longest_s(matching, rules))
     if rules.access == "grant":
         _check_granted(audience, rules, matching)
-    elif audience is not None and not matching and audience not in rules.audiences:
+    ttl_s = _lifetime(request.ttl_s, longest_s(matching, rules))
+    ungranted = rules.access == "acl" and not matching
+    if ungranted and audience is not None and audience not in rules.audiences:
         raise AudienceNotAllowedError(f"this audience is not allowed; {_allowed(rules, granted)}")
     return _added(matching, audience, ttl_s) if matching else Decision(audience=audience, ttl_s=ttl_s)
 
@@ -182,8 +184,10 @@ def _check_granted(audience: str | None, rules: IssuerSettings, matching: Sequen
 
 
 def _allowed(rules: IssuerSettings, granted: Sequence[GrantRule]) -> str:
-    names = dict.fromkeys((*rules.audiences, *sorted({name for rule in granted for name in rule.audiences})))
-    return f"allowed: {', '.join(names) or 'none: issuer.audiences is empty'}"
+    names = [*dict.fromkeys((*rules.audiences, *sorted({n for rule in granted for n in rule.audiences})))]
+    more = len(names) - _MOST_NAMED
+    named = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more (GET /whoami)" if more > 0 else "")
+    return f"allowed: {named or 'none: issuer.audiences is empty'}"
 
 
 def _added(matching: Sequence[GrantRule], audience: str | None, ttl_s: int) -> Decision:
@@ -220,6 +224,13 @@ def _added(matching: Sequence[GrantRule], audience: str | None, ttl_s: int) -> D
     return Decision(audience=audience, ttl_s=ttl_s, subject=subject, claims=further)
 
 
+_MOST_NAMED: Final = 20
+"""How many audiences a refusal names."""
+
+_LONGEST_SHOWN: Final = 200
+"""How many characters of a value the log shows."""
+
+
 def _put(into: dict[str, Any], name: str, value: ClaimValue, kind: str = "claim ") -> None:
     """Add a value; lists add up, and anything else must agree with what is there.
 
@@ -233,7 +244,9 @@ def _put(into: dict[str, Any], name: str, value: ClaimValue, kind: str = "claim 
     if isinstance(before, tuple) and isinstance(value, tuple):
         into[name] = tuple(sorted({*before, *value}))
     elif type(before) is not type(value) or before != value:  # in Python, 1 equals True
-        both = " and ".join(sorted(json.encode(each).decode() for each in (before, value)))
+        both = " and ".join(
+            sorted(shorten(json.encode(each).decode(), _LONGEST_SHOWN) for each in (before, value))
+        )
         raise GrantConflictError(_CONFLICT, detail=f"{kind}{name} has two values: {both}")
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final
-
-import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,8 +12,8 @@ if TYPE_CHECKING:
     from tailbone.token.grants import Void
     from tailbone.token.identity import Identity
 
-_MOST_NODES: Final = 1000
-"""How many callers are remembered; a policy with more void rules than that has had its warning."""
+_MOST: Final = 1000
+"""How many callers are remembered, and how many rules are warned of."""
 
 
 class VoidRules:
@@ -28,7 +27,7 @@ class VoidRules:
         """Warn in ``log``."""
         self._log = log
         self._of_node: dict[tuple[str, str], Sequence[Void]] = {}
-        self._warned: set[bytes] = set()
+        self._warned: set[tuple[str, bytes]] = set()
 
     @property
     def count(self) -> int:
@@ -50,22 +49,29 @@ class VoidRules:
             return
         if self._of_node.get(caller) is void:
             return
-        if caller not in self._of_node and len(self._of_node) >= _MOST_NODES:
+        if caller not in self._of_node and len(self._of_node) >= _MOST:
             self._of_node.pop(next(iter(self._of_node)))
         self._of_node[caller] = void
         for each in void:
             key = _key(each)
-            if key not in self._warned and len(self._warned) < _MOST_NODES:
-                self._warned.add(key)
+            if key in self._warned or len(self._warned) > _MOST:
+                continue
+            self._warned.add(key)
+            if len(self._warned) > _MOST:
                 self._log.warning(
-                    "a rule in the tailnet's policy is void and grants nothing",
-                    capability=each.capability,
-                    rule=msgspec.json.encode(each.source).decode(),
-                    reason=each.reason,
-                    node=identity.node,
+                    f"more than {_MOST} different rules in the tailnet's policy have been void; "
+                    "further ones are not logged, but tailbone keys status counts them"
                 )
+                continue
+            self._log.warning(
+                "a rule in the tailnet's policy is void and grants nothing",
+                capability=each.capability,
+                rule=each.shown,
+                reason=each.reason,
+                node=identity.node,
+            )
 
 
-def _key(void: Void) -> bytes:
+def _key(void: Void) -> tuple[str, bytes]:
     """Return what is the same for two appearances of one rule."""
-    return msgspec.json.encode((void.capability, void.source))
+    return void.capability, hashlib.sha256(void.source.encode()).digest()

@@ -44,7 +44,9 @@ async def main() -> None:
     issuer = Issuer(IssuerSettings(issuer="tailbone", expiry_s=1200, audiences=(_AUDIENCE,)), lambda: ring)
     callers = {
         "none_us": lambda: issuer.admit(_identity({})),
-        "three_us": lambda: issuer.admit(_identity({"tailbone.dev/cap/token": _RULES})),
+        "three_us": lambda: issuer.admit(
+            _identity({"tailbone.dev/cap/token": [json.dumps(rule) for rule in _RULES]})
+        ),
     }
     times: dict[str, list[float]] = {name: [] for name in callers}
     for _ in range(int(sys.argv[1])):
@@ -53,7 +55,7 @@ async def main() -> None:
     print(json.dumps(times))
 
 
-def _identity(capabilities: dict[str, list[Any]]) -> Identity:
+def _identity(capabilities: dict[str, Any]) -> Identity:
     return Identity(
         node_id="nBench1CNTRL",
         node="ci.dev.tailnet.test",

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import jwt
+import msgspec
 import pytest
 from harness.tailnet import EVERYTHING
 from harness.waiting import until
@@ -120,6 +121,11 @@ def test_a_void_rule(
         assert route.issue("?audience=vault").status == 200
     [warning] = started.events("a rule in the tailnet's policy is void and grants nothing")
     assert (warning["level"], warning["rule"]) == ("warn", '{"audiences":["vault"],"ttl":5}')
+
+    broken = msgspec.Raw(b'"\\ud800"'), msgspec.Raw(b"[" * 2000 + b"]" * 2000)
+    grants(granting(*broken, name="example.com/cap/other"), granting(*broken, RULE))
+    until(lambda: len(route.issue("?dry_run=true&audience=vault").json.get("rules", [])) == 3, "all rules")
+    assert route.issue("?audience=vault").status == 200
 
 
 def test_a_denied_tag(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from harness.grants import as_json
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ JSON = st.recursive(
 
 def caller(*values: Any, **facts: Any) -> Identity:
     given = {"node_id": "n1", "node": "a.dev.tailnet.test", "user_id": 1, "login": "dev@example.com"}
-    return Identity(**given | facts, capabilities={CAPABILITY: list(values)} if values else {})
+    return Identity(**given | facts, capabilities={CAPABILITY: as_json(*values)} if values else {})
 
 
 def granted_role(*values: Any) -> Role | None:
@@ -133,7 +134,7 @@ def test_another_capability_grants_nothing() -> None:
 def test_malformed_values_grant_nothing(value: Any) -> None:
     """A value that is not exactly an object with a list of known role names is void."""
     assert granted_role(value) is None
-    assert [void.source for void in GRANT.granted(caller(value))[1]] == [value]
+    assert [void.source for void in GRANT.granted(caller(value))[1]] == [*as_json(value)]
 
 
 def test_the_other_values_count_beside_a_malformed_one() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import msgspec
 import pytest
+from harness.grants import as_json
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +49,7 @@ async def refusal(run: Running, method: str, request: Any = None) -> grpc.aio.Ai
 def hold(run: Running, *roles: str) -> None:
     assert run.caller is not None
     run.caller = msgspec.structs.replace(
-        run.caller, capabilities={"tailbone.dev/cap/admin": [{"roles": [*roles]}]}
+        run.caller, capabilities={"tailbone.dev/cap/admin": as_json({"roles": [*roles]})}
     )
 
 

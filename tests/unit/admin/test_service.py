@@ -9,6 +9,7 @@ import grpc
 import msgspec
 import pytest
 from harness.admin import explain_with, info
+from harness.grants import as_json
 
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
@@ -94,7 +95,7 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
         notes=lambda: [Problem("jwks_stale", "jwks: stale")],
     ) as run:
         run.caller = msgspec.structs.replace(
-            run.caller, capabilities={"tailbone.dev/cap/admin": [{"roles": ["operator"]}]}
+            run.caller, capabilities={"tailbone.dev/cap/admin": as_json({"roles": ["operator"]})}
         )
         async with grpc.aio.insecure_channel(run.address) as channel:
             answer = await admin_pb2_grpc.AdminServiceStub(channel).GetStatus(pb.GetStatusRequest())

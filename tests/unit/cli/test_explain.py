@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import yaml
 from harness.admin import CI, DEV
+from harness.grants import as_json
 
 from tailbone.token.grants import TOKEN_CAPABILITY
 
@@ -31,7 +32,7 @@ def there(server: Running | GoServer) -> tuple[object, ...]:
 
 def granting(identity: Identity, *values: Any) -> Identity:
     return msgspec.structs.replace(
-        identity, capabilities={TOKEN_CAPABILITY: list(values)}, addresses=("100.64.0.7",)
+        identity, capabilities={TOKEN_CAPABILITY: as_json(*values)}, addresses=("100.64.0.7",)
     )
 
 
@@ -48,7 +49,11 @@ async def test_explain_as_json(tailbone: Run, run: Running) -> None:
         "rules": [
             {"rule": RULE, "matches": True},
             {"rule": OTHER, "matches": False},
-            {"rule": VOID, "matches": False, "void": "Object contains unknown field `audience`"},
+            {
+                "rule": '{"audience":"vault"}',
+                "matches": False,
+                "void": "Object contains unknown field `audience`",
+            },
         ],
         "notes": [],
         "claims": {
@@ -117,7 +122,7 @@ async def test_status_counts_void_rules(tailbone: Run, run: Running) -> None:
     """``keys status`` shows how many void rules callers have."""
     assert run.caller is not None
     run.caller = msgspec.structs.replace(
-        run.caller, capabilities={"tailbone.dev/cap/admin": [{"role": "admin"}, 7]}
+        run.caller, capabilities={"tailbone.dev/cap/admin": as_json({"role": "admin"}, 7)}
     )
     ended = await tailbone("keys", "status", *there(run))
     assert "void rules  2 in the tailnet's policy: the log says why" in ended.out.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from harness.grants import as_json
 
 from tailbone.token import claims
 from tailbone.token.identity import Identity
@@ -14,7 +15,7 @@ PERSON = Identity(
     login="dev@example.com",
     display_name="Dev",
     addresses=("100.64.0.2",),
-    capabilities={"tailbone.dev/cap/admin": [{"roles": ["admin"]}]},
+    capabilities={"tailbone.dev/cap/admin": as_json({"roles": ["admin"]})},
 )
 TAGGED = Identity(node_id="nCi", node="ci.dev.tailnet.test", tags=("tag:ci", "tag:prod"))
 

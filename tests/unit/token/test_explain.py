@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from harness.grants import as_json
 
 from tailbone.errors import NoGrantError
 from tailbone.token.explain import explain
@@ -17,9 +18,11 @@ SETTINGS = IssuerSettings(issuer="https://issuer.example", expiry_s=1200, audien
 
 
 def caller(*rules: Any) -> Identity:
-    values = [msgspec.Raw(msgspec.json.encode(rule)) for rule in rules]
     return Identity(
-        node_id="nCi", node="ci.dev.tailnet.test", tags=("tag:ci",), capabilities={TOKEN_CAPABILITY: values}
+        node_id="nCi",
+        node="ci.dev.tailnet.test",
+        tags=("tag:ci",),
+        capabilities={TOKEN_CAPABILITY: as_json(*rules)},
     )
 
 
@@ -49,7 +52,16 @@ def test_every_rule_is_shown() -> None:
     assert [(rule.rule, rule.matches, bool(rule.void)) for rule in found.rules] == [
         (rules[0], True, False),
         (rules[1], False, False),
-        (rules[2], False, True),
+        ('{"ttl":5}', False, True),
     ]
     assert found.notes == ["the ttl 1h is shortened to keys.expiry, 20m"]
     assert found.claims["exp"] == 1000000600
+
+
+def test_what_is_shown_of_many_rules_is_bounded() -> None:
+    """A hundred rules are shown, and the beginning of a long void one; a note says how many there are."""
+    rules = [*({"audiences": ["vault"]} for _ in range(98)), *({"x" * 9000: number} for number in range(9))]
+    found = explain(caller(*rules), TokenRequest(audience="vault"), SETTINGS, now=1e9, expiry_s=600)
+    assert len(found.rules) == 100
+    assert found.notes == ["100 of 107 rules are shown"]
+    assert (len(found.rules[-1].rule), len(found.rules[-1].void)) == (501, 501)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from harness.grants import as_json
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,7 +96,7 @@ def test_the_audiences_that_a_rule_covers(audiences: dict[str, Any], covered: li
         ({"claims": {"groups": "a"}}, "claim groups is reserved"),
         ({"claims": {"Exp": 4102444800}}, "claim Exp is reserved"),
         ({"claims": {"AUD": "a"}}, "claim AUD is reserved"),
-        ({"claims": {"team": "a", "Team": "b"}}, "claims team and Team differ only in case"),
+        ({"claims": {"team": "a", "Team": "b"}}, "claims 'team' and 'Team' differ only in case"),
         (
             {"claims": {"https://aws.amazon.com/source_identity": "a"}},
             "claim https://aws.amazon.com/source_identity is reserved",
@@ -108,6 +110,7 @@ def test_the_audiences_that_a_rule_covers(audiences: dict[str, Any], covered: li
         ),
         ({"claims": {"a": 2**53 + 1}}, "Expected `int` <= 9007199254740992 - at `$.claims[...]`"),
         ({"awsTags": {"a": 1}}, "Expected `str`, got `int` - at `$.awsTags[...]`"),
+        ({"awsTags": {"a": "1", "A": "2"}}, "awsTags 'a' and 'A' differ only in case"),
         ({"awsTags": {"": "a"}}, "awsTags '': a key has 1 to 128 characters, a value at most 256"),
         ({"awsTags": {"a": "b" * 257}}, "awsTags 'a': a key has 1 to 128 characters, a value at most 256"),
         ({"awsTags": {"a": "?"}}, "awsTags 'a': letters, digits, spaces and _ . : / = + - @ are allowed"),
@@ -119,9 +122,9 @@ def test_the_audiences_that_a_rule_covers(audiences: dict[str, Any], covered: li
 )
 def test_what_makes_a_rule_void(value: Any, reason: str) -> None:
     """An unknown member, a wrong type, a reserved claim or a value out of bounds makes a rule void."""
-    found = granted({TOKEN_CAPABILITY: [value]}, TOKEN_CAPABILITY)
+    found = granted({TOKEN_CAPABILITY: as_json(value)}, TOKEN_CAPABILITY)
     assert found.rules == ()
-    assert found.void == (Void(capability=TOKEN_CAPABILITY, source=value, reason=reason),)
+    assert found.void == (Void(capability=TOKEN_CAPABILITY, source=as_json(value)[0], reason=reason),)
 
 
 @pytest.mark.parametrize("value", [None, {"a": 1}, ["a", 1], [["a"]]])
@@ -158,13 +161,15 @@ def test_every_claim_of_a_token_is_reserved() -> None:
 
 def test_a_void_rule_leaves_the_others() -> None:
     """Each value is decoded on its own."""
-    found = granted({TOKEN_CAPABILITY: [{"audiences": ["a"]}, {"x": 1}, WHOLE]}, TOKEN_CAPABILITY)
+    found = granted({TOKEN_CAPABILITY: as_json({"audiences": ["a"]}, {"x": 1}, WHOLE)}, TOKEN_CAPABILITY)
     assert [rule.source for rule in found.rules] == [{"audiences": ["a"]}, WHOLE]
-    assert [void.source for void in found.void] == [{"x": 1}]
+    assert [void.source for void in found.void] == ['{"x":1}']
 
 
-@pytest.mark.parametrize("capabilities", [{}, {TOKEN_CAPABILITY: []}, {"example.com/cap/other": [WHOLE]}])
-def test_without_the_capability_nothing_is_granted(capabilities: dict[str, list[Any]]) -> None:
+@pytest.mark.parametrize(
+    "capabilities", [{}, {TOKEN_CAPABILITY: ()}, {"example.com/cap/other": as_json(WHOLE)}]
+)
+def test_without_the_capability_nothing_is_granted(capabilities: dict[str, tuple[str, ...]]) -> None:
     """Only the values of the capability that the settings name count."""
     found = granted(capabilities, TOKEN_CAPABILITY)
     assert (found.rules, found.void) == ((), ())
@@ -173,7 +178,7 @@ def test_without_the_capability_nothing_is_granted(capabilities: dict[str, list[
 @given(st.lists(JSON, max_size=4))
 def test_any_json_is_a_rule_or_void(values: list[Any]) -> None:
     """No JSON value raises, and each is accounted for."""
-    found = granted({TOKEN_CAPABILITY: values}, TOKEN_CAPABILITY)
+    found = granted({TOKEN_CAPABILITY: as_json(*values)}, TOKEN_CAPABILITY)
     assert len(found.rules) + len(found.void) == len(values)
 
 
@@ -196,11 +201,15 @@ def _is_valid(value: Any) -> bool:
     return True
 
 
-@pytest.mark.parametrize("value", ["1e400", "9" * 5000])
+@pytest.mark.parametrize(
+    "value", ["1e400", "9" * 5000, '"\\ud800"', '{"\\udfff":1}', "[" * 2000 + "]" * 2000, "", "{"]
+)
 def test_a_value_that_cannot_be_decoded_is_void(value: str) -> None:
     """It takes neither the other rules nor the caller with it, whichever capability has it."""
-    capabilities = f'{{"example.com/cap/x":[{value}],"{TOKEN_CAPABILITY}":[{value},{{"ttl":"5m"}}]}}'
-    answer = f'{{"node_id":"n1","node":"a.b","tags":["tag:ci"],"capabilities":{capabilities}}}'
-    found = granted(Identity.decode(answer).capabilities, TOKEN_CAPABILITY)
+    values = [value, '{"ttl":"5m"}']
+    capabilities = {"example.com/cap/x": values, TOKEN_CAPABILITY: values}
+    answer = {"node_id": "n1", "node": "a.b", "tags": ["tag:ci"], "capabilities": capabilities}
+    identity = Identity.decode(json.dumps(answer))
+    found = granted(identity.capabilities, TOKEN_CAPABILITY)
     assert [rule.ttl_s for rule in found.rules] == [300]
     assert len(found.void) == 1

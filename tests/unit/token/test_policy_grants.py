@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from harness.grants import as_json
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -273,7 +274,7 @@ SETTINGS = st.builds(
 
 def outcome(audience: str | None, values: list[Any], settings: IssuerSettings) -> Decision | str:
     """Return what is decided for a capability's values, or the code of the refusal."""
-    found = granted({TOKEN_CAPABILITY: values}, TOKEN_CAPABILITY).rules
+    found = granted({TOKEN_CAPABILITY: as_json(*values)}, TOKEN_CAPABILITY).rules
     try:
         return decide(TokenRequest(audience=audience), settings, found)
     except TailboneError as error:
@@ -345,3 +346,27 @@ def test_another_rule_never_takes_an_audience_away(
     before, after = outcome(audience, values, settings), outcome(audience, [*values, more], settings)
     if not isinstance(before, str):
         assert not isinstance(after, str) or after.startswith("grant_conflict")
+
+
+def test_a_refusal_names_twenty_audiences() -> None:
+    """However many the grants contain."""
+    rules = [{"audiences": [f"a{number}" for number in range(100)]}]
+    found = granted({TOKEN_CAPABILITY: as_json(*rules)}, TOKEN_CAPABILITY).rules
+    with pytest.raises(AudienceNotAllowedError, match=r"a0, .* and 81 more \(GET /whoami\)$") as caught:
+        decide(TokenRequest(audience="b"), ACL, found)
+    assert len(caught.value.message) < 300
+
+
+def test_a_missing_grant_comes_before_a_wrong_lifetime() -> None:
+    """A caller without a grant learns nothing about lifetimes."""
+    with pytest.raises(NoGrantError):
+        decide(TokenRequest(audience="vault", ttl_s=-1), GRANT)
+
+
+def test_a_conflict_names_the_beginning_of_long_values() -> None:
+    """The log's line is bounded."""
+    values = [{"claims": {"a": letter * 3000}} for letter in "xy"]
+    found = granted({TOKEN_CAPABILITY: as_json(*values)}, TOKEN_CAPABILITY).rules
+    with pytest.raises(GrantConflictError) as caught:
+        decide(TokenRequest(), ACL, found)
+    assert len(caught.value.detail) < 500

@@ -10,7 +10,7 @@ from tailbone.token.void_rules import VoidRules
 
 ONE = Identity(node_id="n1", node="one.dev.tailnet.test", user_id=1)
 OTHER = Identity(node_id="n2", node="other.dev.tailnet.test", user_id=1)
-VOID = Void(capability=TOKEN_CAPABILITY, source={"x": 1}, reason="Object contains unknown field `x`")
+VOID = Void(capability=TOKEN_CAPABILITY, source='{"x":1}', reason="Object contains unknown field `x`")
 
 
 class Warnings:
@@ -60,5 +60,6 @@ def test_what_is_remembered_is_bounded() -> None:
     rules = VoidRules(log)  # type: ignore[arg-type]
     for number in range(2500):
         node = Identity(node_id=f"n{number}", node="a", user_id=1)
-        rules.note(node, TOKEN_CAPABILITY, [Void(capability="c", source=number, reason="r")])
-    assert (len(log.lines), rules.count) == (1000, 1000)
+        rules.note(node, TOKEN_CAPABILITY, [Void(capability="c", source=str(number), reason="r")])
+    assert (len(log.lines), rules.count) == (1001, 1000)
+    assert "more than 1000 different rules" in log.lines[-1][0]

@@ -41,7 +41,7 @@ func TestWhoisAgreesWithTheLocalAPI(t *testing.T) {
 		Tags            []string
 		Shared, Expired bool
 		KeyExpiry       int64 `json:"key_expiry"`
-		Capabilities    map[string][]any
+		Capabilities    map[string][]string
 	}) {
 		answer, err := server.Whois(source)
 		if err == nil {
@@ -134,7 +134,7 @@ func TestWhoisSeesAChangedGrantAtOnce(t *testing.T) {
 	}})
 	tbtest.Eventually(t, "the grant is in the answer", func() bool {
 		answer, err := server.Whois(client.v4().String())
-		var p struct{ Capabilities map[string][]int }
+		var p struct{ Capabilities map[string][]string }
 		return err == nil && json.Unmarshal(answer, &p) == nil && len(p.Capabilities["example.com/cap/x"]) == 1
 	})
 }

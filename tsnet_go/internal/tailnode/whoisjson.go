@@ -38,7 +38,9 @@ func appendIdentity(b []byte, id identity) []byte {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = append(b, value...) // JSON, as the control server sent it
+			// JSON, as the control server sent it, in a string: a value that Python cannot
+			// decode leaves the rest of the answer valid.
+			b = appendString(b, string(value))
 		}
 		b = append(b, ']')
 	}
