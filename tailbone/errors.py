@@ -22,14 +22,16 @@ class TailboneError(Exception):
         code: stable, lower-case name of the failure, for scripts.
         message: short text for the caller.
         detail: further facts for the log, never shown to the caller.
+        public: what any peer may see of a lasting failure besides its code; see ``Problem``.
     """
 
     code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str, *, detail: str = "") -> None:
+    def __init__(self, message: str, *, detail: str = "", public: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail
+        self.public = public
 
 
 def status_in(table: Mapping[type[TailboneError], _T], kind: type[TailboneError]) -> _T:
@@ -48,10 +50,12 @@ class Problem(NamedTuple):
     Attributes:
         code: stable, lower-case name of the problem. It names no key, path or host, so anybody may see it.
         text: what is wrong and what helps, for the operator.
+        public: what any peer may see in place of the code, because it is published anyway; may be empty.
     """
 
     code: str
     text: str
+    public: str = ""
 
 
 # --- settings

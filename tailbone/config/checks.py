@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+# RFC 3986 section 3.3.
+_URL_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:/-]|%[0-9A-Fa-f]{2})*")
+
 
 class SecretInValueError(ValueError):
     """The refused value may contain a secret and must not be shown."""
@@ -66,13 +69,16 @@ def web_url(text: str) -> str:
 
 
 def issuer(text: str) -> str:
-    """Check the claim iss: a URL in its only spelling, or a name that is not a URL.
+    """Check the claim iss: a URL in its only spelling, or a name that is not a URL."""
+    return public_url(text) if re.match(r"https?:|//", text, re.IGNORECASE) else text
+
+
+def public_url(text: str) -> str:
+    """Check the URL of a public document, or where such URLs begin: it must be in its only spelling.
 
     Verifiers compare it byte by byte with the discovery document and with what is registered with them, and
     some refuse a port, a query or a trailing slash.
     """
-    if not re.match(r"https?:", text, re.IGNORECASE):
-        return text
     from urllib.parse import urlsplit
 
     # A user name may come with a password.
@@ -83,16 +89,29 @@ def issuer(text: str) -> str:
     except ValueError:
         raise refused("is not a URL") from None
     host = (url.hostname or "").removesuffix(".")
-    if not host or not re.fullmatch(r"[!-~]+", text):
+    # HTTP clients resolve dots, and some servers merge slashes.
+    path = "".join(f"/{part}" for part in url.path.split("/") if part not in ("", "."))
+    if not _is_host(host) or not _URL_PATH.fullmatch(path) or "/../" in f"{path}/":
         raise refused("is not a URL")
     local = is_loopback(host)
     right = (
         f"{url.scheme if local else 'https'}://{f'[{host}]' if ':' in host else host}"
-        f"{f':{port}' if local and port else ''}{url.path.rstrip('/')}"
+        f"{f':{port}' if local and port else ''}{path}"
     )
     if text != right:
         raise refused(f"must be written {right}")
     return text
+
+
+def _is_host(text: str) -> bool:
+    """Return whether the host of a URL is a name or a whole IP address."""
+    try:
+        # Clients read a name that ends with a number as an IPv4 address (URL Standard section 3.5).
+        check = ip_address if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", text.rpartition(".")[2]) else host_name
+        check(text)
+    except ValueError:
+        return False
+    return "%" not in text
 
 
 def is_loopback(host: str) -> bool:

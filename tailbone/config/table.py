@@ -255,7 +255,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="keys.jwksUri",
-        kind=Text("an http or https URL", check=checks.web_url, if_empty="", metavar="URL"),
+        kind=Text(
+            "an https URL with a lower-case host, without port, query and trailing slash",
+            check=checks.public_url,
+            if_empty="",
+            metavar="URL",
+        ),
         default="",
         default_text="keys.issuer and `/.well-known/jwks.json`",
         help="URL of the JWKS for verifiers, in the discovery document.",

@@ -85,7 +85,9 @@ class PublicCheck:
             say(f"the issuer seen from outside: {summary(findings)}", issuer=self._discovery.issuer)
         self._problems = problems
         code = "outside_failed" if problems else "outside_ok"
-        self.note = Problem(code, f"outside: {summary(findings)}")
+        text = f"outside: {summary(findings)}"
+        # The look sees only what is public, as everybody does.
+        self.note = Problem(code, text, text)
 
 
 def public_check(config: Config, ring: Callable[[], KeyRing], log: Logger) -> PublicCheck | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -70,6 +70,15 @@ def discovery_of(issuer: str, *, jwks_uri: str = "") -> Discovery | None:
     return Discovery(issuer, jwks_uri=jwks_uri) if issuer.startswith(("https://", "http://")) else None
 
 
+def read_members(data: bytes) -> dict[str, Any] | None:
+    """Return the members of a discovery document; None if it is not a JSON object in UTF-8, without a BOM."""
+    try:
+        members = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return None
+    return members if isinstance(members, dict) else None
+
+
 class DiscoveryPublisher:
     """The discovery document in the store of the JWKS."""
 
@@ -118,7 +127,10 @@ class DiscoveryPublisher:
             raise StoreError("the store did not answer in time: check whether it can be reached") from None
 
     async def _publish(self, jwks: Document) -> None:
-        stored = await self._store.read(self._path)
+        try:
+            stored = await self._store.read(self._path)
+        except ForeignDocumentError as error:  # it is too long
+            raise self._not_a_document() from error
         if stored is not None and self._own_members(stored.data) == self._discovery.members(jwks):
             return
         etag = (stored.etag if stored else None) if self._conditional else ANY_CONTENT
@@ -137,21 +149,21 @@ class DiscoveryPublisher:
         Raises:
             ForeignDocumentError: it is another issuer's, or not a discovery document.
         """
-        try:
-            members = json.loads(data)
-        except (ValueError, RecursionError):
-            members = None
-        issuer = members.get("issuer") if isinstance(members, dict) else None
-        if not isinstance(issuer, str):
-            raise ForeignDocumentError(
-                f"{self._location} is not a discovery document; it is left as it is: delete it, "
-                "or set keys.discoveryPath to another path"
-            )
+        members = read_members(data)
+        issuer = members.get("issuer") if members else None
+        if members is None or not isinstance(issuer, str):
+            raise self._not_a_document()
         if issuer != self._discovery.issuer:
             theirs, ours = (quote(text, limit=LONGEST_ISSUER) for text in (issuer, self._discovery.issuer))
             raise ForeignDocumentError(
                 f"{self._location} is the discovery document of issuer {theirs}, while this server's is "
-                f"{ours}; it is left as it is: correct keys.issuer, or set keys.discoveryPath to another path"
+                f"{ours}; it is left as it is: correct keys.issuer, or set keys.discoveryPath to another",
+                public=f"discovery: the published document is that of issuer {theirs}, not of {ours}",
             )
-        assert isinstance(members, dict)  # noqa: S101 -- it has an issuer
         return members
+
+    def _not_a_document(self) -> ForeignDocumentError:
+        return ForeignDocumentError(
+            f"{self._location} is not a discovery document; it is left as it is: delete it, "
+            "or set keys.discoveryPath to another path"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import ssl
 import time
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tailbone.errors import ForeignDocumentError
-from tailbone.jwks.discovery import LONGEST_ISSUER
+from tailbone.jwks.discovery import LONGEST_ISSUER, read_members
 from tailbone.jwks.document import Document
 from tailbone.text import quote
 
@@ -220,12 +219,15 @@ def _check_certificate(answer: _Answer) -> list[Finding]:
 def _check_fields(
     check: str, url: str, answer: _Answer, types: Sequence[str], max_age_s: float
 ) -> list[Finding]:
-    """Check content type and caching."""
+    """Check content type, encoding and caching."""
     found = []
     content_type = answer.fields.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() not in types:
         text = f"{url} has the Content-Type {quote(content_type)}"
         found.append(_error(check, text, f"serve it as {_JSON}"))
+    if (encoding := answer.fields.get("content-encoding", "identity").strip().lower()) != "identity":
+        text = f"{url} has the Content-Encoding {quote(encoding)}, which was not asked for"
+        found.append(_error(check, text, "serve it as it is where Accept-Encoding is identity"))
     caching = answer.fields.get("cache-control", "")
     ages = [int(age) for age in _MAX_AGE.findall(caching)]
     age = answer.fields.get("age", "0")
@@ -247,12 +249,9 @@ def _check_fields(
 
 def _check_discovery(body: bytes, discovery: Discovery) -> list[Finding]:
     """Compare issuer and jwks_uri."""
-    try:
-        members = json.loads(body)
-    except (ValueError, RecursionError):
-        members = None
-    if not isinstance(members, dict):
-        text = f"{discovery.url} is not a JSON object"
+    members = read_members(body)
+    if members is None:
+        text = f"{discovery.url} is not a JSON object in UTF-8"
         return [_error("discovery document", text, "publish the discovery document there")]
     found = []
     for name, expected, fix in (

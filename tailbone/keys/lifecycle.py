@@ -491,7 +491,7 @@ class KeyLifecycle:
 
 def _problem(error: TailboneError, about: str = "") -> Problem:
     about = about or ("jwks" if isinstance(error, StoreError) else "keys")
-    return Problem(error.code, f"{about}: {error.message}")
+    return Problem(error.code, f"{about}: {error.message}", error.public)
 
 
 def _not_removable(entry: Entry | None) -> TailboneError:

@@ -279,12 +279,12 @@ class Endpoints:
         reasons = [*self._sources.readiness(), *self._audit_reasons()]
         if reasons:
             return self._not_ready(reasons)
-        return Response(_encode(_Ready(ready=True, reasons=(), notes=_codes(self._sources.notes()))))
+        return Response(_encode(_Ready(ready=True, reasons=(), notes=_notes(self._sources.notes()))))
 
     def _not_ready(self, reasons: Sequence[Problem]) -> Response:
         codes = _codes(reasons)
         message = f"not ready: {', '.join(codes)}; tailbone keys status says more"
-        return Response(_encode(_NotReady("not_ready", message, codes, _codes(self._sources.notes()))), 503)
+        return Response(_encode(_NotReady("not_ready", message, codes, _notes(self._sources.notes()))), 503)
 
     async def jwks(self, request: Request) -> Response:
         """``GET /.well-known/jwks.json``: the last good copy of the published JWKS."""
@@ -323,6 +323,11 @@ class Endpoints:
 def _codes(problems: Iterable[Problem]) -> list[str]:
     """Return what any peer may see of problems: their texts name keys, paths and hosts."""
     return list(dict.fromkeys(problem.code for problem in problems))
+
+
+def _notes(problems: Iterable[Problem]) -> list[str]:
+    """Return the codes, or the texts of what is public anyway."""
+    return list(dict.fromkeys(problem.public or problem.code for problem in problems))
 
 
 @lru_cache(maxsize=2)

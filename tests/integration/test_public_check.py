@@ -40,12 +40,13 @@ def test_the_outcome_is_shown_until_it_changes(
         def status() -> str:
             return "\n".join(tailbone("keys", "status", "--host", host, "--port", port).out)
 
-        until(lambda: "outside_failed" in route.get("/_readyz").json["notes"], "the first check")
-        assert f"outside: {web.url}/.well-known/openid-configuration answers 404" in status()
+        missing = f"outside: {web.url}/.well-known/openid-configuration answers 404"
+        until(lambda: missing in "".join(route.get("/_readyz").json["notes"]), "the first check")
+        assert missing in status()
         assert route.issue().status == 200
         for document in (bucket / ".well-known").glob("[!.]*"):
             web.pages[f"/.well-known/{document.name}"] = Page(document.read_bytes(), FIELDS)
-        until(lambda: "outside_ok" in route.get("/_readyz").json["notes"], "the next check")
+        until(lambda: "outside: ok" in route.get("/_readyz").json["notes"], "the next check")
         assert "outside: ok" in status()
     seen = [record for record in started.program.records() if "seen from outside" in record["event"]]
     assert [record["level"] for record in seen][:2] == ["warn", "info"]

@@ -46,8 +46,10 @@ async def test_two_issuers_in_one_bucket(tmp_path: Path, endpoint: str, bucket: 
     """The first one's document stays."""
     await publish(tmp_path / "first", bucket)
     [note] = await publish(tmp_path / "second", bucket, issuer="https://other.example")
-    assert note.text.startswith("discovery: ")
-    assert '"https://issuer.example"' in note.text
-    assert '"https://other.example"' in note.text
+    for text in note.text, note.public:
+        assert text.startswith("discovery: ")
+        assert '"https://issuer.example"' in text
+        assert '"https://other.example"' in text
+    assert bucket not in note.public
     stored = await asyncio.to_thread(s3.client(endpoint).get_object, Bucket=bucket, Key=DISCOVERY)
     assert json.loads(stored["Body"].read())["issuer"] == "https://issuer.example"

@@ -76,6 +76,16 @@ def test_valid_text_is_normalized(check: Callable[[str], str], text: str, value:
         (checks.issuer, "https:issuer.example"),
         (checks.issuer, "https://issuer.example/a b"),
         (checks.issuer, "https://issuer.example:port"),
+        (checks.issuer, "https://a..b"),
+        (checks.issuer, "https://-a.b"),
+        (checks.issuer, "https://127.1"),
+        (checks.issuer, "https://1"),
+        (checks.issuer, "https://[fe80::1%eth0]"),
+        (checks.issuer, "https://issuer.example/%zz"),
+        (checks.issuer, "https://issuer.example/a\\b"),
+        (checks.issuer, "https://issuer.example/a/../b"),
+        (checks.public_url, "issuer.example/jwks.json"),
+        (checks.public_url, "ftp://issuer.example"),
         (checks.tag, "ci"),
         (checks.tag, "tag:1"),
         (checks.caller, "dev@example.com"),
@@ -115,6 +125,9 @@ def test_an_object_path_has_one_spelling(text: str) -> None:
     "text",
     [
         "https://issuer.example/prod/",
+        "https://issuer.example//prod",
+        "https://issuer.example/./prod",
+        "//issuer.example/prod",
         "https://Issuer.Example/prod",
         "HTTPS://issuer.example/prod",
         "http://issuer.example/prod",
@@ -127,9 +140,10 @@ def test_an_object_path_has_one_spelling(text: str) -> None:
     ],
 )
 def test_an_issuer_url_has_one_spelling(text: str) -> None:
-    """Verifiers compare it byte by byte, and the reason shows the right spelling."""
-    with pytest.raises(ValueError, match=r"^must be written https://issuer\.example/prod$"):
-        checks.issuer(text)
+    """Verifiers compare it byte by byte, and the reason shows the right spelling; so has keys.jwksUri."""
+    for check in checks.issuer, checks.public_url:
+        with pytest.raises(ValueError, match=r"^must be written https://issuer\.example/prod$"):
+            check(text)
 
 
 def test_an_issuer_with_a_password_is_not_shown() -> None:

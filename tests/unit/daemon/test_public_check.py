@@ -72,9 +72,9 @@ async def test_the_outcome_is_a_note_and_a_line_when_it_changes(web: WebServer) 
         "keys.discoveryPath"
     )
     assert notes == [
-        ("outside_failed", f"outside: {missing}"),
-        ("outside_failed", f"outside: {missing}"),
-        ("outside_ok", "outside: ok"),
+        ("outside_failed", f"outside: {missing}", f"outside: {missing}"),
+        ("outside_failed", f"outside: {missing}", f"outside: {missing}"),
+        ("outside_ok", "outside: ok", "outside: ok"),
     ]
     assert [(level, event) for level, event, _ in log.lines] == [
         ("warning", f"the issuer seen from outside: {missing}"),
@@ -92,10 +92,8 @@ async def test_an_unexpected_failure_is_a_note(web: WebServer, monkeypatch: pyte
     log = Lines()
     check = PublicCheck(Discovery(web.url), KeyRing, max_age_s=300.0, log=log)
     await check.check()
-    assert check.note == (
-        "outside_failed",
-        "outside: unexpected failure (ZeroDivisionError); the log has more",
-    )
+    text = "outside: unexpected failure (ZeroDivisionError); the log has more"
+    assert check.note == ("outside_failed", text, text)
     assert isinstance(log.lines[0][2]["exc_info"], ZeroDivisionError)
 
 

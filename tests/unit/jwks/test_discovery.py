@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from harness.keys import Lines
 from tailbone.errors import ForeignDocumentError, StoreConflictError
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.jwks.discovery import Discovery, DiscoveryPublisher, discovery_of
-from tailbone.jwks.document import Document
+from tailbone.jwks.document import LARGEST, Document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,19 +108,22 @@ async def test_a_document_of_another_issuer_is_left(
     """Both issuers are named."""
     await publisher_in(store, log, issuer="https://other.example").publish(JWKS)
     before = (tmp_path / PATH).read_bytes()
-    with pytest.raises(ForeignDocumentError, match=r"https://other\.example.*https://issuer\.example/prod"):
+    both = r"https://other\.example.*https://issuer\.example/prod"
+    with pytest.raises(ForeignDocumentError, match=both) as raised:
         await publisher.publish(JWKS)
+    assert re.search(both, raised.value.public)
+    assert str(tmp_path) not in raised.value.public
     assert (tmp_path / PATH).read_bytes() == before
 
 
-@pytest.mark.parametrize("data", [b"<html>", b"[]", b"{}", b'{"issuer":1}', b"\xff"])
+@pytest.mark.parametrize("data", [b"<html>", b"[]", b"{}", b'{"issuer":1}', b"\xff", b" " * (LARGEST + 1)])
 async def test_what_is_not_a_discovery_document_is_left(
     publisher: DiscoveryPublisher, tmp_path: Path, data: bytes
 ) -> None:
     """Somebody may need it."""
     (tmp_path / PATH).parent.mkdir()
     (tmp_path / PATH).write_bytes(data)
-    with pytest.raises(ForeignDocumentError, match="is not a discovery document"):
+    with pytest.raises(ForeignDocumentError, match=r"is not a discovery document.*keys\.discoveryPath"):
         await publisher.publish(JWKS)
     assert (tmp_path / PATH).read_bytes() == data
 

@@ -135,8 +135,25 @@ async def test_html(site: Site, path: str) -> None:
     site.serve(path, b"<html>hello</html>", Content_Type="text/html; charset=utf-8")
     content_type, body = await site.problems()
     assert 'has the Content-Type "text/html; charset=utf-8"' in content_type.text
-    assert body.text.endswith("is not a JSON object" if path == DISCOVERY else "is not a JWKS")
+    assert body.text.endswith("is not a JSON object in UTF-8" if path == DISCOVERY else "is not a JWKS")
     assert {content_type.level, body.level} == {"error"}
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, JWKS])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+async def test_text_that_is_not_utf_8(site: Site, path: str, encoding: str) -> None:
+    """Many verifiers read nothing else (RFC 8259 section 8.1)."""
+    site.serve(path, site.web.pages[path].body.decode().encode(encoding))
+    [found] = await site.problems()
+    assert (found.level, found.check) == ("error", "discovery document" if path == DISCOVERY else "JWKS")
+
+
+async def test_an_encoding_that_was_not_asked_for(site: Site) -> None:
+    """A verifier that asked for the plain document would read something else."""
+    site.serve(JWKS, site.jwks.render(), Content_Encoding="br")
+    [found] = await site.problems()
+    assert (found.level, found.check) == ("error", "JWKS")
+    assert 'has the Content-Encoding "br", which was not asked for' in found.text
 
 
 @pytest.mark.parametrize(

@@ -308,9 +308,13 @@ async def test_healthz(running: Running, world: World) -> None:
 
 async def test_readyz_when_ready(running: Running, world: World) -> None:
     """Notes make it no less ready."""
-    world.notes = [Problem("jwks_stale", "jwks: stale: last read 30 s ago")]
+    world.notes = [
+        Problem("jwks_stale", "jwks: stale: last read 30 s ago"),
+        Problem("outside_ok", "outside: ok", "outside: ok"),
+    ]
     answer = await running.ask(b"GET /_readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (answer.status, answer.json) == (200, {"ready": True, "reasons": [], "notes": ["jwks_stale"]})
+    notes = ["jwks_stale", "outside: ok"]
+    assert (answer.status, answer.json) == (200, {"ready": True, "reasons": [], "notes": notes})
 
 
 async def test_readyz_when_not(running: Running, world: World) -> None:
