@@ -6,18 +6,18 @@ It contains no other logic, and imports nothing slow before it is needed.
 from __future__ import annotations
 
 import errno
-import sys
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from tailbone.cli.options import Group, Invocation, invocation_of
-from tailbone.errors import ConfigError, TailboneError
+from tailbone.cli.options import Group, Invocation
+from tailbone.errors import CommandError, ConfigError, TailboneError
 from tailbone.text import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class _Mounted(NamedTuple):
@@ -76,26 +76,41 @@ def _described(error: OSError) -> TailboneError:
     return described
 
 
+@contextmanager
+def _failures_reported(context: click.Context) -> Iterator[None]:
+    """Report an expected failure as one line on standard error, and exit.
+
+    Exit codes: 2 for wrong settings, as for wrong usage; that of a user's command; 1 for any other failure.
+    """
+    invocation = context.ensure_object(Invocation)
+    try:
+        yield
+    except CommandError as error:
+        invocation.report(error)
+        context.exit(error.status)
+    except TailboneError as error:
+        invocation.report(error)
+        context.exit(2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # click exits silently
+        invocation.report(_described(error))
+        context.exit(1)
+
+
 class Root(Group):
     """The command ``tailbone``; it imports a command's module only to run it."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command; report an expected failure as one line on standard error.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the flags before the command's name."""
+        with _failures_reported(ctx):
+            _require_text(args)
+            return super().parse_args(ctx, args)
 
-        Exit codes: 2 for wrong usage or settings, 1 for any other failure.
-        """
-        if not kwargs.get("standalone_mode", True):
-            return super().main(*args, **kwargs)
-        invocation = kwargs.setdefault("obj", Invocation())
-        try:
-            _require_text(sys.argv[1:])
-            return super().main(*args, **kwargs)
-        except TailboneError as error:
-            invocation.report(error)
-            sys.exit(2 if isinstance(error, ConfigError) else 1)
-        except OSError as error:
-            invocation.report(_described(error))
-            sys.exit(1)
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _failures_reported(ctx):
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """Return all commands, the first one to try first."""
@@ -141,7 +156,7 @@ def tailbone(context: click.Context, show_version: bool) -> None:
     if show_version:
         from tailbone.cli.version import print_version
 
-        print_version(invocation_of(context).output())
+        print_version(context.ensure_object(Invocation).output())
         context.exit()
     if context.invoked_subcommand is None:
         context.fail("Missing command.")

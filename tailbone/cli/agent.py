@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from tailbone.cli.issuer import issuer_of, issuer_options
-from tailbone.cli.options import Command, Invocation, end, pass_invocation
+from tailbone.cli.options import Command, Invocation, pass_invocation
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def agent(
         if once:
             asyncio.run(made.write())
         else:
-            end(asyncio.run(_serve(made, socket_path or _prepared(default_socket()), loopback)))
+            asyncio.run(_serve(made, socket_path or _prepared(default_socket()), loopback))
 
 
 def _prepared(path: Path) -> Path:
@@ -134,7 +134,7 @@ def _loopback(listen: str | None, bearer_file: Path | None) -> tuple[str, int, b
     return host, int(port), bearer
 
 
-async def _serve(agent: Agent, path: Path, loopback: tuple[str, int, bytes] | None) -> int:
+async def _serve(agent: Agent, path: Path, loopback: tuple[str, int, bytes] | None) -> None:
     from tailbone.process.log import get_logger
     from tailbone.process.signals import stop_on_signals
     from tailbone.process.systemd import notify
@@ -158,4 +158,3 @@ async def _serve(agent: Agent, path: Path, loopback: tuple[str, int, bytes] | No
             await stop.run_until_stopped(agent.keep(ready))
             notify("STOPPING=1")
         log.info("stopped")
-    return 0

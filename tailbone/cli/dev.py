@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from tailbone.cli.options import Command, Invocation, end, pass_invocation
+from tailbone.cli.options import Command, Invocation, pass_invocation
 from tailbone.cli.output import render
-from tailbone.errors import CommandError
 
 if TYPE_CHECKING:
     from tailbone.dev import DevInfo
@@ -93,11 +92,7 @@ def dev(
         else:
             _show_for_programs(info, config.output, stream)
 
-    try:
-        end(dev_mode.run(config, settings, on_ready=show, command=command))
-    except CommandError as error:
-        invocation.report(error)
-        end(error.status)
+    click.get_current_context().exit(dev_mode.run(config, settings, on_ready=show, command=command))
 
 
 def _show_for_programs(info: DevInfo, form: str, stream: TextIO) -> None:

@@ -66,7 +66,7 @@ def doctor(invocation: Invocation, target: str | None, audience: str, **flags: U
         _print_text(report)
     else:
         _print(report, config.output)
-    sys.exit(0 if report.ok else 1)
+    click.get_current_context().exit(0 if report.ok else 1)
 
 
 def _print(report: Report, form: str) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from tailbone.cli.issuer import issuer_options, tokens_of
-from tailbone.cli.options import Command, Invocation, end, pass_invocation
-from tailbone.errors import CommandError, ConfigError
+from tailbone.cli.options import Command, Invocation, pass_invocation
+from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,9 +127,6 @@ def exec_(
             click.echo(f"tailbone: warning: {warning}", err=True)
         with tokens_of(**flags) as issuer:
             status = run_with_tokens(issuer, wanted, folder.path, command, dict(os.environ))
-    except CommandError as error:
-        invocation.report(error)
-        status = error.status
     finally:
         folder.remove()
-    end(status)
+    click.get_current_context().exit(status)

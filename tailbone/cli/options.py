@@ -7,7 +7,6 @@ right, so a flag after the subcommand wins over the same flag before it.
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -95,11 +94,6 @@ class Invocation:
         return str(given).strip().lower()
 
 
-def invocation_of(context: click.Context) -> Invocation:
-    """Return the invocation that *context* belongs to; create it in the outermost context."""
-    return context.find_root().ensure_object(Invocation)
-
-
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 """Decorator: calls the command with the :class:`Invocation` as its first argument."""
 
@@ -153,19 +147,18 @@ def _help_of(setting: Setting, *, isolated: bool = False) -> str:
 
 
 def _record_setting(context: click.Context, option: click.Parameter, value: Any) -> None:
-    invocation = invocation_of(context)
     assert isinstance(option, SettingOption)  # noqa: S101 - for the type checker
     if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:
         return
     if isinstance(value, bool):
         value = "true" if value else "false"
-    invocation.flags[option.setting.path] = value if isinstance(value, str) else list(value)
+    flags = context.ensure_object(Invocation).flags
+    flags[option.setting.path] = value if isinstance(value, str) else list(value)
 
 
 def _record_file(context: click.Context, _option: click.Parameter, value: str | None) -> None:
-    invocation = invocation_of(context)
     if value is not None:
-        invocation.config_file = value
+        context.ensure_object(Invocation).config_file = value
 
 
 def options_for(command: str, *, only_own: bool = False) -> Iterator[click.Option]:
@@ -210,44 +203,8 @@ def _redacted() -> Iterator[None]:
         raise
 
 
-class _Sections:
-    """Help in sections: a command's own options first, then the settings by group.
-
-    Attributes:
-        without_flags: the command's settings that have no flag.
-    """
-
-    without_flags: Sequence[Setting] = ()
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; an error shows no secret."""
-        with _redacted():
-            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
-        return rest
-
-    def format_sections(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}
-        for option in self.get_params(context):  # type: ignore[attr-defined]
-            record = option.get_help_record(context) if isinstance(option, click.Option) else None
-            if record is None:
-                continue
-            if isinstance(option, SettingOption):
-                sections[option.setting.group].append(record)
-            elif {"--config", "--help"} & set(option.opts):
-                sections[GENERAL].append(record)
-            else:
-                sections["Options"].append(record)
-        for title, records in sections.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
-        if self.without_flags:
-            with formatter.section("Settings without a flag"):
-                formatter.write_dl([(setting.path, _help_of(setting)) for setting in self.without_flags])
-
-
-class Command(_Sections, click.Command):
-    """A command with the flags of its settings.
+class Command(click.Command):
+    """A command with the flags of its settings. Its help lists its own options, then the settings by group.
 
     Args:
         settings: the command whose flags it has: ``server start``.
@@ -266,35 +223,44 @@ class Command(_Sections, click.Command):
         kwargs.setdefault("context_settings", {}).update(_HELP_SETTINGS)
         super().__init__(*args, **kwargs)
         self.aliases = tuple(aliases)
-        self.params.extend(options_for(settings or str(self.name), only_own=only_own))
-        if not only_own:
-            self.without_flags = flagless_for(settings or str(self.name))
+        command = settings or str(self.name)
+        self.params.extend(options_for(command, only_own=only_own))
+        self._without_flags = () if only_own else flagless_for(command)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; an error shows no secret."""
+        with _redacted():
+            return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections of flags."""
-        self.format_sections(ctx, formatter)
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx) if isinstance(option, click.Option) else None
+            if record is None:
+                continue
+            if isinstance(option, SettingOption):
+                sections[option.setting.group].append(record)
+            elif {"--config", "--help"} & set(option.opts):
+                sections[GENERAL].append(record)
+            else:
+                sections["Options"].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+        if self._without_flags:
+            with formatter.section("Settings without a flag"):
+                formatter.write_dl([(setting.path, _help_of(setting)) for setting in self._without_flags])
 
 
-class Group(_Sections, click.Group):
+class Group(Command, click.Group):
     """A group of commands, with flags that may also follow the subcommand.
 
     Without a command it prints its help. Arguments are those of :class:`Command`.
     """
 
     command_class = Command
-
-    def __init__(
-        self,
-        *args: Any,
-        settings: str = "",
-        only_own: bool = False,
-        aliases: Sequence[str] = (),
-        **kwargs: Any,
-    ) -> None:
-        kwargs.setdefault("context_settings", {}).update(_HELP_SETTINGS)
-        super().__init__(*args, **kwargs)
-        self.aliases = tuple(aliases)
-        self.params.extend(options_for(settings or str(self.name), only_own=only_own))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; without any, print the help and exit."""
@@ -334,9 +300,4 @@ class Group(_Sections, click.Group):
         """Write the commands, then the sections of flags."""
         with formatter.section("Commands"):
             formatter.write_dl(self.command_rows(ctx))
-        self.format_sections(ctx, formatter)
-
-
-def end(code: int | None) -> None:
-    """Exit with *code*; None means success."""
-    sys.exit(code or 0)
+        super().format_options(ctx, formatter)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
+from tailbone.cli.options import Command, Group, Invocation, pass_invocation
 from tailbone.cli.output import render
 from tailbone.errors import TailboneError
 
@@ -54,7 +53,7 @@ def lint(invocation: Invocation, file: str) -> None:
         click.echo(f"{valid} valid {'rule' if valid == 1 else 'rules'}", err=True)
     else:
         click.echo(render([_as_dict(finding) for finding in found], config.output))
-    end(1 if any(finding.level == "error" for finding in found) else 0)
+    click.get_current_context().exit(1 if any(finding.level == "error" for finding in found) else 0)
 
 
 @policy.command(cls=Command, settings="policy example")
@@ -62,7 +61,7 @@ def example() -> None:
     """Print a minimal policy."""
     from tailbone.policy_file.example import EXAMPLE
 
-    sys.stdout.write(EXAMPLE)
+    click.echo(EXAMPLE, nl=False)
 
 
 def _as_dict(finding: Finding) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tailbone.cli.options import Command, Group, Invocation, end, pass_invocation
+from tailbone.cli.options import Command, Group, Invocation, pass_invocation
 from tailbone.cli.output import render
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def start(invocation: Invocation) -> None:
         log.get_logger().warning("settings", note=note)
     from tailbone.daemon import daemon
 
-    end(daemon.run(config))
+    click.get_current_context().exit(daemon.run(config))
 
 
 @server.command(cls=Command, settings="server housekeeping", only_own=True)

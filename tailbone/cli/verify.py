@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tailbone.cli.options import Command, Invocation, end, pass_invocation
+from tailbone.cli.options import Command, Invocation, pass_invocation
 from tailbone.cli.output import columns, render
 from tailbone.errors import ConfigError
 from tailbone.text import quote
@@ -80,7 +80,7 @@ def verify(
         import msgspec
 
         click.echo(render(msgspec.to_builtins(report), form))
-    end(0 if report.verified else 1)
+    click.get_current_context().exit(0 if report.verified else 1)
 
 
 def _serve(
