@@ -29,12 +29,14 @@ class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         authkey: for its first login.
+        tags: the tags to request.
         state_dir: keeps its login; None for an ephemeral node, which leaves the tailnet at the end.
         control_url: the control server; empty means Tailscale's.
         hostname: the name to request.
     """
 
     authkey: str = ""
+    tags: tuple[str, ...] = ()
     state_dir: Path | None = None
     control_url: str = ""
     hostname: str = "tailbone-client"
@@ -71,6 +73,7 @@ def joined(settings: JoinSettings, host: str, port: int) -> Iterator[Path]:
             hostname=settings.hostname,
             dir=state,
             authkey=settings.authkey,
+            tags=settings.tags,
             control_url=settings.control_url,
             ephemeral=settings.state_dir is None,
             loopback=is_loopback(urlsplit(settings.control_url).hostname or ""),

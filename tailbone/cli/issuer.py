@@ -28,6 +28,7 @@ class IssuerFlags(TypedDict):
     join_state: Path | None
 
 
+_JOIN_VARIABLES = ("TS_AUTHKEY", "TS_CLIENT_ID", "TS_ID_TOKEN_FILE", "TS_ADVERTISE_TAGS", "TS_CONTROL_URL")
 _OPTIONS = (
     click.option(
         "--issuer-url",
@@ -46,7 +47,8 @@ _OPTIONS = (
     click.option(
         "--join",
         is_flag=True,
-        help="Join the tailnet as another node, with TS_AUTHKEY and TS_CONTROL_URL; needs no tailscaled.",
+        help="Join the tailnet as another node, without tailscaled. It logs in with TS_AUTHKEY, or by "
+        "identity federation with TS_CLIENT_ID, TS_ID_TOKEN_FILE and TS_ADVERTISE_TAGS.",
     ),
     click.option(
         "--join-state",
@@ -82,12 +84,19 @@ def issuer_of(**flags: Unpack[IssuerFlags]) -> Iterator[Issuer]:
         raise ConfigError("--join and --proxy are two ways to the issuer: use one")
     from tailbone.agent.joined import JoinSettings, joined
     from tailbone.config.load import load, read_authkey
+    from tailbone.tsnet.federation import log_in
 
-    variables = {name: os.environ.get(name, "") for name in ("TS_AUTHKEY", "TS_CONTROL_URL")}
-    tailscale = read_authkey(load({}, environ=variables)).server.tailscale
+    state = flags["join_state"]
+    node = {"server.tailscale.dir": str(state)} if state else {"server.tailscale.ephemeral": "true"}
+    variables = {name: os.environ.get(name, "") for name in _JOIN_VARIABLES}
+    config = log_in(read_authkey(load(node, environ=variables)))
+    for note in config.notes:
+        click.echo(f"tailbone: note: {note}", err=True)
+    tailscale = config.server.tailscale
     settings = JoinSettings(
         authkey=tailscale.authkey,
-        state_dir=flags["join_state"],
+        tags=tailscale.tags,
+        state_dir=state,
         control_url=tailscale.control_url,
     )
     with joined(settings, direct.host, direct.port) as path:

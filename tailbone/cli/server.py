@@ -27,14 +27,17 @@ def server() -> None:
 def start(invocation: Invocation) -> None:
     """Join the tailnet and serve the issuer, the admin API, or both.
 
-    The first login needs an auth key; without one, a login URL is printed. Logs go to standard output.
+    The first login needs an auth key or identity federation; otherwise a login URL is printed. Logs go to
+    standard output.
     """
     config = invocation.load(quiet=True)
     from tailbone.config.load import read_authkey
     from tailbone.tsnet.environment import check_environment
+    from tailbone.tsnet.federation import log_in
 
     config = read_authkey(config)
     check_environment()
+    config = log_in(config)
     from tailbone.process import log
 
     log.configure(config.log, stream=sys.stdout, secrets=[config.server.tailscale.authkey])

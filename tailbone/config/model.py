@@ -64,6 +64,8 @@ class Tailscale(msgspec.Struct, frozen=True, kw_only=True):
 
     authkey: str = default("server.tailscale.authkey")
     authkey_file: str = default("server.tailscale.authkeyFile")
+    client_id: str = default("server.tailscale.clientId")
+    id_token_file: str = default("server.tailscale.idTokenFile")
     tags: tuple[str, ...] = default("server.tailscale.tags")
     join_timeout_s: float = default("server.tailscale.joinTimeout")
     join_retry_s: float = default("server.tailscale.joinRetry")
@@ -144,10 +146,21 @@ def check_together(config: Config) -> None:
         ConfigError: two settings contradict each other; the message names both.
     """
     _check_rotation(config)
-    key, file = "server.tailscale.authkey", "server.tailscale.authkeyFile"
-    if config.is_set(key) and config.is_set(file):
+    node = "server.tailscale."
+    logins = [
+        f"{node}{name}"
+        for name in ("authkey", "authkeyFile", "idTokenFile")
+        if config.is_set(f"{node}{name}")
+    ]
+    if len(logins) > 1:
+        key, file = logins[:2]
         raise ConfigError(
             f"{key} ({config.origin(key)}) and {file} ({config.origin(file)}) are both set: use one of them"
+        )
+    tailscale = config.server.tailscale
+    if tailscale.id_token_file and not (tailscale.client_id and tailscale.tags):
+        raise ConfigError(
+            f"{node}idTokenFile ({config.origin(f'{node}idTokenFile')}) needs {node}clientId and {node}tags"
         )
 
 

@@ -131,17 +131,20 @@ def test_every_server_flag_works_before_the_command(daemon: Daemon) -> None:
     flags = (
         "--components issuer -p 81 -b 100.64.0.1 --allowed-host h --issuer i --expiry 1h --audience a "
         "--bucket my-bucket --key-path k.json --dir d -s 4096 --algorithm es256 "
-        "--ts-authkey x --ts-tags tag:a --ts-control-url http://c --ts-hostname n --ts-dir t --ts-ephemeral "
+        "--ts-authkey x --ts-client-id k "
+        "--ts-tags tag:a --ts-control-url http://c --ts-hostname n --ts-dir t --ts-ephemeral "
         "--ts-join-timeout 5s --ts-join-retry 2s --ts-loopback off --admin-port 5 --admin-binding auto "
         "--log-level warn --log-format json -o json --config /dev/null"
     )
     result = invoke(*flags.split(), "start")
     assert result.exit_code == 0, result.output
-    # The file of an auth key and the key itself contradict each other.
+    # An auth key contradicts the other ways to log in.
     taken = {
         setting.path for setting in SETTINGS if setting.flags and {"server", "*"} & set(setting.commands)
     }
-    assert taken - {"server.tailscale.authkeyFile"} == set(daemon.configs[0].origins)
+    assert taken - {"server.tailscale.authkeyFile", "server.tailscale.idTokenFile"} == set(
+        daemon.configs[0].origins
+    )
 
 
 def test_housekeeping_accepts_the_servers_flags(daemon: Daemon) -> None:

@@ -43,3 +43,18 @@ def test_two_auth_keys_are_refused() -> None:
     """It is unclear which one is meant."""
     with pytest.raises(ConfigError, match="are both set"):
         load({"server.tailscale.authkeyFile": "f"}, environ={"TB_SERVER_TAILSCALE_AUTHKEY": "x"})
+
+
+def test_identity_federation_needs_a_client_id_and_tags() -> None:
+    """A client id alone is no login: tailscale's OAuth clients have one too."""
+    node = {"clientId": "k", "idTokenFile": "f", "tags": "tag:a"}
+    flags = {f"server.tailscale.{name}": value for name, value in node.items()}
+    assert load(flags, environ={}).server.tailscale.client_id == "k"
+    assert load(environ={"TS_CLIENT_ID": "k", "TS_CLIENT_SECRET": SECRET}).server.tailscale.authkey == SECRET
+    for missing in ("clientId", "tags"):
+        rest = {path: value for path, value in flags.items() if not path.endswith(missing)}
+        with pytest.raises(ConfigError, match="idTokenFile"):
+            load(rest, environ={})
+    with pytest.raises(ConfigError, match="both set"):
+        load(flags | {"server.tailscale.authkey": "x"}, environ={})
+    assert load(flags, environ={"TS_AUTHKEY": "x"}).server.tailscale.authkey == ""

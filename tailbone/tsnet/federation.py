@@ -1,0 +1,133 @@
+"""Identity federation: log a node in with a cloud's ID token, instead of an auth key that somebody keeps.
+
+Tailscale's API exchanges the ID token for an access token, and that for an auth key. tsnet would do the same,
+but only with the AWS SDK compiled in (tailscale.com/feature/identityfederation).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError, TailboneError
+from tailbone.text import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tailbone.config.model import Config, Tailscale
+
+_API: Final = "https://api.tailscale.com"
+_STATE: Final = "tailscaled.state"
+_TIMEOUT_S: Final = 10.0
+_ANSWER_LIMIT: Final = 1 << 16
+_KEY_LIFE_S: Final = 600
+"""How long the auth key can be used. A node that has logged in does not need it."""
+
+
+def log_in(
+    config: Config,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Config:
+    """Return *config* with an auth key from identity federation, if the settings ask for it.
+
+    The ID token is read again for each attempt, since clouds renew its file. While Tailscale's API is
+    unreachable, attempts are repeated for joinTimeout. If the node has state, it may be logged in already:
+    then there is one attempt, and a failure becomes a note.
+
+    Raises:
+        ConfigError: the ID token's file cannot be read.
+        LoginRefusedError: Tailscale refuses the ID token, or the tags.
+        ControlUnreachableError: Tailscale's API cannot be reached.
+    """
+    settings = config.server.tailscale
+    if not settings.id_token_file:
+        return config
+    if Path(settings.dir, _STATE).exists():
+        try:
+            return _with_key(config)
+        except TailboneError as error:
+            note = f"no identity federation, so that only an earlier login counts: {error.message}"
+            return msgspec.structs.replace(config, notes=(*config.notes, note))
+    end = clock() + settings.join_timeout_s
+    while True:
+        try:
+            return _with_key(config)
+        except ControlUnreachableError:
+            if clock() + settings.join_retry_s > end:
+                raise
+        sleep(settings.join_retry_s)
+
+
+def _with_key(config: Config) -> Config:
+    node = msgspec.structs.replace(config.server.tailscale, authkey=_exchange(config.server.tailscale))
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, tailscale=node))
+
+
+def _exchange(settings: Tailscale) -> str:
+    """Return a new auth key for one node."""
+    client_id, _, attribute = settings.client_id.partition("?")
+    api = settings.control_url.rstrip("/") or _API
+    form = urlencode({"client_id": client_id, "jwt": _read(settings.id_token_file)})
+    access = _post(f"{api}/api/v2/oauth/token-exchange", form, {}, "access_token")
+    create = {
+        "reusable": False,
+        "ephemeral": settings.ephemeral,
+        "preauthorized": attribute == "preauthorized=true",
+        "tags": settings.tags,
+    }
+    wanted = {"capabilities": {"devices": {"create": create}}, "expirySeconds": _KEY_LIFE_S}
+    fields = {"Authorization": f"Bearer {access}", "Content-Type": "application/json"}
+    return _post(f"{api}/api/v2/tailnet/-/keys", json.dumps(wanted), fields, "key")
+
+
+def _read(file: str) -> str:
+    try:
+        text = Path(file).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a token"
+        raise ConfigError(f"server.tailscale.idTokenFile: {file} cannot be read: {why}") from None
+    if not text:
+        raise ConfigError(f"server.tailscale.idTokenFile: {file} is empty")
+    return text
+
+
+def _post(url: str, body: str, fields: dict[str, str], member: str) -> str:
+    """Send a request, and return a member of its answer."""
+    request = urllib.request.Request(url, body.encode(), fields)  # noqa: S310 -- http or https by its setting
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            answer = _decode(response.read(_ANSWER_LIMIT))
+    except urllib.error.HTTPError as error:
+        with error:
+            answer = _decode(error.read(_ANSWER_LIMIT))
+        if error.code >= 500:
+            raise ControlUnreachableError(f"{url} answered with status {error.code}") from None
+        text = " ".join(str(answer.get("message", "")).split())[:500]
+        raise LoginRefusedError(
+            f"Tailscale refuses identity federation (status {error.code}): {redact(text)}"
+        ) from None
+    except (OSError, http.client.HTTPException):
+        raise ControlUnreachableError(f"{url} cannot be reached") from None
+    value = answer.get(member)
+    if not isinstance(value, str) or not value:
+        raise LoginRefusedError(f"{url} did not answer with {member}")
+    return value
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,123 @@
+"""Identity federation, with a web server in the place of Tailscale's API."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+import pytest
+from harness.web import Page, WebServer
+
+from tailbone.config.load import load
+from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError
+from tailbone.tsnet.federation import log_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tailbone.config.model import Config
+
+EXCHANGE, KEYS = "/api/v2/oauth/token-exchange", "/api/v2/tailnet/-/keys"
+
+
+@pytest.fixture
+def api() -> Iterator[WebServer]:
+    with WebServer() as web:
+        web.pages[EXCHANGE] = Page(b'{"access_token": "access"}')
+        web.pages[KEYS] = Page(b'{"id": "k", "key": "tskey-auth-new"}')
+        yield web
+
+
+def settings(api: WebServer, folder: Path, **more: str) -> Config:
+    """Return settings with an ID token in a file."""
+    (folder / "id-token").write_text("first\n")
+    node = {
+        "clientId": "kClient",
+        "idTokenFile": str(folder / "id-token"),
+        "tags": "tag:a",
+        "dir": str(folder),
+        "controlUrl": api.url,
+        **more,
+    }
+    return load({f"server.tailscale.{name}": value for name, value in node.items()}, environ={})
+
+
+def test_without_an_id_token_nothing_changes() -> None:
+    """No request is sent."""
+    config = load(environ={"TS_CLIENT_ID": "kClient"})
+    assert log_in(config) is config
+
+
+def test_the_id_token_is_exchanged_for_an_auth_key(api: WebServer, tmp_path: Path) -> None:
+    """By two requests, of which the second has the first one's access token."""
+    config = log_in(settings(api, tmp_path, clientId="kClient?preauthorized=true", ephemeral="true"))
+    assert config.server.tailscale.authkey == "tskey-auth-new"
+    exchange, keys = api.requests
+    assert parse_qs(exchange["body"]) == {"client_id": ["kClient"], "jwt": ["first"]}
+    assert keys["Authorization"] == "Bearer access"
+    create = json.loads(keys["body"])["capabilities"]["devices"]["create"]
+    assert create == {"reusable": False, "ephemeral": True, "preauthorized": True, "tags": ["tag:a"]}
+
+
+def test_each_attempt_reads_the_id_token_again(api: WebServer, tmp_path: Path) -> None:
+    """The API answers later, when the cloud has renewed the file."""
+    page = api.pages[EXCHANGE]
+    api.pages[EXCHANGE] = Page(b"", status=503)
+
+    def sleep(_: float) -> None:
+        (tmp_path / "id-token").write_text("second")
+        api.pages[EXCHANGE] = page
+
+    log_in(settings(api, tmp_path), sleep=sleep)
+    tokens = [parse_qs(request["body"])["jwt"] for request in api.requests if request["path"] == EXCHANGE]
+    assert tokens == [["first"], ["second"]]
+
+
+def test_attempts_end_after_the_join_timeout(api: WebServer, tmp_path: Path) -> None:
+    """An API that is not there is named."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    config = settings(api, tmp_path, joinTimeout="10s", joinRetry="4s", controlUrl="http://127.0.0.1:9")
+    with pytest.raises(ControlUnreachableError, match=r"127\.0\.0\.1:9"):
+        log_in(config, clock=lambda: now[0], sleep=sleep)
+    assert now == [8.0]
+
+
+@pytest.mark.parametrize("body", [b'{"message": "no  tags"}', b"[]", b"no JSON"])
+def test_a_refusal_is_final(body: bytes, api: WebServer, tmp_path: Path) -> None:
+    """Its message is Tailscale's, if there is one."""
+    api.pages[KEYS] = Page(body, status=403)
+    with pytest.raises(LoginRefusedError, match="status 403") as raised:
+        log_in(settings(api, tmp_path))
+    assert ("no tags" in raised.value.message) == (b"tags" in body)
+
+
+def test_another_answer_is_a_refusal(api: WebServer, tmp_path: Path) -> None:
+    """As one without a key."""
+    api.pages[KEYS] = Page(b"{}")
+    with pytest.raises(LoginRefusedError, match="did not answer with key"):
+        log_in(settings(api, tmp_path))
+
+
+def test_a_node_with_state_starts_without_the_api(api: WebServer, tmp_path: Path) -> None:
+    """It has probably logged in before; the failure is a note."""
+    (tmp_path / "tailscaled.state").touch()
+    assert log_in(settings(api, tmp_path)).server.tailscale.authkey == "tskey-auth-new"
+    api.pages[EXCHANGE] = Page(b"", status=503)
+    config = log_in(settings(api, tmp_path))
+    assert config.server.tailscale.authkey == ""
+    assert "status 503" in config.notes[-1]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff"])
+def test_a_file_without_a_token_is_an_error(content: bytes, api: WebServer, tmp_path: Path) -> None:
+    """Wrong usage: it names the file."""
+    config = settings(api, tmp_path)
+    (tmp_path / "id-token").write_bytes(content)
+    with pytest.raises(ConfigError, match="id-token"):
+        log_in(config)
