@@ -61,26 +61,26 @@ class Lifecycle(Protocol):
     async def remove(self, kid: str) -> Sequence[KeyInfo]: ...
 
 
-class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What GetStatus says about the server, and where it gets the rest from.
+class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What GetStatus says about the server.
 
     Attributes:
         version: of tailbone.
         commit: of tailbone; empty when it is not known.
         issuer: the ``iss`` of its tokens.
         jwks: where the JWKS is published; empty without a bucket.
-        signing_key_id: returns the kid that signs now, or an empty string.
-        readiness: returns why no token can be issued now; nothing when one can.
-        notes: returns problems that do not stop token issuance.
+        signing_key_id: the kid that signs now; empty for none.
+        reasons: why no token can be issued now; empty when one can.
+        notes: problems that do not stop token issuance.
     """
 
     version: str = ""
     commit: str = ""
     issuer: str = ""
     jwks: str = ""
-    signing_key_id: Callable[[], str] = str
-    readiness: Callable[[], Sequence[Problem]] = tuple
-    notes: Callable[[], Sequence[Problem]] = tuple
+    signing_key_id: str = ""
+    reasons: Sequence[Problem] = ()
+    notes: Sequence[Problem] = ()
 
 
 class AdminServer:
@@ -95,7 +95,7 @@ class AdminServer:
         explain: Callable[[Identity, TokenRequest], Explanation],
         access: Access,
         void_rules: VoidRules,
-        settings: AdminSettings,
+        status: Callable[[], ServerStatus],
         log: Logger,
     ) -> None:
         """Make a server that listens nowhere yet.
@@ -109,12 +109,12 @@ class AdminServer:
             explain: returns what a node would get for a request.
             access: who may call what.
             void_rules: counts the void rules of the tailnet's policy.
-            settings: what GetStatus says.
+            status: returns what GetStatus says.
             log: where the one line of each call goes.
         """
         self._access = access
         self._log = log
-        self._servicer = _Servicer(lifecycle, find, explain, access, void_rules, settings)
+        self._servicer = _Servicer(lifecycle, find, explain, access, void_rules, status)
         self._interceptor = AdminInterceptor(
             identify=identify, access=access, note_void=void_rules.note, log=log
         )
@@ -178,14 +178,14 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
         explain: Callable[[Identity, TokenRequest], Explanation],
         access: Access,
         void_rules: VoidRules,
-        settings: AdminSettings,
+        status: Callable[[], ServerStatus],
     ) -> None:
         self._lifecycle = lifecycle
         self._find = find
         self._explain = explain
         self._access = access
         self._void_rules = void_rules
-        self._settings = settings
+        self._status = status
         self._started_at = int(time.time())
 
     async def GenerateNewKeys(self, request: pb.GenerateNewKeysRequest, _: Any) -> pb.GenerateNewKeysResponse:
@@ -204,18 +204,17 @@ class _Servicer(admin_pb2_grpc.AdminServiceServicer):
         return pb.RemoveKeyResponse(keys=map(key_message, await self._lifecycle.remove(request.key_id)))
 
     async def GetStatus(self, _request: pb.GetStatusRequest, _: Any) -> pb.GetStatusResponse:
-        settings, caller = self._settings, current_caller()
-        reasons = settings.readiness()
+        status, caller = self._status(), current_caller()
         return pb.GetStatusResponse(
-            version=settings.version,
-            commit=settings.commit,
+            version=status.version,
+            commit=status.commit,
             started_at=self._started_at,
-            ready=not reasons,
+            ready=not status.reasons,
             # A reason may be a note as well.
-            reasons=dict.fromkeys(problem.text for problem in (*reasons, *settings.notes())),
-            signing_key_id=settings.signing_key_id(),
-            issuer=settings.issuer,
-            jwks=settings.jwks,
+            reasons=dict.fromkeys(problem.text for problem in (*status.reasons, *status.notes)),
+            signing_key_id=status.signing_key_id,
+            issuer=status.issuer,
+            jwks=status.jwks,
             caller=caller.login_or_tags,
             roles=self._access.roles_of(caller),
             void_rules=self._void_rules.count,

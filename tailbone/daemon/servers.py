@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
-
-import msgspec
 
 from tailbone.version import commit, version
 
@@ -37,7 +36,8 @@ class Server(Protocol):
         """Accept nothing new, let requests in flight end within ``grace_s`` seconds, and stop."""
 
 
-class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Dependencies:
     """What the servers need from the rest of the daemon.
 
     Attributes:
@@ -73,33 +73,33 @@ def make_server(component: str, needs: Dependencies) -> Server:
 
 
 def _issuer(needs: Dependencies) -> IssuerServer:
-    from tailbone.server import IssuerServer, Sources
+    from tailbone.server import AllowedHosts, Endpoints, IssuerServer
 
-    config, keys = needs.config, needs.keys
-    access = _access(config)
+    config = needs.config
 
-    def hosts(dns_name: str, addresses: Sequence[str]) -> Sequence[str]:
-        return *addresses, dns_name, dns_name.partition(".")[0], *config.server.allowed_hosts
+    def hosts(dns_name: str, addresses: Sequence[str]) -> AllowedHosts:
+        short = dns_name.partition(".")[0]
+        return AllowedHosts([*addresses, dns_name, short, *config.server.allowed_hosts])
 
-    issuer = IssuerServer(
-        Sources(
-            issuer=_token_issuer(needs),
-            identify=needs.node.node.identify,
-            roles=access.roles_of,
-            hosts=hosts(*needs.node.known_as),
-            readiness=needs.readiness,
-            notes=needs.notes,
-            jwks=keys.published_document,
-            discovery=discovery_document(config),
-            max_age_s=config.keys.max_age_s,
-            version=version(),
-            commit=commit(),
-            log=needs.log,
-            audit=needs.audit,
-        )
+    def renamed(dns_name: str, addresses: Sequence[str]) -> None:
+        endpoints.hosts = hosts(dns_name, addresses)
+
+    endpoints = Endpoints(
+        issuer=_token_issuer(needs),
+        identify=needs.node.node.identify,
+        roles=_access(config).roles_of,
+        hosts=hosts(*needs.node.known_as),
+        readiness=needs.readiness,
+        notes=needs.notes,
+        published_jwks=needs.keys.published_document,
+        discovery_of=discovery_document(config),
+        max_age_s=config.keys.max_age_s,
+        version=version(),
+        commit=commit(),
+        audit=needs.audit,
     )
-    needs.node.on_renamed = lambda dns_name, addresses: issuer.set_hosts(hosts(dns_name, addresses))
-    return issuer
+    needs.node.on_renamed = renamed
+    return IssuerServer(endpoints, needs.log)
 
 
 def _token_issuer(needs: Dependencies) -> Issuer:
@@ -129,25 +129,30 @@ def _access(config: Config) -> Access:
 
 
 def _admin(needs: Dependencies) -> AdminServer:
-    from tailbone.admin.service import AdminServer, AdminSettings
+    from tailbone.admin.service import AdminServer, ServerStatus
 
-    config, keys = needs.config, needs.keys
+    config = needs.config
+
+    def status() -> ServerStatus:
+        signing = needs.keys.ring.signing
+        return ServerStatus(
+            version=version(),
+            commit=commit(),
+            issuer=config.keys.issuer,
+            jwks=_jwks_url(config),
+            signing_key_id=signing.kid if signing else "",
+            reasons=needs.readiness(),
+            notes=needs.notes(),
+        )
+
     return AdminServer(
-        lifecycle=keys,
+        lifecycle=needs.keys,
         identify=needs.node.node.identify,
         find=needs.node.node.whois,
         explain=_token_issuer(needs).explain,
         access=_access(config),
         void_rules=needs.void_rules,
-        settings=AdminSettings(
-            version=version(),
-            commit=commit(),
-            issuer=config.keys.issuer,
-            jwks=_jwks_url(config),
-            signing_key_id=lambda: keys.ring.signing.kid if keys.ring.signing else "",
-            readiness=needs.readiness,
-            notes=needs.notes,
-        ),
+        status=status,
         log=needs.log,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tailbone.server.app import IssuerServer
-from tailbone.server.endpoints import Sources
+from tailbone.server.endpoints import Endpoints
+from tailbone.server.hosts import AllowedHosts
 
-__all__ = ["IssuerServer", "Sources"]
+__all__ = ["AllowedHosts", "Endpoints", "IssuerServer"]

@@ -18,14 +18,14 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 from tailbone.errors import UnknownCallerError
 from tailbone.process.cancellation import Closing
 from tailbone.process.peercred import peer_credentials
-from tailbone.server.endpoints import Endpoints, Sources
 from tailbone.server.refusals import Refusals
 from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT, parse_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
+    from tailbone.process.log import Logger
+    from tailbone.server.endpoints import Endpoints
     from tailbone.server.request_head import Head
     from tailbone.server.responses import Request
 
@@ -112,17 +112,18 @@ class _Seen:
 class IssuerServer:
     """The issuer's HTTP server on one Unix socket, with the routes of ``Endpoints``."""
 
-    def __init__(self, sources: Sources) -> None:
-        """Make a server that does not listen yet."""
-        self._endpoints = Endpoints(sources)
-        self._refusals = Refusals(sources.log)
+    def __init__(self, endpoints: Endpoints, log: Logger) -> None:
+        """Make a server that does not listen yet.
+
+        Args:
+            endpoints: answer the requests.
+            log: receives a line for refused requests.
+        """
+        self._endpoints = endpoints
+        self._refusals = Refusals(log)
         self._closing = Closing()
         self._server: Any = None
         self._app: Any = None
-
-    def set_hosts(self, hosts: Iterable[str]) -> None:
-        """Replace the accepted Host fields, since the node was renamed."""
-        self._endpoints.set_hosts(hosts)
 
     @property
     def draining(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence  # noqa: TC003 -- msgspec resolves them
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,6 @@ from tailbone.errors import (
     WrongHostError,
 )
 from tailbone.jwks.discovery import DISCOVERY_PATH, JWKS_PATH
-from tailbone.server.hosts import AllowedHosts
 from tailbone.server.query import parse_query
 from tailbone.server.responses import Request, Response
 from tailbone.token.explain import ExplainedRule  # noqa: TC001 -- msgspec resolves it
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tailbone.process.log import Logger
+    from tailbone.server.hosts import AllowedHosts
     from tailbone.server.request_head import Head
     from tailbone.token.identity import Identity
     from tailbone.token.issuer import Issuer
@@ -116,8 +117,9 @@ class _Health(msgspec.Struct, frozen=True):
     commit: str
 
 
-class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """What the answers are made from.
+@dataclass(kw_only=True, eq=False)
+class Endpoints:
+    """Answers requests whose head has passed the check (``request.conn_info.ctx.head``).
 
     Attributes:
         issuer: makes the tokens.
@@ -126,12 +128,11 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
         hosts: the accepted Host fields: addresses, short and full DNS name, allowed hosts.
         readiness: returns why no token can be issued now; empty if one can.
         notes: returns problems that do not stop token issuance, such as ``jwks_stale``.
-        jwks: returns the last good copy of the published JWKS; None before there is one.
-        discovery: makes the discovery document for that JWKS; None if the issuer is not a URL.
+        published_jwks: returns the last good copy of the published JWKS; None before there is one.
+        discovery_of: makes the discovery document for that JWKS; None if the issuer is not a URL.
         max_age_s: how long the two documents may be cached, in seconds.
         version: for ``/_healthz``.
         commit: for ``/_healthz``.
-        log: receives a line for refused requests.
         audit: receives one line for each token before it is sent; if it raises, the token is not sent
             (``get_logger(strict=True)`` raises if the line cannot be written).
     """
@@ -139,27 +140,16 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     issuer: Issuer
     identify: Callable[[Any], Identity]
     roles: Callable[[Identity], Sequence[str]]
-    hosts: Iterable[str]
+    hosts: AllowedHosts
     readiness: Callable[[], Sequence[Problem]]
     notes: Callable[[], Sequence[Problem]]
-    jwks: Callable[[], bytes | None]
-    discovery: Callable[[bytes], bytes] | None
+    published_jwks: Callable[[], bytes | None]
+    discovery_of: Callable[[bytes], bytes] | None
     max_age_s: float
     version: str
     commit: str
-    log: Logger
     audit: Logger
-
-
-class Endpoints:
-    """Answers requests whose head has passed the check (``request.conn_info.ctx.head``)."""
-
-    def __init__(self, sources: Sources) -> None:
-        """Answer from ``sources``."""
-        self._sources = sources
-        self._hosts = AllowedHosts(sources.hosts)
-        self._audit_fails = False
-        self._health = _encode(_Health(ok=True, version=sources.version, commit=sources.commit))
+    _audit_fails: bool = field(default=False, init=False)
 
     def add_to(self, app: Any) -> None:
         """Register the routes."""
@@ -173,25 +163,20 @@ class Endpoints:
         ):
             app.add_route(answer, path, methods=METHODS[path], name=answer.__name__, strict_slashes=True)
 
-    def set_hosts(self, hosts: Iterable[str]) -> None:
-        """Replace the accepted Host fields."""
-        self._hosts = AllowedHosts(hosts)
-
     async def issue(self, request: Request) -> Response:
         """``POST /issue``: a token for the caller.
 
         The order of the checks is part of the interface: form of the head, path, method, length of the body
         (``app``), then Host, browser, caller, query.
         """
-        sources = self._sources
         identity = self._caller(request)
         try:
-            caller = sources.issuer.admit(identity)
+            caller = self.issuer.admit(identity)
             wanted = parse_query(request.conn_info.ctx.head.query)
             if wanted.dry_run:
-                preview = sources.issuer.preview(caller, wanted)
+                preview = self.issuer.preview(caller, wanted)
                 return Response(_encode(_Preview(preview.claims, preview.rules, preview.notes)))
-            issued = await sources.issuer.issue(caller, wanted)
+            issued = await self.issuer.issue(caller, wanted)
         except TailboneError:
             request.ctx.caller = {"sub": identity.subject, "node": identity.node}
             raise
@@ -211,19 +196,19 @@ class Endpoints:
     def _caller(self, request: Request) -> Identity:
         """Return who calls, after the checks of Host and browser fields."""
         head: Head = request.conn_info.ctx.head
-        if head.host not in self._hosts:
+        if head.host not in self.hosts:
             raise WrongHostError("Host is neither an address nor a name of this server, nor an allowed host")
         if head.origin or head.fetch_site != "none":
             raise BrowserRequestError(
                 "a web page may not ask for its visitor's token (Origin, Sec-Fetch-Site)"
             )
-        return self._sources.identify(request.transport.get_extra_info("peername"))
+        return self.identify(request.transport.get_extra_info("peername"))
 
     async def whoami(self, request: Request) -> Response:
         """``GET /whoami``: who the caller is, and what it may request; also for one that gets no token."""
         identity = self._caller(request)
         tagged = bool(identity.tags)
-        available = self._sources.issuer.available(identity)
+        available = self.issuer.available(identity)
         refusal = available.refusal
         return Response(
             _encode(
@@ -241,7 +226,7 @@ class Endpoints:
                     audiences=available.audiences,
                     without_audience=available.without_audience,
                     refusal=None if refusal is None else _Refused(refusal.code, refusal.message),
-                    roles=self._sources.roles(identity),
+                    roles=self.roles(identity),
                 )
             )
         )
@@ -254,7 +239,7 @@ class Endpoints:
         """
         self._audit_fails = True
         try:
-            self._sources.audit.info(event, **fields)
+            self.audit.info(event, **fields)
         except OSError as error:
             raise LogUnavailableError(
                 "the server cannot log the token; /_readyz says when it can", detail=str(error)
@@ -272,23 +257,23 @@ class Endpoints:
 
     async def healthz(self, _request: Request) -> Response:
         """``GET /_healthz``: whether the process answers."""
-        return Response(self._health)
+        return Response(_encode(_Health(ok=True, version=self.version, commit=self.commit)))
 
     async def readyz(self, _request: Request) -> Response:
         """``GET /_readyz``: whether a token could be issued now."""
-        reasons = [*self._sources.readiness(), *self._audit_reasons()]
+        reasons = [*self.readiness(), *self._audit_reasons()]
         if reasons:
             return self._not_ready(reasons)
-        return Response(_encode(_Ready(ready=True, reasons=(), notes=_notes(self._sources.notes()))))
+        return Response(_encode(_Ready(ready=True, reasons=(), notes=_notes(self.notes()))))
 
     def _not_ready(self, reasons: Sequence[Problem]) -> Response:
         codes = _codes(reasons)
         message = f"not ready: {', '.join(codes)}; tailbone keys status says more"
-        return Response(_encode(_NotReady("not_ready", message, codes, _notes(self._sources.notes()))), 503)
+        return Response(_encode(_NotReady("not_ready", message, codes, _notes(self.notes()))), 503)
 
     async def jwks(self, request: Request) -> Response:
         """``GET /.well-known/jwks.json``: the last good copy of the published JWKS."""
-        document = self._sources.jwks()
+        document = self.published_jwks()
         if document is None:
             # Not an empty document, which a verifier would keep for minutes.
             return self._not_ready([_NO_JWKS])
@@ -300,17 +285,17 @@ class Endpoints:
         Raises:
             UnknownPathError: the issuer is not a URL.
         """
-        if self._sources.discovery is None:
+        if self.discovery_of is None:
             raise UnknownPathError("no discovery document: this server's issuer is not a URL")
-        jwks = self._sources.jwks()
+        jwks = self.published_jwks()
         if jwks is None:
             return self._not_ready([_NO_JWKS])
-        return self._document(request, self._sources.discovery(jwks))
+        return self._document(request, self.discovery_of(jwks))
 
     def _document(self, request: Request, document: bytes) -> Response:
         """Answer with a public document, which may be cached."""
         etag = _etag(document)
-        cache_control = f"public, max-age={int(self._sources.max_age_s)}"
+        cache_control = f"public, max-age={int(self.max_age_s)}"
         # RFC 9110 section 13.1.2: a weak comparison.
         asked: str = request.conn_info.ctx.head.if_none_match
         known = [tag.strip().removeprefix("W/") for tag in asked.split(",")]

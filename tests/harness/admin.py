@@ -18,7 +18,7 @@ import pytest
 
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import Access
-from tailbone.admin.service import AdminServer, AdminSettings
+from tailbone.admin.service import AdminServer, ServerStatus
 from tailbone.errors import PeerNotFoundError, UnknownCallerError, UnknownKeyError
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.keys.folder import KeyFolder
@@ -190,7 +190,11 @@ async def bridge(path: Path) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, access: Literal["acl", "grant"] = "acl", lifecycle: Lifecycle | None = None, **facts: Any
+    folder: Path,
+    *,
+    access: Literal["acl", "grant"] = "acl",
+    lifecycle: Lifecycle | None = None,
+    status: Callable[[], ServerStatus] = ServerStatus,
 ) -> AsyncIterator[Running]:
     """Start an admin server and its bridge, over keys in memory or a lifecycle that the test brings."""
     run = Running()
@@ -201,7 +205,7 @@ async def running(
         explain=explain_with(run.rules),
         access=Access(mode=access, capability=CAPABILITY),
         void_rules=VoidRules(run.log),  # type: ignore[arg-type]
-        settings=AdminSettings(**facts),
+        status=status,
         log=run.log,
     )
     path = folder / f"admin-{next(_numbers)}.sock"
@@ -271,9 +275,11 @@ async def admin(tmp_path: Path, start_admin: Callable[..., Any]) -> AsyncIterato
         await started.keys.sync()
         async with start_admin(
             lifecycle=started.keys,
-            signing_key_id=lambda: started.keys.ring.require().kid,
-            readiness=started.keys.reasons,
-            notes=started.keys.notes,
+            status=lambda: ServerStatus(
+                signing_key_id=started.keys.ring.require().kid,
+                reasons=started.keys.reasons(),
+                notes=started.keys.notes(),
+            ),
         ) as started.run:
             yield started
 

@@ -15,6 +15,7 @@ from tailbone.admin import probe
 from tailbone.admin._proto.admin_pb2 import Key
 from tailbone.admin.client import AdminClient
 from tailbone.admin.key import can_sign
+from tailbone.admin.service import ServerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +71,8 @@ async def test_remove_returns_the_remaining_keys(run: Running) -> None:
 
 async def test_status(start_admin: Callable[..., Any]) -> None:
     """The status has all the fields that the server sends."""
-    async with start_admin(
-        version="1.2.3", readiness=lambda: [errors.Problem("no_key", "keys: none can sign")]
-    ) as run:
+    status = ServerStatus(version="1.2.3", reasons=[errors.Problem("no_key", "keys: none can sign")])
+    async with start_admin(status=lambda: status) as run:
         status = await ask(run.port, AdminClient.status)
     assert (status.version, status.ready, status.reasons, status.caller, status.roles) == (
         "1.2.3",

@@ -14,7 +14,7 @@ from harness.grants import as_json
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import Access
-from tailbone.admin.service import AdminServer, AdminSettings
+from tailbone.admin.service import AdminServer, ServerStatus
 from tailbone.errors import AddressInUseError, Problem
 from tailbone.token.void_rules import VoidRules
 
@@ -33,7 +33,7 @@ def server(run: Running) -> AdminServer:
         explain=explain_with(run.rules),
         void_rules=VoidRules(run.log),  # type: ignore[arg-type]
         access=Access(mode="acl", capability="tailbone.dev/cap/admin"),
-        settings=AdminSettings(),
+        status=ServerStatus,
         log=run.log,
     )
 
@@ -86,13 +86,15 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
     """GetStatus has the server's version, whether and why it issues no tokens, and the caller."""
     async with start_admin(
         access="grant",
-        version="1.2.3",
-        commit="abc",
-        issuer="https://issuer.example",
-        jwks="bucket/.well-known/jwks.json",
-        signing_key_id=lambda: "tb-1",
-        readiness=lambda: [Problem("starting", "node: starting")],
-        notes=lambda: [Problem("jwks_stale", "jwks: stale")],
+        status=lambda: ServerStatus(
+            version="1.2.3",
+            commit="abc",
+            issuer="https://issuer.example",
+            jwks="bucket/.well-known/jwks.json",
+            signing_key_id="tb-1",
+            reasons=[Problem("starting", "node: starting")],
+            notes=[Problem("jwks_stale", "jwks: stale")],
+        ),
     ) as run:
         run.caller = msgspec.structs.replace(
             run.caller, capabilities={"tailbone.dev/cap/admin": as_json({"roles": ["operator"]})}

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tailbone import errors
+from tailbone.admin.service import ServerStatus
 from tailbone.cli import keys
 from tailbone.config.model import Config
 from tailbone.token.identity import Identity
@@ -291,7 +292,8 @@ async def test_traceback_at_trace_only(tailbone: Run, closed_port: int) -> None:
 
 async def test_status_as_json(tailbone: Run, start_admin: Callable[..., Any]) -> None:
     """The JSON of status is one object with the server's facts."""
-    async with start_admin(version="1.2.3", issuer="https://issuer.example") as run:
+    facts = ServerStatus(version="1.2.3", issuer="https://issuer.example")
+    async with start_admin(status=lambda: facts) as run:
         ended = await tailbone("keys", "status", *there(run), "-o", "json")
     status = json.loads(ended.out)
     assert status.pop("started_at") > 0
@@ -311,9 +313,9 @@ async def test_status_as_json(tailbone: Run, start_admin: Callable[..., Any]) ->
 
 async def test_status_as_text(tailbone: Run, start_admin: Callable[..., Any]) -> None:
     """The text of status says why no token can be issued, and who the caller is."""
-    async with start_admin(
-        version="1.2.3", commit="abc", readiness=lambda: [errors.Problem("no_key", "keys: none can sign")]
-    ) as run:
+    reason = errors.Problem("no_key", "keys: none can sign")
+    facts = ServerStatus(version="1.2.3", commit="abc", reasons=[reason])
+    async with start_admin(status=lambda: facts) as run:
         run.caller = Identity(node_id="n1", node="ci.dev.tailnet.test", tags=("tag:ci",))
         ended = await tailbone("keys", "status", *there(run))
     lines = ended.out.splitlines()

@@ -15,7 +15,7 @@ import pytest
 from tailbone.errors import Problem, UnknownCallerError
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import KeyRing
-from tailbone.server import IssuerServer, Sources
+from tailbone.server import AllowedHosts, Endpoints, IssuerServer
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 from tailbone.token.policy import IssuerSettings
@@ -116,6 +116,7 @@ class World:
         self.is_url = True
         self.log = MemoryLog()
         self.audit = MemoryLog()
+        self.endpoints: Endpoints
 
     def ring(self) -> KeyRing:
         return KeyRing(signing=self.signing)
@@ -136,23 +137,21 @@ class World:
 
     def server(self) -> IssuerServer:
         """A server in this world; not yet started."""
-        return IssuerServer(
-            Sources(
-                issuer=Issuer(self.rules, self.ring, clock=lambda: 1795518230.5),
-                identify=self.identify,
-                roles=lambda identity: ["viewer"],
-                hosts=HOSTS,
-                readiness=lambda: self.reasons,
-                notes=lambda: self.notes,
-                jwks=lambda: self.jwks,
-                discovery=self.discovery if self.is_url else None,
-                max_age_s=300.0,
-                version="1.2.3",
-                commit="abc1234",
-                log=self.log,
-                audit=self.audit,
-            )
+        self.endpoints = Endpoints(
+            issuer=Issuer(self.rules, self.ring, clock=lambda: 1795518230.5),
+            identify=self.identify,
+            roles=lambda identity: ["viewer"],
+            hosts=AllowedHosts(HOSTS),
+            readiness=lambda: self.reasons,
+            notes=lambda: self.notes,
+            published_jwks=lambda: self.jwks,
+            discovery_of=self.discovery if self.is_url else None,
+            max_age_s=300.0,
+            version="1.2.3",
+            commit="abc1234",
+            audit=self.audit,
         )
+        return IssuerServer(self.endpoints, self.log)
 
 
 class Response(NamedTuple):

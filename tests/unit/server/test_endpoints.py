@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tailbone.errors import NodeClosedError, Problem, TailnetError, UnknownCallerError
+from tailbone.server import AllowedHosts
 
 if TYPE_CHECKING:
     from conftest import Running, World
@@ -162,12 +163,12 @@ async def test_a_foreign_host_gets_nothing(running: Running, world: World, host:
     assert world.asked_for == []
 
 
-async def test_the_node_gets_another_name(running: Running) -> None:
+async def test_the_node_gets_another_name(running: Running, world: World) -> None:
     """From then on only that one means it, also on a connection that was open before."""
     client = await running.connect()
     renamed = ISSUE.replace(b"tailbone", b"other")
     assert [(await client.ask(request)).status for request in (ISSUE, renamed)] == [200, 421]
-    running.server.set_hosts(["other.dev.tailnet.test", "other"])
+    world.endpoints.hosts = AllowedHosts(["other.dev.tailnet.test", "other"])
     assert [(await client.ask(request)).status for request in (ISSUE, renamed)] == [421, 200]
 
 
