@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,7 @@ from tailbone.errors import UnknownKeyError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tailbone.keys.view import KeyInfo
+    from tailbone.keys.listing import KeyInfo
 
 SEE_THE_KEYS: Final = "`tailbone keys list` shows the keys"
 
@@ -78,11 +77,11 @@ def folder_keys(path: str) -> tuple[pb.Key, ...]:
     """
     # As slow as the rest of the command, and only --local needs it.
     from tailbone.keys.folder import KeyFolder
-    from tailbone.keys.view import list_folder
+    from tailbone.keys.listing import list_folder
 
     folder = KeyFolder(Path(path))
     folder.require()
-    return tuple(map(key_message, list_folder(folder.scan(), now=time.time())))
+    return tuple(map(key_message, list_folder(folder.scan())))
 
 
 def _encodable(text: str) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tailbone.admin.access import Access
     from tailbone.errors import Problem
-    from tailbone.keys.view import KeyInfo
+    from tailbone.keys.listing import KeyInfo
     from tailbone.process.log import Logger
     from tailbone.token.explain import Explanation
     from tailbone.token.identity import Identity

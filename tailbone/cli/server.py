@@ -11,7 +11,7 @@ from tailbone.cli.options import Command, Group, Invocation, pass_invocation
 from tailbone.cli.output import render
 
 if TYPE_CHECKING:
-    from tailbone.keys.plan import Housekeeping
+    from tailbone.keys.housekeeping import Housekeeping
 
 
 @click.group(cls=Group, only_own=True)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tailbone.config.model import Config
     from tailbone.jwks.discovery import DiscoveryPublisher
     from tailbone.jwks.store import Store
+    from tailbone.keys.housekeeping import Housekeeping
     from tailbone.keys.lifecycle import KeyLifecycle
-    from tailbone.keys.plan import Housekeeping
     from tailbone.process.log import Logger
 
 
@@ -84,6 +84,6 @@ async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housek
         )
     keys = key_lifecycle(config, get_logger())
     try:
-        return await (keys.housekeeping_to_do if dry_run else keys.housekeeping)(force=force)
+        return await keys.housekeeping(force=force, dry_run=dry_run)
     finally:
         await keys.close()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shlex
 import stat
-import weakref
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -122,8 +120,6 @@ class KeyFolder:
         self._disk = disk or Disk()
         self._parsed: dict[str, tuple[_Stamp, _Half]] = {}
         self._stamps: dict[str, _Stamp] = {}
-        self._joined: int | None = None
-        self._leave: Callable[[], object] = lambda: None
 
     def require(self) -> None:
         """Check that the folder exists, so that a mistyped name does not create one.
@@ -152,40 +148,6 @@ class KeyFolder:
     def lock(self) -> ProcessLock:
         """Return a new handle on the lock that every change to the folder holds."""
         return ProcessLock(self.path / _LOCK)
-
-    def join(self) -> None:
-        """Count among the processes that sign with the folder's keys, until ``leave`` or a kill.
-
-        Raises:
-            KeyFileError: the folder cannot be opened.
-        """
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _unusable(self.path, "read", error) from error
-        self._joined, self._leave = fd, weakref.finalize(self, os.close, fd)
-        self.is_shared()
-
-    def leave(self) -> None:
-        """Undo ``join``; idempotent."""
-        self._leave()
-        self._joined = None
-
-    def is_shared(self) -> bool:
-        """Return whether another process has joined. True if the file system cannot tell."""
-        if self._joined is None:
-            return True
-        try:
-            # Each joined process holds a shared flock. A process that can upgrade it is the only one.
-            fcntl.flock(self._joined, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(self._joined, fcntl.LOCK_SH)
-        except BlockingIOError:
-            # The attempt has released the shared one (flock(2)).
-            fcntl.flock(self._joined, fcntl.LOCK_SH)
-            return True
-        except OSError:
-            return True
-        return False
 
     def clear_temporaries(self) -> None:
         """Delete temporary files of killed writes. The caller holds the lock, so no write is in progress."""
@@ -241,7 +203,7 @@ class KeyFolder:
         """Delete a key's files: the private half first, and last the record, which marks the removal."""
         self._change(lambda: self._unlink(entry))
 
-    def set_aside(self, entry: Entry) -> None:
+    def move_to_removed(self, entry: Entry) -> None:
         """Move a key's files to ``removed/``, the private half first and the record last."""
         self._change(lambda: self._move(entry))
 

@@ -8,8 +8,6 @@ import math
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-import msgspec
-
 from tailbone.errors import (
     BadParameterError,
     ForeignDocumentError,
@@ -23,19 +21,15 @@ from tailbone.errors import (
     UnknownKeyError,
 )
 from tailbone.jwks.publisher import Publisher
-from tailbone.keys.plan import (
-    Housekeeping,
-    housekeeping_of,
-    plan,
-    plan_giving_up,
-    plan_removal,
-    plan_tidying,
-)
-from tailbone.keys.reconciler import POLL_S, Reconciler, new_signing_key
-from tailbone.keys.record import PENDING_TIMEOUT_S, Phase
+from tailbone.keys import housekeeping
+from tailbone.keys.listing import KeyInfo, list_keys
+from tailbone.keys.observer import Observer
+from tailbone.keys.plan import plan_giving_up, plan_removal
+from tailbone.keys.reconciler import POLL_S, Reconciler, Writer, new_signing_key
+from tailbone.keys.record import Origin, Phase
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
-from tailbone.keys.view import REVOCATION_CONFIRM_S, KeyInfo, KeyRing, Read, own_document
+from tailbone.keys.view import REVOCATION_CONFIRM_S, KeyRing, Read, own_document
 from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
@@ -45,6 +39,7 @@ if TYPE_CHECKING:
     from tailbone.jwks.discovery import DiscoveryPublisher
     from tailbone.jwks.store import Store
     from tailbone.keys.folder import Entry, KeyFolder
+    from tailbone.keys.housekeeping import Housekeeping
     from tailbone.keys.signing_key import Algorithm, SigningKey
     from tailbone.process.log import Logger
 
@@ -52,9 +47,11 @@ __all__ = ["KeyInfo", "KeyLifecycle", "KeySettings"]
 
 _START_LOCK_S: Final = 2.0
 _CLOSE_S: Final = 10.0
-_HOUSEKEEPING_READ_S: Final = 5.0
 _LIST_S: Final = 3.0
 """How long a listing waits for the JWKS if the last good document can be shown instead."""
+
+_UNFINISHED_S: Final = 60.0
+"""The longest pause between two reads of the JWKS while a key is pending or being removed."""
 
 _RETRY_S: Final = (1.0, 60.0)
 _REMOVED_LATER: Final = "the key no longer signs, and leaves the JWKS when the store can be written again"
@@ -114,15 +111,15 @@ class KeyLifecycle:
                 monotonic=monotonic,
                 sleep=sleep,
             )
-        self._reconciler = Reconciler(
+        self._observer = Observer(
             folder=folder,
             publisher=self._publisher,
             settings=settings,
             log=log,
             clock=clock,
             monotonic=monotonic,
-            sleep=sleep,
         )
+        self._reconciler = Reconciler(self._observer, sleep=sleep)
         self._generating = False
         self._changes: set[asyncio.Task[object]] = set()
         # The current failures of the background work: by "folder", "jwks" and "discovery".
@@ -135,22 +132,22 @@ class KeyLifecycle:
     @property
     def ring(self) -> KeyRing:
         """The key that signs now and the published keys; replaced as a whole."""
-        return self._reconciler.ring
+        return self._observer.ring
 
     def published_document(self) -> bytes | None:
         """Return the last good JWKS, or if there is none, the folder's published keys.
 
         None until one exists: an empty JWKS could be cached by verifiers.
         """
-        if self._reconciler.last_good is not None:
-            return self._reconciler.last_good.render()
-        own = own_document(self._reconciler.snapshot, self._reconciler.location)
-        is_published = self._publisher is None and not self._reconciler.read_only
+        if self._observer.last_good is not None:
+            return self._observer.last_good.render()
+        own = own_document(self._observer.snapshot, self._observer.location)
+        is_published = self._publisher is None and not self._observer.read_only
         return own.render() if own.keys or is_published else None
 
     def reasons(self) -> list[Problem]:
         """Return why no token can be signed now; empty if tokens can be signed."""
-        obstacles = self._reconciler.view().obstacles()
+        obstacles = self._observer.view().obstacles()
         return [*obstacles, *self._troubles()] if obstacles else []
 
     def notes(self) -> list[Problem]:
@@ -159,7 +156,7 @@ class KeyLifecycle:
         if self._publisher is not None and self._publisher.note:
             notes.append(_problem(self._publisher.note))
         if self._publisher is not None and isinstance(self._failures.get("jwks"), StoreError):
-            passed_s = self._monotonic() - self._reconciler.read_at
+            passed_s = self._monotonic() - self._observer.read_at
             last = "not read since the start" if math.isinf(passed_s) else f"last read {passed_s:.0f} s ago"
             notes.append(Problem("jwks_stale", f"jwks: stale: {last}"))
         return notes
@@ -170,19 +167,14 @@ class KeyLifecycle:
         Raises:
             StoreError: the JWKS cannot be read, and has never been read.
         """
-        last_good = self._reconciler.last_good
+        last_good = self._observer.last_good
         try:
             async with asyncio.timeout(_LIST_S if last_good else None):
-                last_read = await self._reconciler.fetch()
+                return list_keys(self._observer.view(await self._observer.read()))
         except (StoreError, TimeoutError):
             if last_good is None:
                 raise
-            return self._listing()
-        return self._reconciler.view(last_read).listing()
-
-    def _listing(self) -> tuple[KeyInfo, ...]:
-        """List the keys of the last good document."""
-        return self._reconciler.view(Read(self._reconciler.last_good)).listing()
+            return list_keys(self._observer.view(Read(last_good)))
 
     # --- start, run, close
 
@@ -205,24 +197,23 @@ class KeyLifecycle:
         """
         await in_thread(self._folder.prepare)
         await self._load_folder()
-        await in_thread(self._folder.join)
-        await self._reconciler.load_saved_copy()
+        await self._observer.load_saved_copy()
         if self._settings.activate_after_s < self._settings.max_age_s:
             self._log.warning(
                 "keys.activateAfter is less than keys.maxAge: caches may lack a key that signs already",
                 activate_after_s=self._settings.activate_after_s,
                 max_age_s=self._settings.max_age_s,
             )
-        self._reconciler.refresh_ring()
+        self._observer.refresh_ring()
         with contextlib.suppress(KeyStateError):
             # Another process is changing the folder: run does the rest.
             async with self._reconciler.writing(_START_LOCK_S) as writer:
                 await writer.clear_temporaries()
-            await self._reconciler.reconcile(read=False, timeout_s=_START_LOCK_S)
+            await self._reconciler.reconcile(timeout_s=_START_LOCK_S)
 
     async def _load_folder(self) -> None:
-        await self._reconciler.rescan()
-        for entry in self._reconciler.snapshot.entries.values():
+        await self._observer.rescan()
+        for entry in self._observer.snapshot.entries.values():
             if entry.unsafe:
                 raise KeyFileError(f"{entry.kid}: {entry.fault}")
 
@@ -247,26 +238,24 @@ class KeyLifecycle:
             for change in late:
                 change.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        self._folder.leave()
         if self._publisher is not None:
             await self._publisher.close()
 
     async def tick(self) -> None:
         """Load changes of the folder, and carry out steps that are due; never waits for the store."""
         with self._recording("folder"):
-            before = self._reconciler.snapshot
+            before = self._observer.snapshot
             if await in_thread(self._folder.changed):
-                await self._reconciler.rescan()
+                await self._observer.rescan()
             try:
                 # Before the ring is replaced, so that there is no gap if the signing key has vanished.
-                if plan(self._reconciler.view()):
-                    await self._reconciler.reconcile(read=False, timeout_s=0.0)
+                await self._reconciler.reconcile(timeout_s=0.0)
             except KeyStateError as busy:
                 # Another change is in progress: the next tick comes soon.
                 self._log.debug(busy.message)
             finally:
-                self._reconciler.refresh_ring()
-            if self._reconciler.snapshot != before:
+                self._observer.refresh_ring()
+            if self._observer.snapshot != before:
                 # Another process on the folder may have changed the document, or this one may have to.
                 self._sync_soon()
 
@@ -274,11 +263,10 @@ class KeyLifecycle:
         """Read the document, and carry out the plan. A failure is recorded and retried later."""
         failed_before = "jwks" in self._failures
         with self._recording("jwks"):
-            last_read = None if self._reconciler.read_only else await self._reconciler.read()
-            self._reconciler.refresh_ring()
-            if plan(self._reconciler.view(last_read)):
-                await self._reconciler.reconcile(read=last_read is not None)
-        jwks = self._reconciler.last_good
+            last_read = await self._observer.read()
+            self._observer.refresh_ring()
+            await self._reconciler.reconcile(last_read)
+        jwks = self._observer.last_good
         # The JWKS comes first, since a discovery document must not name one that does not exist.
         if self._discovery is not None and "jwks" not in self._failures and jwks is not None and jwks.keys:
             with self._recording("discovery"):
@@ -296,12 +284,12 @@ class KeyLifecycle:
         self._next_sync = self._monotonic()
 
     def _sync_pause_s(self) -> float:
-        if self._reconciler.misses_keys:
+        if self._observer.misses_keys:
             return REVOCATION_CONFIRM_S
-        view = self._reconciler.view()
+        view = self._observer.view()
         if any(view.phase(entry) in (Phase.PENDING, Phase.REMOVING) for entry in view.usable):
             # These need a read of the document for their next step.
-            return min(PENDING_TIMEOUT_S, self._settings.max_age_s)
+            return min(_UNFINISHED_S, self._settings.max_age_s)
         return self._settings.max_age_s
 
     @contextlib.contextmanager
@@ -345,7 +333,7 @@ class KeyLifecycle:
             KeyStateError: another change is in progress, or the JWKS is full.
             KeyFileError: the folder cannot be written.
             StoreError: the key could not be published, and was deleted.
-            StoreOutcomeUnknownError: the key may have been published. A later read decides.
+            StoreOutcomeUnknownError: the key may have been published. It is, when the store answers again.
         """
         wanted = algorithm or self._settings.algorithm
         kind = next((known for known in ALGORITHMS if known == wanted), None)
@@ -362,29 +350,28 @@ class KeyLifecycle:
     async def _run_generation(self, algorithm: Algorithm, size: int) -> KeyInfo:
         try:
             # Without the lock: a large RSA key takes seconds, and other changes need not wait for it.
-            kid = await self._add_and_publish(await new_signing_key(algorithm, size))
+            key = await new_signing_key(algorithm, size)
+            async with self._reconciler.writing() as writer:
+                await writer.read()
+                kid = await self._add_and_publish(writer, key)
+                while kid not in writer.view().entries:
+                    # Another server has published this kid first: try another one.
+                    kid = await self._add_and_publish(writer, key)
+                return next(info for info in list_keys(writer.view()) if info.key_id == kid)
         finally:
             self._generating = False
-        return next(info for info in self._listing() if info.key_id == kid and not info.foreign)
 
-    async def _add_and_publish(self, key: SigningKey) -> str:
-        async with self._reconciler.writing() as writer:
-            self._refuse_if_read_only()
-            while True:
-                last_read = await self._reconciler.read(until=writer.read_until)
-                kid = await writer.add(key, "asked", last_read)
-                try:
-                    await writer.converge(last_read, generating=kid)
-                except StoreOutcomeUnknownError:
-                    # It may be published. A later read decides.
-                    self._sync_soon()
-                    raise
-                except (StoreError, KeyStateError):
-                    await writer.apply(plan_giving_up(self._reconciler.view(), kid))
-                    raise
-                if kid in self._reconciler.snapshot.entries:
-                    return kid
-                # Another server has published this kid first: try another one.
+    async def _add_and_publish(self, writer: Writer, key: SigningKey) -> str:
+        kid = await writer.add(key, Origin.REQUESTED)
+        try:
+            await writer.run_plan()
+        except StoreOutcomeUnknownError:
+            self._sync_soon()
+            raise
+        except (StoreError, KeyStateError):
+            await writer.apply(plan_giving_up(writer.view(), kid))
+            raise
+        return kid
 
     async def remove(self, kid: str) -> tuple[KeyInfo, ...]:
         """Remove a key from the JWKS, and delete its files if it is an own key.
@@ -405,81 +392,39 @@ class KeyLifecycle:
 
     async def _run_removal(self, kid: str) -> tuple[KeyInfo, ...]:
         async with self._reconciler.writing() as writer:
-            self._refuse_if_read_only()
             # Checked first, so that a key does not stop signing for a change that the store would refuse.
-            last_read = await writer.check_writable()
-            view = self._reconciler.view(last_read)
+            await writer.check_writable()
+            view = writer.view()
             entry = view.entries.get(kid)
             if not (view.document and view.document.has_kid(kid)) and not (entry and entry.key):
                 raise _not_removable(entry)
-            if entry is not None:
-                # A key whose files cannot be read is not deleted, since they may be the only copy.
-                await writer.apply(plan_removal(view, [kid], "delete" if entry.key else "set aside"))
             try:
-                await writer.converge(last_read, removing=kid)
+                await writer.apply(plan_removal(view, kid))
+                await writer.run_plan()
             except StoreError as error:
                 self._sync_soon()
                 if entry is None or isinstance(error, StoreOutcomeUnknownError):
                     raise
                 raise StoreOutcomeUnknownError(_REMOVED_LATER, detail=error.message) from error
-        return self._listing()
+            return list_keys(writer.view())
 
-    async def housekeeping(self, *, force: bool = False) -> Housekeeping:
-        """Move keys that are no longer published to ``removed/``, and finish interrupted changes.
-
-        The lifecycle need not be started. Keys are not confirmed, chosen, retired or generated.
+    async def housekeeping(self, *, force: bool = False, dry_run: bool = False) -> Housekeeping:
+        """Bring the folder in line with the JWKS; see ``keys.housekeeping``. This need not be started.
 
         Args:
-            force: proceed even if the published JWKS is missing, empty, unreadable or has none of the keys.
+            force: proceed even if the JWKS is missing, empty, unreadable or has none of the folder's keys.
+            dry_run: change nothing, and only return what would be done.
 
         Raises:
             KeyStateError: the JWKS looks wrong and ``force`` is not given, or another change is in progress.
-            KeyFileError: the folder cannot be written.
+            KeyFileError: the folder cannot be used, or everybody can read a private key in it.
             StoreError: the JWKS could not be read and ``force`` is not given.
         """
         await in_thread(self._folder.require)
         await self._load_folder()
-        return await self._finish(self._run_housekeeping(force=force))
-
-    async def _run_housekeeping(self, *, force: bool) -> Housekeeping:
-        async with self._reconciler.writing() as writer:
-            last_read = await self._read_for_housekeeping(writer.read_until, force=force)
-            view = self._reconciler.view(last_read)
-            todo = housekeeping_of(view, force=force)
-            await writer.clear_temporaries()
-            await writer.apply(plan_removal(view, todo.moved, "set aside"))
-            await writer.converge(last_read, planner=plan_tidying)
-        return todo
-
-    async def housekeeping_to_do(self, *, force: bool = False) -> Housekeeping:
-        """Return what ``housekeeping`` would do. Nothing is changed. The lifecycle need not be started.
-
-        Raises:
-            KeyStateError: as ``housekeeping``.
-            KeyFileError: the folder cannot be read, or everybody can read a private key in it.
-            StoreError: as ``housekeeping``.
-        """
-        await in_thread(self._folder.require)
-        await self._load_folder()
-        until = self._monotonic() + _HOUSEKEEPING_READ_S
-        last_read = await self._read_for_housekeeping(until, force=force)
-        todo = housekeeping_of(self._reconciler.view(last_read), force=force)
-        return msgspec.structs.replace(todo, dry_run=True)
-
-    async def _read_for_housekeeping(self, until: float, *, force: bool) -> Read:
-        try:
-            return await self._reconciler.fetch(until=until)
-        except StoreError:
-            if not force:
-                raise
-            return Read(None)
-
-    def _refuse_if_read_only(self) -> None:
-        if self._reconciler.read_only:
-            raise KeyStateError(
-                f"the keys of this folder are published in {self._reconciler.location}, and this process has "
-                "no bucket: ask a process that publishes there, or set keys.bucket here as well"
-            )
+        if dry_run:
+            return await housekeeping.preview(self._observer, force=force)
+        return await self._finish(housekeeping.clean_folder(self._observer, self._reconciler, force=force))
 
     async def _finish(self, change: Coroutine[object, object, _T]) -> _T:
         """Let a change finish even if its caller is cancelled."""

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tailbone.errors import KeyStateError
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry, age
-from tailbone.keys.record import CONFIRMED, OWN_LOCATION, PENDING_TIMEOUT_S, KeyRecord, Origin, Phase, Removal
+from tailbone.keys.record import CONFIRMED, OWN_LOCATION, KeyRecord, Origin, Phase, Removal
 from tailbone.keys.signing_key import SigningKey  # noqa: TC001 -- msgspec resolves it
 
 if TYPE_CHECKING:
@@ -94,13 +93,7 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
         return document
 
 
-class GenerateKey(msgspec.Struct, frozen=True, kw_only=True):
-    """Generate a key, and write its files."""
-
-    origin: Origin
-
-
-Step = WriteRecord | WritePublic | RemoveFiles | SaveCopy | Publish | GenerateKey
+Step = WriteRecord | WritePublic | RemoveFiles | SaveCopy | Publish
 
 
 # --- plans
@@ -110,11 +103,8 @@ def plan(view: View) -> list[Step]:
     """Return the next steps. Carry them out and call again until the list is empty.
 
     The steps come from the first part that has any. Publishing runs last and by itself, so keys being removed
-    have already stopped signing. Only the generation of a key comes after it, so that nothing else waits for
-    that.
+    have already stopped signing.
     """
-    if view.read_only:
-        return []
     return _first_nonempty(
         view,
         _repair_files,
@@ -123,8 +113,24 @@ def plan(view: View) -> list[Step]:
         _remove_files,
         _save_copy,
         _update_document,
-        _generate_key,
     )
+
+
+def key_due(view: View) -> Origin | None:
+    """Return why a key has to be generated once the plan has no steps; None if there is no reason."""
+    candidates = [
+        entry for entry in view.usable if view.phase(entry) not in (Phase.REMOVING, Phase.UNPUBLISHED)
+    ]
+    if not candidates and view.needs_first_key:
+        return Origin.FIRST
+    signing, rotate_s = view.signing, view.settings.rotate_every_s
+    if not rotate_s or signing is None or signing.record is None:
+        return None
+    if any(age(entry) > age(signing) for entry in candidates):
+        return None
+    lead_s = view.settings.activate_after_s + _ROTATION_LEAD_S
+    is_due = view.remaining_s(signing, signing.record.since + rotate_s, rotate_s) <= lead_s
+    return Origin.NEXT if is_due else None
 
 
 def plan_tidying(view: View) -> list[Step]:
@@ -136,8 +142,22 @@ def plan_tidying(view: View) -> list[Step]:
     return _first_nonempty(view, _repair_files, _remove_files, *([_update_document] if view.document else []))
 
 
-def plan_removal(view: View, kids: Collection[str], removal: Removal) -> list[Step]:
-    """Return the steps that mark keys as being removed. If one of them signs, another key signs first.
+def plan_removal(view: View, kid: str) -> list[Step]:
+    """Return the steps that begin to remove a key on request. The plan finishes the removal of an own key."""
+    entry = view.entries.get(kid)
+    if entry is None:
+        return [Publish(drop=((kid, ""),))]
+    # A key whose files cannot be read is not deleted, since they may be the only copy.
+    return _mark_all(view, [kid], Removal.DELETE if entry.key else Removal.MOVE)
+
+
+def plan_moves(view: View, kids: Collection[str]) -> list[Step]:
+    """Return the steps that begin to move own keys to ``removed/``. ``plan_tidying`` finishes them."""
+    return _mark_all(view, kids, Removal.MOVE)
+
+
+def _mark_all(view: View, kids: Collection[str], removal: Removal) -> list[Step]:
+    """Return the steps that mark own keys as being removed. If one of them signs, another key signs first.
 
     If a key's files are damaged, its thumbprint is taken from the document.
     """
@@ -146,7 +166,7 @@ def plan_removal(view: View, kids: Collection[str], removal: Removal) -> list[St
         entry = view.entries[kid]
         keys = view.document.keys if view.document else ()
         published = next((key.thumbprint for key in keys if key.kid == kid), "")
-        record = entry.record or KeyRecord.new(entry.thumbprint or published, "adopted", now=view.now)
+        record = entry.record or KeyRecord.new(entry.thumbprint or published, Origin.FOUND, now=view.now)
         steps.append(_mark_removing(view, entry, record, "key is being removed", removal))
     return steps
 
@@ -157,50 +177,13 @@ def plan_giving_up(view: View, kid: str) -> list[Step]:
     if entry is None or entry.record is None or entry.record.published_at:
         return []
     event = "key could not be published: it is given up"
-    return [_mark_removing(view, entry, entry.record, event), RemoveFiles(entry=entry, how="delete")]
+    mark = _mark_removing(view, entry, entry.record, event, Removal.DELETE)
+    return [mark, RemoveFiles(entry=entry, how=Removal.DELETE)]
 
 
 def _first_nonempty(view: View, *parts: Callable[[View], Iterable[Step]]) -> list[Step]:
     """Return the steps of the first part that has any. The other parts wait for the next call."""
     return next(filter(None, (list(part(view)) for part in parts)), [])
-
-
-class Housekeeping(msgspec.Struct, frozen=True, kw_only=True):
-    """What housekeeping did, or would do.
-
-    Attributes:
-        moved: kids whose files go to ``removed/``.
-        kept: kids that stay.
-        finished: kids whose interrupted removal is finished.
-        faulty: files that cannot be used and are left alone: kid and why.
-        dry_run: whether this only reports what would be done.
-    """
-
-    moved: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    finished: tuple[str, ...] = ()
-    faulty: tuple[tuple[str, str], ...] = ()
-    dry_run: bool = False
-
-
-def housekeeping_of(view: View, *, force: bool) -> Housekeeping:
-    """Return what housekeeping has to do; with ``force``, whatever the JWKS looks like.
-
-    Raises:
-        KeyStateError: the JWKS looks wrong and ``force`` is not given.
-    """
-    entries = sorted(view.entries.values(), key=age)
-    removing = [entry for entry in entries if entry.is_removing]
-    usable = [entry for entry in entries if entry.key and entry not in removing]
-    moved = [entry for entry in usable if not view.in_document(entry) and not _is_new(entry)]
-    if moved and not force:
-        _check_document(view, usable, len(moved))
-    return Housekeeping(
-        moved=tuple(entry.kid for entry in moved),
-        kept=tuple(entry.kid for entry in usable if entry not in moved),
-        finished=tuple(entry.kid for entry in removing),
-        faulty=tuple((entry.kid, entry.fault) for entry in entries if entry.fault and entry not in removing),
-    )
 
 
 def next_created_at(entries: Iterable[Entry], now: float) -> int:
@@ -222,7 +205,7 @@ def _repair_files(view: View) -> Iterator[Step]:
         if entry.key is not None and entry.public_missing:
             yield WritePublic(key=entry.key)
         elif entry.is_leftover:
-            yield RemoveFiles(entry=entry, how="delete")
+            yield RemoveFiles(entry=entry, how=Removal.DELETE)
 
 
 def _compare_with_document(view: View) -> Iterator[Step]:
@@ -245,13 +228,13 @@ def _compare_with_document(view: View) -> Iterator[Step]:
             yield from _resolve_absent(view, entry, entry.record)
         elif phase is not Phase.UNPUBLISHED and entry.kid in revoked:
             event = "key was revoked elsewhere: it stops signing and moves to removed/"
-            yield _mark_removing(view, entry, entry.record, event, "set aside", warn=True)
+            yield _mark_removing(view, entry, entry.record, event, Removal.MOVE, warn=True)
 
 
 def _confirm(view: View, entry: Entry) -> Step:
     """Confirm a key that was read back from the document."""
     assert view.last_read is not None  # noqa: S101 -- in_document was true
-    record = entry.record or KeyRecord.new(entry.thumbprint, "adopted", now=view.now)
+    record = entry.record or KeyRecord.new(entry.thumbprint, Origin.FOUND, now=view.now)
     signs_from = view.now + _wait_s(view, record)
     waiting = {other.kid for other in view.usable if other.record and view.phase(other) is Phase.PENDING}
     alone = view.document is not None and all(key.kid in waiting for key in view.document.keys)
@@ -278,7 +261,7 @@ def _wait_s(view: View, record: KeyRecord) -> float:
     """Return how long a published key waits: until caches have expired, and in a rotation until its turn."""
     settings, signing = view.settings, view.signing
     wait_s = settings.activate_after_s
-    if record.origin == "next" and settings.rotate_every_s and signing and signing.record:
+    if record.origin is Origin.NEXT and settings.rotate_every_s and signing and signing.record:
         turn_at = signing.record.since + settings.rotate_every_s
         wait_s = max(wait_s, view.remaining_s(signing, turn_at, settings.rotate_every_s))
     return wait_s
@@ -286,7 +269,7 @@ def _wait_s(view: View, record: KeyRecord) -> float:
 
 def _adopt(view: View, entry: Entry) -> Step:
     """Return the record of a key that was found in the folder and is not in the document."""
-    record = KeyRecord.new(entry.thumbprint, "adopted", now=view.now, location=view.location)
+    record = KeyRecord.new(entry.thumbprint, Origin.FOUND, now=view.now, location=view.location)
     if view.document is not None:
         return _mark_unpublished(view, entry, record, _REVOKED)
     return WriteRecord(
@@ -295,34 +278,19 @@ def _adopt(view: View, entry: Entry) -> Step:
 
 
 def _resolve_absent(view: View, entry: Entry, record: KeyRecord) -> Iterator[Step]:
-    """Refuse or give up a pending key that will not be published."""
+    """Refuse or give up a pending key that cannot be published."""
     kid_in_use = view.document is not None and view.document.has_kid(entry.kid)
-    if record.origin == "adopted" or record.published_at:
-        # It may have signed elsewhere, so it is never deleted.
-        if kid_in_use:
-            yield _mark_unpublished(
-                view, entry, record, "another key of that kid is in the JWKS: this one never signs"
-            )
-        elif (
-            record.origin == "adopted" and record.location == OWN_LOCATION != view.location and view.document
-        ):
-            # A process without a bucket adopted it, and could not see that it was revoked.
-            yield _mark_unpublished(view, entry, record, _REVOKED)
+    is_found = record.origin is Origin.FOUND
+    if kid_in_use and not is_found and not record.published_at:
+        event = "another server was first with this kid: the key is given up"
+        yield _mark_removing(view, entry, record, event, Removal.DELETE)
     elif kid_in_use:
-        yield _mark_removing(
-            view, entry, record, "another server was first with this kid: the key is given up"
-        )
-    elif (
-        record.origin == "asked"
-        and entry.kid != view.generating
-        # Not earlier: a killed process's write may still reach the store.
-        and view.remaining_s(
-            entry, record.since + PENDING_TIMEOUT_S, PENDING_TIMEOUT_S, at_least_s=_MIN_WATCH_S
-        )
-        <= 0
-    ):
-        event = "key was requested and never published: it is given up"
-        yield _mark_removing(view, entry, record, event, warn=True)
+        # It may have signed elsewhere, so it is never deleted.
+        event = "another key of that kid is in the JWKS: this one never signs"
+        yield _mark_unpublished(view, entry, record, event)
+    elif is_found and record.location == OWN_LOCATION != view.location and view.document:
+        # A process without a bucket found it, and could not see that it was revoked.
+        yield _mark_unpublished(view, entry, record, _REVOKED)
 
 
 def _choose_signer(view: View) -> Iterator[Step]:
@@ -350,7 +318,8 @@ def _choose_signer(view: View) -> Iterator[Step]:
             record = record.retiring(now=view.now, max_age_s=settings.max_age_s)
             yield WriteRecord(kid=entry.kid, record=record, event="key no longer signs")
         elif phase is Phase.RETIRING and settings.rotate_every_s and _has_ended(view, entry, record):
-            yield _mark_removing(view, entry, record, "key's last token has expired: it is removed")
+            event = "key's last token has expired: it is removed"
+            yield _mark_removing(view, entry, record, event, Removal.DELETE)
 
 
 def _has_signed(view: View, entry: Entry) -> bool:
@@ -421,30 +390,12 @@ def _update_document(view: View) -> Iterator[Step]:
             if document is None:
                 put.append(key)
                 event = "the JWKS was missing: this server's keys are published again"
-        elif record.origin != "asked" or entry.kid == view.generating or record.published_at:
+        else:
             put.append(key)
     removing = [entry for entry in view.entries.values() if entry.is_removing and view.in_document(entry)]
     drop = [(entry.kid, entry.thumbprint) for entry in removing]
-    if view.removing and document and document.has_kid(view.removing):
-        drop.append((view.removing, ""))
     if put or amend or drop:
         yield Publish(put=tuple(put), amend=tuple(amend), drop=tuple(drop), event=event)
-
-
-def _generate_key(view: View) -> Iterator[Step]:
-    """Generate the first key, or the next one in a rotation."""
-    candidates = [
-        entry for entry in view.usable if view.phase(entry) not in (Phase.REMOVING, Phase.UNPUBLISHED)
-    ]
-    if not candidates and view.needs_first_key:
-        yield GenerateKey(origin="first")
-    signing, rotate_s = view.signing, view.settings.rotate_every_s
-    if not rotate_s or signing is None or signing.record is None:
-        return
-    lead_s = view.settings.activate_after_s + _ROTATION_LEAD_S
-    waiting = any(age(entry) > age(signing) for entry in candidates)
-    if not waiting and view.remaining_s(signing, signing.record.since + rotate_s, rotate_s) <= lead_s:
-        yield GenerateKey(origin="next")
 
 
 # --- records
@@ -462,30 +413,6 @@ def _mark_unpublished(view: View, entry: Entry, record: KeyRecord, event: str) -
 
 
 def _mark_removing(
-    view: View, entry: Entry, record: KeyRecord, event: str, how: Removal = "delete", *, warn: bool = False
+    view: View, entry: Entry, record: KeyRecord, event: str, how: Removal, *, warn: bool = False
 ) -> Step:
     return WriteRecord(kid=entry.kid, record=record.removing(how, now=view.now), event=event, warn=warn)
-
-
-# --- housekeeping
-
-
-def _is_new(entry: Entry) -> bool:
-    """Return whether the key was generated here and has never been published, so that it is not obsolete."""
-    record = entry.record
-    return record is not None and record.origin != "adopted" and not record.published_at
-
-
-def _check_document(view: View, usable: Collection[Entry], moved: int) -> None:
-    """Raise KeyStateError if the document looks wrong, since keys would be moved because of it."""
-    if view.document is None:
-        why = "is missing"
-    elif not view.document.keys:
-        why = "is empty"
-    elif not any(view.in_document(entry) for entry in usable):
-        why = "holds none of this folder's keys"
-    else:
-        return
-    raise KeyStateError(
-        f"the published JWKS {why}: nothing was moved; --force would move {moved} of {len(usable)} keys"
-    )

@@ -154,7 +154,7 @@ class SigningKey:
         signature.add_done_callback(under_way.discard)
         return await signature
 
-    async def signed(self, within_s: float) -> None:
+    async def wait_for_signatures(self, within_s: float) -> None:
         """Wait at most ``within_s`` seconds for signatures with this key that are in progress in threads.
 
         The file may have been read again in the meantime, so signatures by all instances count.

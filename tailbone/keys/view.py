@@ -10,9 +10,9 @@ import msgspec
 from tailbone.errors import NoSigningKeyError, Problem
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry, Snapshot, age
-from tailbone.keys.record import CONFIRMED, OWN_LOCATION, PENDING_TIMEOUT_S, Phase
+from tailbone.keys.record import CONFIRMED, OWN_LOCATION, Phase
 from tailbone.keys.settings import KeySettings  # noqa: TC001 -- msgspec resolves it
-from tailbone.keys.signing_key import SigningKey, created_at_of
+from tailbone.keys.signing_key import SigningKey  # noqa: TC001 -- msgspec resolves it
 
 REVOCATION_CONFIRM_S: Final = 30.0
 """Minimum interval between two reads before a missing key counts as revoked."""
@@ -43,30 +43,6 @@ class KeyRing(msgspec.Struct, frozen=True, kw_only=True):
         if self.signing is None:
             raise NoSigningKeyError("no key can sign yet; try again in a moment")
         return self.signing
-
-
-class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One key, as listings show it.
-
-    Attributes:
-        key_id: the kid; "" for a foreign key without one.
-        algorithm: "" for a foreign key without one.
-        created_at: unix seconds; 0 if unknown.
-        state: a ``Phase``, or "faulty" for files that cannot be used.
-        foreign: whether its private half is not in this folder.
-        next_change: what happens to it next, and when in unix seconds, 0 if unknown; None if nothing happens
-            without a request. "published", "given up", "signs", "retires", "removed", or "removable" once the
-            last token that it signed has expired.
-        fault: what is wrong with its files, and how to fix it.
-    """
-
-    key_id: str
-    algorithm: str
-    created_at: int
-    state: str
-    foreign: bool = False
-    next_change: tuple[str, float] | None = None
-    fault: str = ""
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -108,11 +84,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         last_read: the last successful read; if None, only steps that need no read are planned.
         saved_copy: the copy of the document in the folder, for a start while the store is unreachable.
         revoked: own confirmed keys that two successful reads did not show.
-        generating: the kid that an operator's request is generating now; "" if there is none.
-        removing: the kid that an operator's request is removing now; "" if there is none.
         had_signer: whether a key signed in this process before the last change of the folder.
         needs_first_key: whether to generate a key if no key can ever sign.
-        read_only: whether this process may not change the folder, whose records name a store that it lacks.
     """
 
     now: float
@@ -124,11 +97,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     last_read: Read | None = None
     saved_copy: Document | None = None
     revoked: frozenset[str] = frozenset()
-    generating: str = ""
-    removing: str = ""
     had_signer: bool = False
     needs_first_key: bool = False
-    read_only: bool = False
 
     @property
     def document(self) -> Document | None:
@@ -223,25 +193,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         record = entry.record
         return self.remaining_s(entry, record.signs_from, record.signs_from - record.since) if record else 0.0
 
-    def listing(self) -> tuple[KeyInfo, ...]:
-        """List the keys of the document and own keys that are not in it yet, oldest first."""
-        signing = self.signing
-        own = [
-            describe(
-                entry,
-                location=self.location,
-                now=self.now,
-                settings=self.settings,
-                signing=signing.kid if signing else "",
-            )
-            for entry in self.entries.values()
-            if (entry.key and self.phase(entry) in (*CONFIRMED, Phase.PENDING))
-            or (entry.fault and self.document and self.document.has_kid(entry.kid))
-        ]
-        ours = {(entry.kid, entry.thumbprint) for entry in self.entries.values()}
-        foreign = describe_foreign(self.document, ours) if self.document else []
-        return tuple(sorted([*own, *foreign], key=lambda info: (info.created_at, info.key_id)))
-
 
 def published_in(snapshot: Snapshot) -> str:
     """Return where processes with a store publish the folder's keys; ``OWN_LOCATION`` if there are none."""
@@ -269,79 +220,3 @@ def watch(
         known = before.get(kid)
         watched[kid] = known if known and known.phase == phase else Watch(phase, now, monotonic)
     return watched
-
-
-def describe(
-    entry: Entry, *, location: str, now: float, settings: KeySettings | None, signing: str = ""
-) -> KeyInfo:
-    """Describe an own key.
-
-    Args:
-        entry: the key in the folder.
-        location: the document's location; "" for where the key was last published.
-        now: unix seconds.
-        settings: the current settings; None if unknown.
-        signing: the kid that signs; "" if unknown.
-    """
-    created_at = int(entry.key.created_at) if entry.key else created_at_of(entry.kid) or 0
-    algorithm = entry.key.algorithm if entry.key else ""
-    if entry.key is None:
-        return KeyInfo(
-            key_id=entry.kid, algorithm=algorithm, created_at=created_at, state="faulty", fault=entry.fault
-        )
-    phase = entry.phase_at(location or (entry.record.location if entry.record else ""))
-    if phase is Phase.ACTIVE and signing and signing != entry.kid:
-        phase = Phase.RETIRING
-    return KeyInfo(
-        key_id=entry.kid,
-        algorithm=algorithm,
-        created_at=created_at,
-        state=phase.value,
-        next_change=_next_change(entry, phase, settings, now),
-    )
-
-
-def describe_foreign(document: Document, own: set[tuple[str, str]]) -> list[KeyInfo]:
-    """Describe the document's other keys; ``own`` contains kid and thumbprint of this folder's keys."""
-    return [
-        KeyInfo(
-            key_id=key.kid,
-            algorithm=key.algorithm,
-            created_at=created_at_of(key.kid) or 0,
-            state=Phase.PUBLISHED.value,
-            foreign=True,
-        )
-        for key in document.keys
-        if (key.kid, key.thumbprint) not in own
-    ]
-
-
-def list_folder(snapshot: Snapshot, *, now: float) -> list[KeyInfo]:
-    """List the keys of a folder without its document, oldest first, including faulty ones."""
-    entries = sorted(snapshot.entries.values(), key=age)
-    return [describe(entry, location="", now=now, settings=None) for entry in entries]
-
-
-def _next_change(
-    entry: Entry, phase: Phase, settings: KeySettings | None, now: float
-) -> tuple[str, float] | None:
-    record = entry.record
-    if record is None:
-        # The key has not been compared with the JWKS yet.
-        return None
-    if phase is Phase.PENDING:
-        on_request = record.origin == "asked" and not record.published_at
-        if on_request and now - record.since > PENDING_TIMEOUT_S / 2:
-            # No request waits for it any more. Only a write in flight could still publish it.
-            return ("given up", record.since + PENDING_TIMEOUT_S)
-        return ("published", 0.0)
-    if phase is Phase.PUBLISHED:
-        return ("signs", record.signs_from)
-    if settings is None:
-        return None
-    rotates = bool(settings.rotate_every_s)
-    if phase is Phase.ACTIVE and rotates:
-        return ("retires", record.since + settings.rotate_every_s)
-    if phase is Phase.RETIRING and record.ends_at:
-        return ("removed" if rotates else "removable", record.ends_at)
-    return None

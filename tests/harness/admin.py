@@ -23,7 +23,7 @@ from tailbone.errors import PeerNotFoundError, UnknownCallerError, UnknownKeyErr
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
-from tailbone.keys.view import KeyInfo
+from tailbone.keys.listing import KeyInfo
 from tailbone.process.log import get_logger
 from tailbone.token.explain import Explanation, explain
 from tailbone.token.identity import Identity

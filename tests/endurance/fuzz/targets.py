@@ -22,7 +22,7 @@ from tailbone.config.load import load as load_settings
 from tailbone.errors import ConfigError, ForeignDocumentError, KeyFileError, TailboneError, UnknownCallerError
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import KeyFolder
-from tailbone.keys.record import KeyRecord
+from tailbone.keys.record import KeyRecord, Origin
 from tailbone.keys.signing_key import SigningKey
 from tailbone.token.identity import Identity
 from tailbone.tsnet.library import Library, load
@@ -109,7 +109,7 @@ class KeyFiles(_Simple):
         self._keys = KeyFolder(self._path)
         self._keys.prepare()
         good = SigningKey.generate("good", algorithm="ES256", size=0, created_at=0.0)
-        self._keys.add(good, KeyRecord.new(good.thumbprint, "asked", now=0.0))
+        self._keys.add(good, KeyRecord.new(good.thumbprint, Origin.REQUESTED, now=0.0))
         return self
 
     def one(self, data: bytes) -> None:

@@ -14,7 +14,7 @@ import tailbone.daemon as package
 from tailbone.cli import tailbone
 from tailbone.config.table import SETTINGS
 from tailbone.errors import ConfigError, LoginRefusedError
-from tailbone.keys.plan import Housekeeping
+from tailbone.keys.housekeeping import Housekeeping
 from tailbone.process import log
 
 if TYPE_CHECKING:

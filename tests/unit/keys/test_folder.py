@@ -13,7 +13,7 @@ from harness.keys import START, Server
 from tailbone.errors import KeyFileError, KeyStateError
 from tailbone.keys import folder as folder_module
 from tailbone.keys.folder import PRIVATE_SUFFIX, KeyFolder, Snapshot
-from tailbone.keys.record import KeyRecord
+from tailbone.keys.record import KeyRecord, Origin
 from tailbone.keys.signing_key import SigningKey
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def test_no_kid_ever_replaces_anothers_files(folder: KeyFolder, key: SigningKey)
     """Not even when somebody put it there since the last look."""
     before = (folder.path / f"{KID}.private.jwk").read_bytes()
     with pytest.raises(KeyStateError):
-        folder.add(key, KeyRecord.new(key.thumbprint, "asked", now=START))
+        folder.add(key, KeyRecord.new(key.thumbprint, Origin.REQUESTED, now=START))
     assert (folder.path / f"{KID}.private.jwk").read_bytes() == before
 
 
@@ -212,9 +212,9 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_what_to_do(tmp_pa
 
 def test_a_kid_moved_twice_to_removed_keeps_both(folder: KeyFolder, key: SigningKey) -> None:
     """Nothing there is ever replaced."""
-    folder.set_aside(folder.scan().entries[KID])
-    folder.add(key, KeyRecord.new(key.thumbprint, "asked", now=START))
-    folder.set_aside(folder.scan().entries[KID])
+    folder.move_to_removed(folder.scan().entries[KID])
+    folder.add(key, KeyRecord.new(key.thumbprint, Origin.REQUESTED, now=START))
+    folder.move_to_removed(folder.scan().entries[KID])
     assert len(list((folder.path / "removed").iterdir())) == 6
 
 
@@ -264,17 +264,3 @@ def test_a_key_that_was_read_goes_on_while_its_file_cannot_be_read(
     assert folder.changed() is True
     assert fault(folder) == ""
     assert folder.changed() is False
-
-
-def test_a_folder_is_shared_while_another_process_has_joined_it(tmp_path: Path) -> None:
-    """And as long as this one has not, since it cannot tell."""
-    one, other = KeyFolder(tmp_path), KeyFolder(tmp_path)
-    assert one.is_shared()
-    one.join()
-    assert not one.is_shared()
-    other.join()
-    assert (one.is_shared(), other.is_shared()) == (True, True)
-    other.leave()
-    other.leave()
-    assert not one.is_shared()
-    one.leave()

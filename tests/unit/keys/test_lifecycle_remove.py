@@ -40,24 +40,6 @@ async def test_generate_and_remove_old_leaves_no_gap(server: Callable[..., Serve
     assert any("signs at once" in line for line in one.log.of("warning"))
 
 
-async def test_a_removal_does_not_wait_for_other_processes_where_there_are_none(
-    server: Callable[..., Server],
-) -> None:
-    """With another one on the folder it waits until that one has looked at the folder twice."""
-    one = await server().start()
-    await one.keys.generate()
-    await one.keys.generate()
-    began = one.time.passed
-    await one.keys.remove(one.signing)
-    assert one.time.passed == began
-    other = await one.again().start()
-    await one.keys.remove(one.signing)
-    assert one.time.passed == began + 1
-    await other.keys.close()
-    await one.keys.remove(one.signing)
-    assert one.time.passed == began + 1
-
-
 async def test_removing_a_successor_brings_the_retiring_key_back(server: Callable[..., Server]) -> None:
     """It is published still, and loses its end."""
     one = await server().start()

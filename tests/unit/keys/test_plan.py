@@ -1,35 +1,31 @@
-"""Plan: housekeeping by table; histories of changes, kills, revocations and clocks by property."""
+"""Plan: histories of changes, kills, revocations and clocks by property."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import msgspec
-import pytest
 from harness.keys import START
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tailbone.errors import KeyStateError
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry, Snapshot
 from tailbone.keys.plan import (
-    GenerateKey,
-    Housekeeping,
     Publish,
     RemoveFiles,
     SaveCopy,
     Step,
     WritePublic,
     WriteRecord,
-    housekeeping_of,
+    key_due,
     next_created_at,
     plan,
     plan_giving_up,
     plan_removal,
 )
-from tailbone.keys.record import CONFIRMED, KeyRecord, Phase
+from tailbone.keys.record import CONFIRMED, KeyRecord, Origin, Phase, Removal
 from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import Read, View, Watch, watch
@@ -39,106 +35,6 @@ KEYS = [
     SigningKey.generate("key", algorithm="ES256", size=0, created_at=START + number) for number in range(60)
 ]
 kills = st.none() | st.integers(0, 6)
-
-
-def entry_of(kid: str, record: KeyRecord | None, *, fault: str = "") -> Entry:
-    """Return a key of the folder, the n-th of ``KEYS`` for the kid "kn"."""
-    key = KEYS[int(kid.removeprefix("k"))].renamed(kid, created_at=START + int(kid.removeprefix("k")))
-    return Entry(
-        kid=kid, files=(Path(f"{kid}.private.jwk"),), key=None if fault else key, record=record, fault=fault
-    )
-
-
-def record_of(origin: str = "asked") -> KeyRecord:
-    """Return the record of a key that has just been generated or found."""
-    return KeyRecord.new("t", origin, now=START, location=LOCATION)  # type: ignore[arg-type]
-
-
-def published() -> KeyRecord:
-    """Return the record of a key that has been published."""
-    return record_of().published(LOCATION, now=START, signs_from=START)
-
-
-def folder_view(*entries: Entry, in_document: tuple[str, ...] = ()) -> View:
-    """Return a view of a folder, some of whose keys are in the document."""
-    keys = [entry.key.public_jwk() for entry in entries if entry.key and entry.kid in in_document]
-    return View(
-        now=START,
-        monotonic=0.0,
-        location=LOCATION,
-        settings=KeySettings(),
-        entries={entry.kid: entry for entry in entries},
-        last_read=Read(Document({"keys": keys})),
-    )
-
-
-@pytest.mark.parametrize(
-    ("entry", "expected"),
-    [
-        (entry_of("k1", published()), Housekeeping(moved=("k1",), kept=("k0",))),
-        (entry_of("k1", None), Housekeeping(moved=("k1",), kept=("k0",))),
-        (entry_of("k1", record_of("adopted")), Housekeeping(moved=("k1",), kept=("k0",))),
-        (entry_of("k1", record_of()), Housekeeping(kept=("k0", "k1"))),
-        (entry_of("k1", record_of("first")), Housekeeping(kept=("k0", "k1"))),
-        (
-            entry_of("k1", published().removing("delete", now=START)),
-            Housekeeping(kept=("k0",), finished=("k1",)),
-        ),
-        (
-            entry_of("k1", None, fault="is cut off"),
-            Housekeeping(kept=("k0",), faulty=(("k1", "is cut off"),)),
-        ),
-        (
-            entry_of("k1", published().removing("delete", now=START), fault="is cut off"),
-            Housekeeping(kept=("k0",), finished=("k1",)),
-        ),
-    ],
-    ids=["unpublished", "no record", "found", "new", "first", "removing", "faulty", "removing and faulty"],
-)
-def test_housekeeping_moves_only_usable_keys_that_have_left_the_document(
-    entry: Entry, expected: Housekeeping
-) -> None:
-    """New keys stay, removals are finished, and faulty files are left alone."""
-    view = folder_view(entry_of("k0", published()), entry, in_document=("k0",))
-    assert housekeeping_of(view, force=False) == expected
-
-
-def test_housekeeping_keeps_published_keys_oldest_first() -> None:
-    """In the order of their creation, whatever the order of their files."""
-    view = folder_view(
-        *(entry_of(kid, published()) for kid in ("k2", "k0", "k1")), in_document=("k0", "k1", "k2")
-    )
-    assert housekeeping_of(view, force=False) == Housekeeping(kept=("k0", "k1", "k2"))
-
-
-@pytest.mark.parametrize(
-    ("document", "why"),
-    [
-        (None, "is missing"),
-        (Document.empty(), "is empty"),
-        (
-            Document({"keys": [{"kty": "RSA", "kid": "other"}]}),
-            "holds none of this folder's keys",
-        ),
-    ],
-    ids=["missing", "empty", "foreign"],
-)
-def test_housekeeping_refuses_a_document_that_looks_wrong(document: Document | None, why: str) -> None:
-    """With force it moves the keys all the same."""
-    view = folder_view(entry_of("k0", published()), entry_of("k1", record_of()))
-    view = msgspec.structs.replace(view, last_read=Read(document))
-    with pytest.raises(KeyStateError) as caught:
-        housekeeping_of(view, force=False)
-    ending = "nothing was moved; --force would move 1 of 2 keys"
-    assert caught.value.message == f"the published JWKS {why}: {ending}"
-    assert housekeeping_of(view, force=True) == Housekeeping(moved=("k0",), kept=("k1",))
-
-
-@pytest.mark.parametrize("document", [None, Document.empty()])
-def test_a_wrong_document_does_not_matter_if_no_key_would_be_moved(document: Document | None) -> None:
-    """A folder whose only key is new."""
-    view = msgspec.structs.replace(folder_view(entry_of("k0", record_of())), last_read=Read(document))
-    assert housekeeping_of(view, force=False) == Housekeeping(kept=("k0",))
 
 
 def test_a_full_document_makes_room_before_it_takes_a_key() -> None:
@@ -171,7 +67,7 @@ class Life(RuleBasedStateMachine):
         self.settings = KeySettings(algorithm="ES256")
         self.spare = list(KEYS)
         self.left = 1_000_000
-        self.set_aside: set[str] = set()
+        self.moved: set[str] = set()
         # Taken from the document by somebody else, and not noticed yet.
         self.taken: set[str] = set()
         self.restart()
@@ -187,7 +83,7 @@ class Life(RuleBasedStateMachine):
 
     # --- carrying out
 
-    def view(self, *, read: bool, generating: str = "", removing: str = "") -> View:
+    def view(self, *, read: bool) -> View:
         self.watched = watch(
             self.watched, Snapshot(entries=self.entries), LOCATION, now=self.now, monotonic=self.passed
         )
@@ -201,8 +97,6 @@ class Life(RuleBasedStateMachine):
             last_read=Read(self.document, self.fresh) if read else None,
             saved_copy=self.saved_copy,
             revoked=self.revoked,
-            generating=generating,
-            removing=removing,
             had_signer=self.had_signer,
             needs_first_key=self.needs_first_key,
         )
@@ -230,12 +124,12 @@ class Life(RuleBasedStateMachine):
             public_missing=not public,
         )
 
-    def make(self, origin: str) -> str:
+    def make(self, origin: Origin) -> str:
         key = self.spare.pop(0)
         created_at = next_created_at(self.entries.values(), self.now)
         kid = f"tb-{created_at}-{len(KEYS) - len(self.spare):04x}"
         key = SigningKey(kid=kid, private=key._private, created_at=created_at)
-        record = KeyRecord.new(key.thumbprint, origin, now=self.now, location=LOCATION)  # type: ignore[arg-type]
+        record = KeyRecord.new(key.thumbprint, origin, now=self.now, location=LOCATION)
         self.step()
         self.put(kid, key, record, public=False)
         self.step()
@@ -253,16 +147,14 @@ class Life(RuleBasedStateMachine):
                 )
             case RemoveFiles():
                 record = step.entry.record
-                pruned = step.how == "delete" and step.entry.kid not in self.asked_to_go
+                pruned = step.how is Removal.DELETE and step.entry.kid not in self.asked_to_go
                 if pruned and record and record.expiry_s:
                     assert self.passed >= self.good_until.get(step.entry.kid, 0.0)
                 del self.entries[step.entry.kid]
-                if step.how == "set aside":
-                    self.set_aside.add(step.entry.kid)
+                if step.how is Removal.MOVE:
+                    self.moved.add(step.entry.kid)
             case SaveCopy():
                 self.saved_copy = step.document
-            case GenerateKey():
-                self.make(step.origin)
             case Publish():
                 self.publish(step)
 
@@ -272,12 +164,24 @@ class Life(RuleBasedStateMachine):
         self.fresh = frozenset(key.kid for key in step.put) if had_none else frozenset()
         self.step()
 
-    def settle(self, *, read: bool, generating: str = "", removing: str = "") -> None:
+    def settle(self, *, read: bool) -> None:
         self.fresh = frozenset()
         if read:
             self.record_read()
+        self.run_plan(read=read)
+        if origin := key_due(self.view(read=read)):
+            self.make(origin)
+            self.run_plan(read=read)
+        if any(
+            entry.record and entry.record.phase_at(LOCATION) in CONFIRMED for entry in self.entries.values()
+        ):
+            self.needs_first_key = False
+        if read:
+            self.sound()
+
+    def run_plan(self, *, read: bool) -> None:
         for _ in range(50):
-            steps = plan(self.view(read=read, generating=generating, removing=removing))
+            steps = plan(self.view(read=read))
             if not steps:
                 break
             for step in steps:
@@ -286,12 +190,6 @@ class Life(RuleBasedStateMachine):
         else:
             raise AssertionError(f"the plan does not end: {steps}")
         self.observe_signer()
-        if any(
-            entry.record and entry.record.phase_at(LOCATION) in CONFIRMED for entry in self.entries.values()
-        ):
-            self.needs_first_key = False
-        if read:
-            self.sound()
 
     def record_read(self) -> None:
         missing = self.view(read=False).missing(self.document, self.passed)
@@ -377,12 +275,12 @@ class Life(RuleBasedStateMachine):
     @rule(kill=kills, refused=st.booleans())
     def generate(self, kill: int | None, refused: bool) -> None:
         def change() -> None:
-            kid = self.make("asked")
+            kid = self.make(Origin.REQUESTED)
             if refused:
                 for step in plan_giving_up(self.view(read=False), kid):
                     self.do(step)
                 return
-            self.settle(read=True, generating=kid)
+            self.settle(read=True)
 
         self.killed(kill, change)
 
@@ -395,10 +293,10 @@ class Life(RuleBasedStateMachine):
             self.asked_to_go.add(kid)
             self.record_read()
             self.needs_first_key = False
-            for step in plan_removal(self.view(read=True), [kid], "delete"):
+            for step in plan_removal(self.view(read=True), kid):
                 self.do(step)
             self.observe_signer()
-            self.settle(read=True, removing=kid)
+            self.settle(read=True)
 
         self.killed(kill, change)
 

@@ -1,7 +1,8 @@
-"""What follows from folder and document: listings."""
+"""Listings of the JWKS and of the folder."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from harness.keys import START, drop
 
-from tailbone.errors import KeyFileError
+from tailbone.errors import KeyFileError, StoreError
+from tailbone.keys import lifecycle as lifecycle_module
 from tailbone.keys.folder import KeyFolder
-from tailbone.keys.view import KeyInfo, list_folder
+from tailbone.keys.listing import KeyInfo, list_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 
 def listed_in(folder: Path) -> list[KeyInfo]:
     """The keys of a folder, without a server."""
-    return list_folder(KeyFolder(folder).scan(), now=START)
+    return list_folder(KeyFolder(folder).scan())
 
 
 async def test_a_folder_is_listed_without_a_server(server: Callable[..., Server]) -> None:
@@ -89,8 +91,8 @@ def test_listing_a_folder_imports_neither_sanic_nor_aws_nor_grpc(tmp_path: Path)
     """It is a command, not a server."""
     code = (
         "import sys; from pathlib import Path; from tailbone.keys.folder import KeyFolder;"
-        "from tailbone.keys.view import list_folder;"
-        f"list_folder(KeyFolder(Path({str(tmp_path)!r})).scan(), now=0.0);"
+        "from tailbone.keys.listing import list_folder;"
+        f"list_folder(KeyFolder(Path({str(tmp_path)!r})).scan());"
         "bad = {'aiobotocore', 'botocore', 'aiohttp', 'sanic', 'grpc', '_cffi_backend_lib'};"
         "sys.exit(bool(bad & {name.split('.')[0] for name in sys.modules}))"
     )
@@ -103,3 +105,36 @@ async def test_the_next_change_of_a_key_without_a_record_is_unknown(server: Call
     one = await server().start()
     (one.folder / f"{one.signing}.state.json").unlink()
     assert [(info.state, info.next_change) for info in listed_in(one.folder)] == [("pending", None)]
+
+
+async def test_listing_does_not_wait_long_for_a_silent_store(
+    server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a copy, that is shown instead."""
+    one = await server().start()
+    assert one.store is not None
+    monkeypatch.setattr(lifecycle_module, "_LIST_S", 0.05)
+    asked = asyncio.Event()
+
+    async def never(_path: str) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(one.store, "read", never)
+    assert await one.states() == {one.signing: "active"}
+    assert asked.is_set()
+
+
+async def test_listing_without_the_store_gives_the_last_good_copy(server: Callable[..., Server]) -> None:
+    """And fails only when there never was one."""
+    one = await server("one").start()
+    two = await server("two").start()
+    assert two.store is not None
+    two.store.fail(StoreError("away"))
+    assert set(await two.states()) == {one.signing, two.private[0]}
+    three = server("three")
+    await three.keys.start()
+    assert three.store is not None
+    three.store.fail(StoreError("away"))
+    with pytest.raises(StoreError):
+        await three.keys.list_keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,12 +10,120 @@ import pytest
 from harness.keys import EC, JWKS, START, Server, drop, write_document
 
 from tailbone.errors import KeyStateError, StoreError
-from tailbone.keys.plan import Housekeeping
-from tailbone.keys.record import KeyRecord
+from tailbone.jwks.document import Document
+from tailbone.keys.folder import Entry
+from tailbone.keys.housekeeping import Housekeeping, housekeeping_of
+from tailbone.keys.record import KeyRecord, Origin, Removal
+from tailbone.keys.settings import KeySettings
+from tailbone.keys.signing_key import SigningKey
+from tailbone.keys.view import Read, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+
+LOCATION = "s3://bucket/jwks.json"
+KEYS = [SigningKey.generate("key", algorithm="ES256", size=0, created_at=START) for _ in range(3)]
+
+
+def entry_of(kid: str, record: KeyRecord | None, *, fault: str = "") -> Entry:
+    """Return a key of the folder, the n-th of ``KEYS`` for the kid "kn"."""
+    key = KEYS[int(kid.removeprefix("k"))].renamed(kid, created_at=START + int(kid.removeprefix("k")))
+    return Entry(
+        kid=kid, files=(Path(f"{kid}.private.jwk"),), key=None if fault else key, record=record, fault=fault
+    )
+
+
+def record_of(origin: Origin = Origin.REQUESTED) -> KeyRecord:
+    """Return the record of a key that has just been generated or found."""
+    return KeyRecord.new("t", origin, now=START, location=LOCATION)
+
+
+def published() -> KeyRecord:
+    """Return the record of a key that has been published."""
+    return record_of().published(LOCATION, now=START, signs_from=START)
+
+
+def folder_view(*entries: Entry, in_document: tuple[str, ...] = ()) -> View:
+    """Return a view of a folder, some of whose keys are in the document."""
+    keys = [entry.key.public_jwk() for entry in entries if entry.key and entry.kid in in_document]
+    return View(
+        now=START,
+        monotonic=0.0,
+        location=LOCATION,
+        settings=KeySettings(),
+        entries={entry.kid: entry for entry in entries},
+        last_read=Read(Document({"keys": keys})),
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (entry_of("k1", published()), Housekeeping(moved=("k1",), kept=("k0",))),
+        (entry_of("k1", None), Housekeeping(moved=("k1",), kept=("k0",))),
+        (entry_of("k1", record_of(Origin.FOUND)), Housekeeping(moved=("k1",), kept=("k0",))),
+        (entry_of("k1", record_of()), Housekeeping(kept=("k0", "k1"))),
+        (entry_of("k1", record_of(Origin.FIRST)), Housekeeping(kept=("k0", "k1"))),
+        (
+            entry_of("k1", published().removing(Removal.DELETE, now=START)),
+            Housekeeping(kept=("k0",), finished=("k1",)),
+        ),
+        (
+            entry_of("k1", None, fault="is cut off"),
+            Housekeeping(kept=("k0",), faulty=(("k1", "is cut off"),)),
+        ),
+        (
+            entry_of("k1", published().removing(Removal.DELETE, now=START), fault="is cut off"),
+            Housekeeping(kept=("k0",), finished=("k1",)),
+        ),
+    ],
+    ids=["unpublished", "no record", "found", "new", "first", "removing", "faulty", "removing and faulty"],
+)
+def test_housekeeping_moves_only_usable_keys_that_have_left_the_document(
+    entry: Entry, expected: Housekeeping
+) -> None:
+    """New keys stay, removals are finished, and faulty files are left alone."""
+    view = folder_view(entry_of("k0", published()), entry, in_document=("k0",))
+    assert housekeeping_of(view, force=False) == expected
+
+
+def test_housekeeping_keeps_published_keys_oldest_first() -> None:
+    """In the order of their creation, whatever the order of their files."""
+    view = folder_view(
+        *(entry_of(kid, published()) for kid in ("k2", "k0", "k1")), in_document=("k0", "k1", "k2")
+    )
+    assert housekeeping_of(view, force=False) == Housekeeping(kept=("k0", "k1", "k2"))
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (None, "is missing"),
+        (Document.empty(), "is empty"),
+        (
+            Document({"keys": [{"kty": "RSA", "kid": "other"}]}),
+            "holds none of this folder's keys",
+        ),
+    ],
+    ids=["missing", "empty", "foreign"],
+)
+def test_housekeeping_refuses_a_document_that_looks_wrong(document: Document | None, why: str) -> None:
+    """With force it moves the keys all the same."""
+    view = folder_view(entry_of("k0", published()), entry_of("k1", record_of()))
+    view = msgspec.structs.replace(view, last_read=Read(document))
+    with pytest.raises(KeyStateError) as caught:
+        housekeeping_of(view, force=False)
+    ending = "nothing was moved; --force would move 1 of 2 keys"
+    assert caught.value.message == f"the published JWKS {why}: {ending}"
+    assert housekeeping_of(view, force=True) == Housekeeping(moved=("k0",), kept=("k1",))
+
+
+@pytest.mark.parametrize("document", [None, Document.empty()])
+def test_a_wrong_document_does_not_matter_if_no_key_would_be_moved(document: Document | None) -> None:
+    """A folder whose only key is new."""
+    view = msgspec.structs.replace(folder_view(entry_of("k0", record_of())), last_read=Read(document))
+    assert housekeeping_of(view, force=False) == Housekeeping(kept=("k0",))
 
 
 async def tidy(one: Server, *, force: bool = False) -> Housekeeping:
@@ -54,7 +163,7 @@ async def would_tidy(one: Server, *, force: bool = False) -> Housekeeping:
     """A dry run as the command does it."""
     other = one.again()
     try:
-        return await other.keys.housekeeping_to_do(force=force)
+        return await other.keys.housekeeping(force=force, dry_run=True)
     finally:
         await other.keys.close()
 
@@ -97,7 +206,7 @@ async def test_a_removal_that_was_cut_short(server: Callable[..., Server], bucke
     await one.keys.close()
     path = one.folder / f"{old}.state.json"
     record = KeyRecord.from_json(path.read_bytes())
-    path.write_bytes(record.removing("delete", now=START).to_json())
+    path.write_bytes(record.removing(Removal.DELETE, now=START).to_json())
     assert await would_tidy(one) == Housekeeping(kept=(new,), finished=(old,), dry_run=True)
     assert await tidy(one) == Housekeeping(kept=(new,), finished=(old,))
     assert (one.private, one.published) == ([new], [new])
