@@ -255,6 +255,7 @@ class Words(Kind):
         checked: dict[str, None] = {}
         for word in words:
             try:
+                refuse_wrapping(word, is_list=False)
                 checked[str(self.item.parse(word))] = None
             except ValueError as error:
                 raise BadItemError(word, str(error)) from None
@@ -284,12 +285,12 @@ def refuse_wrapping(text: str, *, is_list: bool) -> None:
     ``docker run --env-file`` keeps quotes, and secrets created from files keep their line break.
 
     Raises:
-        ValueError: the text is in quotes, is a JSON list, or begins or ends with white space.
+        ValueError: the text is in quotes, is JSON in place of a list, or begins or ends with white space.
     """
     if not is_list and text.strip() != text:
         raise ValueError("begins or ends with a space or a line break: remove it")
     words = text.strip()
-    if is_list and re.match(r"\[(?![0-9a-fA-F:.%]*:[0-9a-fA-F:.%]*\])", words):
+    if is_list and re.match(r"\{|\[(?![0-9a-fA-F:.%]*:[0-9a-fA-F:.%]*\])", words):
         raise ValueError("is JSON: write the words separated by commas")
     if len(words) > 1 and words[0] == words[-1] and words[0] in "\"'":
         raise ValueError("is in quotes: remove them")

@@ -183,11 +183,12 @@ def read_authkey(config: Config) -> Config:
     if file:
         origin = config.origin(f"{path}File" if node.authkey_file else path)
         try:
-            text = Path(file).read_text().strip()
+            text = sources.read_limited(Path(file)).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "not text"
             raise ConfigError(f"{path} ({origin}): {file} cannot be read: {why}") from None
         try:
+            refuse_wrapping(text, is_list=False)
             authkey = str(BY_PATH[path].kind.parse(text))
         except ValueError as error:
             raise ConfigError(f"{path} ({origin}): the content of {file} {error}") from None

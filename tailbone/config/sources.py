@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = ".tailbone.toml"
 CONFIG_VARIABLE = "TB_CONFIG"
+_LARGEST_FILE = 1 << 20
 
 # Formats besides TOML that the earlier Go program read. Such a file is an error: ignoring it would silently
 # lose its settings.
@@ -87,11 +90,24 @@ def read_file(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_limited(path: Path) -> bytes:
+    """Read a file of at most 1 MiB. It may be a pipe, as in ``--config <(…)``.
+
+    Raises:
+        OSError: the file cannot be read, or is longer.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return content
+
+
 def _toml(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        content = path.read_bytes()
+        content = read_limited(path)
     except OSError as error:
         raise ConfigError(f"{path}: the settings file cannot be read: {error.strerror}") from error
     try:
