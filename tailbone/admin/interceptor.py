@@ -24,6 +24,7 @@ from tailbone.errors import (
     TailboneError,
     status_in,
 )
+from tailbone.process.refusal_log import RefusalLog
 from tailbone.text import safe_text
 from tailbone.tsnet.peername import address_of
 
@@ -100,12 +101,14 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
             identify: from grpc's name of the peer to its identity; raises UnknownCallerError.
             access: who may call what.
             note_void: called with each caller, the capability, and its void rules, which may be none.
-            log: where the one line of each call goes. If it raises, the caller gets an internal error.
+            log: where the one line of each call goes; repeated failures are counted. If it raises,
+                the caller gets an internal error.
         """
         self._identify = identify
         self._access = access
         self._note_void = note_void
         self._log = log
+        self._refusals = RefusalLog(log)
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(
@@ -133,6 +136,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
             call.cancel()
         if calls:
             await asyncio.wait(calls, timeout=within_s)
+        self._refusals.close()
 
     def _unary(self, method: str, handler: Any) -> Callable[[AsyncIterator[bytes], Any], Awaitable[Any]]:
         async def answer(requests: AsyncIterator[bytes], context: Any) -> Any:
@@ -150,7 +154,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         return answer
 
     async def _call(self, method: str, handler: Any, requests: AsyncIterator[bytes], context: Any) -> Any:
-        line = _CallLine(self._log, method, context.peer())
+        line = _CallLine(self._log, self._refusals, method, context.peer())
         try:
             self._recognize(line, context)
             try:
@@ -174,7 +178,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
     def _stream(self, method: str, handler: Any) -> Callable[[Any, Any], Awaitable[None]]:
         # Only the health service streams. It writes to the context itself, and ends when its caller goes.
         async def answer(request: Any, context: Any) -> None:
-            line = _CallLine(self._log, method, context.peer())
+            line = _CallLine(self._log, self._refusals, method, context.peer())
             try:
                 self._recognize(line, context)
                 self._access.admit(current_caller(), method)
@@ -213,13 +217,15 @@ _INTERNAL: Final = _Refusal(
 class _CallLine:
     """The one log line of a call, filled as the call goes on and written at its end."""
 
-    def __init__(self, log: Logger, method: str, peer: str) -> None:
+    def __init__(self, log: Logger, refusals: RefusalLog, method: str, peer: str) -> None:
         self._log = log
+        self._refusals = refusals
         self._method = method
+        self._address = address_of(peer)
         self._began = time.monotonic()
         self._fields: dict[str, Any] = {
             "method": safe_text(method).rsplit("/", 1)[-1],
-            "address": address_of(peer),
+            "address": self._address,
         }
 
     def add_caller(self, caller: Identity) -> None:
@@ -236,20 +242,27 @@ class _CallLine:
     def answered(self, answer: Any = None) -> None:
         if isinstance(answer, admin_pb2.GenerateNewKeysResponse):
             self._fields["key_id"] = answer.key.key_id
-        write = self._log.debug if self._method.startswith(_HEALTH) else self._log.info
-        write("admin call", outcome="ok", **self._all())
+        self._write(self._log.info, "ok")
 
     def cancelled(self) -> None:
-        self._log.warning("admin call", outcome="cancelled", **self._all())
+        self._write(self._log.warning, "cancelled")
+
+    def _write(self, write: Callable[..., None], outcome: str) -> None:
+        # Health checks repeat all the time, and a watch of the health ends by being cancelled.
+        write = self._log.debug if self._method.startswith(_HEALTH) else write
+        write("admin call", outcome=outcome, **self._all())
 
     def failed(self, error: Exception) -> _Refusal:
         """Log why the call failed, and return what the caller gets."""
         if not isinstance(error, TailboneError):
-            self._log.error("admin call", outcome="internal", exc_info=error, **self._all())
+            self._refuse("error", "internal", exc_info=error)
             return _INTERNAL
         detail = {"detail": error.detail} if error.detail else {}
-        self._log.warning("admin call", outcome=error.code, message=error.message, **detail, **self._all())
+        self._refuse("warning", error.code, message=error.message, **detail)
         return _Refusal(status=status_in(STATUSES, type(error)), code=error.code, message=error.message)
+
+    def _refuse(self, level: str, outcome: str, **why: Any) -> None:
+        self._refusals.add(outcome, self._address, level, "admin call", outcome=outcome, **why, **self._all())
 
     def _all(self) -> dict[str, Any]:
         return self._fields | {"took_ms": round((time.monotonic() - self._began) * 1000, 1)}

@@ -26,8 +26,8 @@ from tailbone.errors import (
     UnknownPathError,
     status_in,
 )
+from tailbone.process.refusal_log import RefusalLog
 from tailbone.server.endpoints import METHODS
-from tailbone.server.refusal_log import RefusalLog
 from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT
 from tailbone.server.responses import Request, Response
 from tailbone.tsnet.peername import address_of
@@ -95,17 +95,19 @@ class Refusals:
         error = _own_error(request, error)
         fields: dict[str, Any] = {"path": request.path} if request.head else {}
         fields |= getattr(request.ctx, "caller", {})
-        fields["peer"] = address_of(request.transport.get_extra_info("peername"))
+        fields["peer"] = peer = address_of(request.transport.get_extra_info("peername"))
         _end_connection(request, error)
         if not isinstance(error, TailboneError):
-            self._log.add("error", "request failed", code="internal", exc_info=error, **fields)
+            self._log.add(
+                "internal", peer, "error", "request failed", code="internal", exc_info=error, **fields
+            )
             return _response(500, "internal", "internal error; the server's log has the cause")
         status = status_in(STATUSES, type(error))
         if error.detail:
             fields["detail"] = error.detail
         # 403 and 421 may be an attack, and 5xx is our own failure; the others are mistakes of clients.
         level = "error" if status == 500 else "warning" if status in (403, 421, 503) else "info"
-        self._log.add(level, "request refused", code=error.code, status=status, **fields)
+        self._log.add(error.code, peer, level, "request refused", code=error.code, status=status, **fields)
         response = _response(status, error.code, error.message)
         if isinstance(error, MethodNotAllowedError) and error.allow:
             response.headers["Allow"] = error.allow

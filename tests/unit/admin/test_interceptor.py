@@ -75,6 +75,19 @@ async def test_the_line_of_a_refused_call_has_the_request(granting: Running) -> 
     assert (line["outcome"], line["key_id"]) == ("forbidden", "tb-1795518230")
 
 
+async def test_refused_calls_are_one_line_and_a_count(granting: Running) -> None:
+    """A caller without a role cannot fill the disk; on a full disk no token can be issued."""
+    hold(granting)
+    for _ in range(5):
+        await refusal(granting, "ListKeys")
+    await granting.server.close(1.0)
+    first, *others = granting.log.calls
+    assert {line["outcome"] for line in granting.log.calls} == {"forbidden"}
+    assert "count" not in first
+    assert len(others) <= 2
+    assert sum(line["count"] for line in others) == 4
+
+
 async def test_a_refused_call_with_a_malformed_request_is_forbidden(granting: Running) -> None:
     """The lack of a role counts, not the malformed request."""
     async with grpc.aio.insecure_channel(granting.address) as channel:

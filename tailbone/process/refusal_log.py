@@ -1,4 +1,4 @@
-"""RefusalLog: at most one line a second for each code and peer, however many requests are refused."""
+"""RefusalLog: at most one line a second for each error code and peer, however many requests are refused."""
 
 from __future__ import annotations
 
@@ -36,18 +36,17 @@ class RefusalLog:
         self._log = log
         self._counted: dict[tuple[str, str], _Counted] = {}
 
-    def add(self, level: str, event: str, *, code: str, peer: str, **fields: Any) -> None:
+    def add(self, code: str, peer: str, level: str, event: str, /, **fields: Any) -> None:
         """Log or count a refusal.
 
         Args:
-            level: the method of the logger.
-            event: the message.
             code: the error's code.
             peer: ``ip:port``; connections of one address are counted together.
-            fields: more fields of the line; a count has those of the last refusal.
+            level: the method of the logger.
+            event: the message.
+            fields: the fields of the line; a count has those of the last refusal.
         """
         key = code, peer.rpartition(":")[0]
-        fields |= {"code": code, "peer": peer}
         counted = self._counted.get(key)
         if counted is not None:
             counted.count += 1
