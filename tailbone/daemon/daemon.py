@@ -36,6 +36,9 @@ _GRACE_S = 5.0
 _FLUSH_PART = 0.2
 """The part of the grace that the last answers have to cross the tailnet after the servers have closed."""
 
+_SHUTDOWN_S = 25.0
+"""How long the whole shutdown may take after a signal, in seconds; Kubernetes kills after 30 s."""
+
 _MAX_BYTES_PER_S = {"admin": 16 * 1024}
 """How many bytes per second one address may send to a component, after a burst.
 
@@ -58,7 +61,7 @@ def run(config: Config) -> int:
 
 async def _run(config: Config) -> int:
     log = get_logger()
-    with stop_on_signals() as stop:
+    with stop_on_signals(within_s=_SHUTDOWN_S) as stop:
         # No token leaves without its line in the log.
         async with Daemon(config, audit=get_logger(strict=True), stop=stop) as daemon:
             if await stop.run_until_stopped(daemon.start()) is None:

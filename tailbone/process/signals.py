@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
+
+from tailbone.process.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -25,7 +28,14 @@ class Stop:
             they must neither block nor raise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, within_s: float = math.inf) -> None:
+        """Make one that has not been asked.
+
+        Args:
+            within_s: how long the orderly shutdown may take, in seconds; then the process ends as by a second
+                signal. A thread that waits for a dead disk can be neither cancelled nor joined.
+        """
+        self._within_s = within_s
         self.asked = asyncio.Event()
         self.signal: signal.Signals | None = None
         self.before_exit: list[Callable[[], object]] = []
@@ -33,11 +43,20 @@ class Stop:
     def received(self, number: int) -> None:
         """Handle a signal."""
         if self.signal is not None:
-            for call in reversed(self.before_exit):
-                call()
-            os._exit(128 + number)
+            self._exit(number)
         self.signal = signal.Signals(number)
         self.asked.set()
+        if self._within_s < math.inf:
+            asyncio.get_running_loop().call_later(self._within_s, self._give_up, number)
+
+    def _give_up(self, number: int) -> None:
+        get_logger().error("the shutdown took too long: ending at once", limit_s=self._within_s)
+        self._exit(number)
+
+    def _exit(self, number: int) -> None:
+        for call in reversed(self.before_exit):
+            call()
+        os._exit(128 + number)
 
     async def run_until_stopped(self, work: Coroutine[object, object, _T]) -> _T | None:
         """Await ``work``, or cancel it when the process is asked to stop.
@@ -58,10 +77,14 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Handle SIGINT, SIGTERM and SIGHUP on the running loop; restore the previous handlers at the end."""
+def stop_on_signals(*, within_s: float = math.inf) -> Iterator[Stop]:
+    """Handle SIGINT, SIGTERM and SIGHUP on the running loop; restore the previous handlers at the end.
+
+    Args:
+        within_s: see ``Stop``.
+    """
     loop = asyncio.get_running_loop()
-    stop = Stop()
+    stop = Stop(within_s=within_s)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     if before[signal.SIGHUP] == signal.SIG_IGN:
         # nohup ignores SIGHUP so that the process outlives its terminal.

@@ -123,6 +123,30 @@ def test_the_second_signal_ends_the_process() -> None:
     assert (done.returncode, done.stdout) == (130, b"last first")
 
 
+STUCK_THREAD = """
+import asyncio, os, signal, threading
+from tailbone.process.cancellation import in_thread
+from tailbone.process.signals import stop_on_signals
+
+async def main():
+    with stop_on_signals(within_s=0.2) as stop:
+        stop.before_exit.append(lambda: os.write(1, b"last"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.run_until_stopped(%s(threading.Event().wait))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["in_thread", "asyncio.to_thread"])
+def test_a_stuck_thread_does_not_hold_up_the_end(how: str) -> None:
+    """A read of a dead disk does not return: after a while the process ends as by a second signal."""
+    script = STUCK_THREAD % how
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout) == (143, b"last")
+    assert b"the shutdown took too long" in done.stderr
+
+
 INTERRUPTED_IMPORT = """
 import os, signal, sys
 from tailbone.__main__ import main
