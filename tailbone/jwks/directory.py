@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -16,10 +17,10 @@ from tailbone.errors import (
     StoreError,
 )
 from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, read_regular
-from tailbone.jwks.store import ANY_CONTENT, LARGEST, Stored
+from tailbone.jwks.store import LARGEST, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Shorter than the deadline of a write: by then the lock's holder has changed the file, and this write must be
 # repeated with the new content.
@@ -65,12 +66,21 @@ class DirectoryStore:
         data: bytes,
         *,
         etag: str | None,
+        conditional: bool = True,
         content_type: str,  # noqa: ARG002 -- files have none
         cache_control: str,  # noqa: ARG002 -- files have none
-    ) -> str:
+    ) -> None:
         """See ``Store.write``."""
         file = self._file(path)
-        return await self._in_thread(f"write {file}", lambda: self._compare_and_swap(file, data, etag))
+
+        def write() -> None:
+            with self._locked(file):
+                before = _read(file)
+                if conditional and etag != (before.etag if before else None):
+                    raise StoreConflictError(f"{file} was changed by another writer")
+                self._replace(file, data)
+
+        await self._in_thread(f"write {file}", write)
 
     async def close(self) -> None:
         """See ``Store.close``; there is nothing to close."""
@@ -93,22 +103,23 @@ class DirectoryStore:
                 f"cannot {what}: {error.strerror or 'input/output error'}", detail=str(error)
             ) from error
 
-    def _compare_and_swap(self, file: Path, data: bytes, etag: str | None) -> str:
+    @contextmanager
+    def _locked(self, file: Path) -> Iterator[None]:
+        """Keep other writers from a document."""
         self._disk.mkdir(file.parent, mode=0o755)
         lock = ProcessLock(file.with_name(f".{file.name}.lock"))
         if not lock.acquire(_LOCK_TIMEOUT_S):
             raise StoreError(f"another process holds the lock of {file}")
         try:
-            before = _read(file)
-            if etag not in (ANY_CONTENT, before.etag if before else None):
-                raise StoreConflictError(f"{file} was changed by another writer")
-            # Left by a killed write: while this process has the lock, no other write is in progress.
-            for left in list(file.parent.glob(f".{file.name}.*{TEMPORARY_SUFFIX}")):
-                self._disk.unlink(left)
-            self._disk.replace(file, data, mode=_READABLE_BY_ALL)
+            yield
         finally:
             lock.release()
-        return _etag(data)
+
+    def _replace(self, file: Path, data: bytes) -> None:
+        """Replace a document, and remove what killed writers left: the lock's holder is the only writer."""
+        for left in list(file.parent.glob(f".{file.name}.*{TEMPORARY_SUFFIX}")):
+            self._disk.unlink(left)
+        self._disk.replace(file, data, mode=_READABLE_BY_ALL)
 
 
 def _read(file: Path) -> Stored | None:

@@ -10,7 +10,6 @@ import msgspec
 
 from tailbone.errors import ForeignDocumentError, StoreError
 from tailbone.jwks.document import CONTENT_TYPE
-from tailbone.jwks.store import ANY_CONTENT
 from tailbone.text import quote
 
 if TYPE_CHECKING:
@@ -133,11 +132,11 @@ class DiscoveryPublisher:
             raise self._not_a_document() from error
         if stored is not None and self._own_members(stored.data) == self._discovery.members(jwks):
             return
-        etag = (stored.etag if stored else None) if self._conditional else ANY_CONTENT
         await self._store.write(
             self._path,
             self._discovery.render(jwks),
-            etag=etag,
+            etag=stored.etag if stored else None,
+            conditional=self._conditional,
             content_type=CONTENT_TYPE,
             cache_control=self._cache_control,
         )

@@ -19,17 +19,14 @@ from tailbone.errors import (
     StoreOutcomeUnknownError,
     UnconditionalStoreError,
 )
+from tailbone.jwks.condition_check import ConditionCheck
 from tailbone.jwks.document import CONTENT_TYPE, Document
-from tailbone.jwks.store import ANY_CONTENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tailbone.jwks.store import Store, Stored
     from tailbone.process.log import Logger
-
-NEVER_MATCHES: Final = '"00000000000000000000000000000000"'
-"""An ETag that no document has, so that a store that honours conditions refuses the write."""
 
 _OPERATION_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.05
@@ -52,10 +49,6 @@ _NOT_SHOWN: Final = (
     "others changed the JWKS at the same time, and it could not be read again; a later read will show"
 )
 _CONFLICTS: Final = "gave up after repeated conflicting writes; the JWKS was not changed: try again"
-_UNGUARDED: Final = (
-    "the store ignores If-Match, so that two writers would lose each other's keys: use a store that "
-    "honours it, or set keys.conditionalWrites = false if this is the only writer"
-)
 _REFUSED: Final = (
     "the store refuses the ETag that it gave, so that nothing can be written under a condition: use another "
     "store, or set keys.conditionalWrites = false if this is the only writer"
@@ -140,9 +133,7 @@ class Publisher:
         self._path = path
         self._cache_control = f"public, max-age={max_age_s:.0f}"
         self._conditional = conditional
-        self._probe_due = conditional
-        self._unguarded: UnconditionalStoreError | None = None
-        self._log = log
+        self._condition_check = ConditionCheck(self._write, log=log) if conditional else None
         self._monotonic = monotonic
         self._sleep = sleep
         self._known: tuple[bytes, Document] | None = None
@@ -150,7 +141,7 @@ class Publisher:
     @property
     def note(self) -> StoreError | None:
         """A problem of the store that does not stop reads; None if there is none."""
-        return self._unguarded
+        return self._condition_check.failure if self._condition_check else None
 
     async def read(self, *, until: float | None = None) -> Document | None:
         """Read the document.
@@ -186,8 +177,8 @@ class Publisher:
         """
         outcome = await self._change(edit, deadline)
         if outcome.after and outcome.wrote and not outcome.before:
-            await self._probe_creation(outcome.after, deadline)
-            if self._unguarded:
+            await self._check_after_creation(outcome.after, deadline)
+            if self.note:
                 # Another server's creation may have replaced this one since.
                 await self._sleep(_REPLACED_S)
                 await self._change(edit, deadline)
@@ -209,12 +200,12 @@ class Publisher:
             refusals = last.refusals_of(stored) if last else 0
             if refusals > _REFUSALS:
                 raise UnconditionalStoreError(_REFUSED)
-            condition = self._condition(stored, unquoted=refusals == _REFUSALS)
+            etag = _etag_of(stored, unquoted=refusals == _REFUSALS)
             last = _Attempt(
                 number=last.number + 1 if last else 1,
                 stored=stored,
                 before=current,
-                failure=await self._compare_and_swap(stored, wanted.to_publish(), condition, write_until),
+                failure=await self._compare_and_swap(stored, wanted.to_publish(), etag, write_until),
                 refusals=refusals,
             )
             if last.pauses:
@@ -230,14 +221,14 @@ class Publisher:
             StoreError: it would not. Nothing was changed.
         """
 
-        async def read_and_probe() -> Document | None:
+        async def read_and_check() -> Document | None:
             stored = await self._read_stored(until)
             document = self._parse(stored)
-            if stored and self._conditional:
-                await self._probe(stored.data, until)
+            if stored and self._condition_check:
+                await self._condition_check.run(stored.data, until)
             return document
 
-        return await self._retry(read_and_probe, until)
+        return await self._retry(read_and_check, until)
 
     async def close(self) -> None:
         """Close the store; idempotent."""
@@ -272,15 +263,8 @@ class Publisher:
             self._known = (stored.data, Document.parse(stored.data))
         return self._known[1]
 
-    def _condition(self, stored: Stored | None, *, unquoted: bool) -> str | None:
-        """Return the ETag for replacing ``stored``; some stores compare it without its quotes."""
-        if not self._conditional:
-            return ANY_CONTENT
-        etag = stored.etag if stored else None
-        return etag.strip('"') if etag and unquoted else etag
-
     async def _compare_and_swap(
-        self, stored: Stored | None, data: bytes, condition: str | None, until: float
+        self, stored: Stored | None, data: bytes, etag: str | None, until: float
     ) -> StoreError:
         """Write if the document is still ``stored``.
 
@@ -291,49 +275,23 @@ class Publisher:
             StoreError: nothing was written, and retrying would not help.
         """
         try:
-            # Without a document there is no probe: a store that ignores conditions would create one, and a
+            # Without a document there is no check: a store that ignores conditions would create one, and a
             # later read would take it for a revocation of all keys.
-            if stored and (self._probe_due or self._unguarded):
-                await self._probe(stored.data, until)
-            await self._write(data, condition, until)
+            if stored and self._condition_check:
+                await self._condition_check.require(stored.data, until)
+            await self._write(data, etag, until)
         except StoreError as error:
             if isinstance(error, _LASTING):
                 raise
             return error
         return StoreOutcomeUnknownError(_NOT_READ_BACK)
 
-    async def _probe_creation(self, created: Document, until: float) -> None:
+    async def _check_after_creation(self, created: Document, until: float) -> None:
         """Find out whether the store honours conditions. If that fails, the next change finds out."""
-        if self._probe_due:
+        if self._condition_check:
             # The change is complete in any case: without its key no token could be signed.
             with contextlib.suppress(StoreError):
-                await self._probe(created.to_publish(), until)
-
-    async def _probe(self, data: bytes, until: float) -> None:
-        """Write the current content under a condition that is never true.
-
-        Raises:
-            UnconditionalStoreError: the store ignores conditions.
-            StoreError: the store would not accept a change either.
-        """
-        if self._unguarded:
-            # Known already. Probing again would be another unconditional write.
-            raise self._unguarded
-        try:
-            await self._write(data, NEVER_MATCHES, until)
-        except StoreConflictError:
-            self._probe_due = False
-            return
-        except StoreOutcomeUnknownError as error:
-            # Harmless either way: the write would have stored identical bytes.
-            raise StoreError(
-                "the trial write before the change failed, and the change was not begun",
-                detail=error.detail or error.message,
-            ) from error
-        self._probe_due = False
-        self._unguarded = UnconditionalStoreError(_UNGUARDED)
-        self._log.warning(_UNGUARDED, code=self._unguarded.code)
-        raise self._unguarded
+                await self._condition_check.require(created.to_publish(), until)
 
     async def _read_stored(self, deadline: float) -> Stored | None:
         timed_out = StoreError("the store did not answer in time: check whether it can be reached")
@@ -342,7 +300,12 @@ class Publisher:
     async def _write(self, data: bytes, etag: str | None, deadline: float) -> None:
         timed_out = StoreOutcomeUnknownError("the store did not answer in time; a later read will show")
         write = self._store.write(
-            self._path, data, etag=etag, content_type=CONTENT_TYPE, cache_control=self._cache_control
+            self._path,
+            data,
+            etag=etag,
+            conditional=self._conditional,
+            content_type=CONTENT_TYPE,
+            cache_control=self._cache_control,
         )
         await self._in_time(write, deadline, timed_out)
 
@@ -352,6 +315,12 @@ class Publisher:
                 return await call
         except TimeoutError:
             raise timed_out from None
+
+
+def _etag_of(stored: Stored | None, *, unquoted: bool) -> str | None:
+    """Return the ETag for replacing ``stored``; some stores compare it without its quotes."""
+    etag = stored.etag if stored else None
+    return etag.strip('"') if etag and unquoted else etag
 
 
 def _pause_s(tries: int) -> float:

@@ -19,7 +19,7 @@ from tailbone.errors import (
     UnconditionalStoreError,
 )
 from tailbone.jwks import s3_errors
-from tailbone.jwks.store import ANY_CONTENT, LARGEST, Stored
+from tailbone.jwks.store import LARGEST, Stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,16 +95,23 @@ class S3Store:
         return Stored(data=data, etag=etag)
 
     async def write(
-        self, path: str, data: bytes, *, etag: str | None, content_type: str, cache_control: str
-    ) -> str:
+        self,
+        path: str,
+        data: bytes,
+        *,
+        etag: str | None,
+        conditional: bool = True,
+        content_type: str,
+        cache_control: str,
+    ) -> None:
         """See ``Store.write``."""
-        if etag and etag.startswith("W/"):
+        if conditional and etag and etag.startswith("W/"):
             raise UnconditionalStoreError(
                 f"s3://{self._bucket}/{path} came with a weak ETag, which does not allow conditional writes: "
                 "remove the proxy that weakens it, or set keys.conditionalWrites = false if this is the only "
                 "writer"
             )
-        condition = {} if etag == ANY_CONTENT else {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         client = await self._connected()
         try:
             answer = await client.put_object(
@@ -113,7 +120,7 @@ class S3Store:
                 Body=data,
                 ContentType=content_type,
                 CacheControl=cache_control,
-                **condition,
+                **(condition if conditional else {}),
             )
             self._refuse_redirect(answer)
         except StoreError:
@@ -121,7 +128,6 @@ class S3Store:
         except Exception as error:
             gone = StoreConflictError(f"s3://{self._bucket}/{path} was deleted by another writer")
             raise self._failure(error, path, writing=True) or gone from error
-        return str(answer.get("ETag", ""))
 
     async def close(self) -> None:
         """See ``Store.close``."""

@@ -6,9 +6,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-ANY_CONTENT: Final = "*"
-"""Used as ETag: replace any content, for a store with a single writer."""
-
 LARGEST: Final = 1024 * 1024
 """The longest document that is read, in bytes: no JWKS is longer."""
 
@@ -50,19 +47,24 @@ class Store(Protocol):
         ...
 
     async def write(
-        self, path: str, data: bytes, *, etag: str | None, content_type: str, cache_control: str
-    ) -> str:
+        self,
+        path: str,
+        data: bytes,
+        *,
+        etag: str | None,
+        conditional: bool = True,
+        content_type: str,
+        cache_control: str,
+    ) -> None:
         """Write a document if its content is still that of the ETag.
 
         Args:
             path: as in ``read``.
             data: the whole new content.
-            etag: of the content to replace; None if there must be no document; or ``ANY_CONTENT``.
+            etag: of the content to replace; None if there must be no document.
+            conditional: False to replace any content, in a store with a single writer.
             content_type: the type with which it is served.
             cache_control: the field with which it is served (RFC 9111 section 5.2).
-
-        Returns:
-            The new content's ETag.
 
         Raises:
             StoreConflictError: another writer was first. Nothing was written.

@@ -247,12 +247,12 @@ class Picky(Unreliable):
 
     never = False
 
-    async def write(self, path: str, data: bytes, **how: Any) -> str:
+    async def write(self, path: str, data: bytes, **how: Any) -> None:
         etag = how["etag"]
         if etag is not None and (self.never or etag.startswith('"')):
             self.writes += 1
             raise StoreConflictError("412")
-        return await super().write(path, data, **{**how, "etag": etag and f'"{etag}"'})
+        await super().write(path, data, **{**how, "etag": etag and f'"{etag}"'})
 
 
 async def test_a_store_that_compares_etags_without_their_quotes_gets_them_so(world: World) -> None:
