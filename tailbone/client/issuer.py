@@ -131,13 +131,24 @@ class Issuer:
         """
         return decode_answer(self._post({**_query(audience, ttl), "dry_run": "true"}), self.url)
 
+    def jwks(self) -> bytes:
+        """Return the JWKS that the issuer serves on the tailnet.
+
+        Raises as ``issue`` does.
+        """
+        response = self._request("GET", "/.well-known/jwks.json")
+        decode_answer(response, self.url)
+        return response.body
+
     def _post(self, query: dict[str, str]) -> Response:
-        target = f"/issue?{urlencode(query)}" if query else "/issue"
+        return self._request("POST", f"/issue?{urlencode(query)}" if query else "/issue")
+
+    def _request(self, method: str, target: str) -> Response:
         if self._proxy:
             target = f"{self.url}{target}"
         try:
             return request(
-                self._connect(), "POST", target, host=f"{_bracketed(self.host)}{_port_suffix(self.port)}"
+                self._connect(), method, target, host=f"{_bracketed(self.host)}{_port_suffix(self.port)}"
             )
         except OSError as error:
             raise IssuerUnreachableError(f"no answer from {self.url}: {reason_of(error)}") from None

@@ -16,6 +16,8 @@ import msgspec
 from tailbone.client.issuer import DEFAULT_URL
 from tailbone.doctor.rules import (
     check_clock,
+    check_content_type,
+    check_copy,
     check_issuer,
     check_jwks,
     check_settings,
@@ -26,6 +28,7 @@ from tailbone.doctor.targets import Snippet, SnippetValues, is_placeholder, snip
 from tailbone.errors import IssuerRefusedError, TailboneError
 from tailbone.jwks import store_of
 from tailbone.jwks.discovery import discovery_of
+from tailbone.jwks.document import Document
 from tailbone.jwks.public_check import Finding, check_public_documents
 from tailbone.jwks.publisher import Publisher
 
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from tailbone.config.model import Config
     from tailbone.doctor.targets import Target
     from tailbone.jwks.discovery import Discovery
-    from tailbone.jwks.document import Document
     from tailbone.process.log import Logger
 
 _CONTROL_URL: Final = "https://controlplane.tailscale.com"
@@ -87,16 +89,24 @@ async def examine(
     # Without settings, as on a caller's machine, the running server says who the issuer is.
     issuer = keys.issuer if config.is_set("keys.issuer") or not claims else str(claims["iss"])
     findings = [*check_settings(config), check_issuer(issuer, target)]
+    issuer_is_accepted = findings[-1].level == "ok"
+    originals: dict[str, Document] = {}
     jwks = None
     if keys.bucket:
         jwks, found = await _check_bucket(config, log)
-        findings.append(found)
+        findings += found
+    if jwks is not None:
+        originals["the bucket"] = jwks
+    if claims and (served := await asyncio.to_thread(_served_jwks, server)) is not None:
+        originals["the running server"] = served
     discovery = discovery_of(issuer, jwks_uri=keys.jwks_uri)
     if discovery is not None:
         public = await check_public_documents(discovery, None, max_age_s=keys.max_age_s)
         findings += public.findings
         # What verifiers see counts more than what the bucket contains.
         jwks = public.jwks or jwks
+        if public.jwks is not None:
+            findings += [check_copy(name, original, public.jwks) for name, original in originals.items()]
     findings += await _check_clocks(config, discovery)
     findings.append(asked)
     if claims and target:
@@ -106,8 +116,10 @@ async def examine(
     if target is None:
         return Report(findings=findings, snippets=[])
     findings += check_variables(target, os.environ)
+    if target.name == "aws":
+        findings += _check_aws_profile()
     values = SnippetValues(audience=audience, issuer_url="" if server.url == DEFAULT_URL else server.url)
-    if discovery is not None:
+    if issuer_is_accepted:
         values = msgspec.structs.replace(values, issuer=issuer)
     if claims:
         values = msgspec.structs.replace(
@@ -138,8 +150,34 @@ def _ask(server: Issuer, audience: str) -> tuple[Mapping[str, Any] | None, Findi
     return claims, Finding(level="ok", check=check, text=f"{server.url} would issue a token to this machine")
 
 
-async def _check_bucket(config: Config, log: Logger) -> tuple[Document | None, Finding]:
-    """Read the JWKS, and write it under a condition that cannot hold."""
+def _served_jwks(server: Issuer) -> Document | None:
+    """Return the JWKS that the running server serves on the tailnet; None if it has none yet."""
+    try:
+        return Document.parse(server.jwks())
+    except TailboneError:
+        return None
+
+
+def _check_aws_profile() -> list[Finding]:
+    """Look for a role in the profile of the AWS SDK: it wins over the token's file."""
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
+
+    session = botocore.session.get_session()
+    name = session.get_config_variable("profile") or "default"
+    try:
+        profile = session.get_scoped_config()
+    except BotoCoreError as error:
+        text = f"the AWS profile {name} cannot be read: {error}"
+        return [Finding(level="warning", check="variables", text=text, fix="unset AWS_PROFILE")]
+    if "role_arn" not in profile or "web_identity_token_file" in profile:
+        return []
+    text = f"the AWS profile {name} has a role_arn, and wins over the token's file"
+    return [Finding(level="warning", check="variables", text=text, fix="set AWS_PROFILE to another profile")]
+
+
+async def _check_bucket(config: Config, log: Logger) -> tuple[Document | None, list[Finding]]:
+    """Read the JWKS, and write it under a condition that cannot hold; compare the bucket's clock."""
     keys, check = config.keys, "bucket"
     try:
         store = await asyncio.to_thread(store_of, keys.bucket)
@@ -149,15 +187,27 @@ async def _check_bucket(config: Config, log: Logger) -> tuple[Document | None, F
         )
         try:
             jwks = await publisher.check_writable(until=time.monotonic() + _BUCKET_S)
+            before = time.time()
+            async with asyncio.timeout(_BUCKET_S):
+                stored = await store.read(keys.key_path)
         finally:
             await publisher.close()
-    except TailboneError as error:
-        return None, Finding(level="error", check=check, text=error.message)
-    if jwks is None:
+    except (TailboneError, TimeoutError) as error:
+        text = error.message if isinstance(error, TailboneError) else "the bucket did not answer in time"
+        return None, [Finding(level="error", check=check, text=text)]
+    if jwks is None or stored is None:
         text = f"{publisher.location} does not exist yet"
-        return None, Finding(level="warning", check=check, text=text, fix="start the server")
+        return None, [Finding(level="warning", check=check, text=text, fix="start the server")]
     writes = ", and takes conditional writes" if keys.conditional_writes else ""
-    return jwks, Finding(level="ok", check=check, text=f"{publisher.location} can be read{writes}")
+    found = [Finding(level="ok", check=check, text=f"{publisher.location} can be read{writes}")]
+    if stored.content_type:
+        found.append(check_content_type(publisher.location, stored.content_type))
+    if stored.date:
+        try:
+            found.append(check_clock("the bucket", _ahead_s(stored.date, before)))
+        except ValueError:
+            found.append(Finding(level="warning", check="clock", text="the bucket's Date cannot be read"))
+    return jwks, found
 
 
 async def _check_clocks(config: Config, discovery: Discovery | None) -> list[Finding]:
@@ -184,18 +234,32 @@ async def _skew_s(url: str) -> float:
     """
     import httpx2
 
+    # The system's list of CAs, as in check_public_documents; httpx brings another one.
+    tls = ssl.create_default_context()
     before = time.time()
     try:
         # The whole answer has this time, however slowly its bytes arrive.
         async with (
             asyncio.timeout(_ANSWER_S),
-            # The system's list of CAs, as in check_public_documents; httpx brings another one.
-            httpx2.AsyncClient(verify=ssl.create_default_context(), trust_env=False) as client,
+            httpx2.AsyncClient(verify=tls, trust_env=False) as client,
         ):
             response = await client.head(url)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise OSError(str(error)) from error
+    return _ahead_s(response.headers.get("Date", ""), before)
+
+
+def _ahead_s(date: str, before: float) -> float:
+    """Return how far the clock of an answer's Date is ahead of this one, in seconds.
+
+    Args:
+        date: the field, as it came just now.
+        before: when the request was sent, in Unix seconds.
+
+    Raises:
+        ValueError: it is not a date.
+    """
     middle = (before + time.time()) / 2
     # Date has whole seconds.
-    difference = parsedate_to_datetime(response.headers.get("Date", "")).timestamp() - math.floor(middle)
+    difference = parsedate_to_datetime(date).timestamp() - math.floor(middle)
     return difference if abs(difference) > 1 else 0.0

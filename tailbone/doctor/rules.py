@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from tailbone.config.checks import is_loopback
 from tailbone.config.durations import format_duration
 from tailbone.doctor.targets import is_placeholder
-from tailbone.jwks.document import MANY_KEYS
-from tailbone.jwks.public_check import Finding
+from tailbone.jwks.document import CONTENT_TYPE, MANY_KEYS
+from tailbone.jwks.public_check import JWKS_TYPES, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,5 +169,41 @@ def check_variables(target: Target, environ: Mapping[str, str]) -> list[Finding]
             fix=f"unset {name}",
         )
         for name in target.shadowing
-        if environ.get(name)
+        if environ.get(name) and environ[name].lower() not in target.harmless.get(name, ())
     ]
+
+
+def check_content_type(location: str, content_type: str) -> Finding:
+    """Check the Content-Type of the JWKS in the bucket."""
+    text = f"{location} is stored with the Content-Type {content_type}"
+    if content_type.partition(";")[0].strip().lower() in JWKS_TYPES:
+        return Finding(level="ok", check="bucket", text=text)
+    fix = f"store it as {CONTENT_TYPE}: AWS refuses others"
+    return Finding(level="error", check="bucket", text=text, fix=fix)
+
+
+def check_copy(name: str, original: Document, seen: Document) -> Finding:
+    """Check that verifiers see the keys that the server publishes.
+
+    Args:
+        name: of where the original is.
+        original: the JWKS of the server, or in its bucket.
+        seen: the JWKS that verifiers fetch.
+    """
+    check = "public copy"
+    first: dict[str, str] = {}
+    for key in seen.keys:
+        # Many verifiers use the first key of a kid.
+        first.setdefault(key.kid, key.thumbprint)
+    others = [key.kid for key in original.keys if first.get(key.kid, key.thumbprint) != key.thumbprint]
+    if others:
+        text = f"the public JWKS has other keys under the kids {', '.join(others)} than {name}"
+        fix = "publish the right JWKS: verifiers would refuse this server's tokens"
+        return Finding(level="error", check=check, text=text, fix=fix)
+    missing = [key.kid for key in original.keys if key.kid not in first]
+    if missing:
+        text = f"the public JWKS lacks {', '.join(missing)} of {name}"
+        fix = "if it still does after keys.maxAge, it is an old copy, or that of another bucket"
+        return Finding(level="warning", check=check, text=text, fix=fix)
+    text = f"the public JWKS has the keys of {name}: {', '.join(key.kid for key in original.keys) or 'none'}"
+    return Finding(level="ok", check=check, text=text)

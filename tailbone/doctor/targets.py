@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 PLACEHOLDERS: Final = {
     "YOUR_ISSUER_HOST": "the host of the issuer's URL (keys.issuer), and its path",
@@ -90,6 +90,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         least_life_s: how long a token must be valid for its SDK, in seconds.
         most_life_s: how long a token may be valid, in seconds.
         shadowing: variables that its SDK prefers to the token's file.
+        harmless: of some of these, the values in lower case with which it does not.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     least_life_s: float = 0.0
     most_life_s: float = 0.0
     shadowing: tuple[str, ...] = ()
+    harmless: Mapping[str, tuple[str, ...]] = {}
 
 
 def placeholders_in(snippets: Sequence[Snippet]) -> dict[str, str]:
@@ -421,7 +423,13 @@ TARGETS: Final[dict[str, Target]] = {
             subject=(1, 600),
             # azure-identity keeps the file's content for 10 minutes.
             least_life_s=20 * 60.0,
-            shadowing=("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"),
+            shadowing=(
+                "AZURE_CLIENT_SECRET",
+                "AZURE_CLIENT_CERTIFICATE_PATH",
+                "AZURE_USERNAME",
+                "AZURE_TOKEN_CREDENTIALS",
+            ),
+            harmless={"AZURE_TOKEN_CREDENTIALS": ("prod", "workloadidentitycredential")},
         ),
         Target(
             name="vault",
@@ -455,7 +463,7 @@ TARGETS: Final[dict[str, Target]] = {
             title="Claude API",
             audience="https://api.anthropic.com",
             snippets=_claude,
-            shadowing=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+            shadowing=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE"),
         ),
         Target(name="openai", title="OpenAI API", audience="YOUR_AUDIENCE", snippets=_openai),
         Target(

@@ -37,7 +37,9 @@ _REDIRECTS: Final = range(300, 400)
 _FORBIDDEN: Final = (401, 403)
 _NOT_FOUND: Final = 404
 _JSON: Final = "application/json"
-_JWK_SET: Final = "application/jwk-set+json"
+JWKS_TYPES: Final = (_JSON, "application/jwk-set+json")
+"""The content types of a JWKS that every verifier accepts."""
+
 _MAX_AGE: Final = re.compile(r"(?:^|[\s,])(?:s-maxage|max-age)\s*=\s*\"?(\d{1,10})", re.IGNORECASE)
 _UNCACHED: Final = re.compile(r"(?:^|[\s,])no-(?:store|cache)\b", re.IGNORECASE)
 
@@ -122,7 +124,7 @@ async def check_public_documents(
         answer = await _fetch(client, "JWKS", discovery.jwks_uri)
         if isinstance(answer, Finding):
             return PublicDocuments([*findings, answer])
-        findings += _check_fields("JWKS", discovery.jwks_uri, answer, (_JSON, _JWK_SET), max_age_s)
+        findings += _check_fields("JWKS", discovery.jwks_uri, answer, JWKS_TYPES, max_age_s)
         try:
             jwks = Document.parse(answer.body)
         except ForeignDocumentError:

@@ -95,8 +95,9 @@ class _Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     def refusals_of(self, stored: Stored | None) -> int:
         """Return how often in a row the store has refused the ETag of ``stored``, which did not change."""
-        refused = isinstance(self.failure, StoreConflictError) and stored == self.stored
-        return self.refusals + 1 if stored and refused else 0
+        before = self.stored
+        unchanged = stored and before and (stored.etag, stored.data) == (before.etag, before.data)
+        return self.refusals + 1 if unchanged and isinstance(self.failure, StoreConflictError) else 0
 
 
 class Publisher:

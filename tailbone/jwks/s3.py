@@ -92,7 +92,13 @@ class S3Store:
         etag = answer.get("ETag")
         if not etag:
             raise StoreMissingError(f"{where} came without an ETag: is AWS_ENDPOINT_URL an S3 server?")
-        return Stored(data=data, etag=etag)
+        fields = answer["ResponseMetadata"].get("HTTPHeaders", {})
+        return Stored(
+            data=data,
+            etag=etag,
+            content_type=answer.get("ContentType", ""),
+            date=fields.get("date", ""),
+        )
 
     async def write(
         self,

@@ -16,10 +16,14 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         data: its bytes.
         etag: identifies this content in a conditional write; opaque.
+        content_type: as it is stored; empty if the store has none.
+        date: when the store answered, by its clock (RFC 9110 section 6.6.1); empty if it does not say.
     """
 
     data: bytes
     etag: str
+    content_type: str = ""
+    date: str = ""
 
 
 class Store(Protocol):

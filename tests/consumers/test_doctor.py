@@ -58,6 +58,7 @@ def test_all_is_well(doctor: Callable[..., Program], https_issuer: TrustedIssuer
         "issuer",
         "jwks_uri",
         "JWKS",
+        "public copy",
         "clock",
         "clock",
         "server",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tailbone.client.issuer import Issuer
+from tailbone.config.load import load
 from tailbone.config.model import Config
 from tailbone.doctor import doctor
 from tailbone.doctor.doctor import examine
@@ -18,6 +19,7 @@ from tailbone.process.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 
 @asynccontextmanager
@@ -64,7 +66,7 @@ async def test_a_server_that_is_not_an_issuer_is_a_finding(
 
 async def test_an_answer_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that sends a header line now and then has one limit for all of them."""
-    monkeypatch.setattr(doctor, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(doctor, "_ANSWER_S", 0.5)
     ended = asyncio.Event()
 
     async def drip(writer: asyncio.StreamWriter) -> None:
@@ -83,3 +85,40 @@ async def test_an_answer_that_never_ends_is_not_waited_for(monkeypatch: pytest.M
         await asyncio.wait_for(ended.wait(), 10)
     assert (found.level, found.check) == ("warning", "clock")
     assert f"the clock of the control server ({url}) cannot be read" in found.text
+
+
+@pytest.mark.parametrize(
+    ("profile", "text"),
+    [
+        (
+            "role_arn = arn:aws:iam::1:role/x\nsource_profile = y",
+            "the AWS profile x has a role_arn",
+        ),
+        ("role_arn = arn:aws:iam::1:role/x\nweb_identity_token_file = /x", ""),
+        ("region = eu-north-1", ""),
+        (None, "the AWS profile x cannot be read"),
+    ],
+)
+def test_a_role_in_the_aws_profile(
+    profile: str | None, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Botocore assumes the role of the profile before it reads the token's file."""
+    file = tmp_path / "config"
+    file.write_text(f"[profile x]\n{profile}\n" if profile else "")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+    monkeypatch.setenv("AWS_PROFILE", "x")
+    found = doctor._check_aws_profile()
+    assert [finding.text.startswith(text) for finding in found] == [True] * bool(text)
+
+
+async def test_an_issuer_that_is_refused_is_not_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cloud can fetch documents from this machine, so what is pasted has a placeholder."""
+    monkeypatch.setattr(doctor, "_CONTROL_URL", "http://127.0.0.1:1")
+    config = load({"keys.issuer": "http://127.0.0.1:1"}, environ={})
+    for name, local in (("aws", False), ("snowflake", False), ("kubernetes", False), ("vault", True)):
+        report = await examine(
+            config, TARGETS[name], audience="", server=Issuer("http://127.0.0.1:1"), log=get_logger()
+        )
+        text = "".join(snippet.text for snippet in report.snippets)
+        assert ("127.0.0.1:1" in text.replace("--issuer-url http://127.0.0.1:1", "")) is local
+        assert ("YOUR_ISSUER_HOST" in text) is not local

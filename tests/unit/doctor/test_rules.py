@@ -10,6 +10,8 @@ import pytest
 from tailbone.config.load import load
 from tailbone.doctor.rules import (
     check_clock,
+    check_content_type,
+    check_copy,
     check_issuer,
     check_jwks,
     check_settings,
@@ -138,5 +140,33 @@ def test_the_clock(skew_s: float, level: str) -> None:
 
 def test_a_variable_that_wins_over_the_tokens_file() -> None:
     """Its name is shown, not its value."""
+    assert check_variables(TARGETS["azure"], {"AZURE_TOKEN_CREDENTIALS": "WorkloadIdentityCredential"}) == []
+    assert len(check_variables(TARGETS["azure"], {"AZURE_TOKEN_CREDENTIALS": "dev"})) == 1
+    assert len(check_variables(TARGETS["azure"], {"AZURE_USERNAME": "dev"})) == 1
+    assert len(check_variables(TARGETS["claude"], {"ANTHROPIC_PROFILE": "dev"})) == 1
     [found] = check_variables(TARGETS["aws"], {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": ""})
     assert found.text == "AWS_ACCESS_KEY_ID is set, and wins over the token's file"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "level"),
+    [
+        ("application/json", "ok"),
+        ("application/jwk-set+json; charset=utf-8", "ok"),
+        ("binary/octet-stream", "error"),
+        ("text/html", "error"),
+    ],
+)
+def test_the_content_type_in_the_bucket(content_type: str, level: str) -> None:
+    """S3 serves an object with the type that it was stored with."""
+    assert check_content_type("s3://b/jwks.json", content_type).level == level
+
+
+def test_the_public_copy() -> None:
+    """Every key that the server publishes is seen by verifiers, and none other under its kid."""
+    original = Document({"keys": [KEY]})
+    assert check_copy("the bucket", original, original).level == "ok"
+    lacking = check_copy("the bucket", original, Document({"keys": []}))
+    assert (lacking.level, lacking.text) == ("warning", "the public JWKS lacks a of the bucket")
+    other = Document({"keys": [{**KEY, "n": "A" + KEY["n"][1:]}, KEY]})
+    assert check_copy("the bucket", original, other).level == "error"
