@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import configparser
 import math
 import os
 import ssl
 import time
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -117,7 +119,7 @@ async def examine(
         return Report(findings=findings, snippets=[])
     findings += check_variables(target, os.environ)
     if target.name == "aws":
-        findings += _check_aws_profile()
+        findings += _check_aws_profile(os.environ)
     values = SnippetValues(audience=audience, issuer_url="" if server.url == DEFAULT_URL else server.url)
     if issuer_is_accepted:
         values = msgspec.structs.replace(values, issuer=issuer)
@@ -158,18 +160,23 @@ def _served_jwks(server: Issuer) -> Document | None:
         return None
 
 
-def _check_aws_profile() -> list[Finding]:
+def _check_aws_profile(environ: Mapping[str, str]) -> list[Finding]:
     """Look for a role in the profile of the AWS SDK: it wins over the token's file."""
-    import botocore.session
-    from botocore.exceptions import BotoCoreError
-
-    session = botocore.session.get_session()
-    name = session.get_config_variable("profile") or "default"
-    try:
-        profile = session.get_scoped_config()
-    except BotoCoreError as error:
-        text = f"the AWS profile {name} cannot be read: {error}"
-        return [Finding(level="warning", check="variables", text=text, fix="unset AWS_PROFILE")]
+    name = environ.get("AWS_PROFILE") or "default"
+    profile: dict[str, str] = {}
+    for variable, file, section in (
+        ("AWS_CONFIG_FILE", "config", "default" if name == "default" else f"profile {name}"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name),
+    ):
+        parser = configparser.RawConfigParser(strict=False)
+        path = Path(environ.get(variable) or f"~/.aws/{file}").expanduser()
+        try:
+            parser.read(path)
+        except (configparser.Error, UnicodeDecodeError):
+            text = f"{path} cannot be read, so that the AWS profile {name} is unknown"
+            return [Finding(level="warning", check="variables", text=text)]
+        if parser.has_section(section):
+            profile |= parser.items(section)
     if "role_arn" not in profile or "web_identity_token_file" in profile:
         return []
     text = f"the AWS profile {name} has a role_arn, and wins over the token's file"

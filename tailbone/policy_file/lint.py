@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -74,11 +73,28 @@ class _Access(NamedTuple):
     opens: list[tuple[str, str]]
 
 
+class _Given(NamedTuple):
+    """A claim that a rule gives.
+
+    Attributes:
+        name: of the claim, in lower case.
+        value: what must be the same in all rules; of a list, that it is one.
+    """
+
+    name: str
+    value: str
+
+
 class _Linter:
     def __init__(self, root: Node, server: Server) -> None:
         self._root = root
         self._server = server
+        self._access = [
+            *(_grant_access(node) for node in _items(root, "grants")),
+            *(_acl_access(node) for node in _items(root, "acls")),
+        ]
         self._rules: list[tuple[int, GrantRule]] = []
+        self._hosts: dict[int, set[str]] = {}
         self.findings: list[Finding] = []
         self.valid = 0
 
@@ -88,8 +104,9 @@ class _Linter:
             return
         for name, line in _repeated(self._root):
             self._error(line, f"{name} is given twice in one object: only the last one counts")
-        grants = self._root.members.get("grants")
-        for grant in grants.items if grants else ():
+        for section in ("grants", "acls"):
+            self._check_list(self._root, section, "objects", dict)
+        for grant in _items(self._root, "grants"):
             self._lint_grant(grant)
             self._lint_misplaced(grant, apart_from="app")
         self._lint_misplaced(self._root, apart_from="grants")
@@ -101,14 +118,29 @@ class _Linter:
     def _warn(self, line: int, message: str) -> None:
         self.findings.append(Finding(line=line, level="warning", message=message))
 
+    def _check_list(self, node: Node, name: str, what: str, kind: type) -> None:
+        """Check that a member, if there is one, is a list of values of one kind."""
+        member = node.members.get(name)
+        if member is not None and not (
+            isinstance(member.value, list) and all(isinstance(item, kind) for item in member.value)
+        ):
+            self._error(member.line, f"{name} must be a list of {what}: it grants nothing")
+
     def _lint_grant(self, node: Node) -> None:
         app = node.members.get("app")
+        if app is not None and not isinstance(app.value, dict):
+            self._error(app.line, "app must be an object: it grants nothing")
         ours = {name: values for name, values in app.members.items() if self._is_ours(name)} if app else {}
         if not ours:
             return
         for name, values in ours.items():
             self._lint_capability(name, values)
-        grant = _access(node)
+        for name in ("src", "dst", "ip"):
+            self._check_list(node, name, "text", str)
+        grant = _grant_access(node)
+        for name, words in (("src", grant.src), ("dst", grant.dst)):
+            if not words and (name not in node.members or node.members[name].value == []):
+                self._error(node.line, f"{name} is empty or missing: this grants nothing")
         if "*" in grant.src:
             self._warn(node.line, 'src is "*": this grants to every node, also those shared in')
         if "*" in grant.dst:
@@ -117,12 +149,24 @@ class _Linter:
             self._warn(node.line, "ip is missing: this grant alone lets nobody reach the server")
         for name in ours:
             port = self._server.admin_port if name == self._server.admin_capability else self._server.port
-            if not any(_reaches(rule, grant.dst, port) for rule in self._access_rules()):
+            if grant.dst and not _may_include(self._open_hosts(port), grant.dst):
                 where = ", ".join(grant.dst)
                 self._warn(node.line, f"nothing in grants or acls lets anybody reach port {port} of {where}")
 
     def _is_ours(self, name: str) -> bool:
-        return name.startswith(_DOMAIN) or name in self._decoders
+        # Tailscale and the server compare names exactly: another case is a mistake to report.
+        return name.lower().startswith(_DOMAIN) or name in self._decoders
+
+    def _open_hosts(self, port: int) -> set[str]:
+        """Return the hosts on which somebody may reach a port, as the policy names them."""
+        if port not in self._hosts:
+            self._hosts[port] = {
+                host
+                for rule in self._access
+                for host, ports in rule.opens
+                if rule.src and _has_port(ports, port)
+            }
+        return self._hosts[port]
 
     @property
     def _decoders(self) -> dict[str, Callable[[Any], Any]]:
@@ -137,6 +181,8 @@ class _Linter:
         if not isinstance(values.value, list):
             self._error(values.line, f"{name} must be a list of objects")
             return
+        if not values.items:
+            self._error(values.line, f"{name} is an empty list: it grants nothing")
         for node in values.items:
             try:
                 rule = decode(node.value)
@@ -146,12 +192,6 @@ class _Linter:
             self.valid += 1
             if isinstance(rule, GrantRule):
                 self._rules.append((node.line, rule))
-
-    def _access_rules(self) -> Iterator[_Access]:
-        """Yield what lets nodes connect to each other."""
-        for section in ("grants", "acls"):
-            node = self._root.members.get(section)
-            yield from map(_access, node.items if node else ())
 
     def _lint_misplaced(self, node: Node, *, apart_from: str = "") -> None:
         """Find capabilities where no server looks for them."""
@@ -165,27 +205,94 @@ class _Linter:
             self._lint_misplaced(item)
 
     def _lint_conflicts(self) -> None:
-        """Warn of two rules that cannot be granted to one caller together."""
-        for (line, one), (later, other) in combinations(self._rules, 2):
-            for audience in _common_audiences(one, other):
-                try:
-                    decide(TokenRequest(audience=audience), _NO_SETTINGS, (one, other))
-                except GrantConflictError as error:
-                    what = f"audience {audience}" if audience is not None else "tokens without an audience"
-                    self._warn(
-                        later,
-                        f"{error.detail} for {what}, here and in line {line}: "
-                        "a caller with both rules is refused (grant_conflict)",
-                    )
-                    break
+        """Warn of rules that cannot be granted to one caller together."""
+        earlier = _Earlier()
+        for line, rule in self._rules:
+            for other_line, other in earlier.differing_from(rule):
+                self._lint_pair(other_line, other, line, rule)
+            earlier.add(line, rule)
+
+    def _lint_pair(self, line: int, one: GrantRule, later: int, other: GrantRule) -> None:
+        for audience in _common_audiences(one, other):
+            try:
+                decide(TokenRequest(audience=audience), _NO_SETTINGS, (one, other))
+            except GrantConflictError as error:
+                what = f"audience {audience}" if audience is not None else "tokens without an audience"
+                self._warn(
+                    later,
+                    f"{error.detail} for {what}, here and in line {line}: "
+                    "a caller with both rules is refused (grant_conflict)",
+                )
+                return
 
 
-def _access(node: Node) -> _Access:
+class _Earlier:
+    """The claims of earlier rules, for each audience: two different values of each are enough.
+
+    So the time does not grow with the square of the number of rules.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str | None], dict[str, tuple[int, GrantRule]]] = {}
+
+    def add(self, line: int, rule: GrantRule) -> None:
+        for name, value in _given(rule):
+            for audience in (*rule.audiences, _SOME) if rule.audiences else (None,):
+                values = self._seen.setdefault((name, audience), {})
+                if len(values) < _ENOUGH:
+                    values.setdefault(value, (line, rule))
+
+    def differing_from(self, rule: GrantRule) -> list[tuple[int, GrantRule]]:
+        """Return earlier rules that give another value of a claim to an audience of this one."""
+        if ANY_AUDIENCE in rule.audiences:
+            audiences: set[str | None] = {_SOME}
+        else:
+            audiences = {*rule.audiences, ANY_AUDIENCE} if rule.audiences else {None}
+        found = {}
+        for name, value in _given(rule):
+            for audience in audiences:
+                for other, (line, earlier) in self._seen.get((name, audience), {}).items():
+                    if other != value:
+                        found[id(earlier)] = line, earlier
+        return sorted(found.values(), key=lambda each: each[0])
+
+
+_SOME: Final = ""
+"""Stands for every audience; no rule has it."""
+
+_ENOUGH: Final = 2
+
+
+def _given(rule: GrantRule) -> Iterator[_Given]:
+    """Yield the claims of a rule of which a token has one value."""
+    if rule.subject:
+        yield _Given("sub", rule.subject)
+    if rule.scope:
+        yield _Given("scope", rule.scope)
+    for name, claim in rule.claims.items():
+        yield _Given(
+            f"claims {name.lower()}", f"{name} {'list' if isinstance(claim, tuple) else repr(claim)}"
+        )
+    for key, tag in rule.aws_tags.items():
+        yield _Given(f"awsTags {key.lower()}", f"{key} {tag}")
+
+
+def _items(root: Node, section: str) -> tuple[Node, ...]:
+    node = root.members.get(section)
+    return node.items if node else ()
+
+
+def _grant_access(node: Node) -> _Access:
     src, dst = _words(node.members.get("src")), _words(node.members.get("dst"))
-    if "action" in node.members:  # an entry of acls, where each dst ends with its ports
-        opens = [(host, ports) for host, _, ports in (word.rpartition(":") for word in dst)]
-    else:
-        opens = [(host, ports) for host in dst for ports in _words(node.members.get("ip"))]
+    return _Access(src, dst, [(host, ports) for host in dst for ports in _words(node.members.get("ip"))])
+
+
+def _acl_access(node: Node) -> _Access:
+    """Return the access of an entry of ``acls``, where each dst ends with its ports."""
+    src, dst = _words(node.members.get("src")), _words(node.members.get("dst"))
+    proto = node.members.get("proto")
+    prefix = f"{proto.value}:" if proto and proto.value else ""
+    opens = [(host, f"{prefix}{ports}") for host, _, ports in (word.rpartition(":") for word in dst)]
     return _Access(src, dst, opens)
 
 
@@ -193,10 +300,14 @@ def _words(node: Node | None) -> list[str]:
     return [item for item in node.value if isinstance(item, str)] if node and node.items else []
 
 
-def _reaches(rule: _Access, servers: list[str], port: int) -> bool:
-    """Return whether a rule lets somebody reach a port of one of the servers, as far as their names show."""
-    hosts = {host for host, ports in rule.opens if _has_port(ports, port)} if rule.src else set()
-    return bool(hosts) and ("*" in hosts or "*" in servers or not hosts.isdisjoint(servers))
+def _may_include(hosts: set[str], servers: list[str]) -> bool:
+    """Return whether one of the hosts may be a server, as far as their names show.
+
+    Of two tags, no node is expected to have both; an address or ``autogroup:tagged`` may be any node.
+    """
+    if not all(host.startswith("tag:") for host in hosts):
+        return True
+    return any(not server.startswith("tag:") or server in hosts for server in servers) and bool(hosts)
 
 
 def _has_port(ports: str, port: int) -> bool:

@@ -88,27 +88,23 @@ async def test_an_answer_that_never_ends_is_not_waited_for(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("profile", "text"),
+    ("name", "section", "profile", "wins"),
     [
-        (
-            "role_arn = arn:aws:iam::1:role/x\nsource_profile = y",
-            "the AWS profile x has a role_arn",
-        ),
-        ("role_arn = arn:aws:iam::1:role/x\nweb_identity_token_file = /x", ""),
-        ("region = eu-north-1", ""),
-        (None, "the AWS profile x cannot be read"),
+        ("x", "profile x", "role_arn = arn:aws:iam::1:role/x\nsource_profile = y", True),
+        ("", "default", "role_arn = arn:aws:iam::1:role/x\ncredential_source = Environment", True),
+        ("x", "profile x", "role_arn = arn:aws:iam::1:role/x\nweb_identity_token_file = /x", False),
+        ("x", "profile x", "region = eu-north-1\ns3 =\n  max_concurrent_requests = 5", False),
+        ("", "profile x", "role_arn = arn:aws:iam::1:role/x", False),
+        ("x", "x", "no section or value", True),
     ],
 )
-def test_a_role_in_the_aws_profile(
-    profile: str | None, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_role_in_the_aws_profile(name: str, section: str, profile: str, wins: bool, tmp_path: Path) -> None:
     """Botocore assumes the role of the profile before it reads the token's file."""
-    file = tmp_path / "config"
-    file.write_text(f"[profile x]\n{profile}\n" if profile else "")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
-    monkeypatch.setenv("AWS_PROFILE", "x")
-    found = doctor._check_aws_profile()
-    assert [finding.text.startswith(text) for finding in found] == [True] * bool(text)
+    config, credentials = tmp_path / "config", tmp_path / "credentials"
+    config.write_text(f"[{section}]\n{profile}\n")
+    environ = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(credentials)}
+    found = doctor._check_aws_profile({**environ, "AWS_PROFILE": name})
+    assert [finding.level for finding in found] == ["warning"] * wins
 
 
 async def test_an_issuer_that_is_refused_is_not_pasted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -146,6 +147,11 @@ def test_wide_grants() -> None:
         ({"grants": [{"src": [], "dst": ["*"], "ip": ["*"]}]}, False),
         ({"acls": [{"action": "accept", "src": ["a"], "dst": ["tag:tailbone:22,80"]}]}, True),
         ({"acls": [{"action": "accept", "src": ["a"], "dst": ["*:*"]}]}, True),
+        ({"acls": [{"action": "accept", "src": ["a"], "dst": ["100.64.0.0/10:*"]}]}, True),
+        ({"acls": [{"action": "accept", "src": ["a"], "dst": ["[fd7a::1]:80"]}]}, True),
+        ({"grants": [{"src": ["a"], "dst": ["autogroup:tagged"], "ip": ["80"]}]}, True),
+        ({"acls": [{"action": "accept", "src": ["a"], "proto": "tcp", "dst": ["*:80"]}]}, True),
+        ({"acls": [{"action": "accept", "src": ["a"], "proto": "udp", "dst": ["*:80"]}]}, False),
         ({"acls": [{"action": "accept", "src": ["a"], "dst": ["tag:tailbone:443"]}]}, False),
         ({"acls": [{"action": "accept", "src": ["a"], "dst": ["tag:other:80"]}]}, False),
         ({}, False),
@@ -199,6 +205,42 @@ def test_other_capabilities_and_ports_of_the_settings() -> None:
             message="nothing in grants or acls lets anybody reach port 8080 of tag:tailbone",
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"grants": {"a": 1}}, "grants must be a list of objects: it grants nothing"),
+        ({"grants": ["a"]}, "grants must be a list of objects: it grants nothing"),
+        ({"grants": [], "acls": "*"}, "acls must be a list of objects: it grants nothing"),
+        ({"grants": [grant(app=[{TOKEN_CAPABILITY: []}])]}, "app must be an object: it grants nothing"),
+        ({"grants": [grant({}, src="*")]}, "src must be a list of text: it grants nothing"),
+        ({"grants": [grant({}, dst="tag:a")]}, "dst must be a list of text: it grants nothing"),
+        ({"grants": [grant({}, src=[1])]}, "src must be a list of text: it grants nothing"),
+        ({"grants": [grant({}, src=[])]}, "src is empty or missing: this grants nothing"),
+        ({"grants": [grant({}, dst=[])]}, "dst is empty or missing: this grants nothing"),
+        ({"grants": [grant()]}, "tailbone.dev/cap/token is an empty list: it grants nothing"),
+    ],
+)
+def test_a_policy_that_grants_nothing(policy: dict[str, Any], message: str) -> None:
+    """A wrong type or an empty list is an error, which Tailscale may not report."""
+    assert (1, "error", message) in found(policy)
+
+
+@pytest.mark.parametrize("name", ["tailbone.dev/cap/Token", "Tailbone.dev/cap/token"])
+def test_a_capability_in_another_case(name: str) -> None:
+    """Names are compared exactly."""
+    [message] = messages(grant({}, name=name))
+    assert message.startswith(f"error: {name} is unknown")
+
+
+def test_many_rules() -> None:
+    """The time grows with the number of rules, not with its square."""
+    rules = [{"audiences": [f"a{number}"], "claims": {"t": number}} for number in range(3000)]
+    began = time.process_time()
+    assert messages(*map(grant, rules)) == []
+    assert len(messages(*map(grant, rules), grant({"audiences": ["*"], "claims": {"t": "x"}}))) == 2
+    assert time.process_time() - began < 20
 
 
 JSON = st.recursive(
