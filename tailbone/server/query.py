@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -16,9 +17,10 @@ _DRY_RUN: Final = "dry_run"
 _NAMES: Final = (_AUDIENCE, _TTL, _DRY_RUN)
 _KNOWN: Final = "audience, ttl and dry_run are known, each at most once"
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_NOTHING: Final = TokenRequest()
 
 
+# Clients repeat their queries.
+@lru_cache(maxsize=256)
 def parse_query(query: str) -> TokenRequest:
     """Parse a query string.
 
@@ -31,7 +33,7 @@ def parse_query(query: str) -> TokenRequest:
         BadParameterError: a parameter is unknown, repeated, empty, not UTF-8, or has an invalid value.
     """
     if not query:
-        return _NOTHING
+        return TokenRequest()
     given: dict[str, str] = {}
     for pair in query.split("&"):
         name, _, value = pair.partition("=")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sanic.response import HTTPResponse
@@ -35,9 +36,8 @@ class Response(HTTPResponse):
     @property
     def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
         """All field lines, ready to be sent."""
-        yield from self._shared
-        for name, value in self.headers.items():
-            yield name.encode("ascii"), str(value).encode("ascii")
+        own = [(name.encode("ascii"), str(value).encode("ascii")) for name, value in self.headers.items()]
+        return chain(self._shared, own)
 
 
 @lru_cache(maxsize=4)
