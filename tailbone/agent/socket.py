@@ -187,7 +187,9 @@ def _bind(listening: socket.socket, path: Path) -> None:
     """Bind a path; take over that of an agent that was killed."""
     try:
         listening.bind(str(path))
-    except OSError:
+    except OSError as failure:
+        if not path.is_socket():
+            raise AddressInUseError(f"{path}: {failure.strerror}") from None
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(path))

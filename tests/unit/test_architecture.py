@@ -14,11 +14,6 @@ PACKAGE = ROOT / "tailbone"
 UNIT_TESTS = ROOT / "tests" / "unit"
 TESTED_ELSEWHERE = {
     "__main__.py": "tests/integration, as every command",
-    "agent/agent.py": "tests/integration/test_agent.py",
-    "agent/command.py": "tests/integration/test_exec.py",
-    "agent/files.py": "tests/integration/test_agent.py",
-    "agent/sdk.py": "tests/integration/test_exec.py",
-    "agent/socket.py": "tests/integration/test_agent.py",
     "agent/joined.py": "tests/integration/test_client.py, on a real tailnet",
     "cli/admin.py": "tests/unit/cli/test_keys.py, as the commands that call the admin API",
     "cli/dev.py": "tests/integration/test_dev.py",

@@ -1,0 +1,36 @@
+"""An issuer for the agent's tests, which answers as the test says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailbone.client.token import Token
+
+if TYPE_CHECKING:
+    from tailbone.errors import TailboneError
+
+
+class Issuer:
+    """Issues numbered tokens, or fails.
+
+    Attributes:
+        asked: audience and lifetime of each request so far.
+        error: raised instead of an answer.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float | None]] = []
+        self.error: TailboneError | None = None
+
+    def issue(self, audience: str = "", ttl: float | None = None) -> Token:
+        self.asked.append((audience, ttl))
+        if self.error:
+            raise self.error
+        return Token(f"token-{len(self.asked)}", 2000, 1000.0)
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    return Issuer()

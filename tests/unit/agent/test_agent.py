@@ -1,0 +1,89 @@
+"""The agent: what its files and local programs share, and how readers are notified."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailbone.agent.agent import Agent, Reload
+from tailbone.agent.files import TokenFile
+from tailbone.errors import ConfigError, IssuerUnreachableError
+
+if TYPE_CHECKING:
+    from unit.agent.conftest import Issuer
+
+
+def files(folder: Path, *names: str) -> list[TokenFile]:
+    return [TokenFile(path=folder / name, audience="a") for name in names]
+
+
+async def test_files_of_one_audience_share_a_token(issuer: Issuer, tmp_path: Path) -> None:
+    """It is requested once; other lifetimes are other tokens."""
+    other = TokenFile(path=tmp_path / "other", audience="a", ttl=60.0)
+    await Agent(issuer, [*files(tmp_path, "one", "two"), other]).write()
+    assert issuer.asked == [("a", None), ("a", 60.0)]
+    assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == "token-1"
+
+
+async def test_write_raises_what_fails(issuer: Issuer, tmp_path: Path) -> None:
+    """For ``--once``, and before a command runs."""
+    issuer.error = IssuerUnreachableError("away")
+    with pytest.raises(IssuerUnreachableError, match="away"):
+        await Agent(issuer, files(tmp_path, "t")).write()
+
+
+async def test_readers_are_notified_after_all_files(issuer: Issuer, tmp_path: Path) -> None:
+    """Once, when all of them are there."""
+    command = f"sh -c 'cat {tmp_path}/one {tmp_path}/two > {tmp_path}/ran'"
+    await Agent(issuer, files(tmp_path, "one", "two"), reload=Reload(command=command)).write()
+    assert (tmp_path / "ran").read_text() == "token-1token-1"
+
+
+async def test_a_signal_goes_to_the_process_of_the_file(tmp_path: Path) -> None:
+    """And to no process group."""
+    got = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, got.set)
+    pid = tmp_path / "pid"
+    try:
+        pid.write_text(f"{os.getpid()}\n")
+        await Reload("USR1", pid).run()
+        await asyncio.wait_for(got.wait(), 10)
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+    for text in ("0", "-1", "x"):
+        pid.write_text(text)
+        await Reload("KILL", pid).run()
+
+
+@pytest.mark.parametrize("command", ["false", "no-such-command", "'"])
+async def test_a_command_that_fails_is_not_fatal(command: str) -> None:
+    """The files are right."""
+    await Reload(command=command).run()
+
+
+@pytest.mark.parametrize("reload", [Reload("HUP"), Reload(pid_file=Path("x")), Reload("NONE", Path("x"))])
+def test_incomplete_notifications_are_refused(reload: Reload) -> None:
+    """A signal needs a process, and must exist."""
+    with pytest.raises(ConfigError):
+        reload.check()
+
+
+async def test_keep_renews_on_request(issuer: Issuer, tmp_path: Path) -> None:
+    """All tokens; the counters say so."""
+    path = tmp_path / 'quo"te'
+    agent = Agent(issuer, files(tmp_path, path.name))
+    keeping = asyncio.ensure_future(agent.keep())
+    renewals = f'tailbone_agent_renewals_total{{path="{tmp_path}/quo\\"te",audience="a"}}'
+    async with asyncio.timeout(10):
+        while f"{renewals} 1" not in agent.metrics():
+            await asyncio.sleep(0.01)
+        agent.renew()
+        while f"{renewals} 2" not in agent.metrics():
+            await asyncio.sleep(0.01)
+    assert path.read_text() == "token-2"
+    keeping.cancel()
