@@ -134,10 +134,10 @@ class Number(Kind):
 class OneOfNumbers(Number):
     """One of a few whole numbers."""
 
-    def __init__(self, numbers: Sequence[int], *, name: str, metavar: str) -> None:
-        super().__init__(min(numbers), max(numbers), name=name, metavar=metavar)
-        self._numbers = tuple(numbers)
+    def __init__(self, numbers: Sequence[int], *, name: str) -> None:
         self.choices = tuple(str(number) for number in numbers)
+        super().__init__(min(numbers), max(numbers), name=name, metavar="|".join(self.choices))
+        self._numbers = tuple(numbers)
         self.allowed = ", ".join(self.choices)
 
     def _bounded(self, value: int) -> int:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from tailbone.algorithms import Algorithm  # noqa: TC001 -- msgspec resolves it
 from tailbone.config.durations import format_duration
 from tailbone.config.table import BY_PATH, default
 from tailbone.errors import ConfigError
@@ -36,7 +37,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     expiry_s: float = default("keys.expiry")
     size: int = default("keys.size")
     backdate_s: float = default("keys.backdate")
-    algorithm: Literal["RS256", "ES256"] = default("keys.algorithm")
+    algorithm: Algorithm = default("keys.algorithm")
     max_age_s: float = default("keys.maxAge")
     activate_after_s: float | None = default("keys.activateAfter")
     rotate_every_s: float = default("keys.rotateEvery")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tailbone.algorithms import ALGORITHMS, NEW_RSA_BITS
 from tailbone.config import checks
 from tailbone.config.kinds import Choice, Duration, Kind, Number, OneOfNumbers, Switch, Text, Words
 
@@ -289,7 +290,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="keys.size",
-        kind=OneOfNumbers((2048, 3072, 4096), name="a key size", metavar="2048|3072|4096"),
+        kind=OneOfNumbers(NEW_RSA_BITS, name="a key size"),
         default=2048,
         help="Size of a new RSA key, in bits.",
         group=KEYS,
@@ -298,7 +299,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         path="keys.algorithm",
-        kind=Choice("RS256", "ES256"),
+        kind=Choice(*ALGORITHMS),
         default="RS256",
         help="Signature algorithm of a new key. Every verifier supports RS256.",
         group=KEYS,

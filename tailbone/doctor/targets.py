@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from tailbone.algorithms import ALGORITHMS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -97,7 +99,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     audience: str
     snippets: Callable[[SnippetValues], list[Snippet]]
-    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    algorithms: tuple[str, ...] = ALGORITHMS
     is_public: bool = True
     longest_issuer: int = 255
     subject: tuple[int, int] = (1, 255)

@@ -8,6 +8,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from tailbone.algorithms import ALGORITHMS, NEW_RSA_BITS, Algorithm
 from tailbone.errors import (
     BadParameterError,
     ForeignDocumentError,
@@ -28,7 +29,6 @@ from tailbone.keys.plan import plan_giving_up, plan_removal
 from tailbone.keys.reconciler import POLL_S, Reconciler, Writer, new_signing_key
 from tailbone.keys.record import Origin, Phase
 from tailbone.keys.settings import KeySettings
-from tailbone.keys.signing_key import ALGORITHMS, RSA_SIZES
 from tailbone.keys.view import REVOCATION_CONFIRM_S, KeyRing, Read, own_document
 from tailbone.process.cancellation import in_thread
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tailbone.jwks.store import Store
     from tailbone.keys.folder import Entry, KeyFolder
     from tailbone.keys.housekeeping import Housekeeping
-    from tailbone.keys.signing_key import Algorithm, SigningKey
+    from tailbone.keys.signing_key import SigningKey
     from tailbone.process.log import Logger
 
 __all__ = ["KeyInfo", "KeyLifecycle", "KeySettings"]
@@ -340,8 +340,8 @@ class KeyLifecycle:
         if kind is None:
             raise BadParameterError(f"no such algorithm; allowed are {', '.join(ALGORITHMS)}")
         bits = self._settings.size if size is None else size
-        if kind == "RS256" and bits not in RSA_SIZES:
-            raise BadParameterError(f"no such size; allowed are {', '.join(map(str, RSA_SIZES))}")
+        if kind == "RS256" and bits not in NEW_RSA_BITS:
+            raise BadParameterError(f"no such size; allowed are {', '.join(map(str, NEW_RSA_BITS))}")
         if self._generating:
             raise GenerationUnderWayError("another key is being generated: try again when it is published")
         self._generating = True

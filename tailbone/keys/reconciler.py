@@ -23,13 +23,14 @@ from tailbone.keys.plan import (
     plan,
 )
 from tailbone.keys.record import KeyRecord, Origin, Removal
-from tailbone.keys.signing_key import Algorithm, SigningKey
+from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import Read, View
 from tailbone.process.cancellation import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+    from tailbone.algorithms import Algorithm
     from tailbone.files import ProcessLock
     from tailbone.keys.observer import Observer
 
@@ -57,6 +58,7 @@ class Reconciler:
         """Change what ``observer`` reads. ``sleep`` waits this many seconds."""
         self._observer = observer
         self._sleep = sleep
+        # In the process, changes queue here, so that only the first of them polls the folder's lock.
         self._changing = asyncio.Lock()
         self._generated_kids: set[str] = set()
 

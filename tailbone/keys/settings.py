@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tailbone.keys.signing_key import Algorithm  # noqa: TC001 -- msgspec resolves it
+from tailbone.algorithms import Algorithm  # noqa: TC001 -- msgspec resolves it
 
 
 class KeySettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from tailbone.token.identity import Identity
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tailbone.keys.signing_key import Algorithm
+    from tailbone.algorithms import Algorithm
 
 _SHA256: Final = hashes.SHA256()
 _P256_BYTES: Final = 32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -10,15 +10,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from tailbone.algorithms import P256_BYTES, RSA_BITS, Algorithm
 from tailbone.base64url import decode
 from tailbone.verify.errors import KeysUnavailableError
 
-Algorithm: TypeAlias = Literal["RS256", "ES256"]
-ALGORITHMS: Final[tuple[Algorithm, ...]] = ("RS256", "ES256")
-
-_P256_BYTES: Final = 32
-# RFC 7518 section 3.3 asks for 2048 bits; a signature of a much larger key takes too long to verify.
-_RSA_BITS: Final = range(2048, 8193)
 _LARGEST_EXPONENT: Final = 2**32
 _MOST_KEYS: Final = 100
 _SHA256: Final = hashes.SHA256()
@@ -49,8 +44,8 @@ class VerifyingKey:
         try:
             if self._rsa is not None:
                 self._rsa.verify(signature, signed, _PKCS1, _SHA256)
-            elif self._ec is not None and len(signature) == 2 * _P256_BYTES:
-                r, s = signature[:_P256_BYTES], signature[_P256_BYTES:]
+            elif self._ec is not None and len(signature) == 2 * P256_BYTES:
+                r, s = signature[:P256_BYTES], signature[P256_BYTES:]
                 encoded = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
                 self._ec.verify(encoded, signed, _ECDSA)
             else:
@@ -89,7 +84,7 @@ def _parse(members: dict[str, Any]) -> VerifyingKey | None:
     try:
         if members.get("kty") == "RSA":
             modulus, exponent = _number(members["n"]), _number(members["e"])
-            if modulus.bit_length() not in _RSA_BITS or exponent >= _LARGEST_EXPONENT:
+            if modulus.bit_length() not in RSA_BITS or exponent >= _LARGEST_EXPONENT:
                 return None
             return VerifyingKey(rsa.RSAPublicNumbers(exponent, modulus).public_key())
         if members.get("kty") == "EC" and members.get("crv") == "P-256":

@@ -7,13 +7,13 @@ import concurrent.futures
 import time
 from typing import TYPE_CHECKING, Final
 
+from tailbone.algorithms import ALGORITHMS, Algorithm
 from tailbone.errors import ConfigError
 from tailbone.text import quote
 from tailbone.verify.claims import check_claims, decode_claims
 from tailbone.verify.errors import AlgorithmNotAllowedError
 from tailbone.verify.http import FETCH_S, check_url, fetch_keys, get
 from tailbone.verify.key_cache import KeyCache
-from tailbone.verify.keys import ALGORITHMS
 from tailbone.verify.token import check_signature, parse_token
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tailbone.verify.claims import Claims
     from tailbone.verify.http import Get
-    from tailbone.verify.keys import Algorithm, VerifyingKey
+    from tailbone.verify.keys import VerifyingKey
     from tailbone.verify.token import Token
 
 # Discovery and JWKS.

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tailbone"
 UNIT_TESTS = ROOT / "tests" / "unit"
 TESTED_ELSEWHERE = {
+    "algorithms.py": "nothing: it has no behaviour",
     "__main__.py": "tests/integration, as every command",
     "agent/joined.py": "tests/integration/test_client.py, on a real tailnet",
     "cli/admin.py": "tests/unit/cli/test_keys.py, as the commands that call the admin API",

@@ -10,7 +10,7 @@ import pytest
 from tailbone.testing import FakeIssuer
 
 if TYPE_CHECKING:
-    from tailbone.keys.signing_key import Algorithm
+    from tailbone.algorithms import Algorithm
 
 
 def decoded(issuer: FakeIssuer, token: str) -> dict[str, object]:

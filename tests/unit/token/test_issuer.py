@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
 
 from tailbone.errors import AudienceNotAllowedError, NoSigningKeyError, SharedCallerError
-from tailbone.keys.signing_key import Algorithm, SigningKey
+from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import KeyRing
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 from tailbone.token.policy import IssuerSettings, TokenRequest, admit
+
+if TYPE_CHECKING:
+    from tailbone.algorithms import Algorithm
 
 NOW = 1795518230.5
 RULES = IssuerSettings(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from unit.verify.conftest import Clock
 
-    from tailbone.keys.signing_key import Algorithm
+    from tailbone.algorithms import Algorithm
 
 
 @pytest.fixture(params=["sync", "async"])
