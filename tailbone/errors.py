@@ -267,7 +267,7 @@ class GrantConflictError(AccessError):
 
 
 class LogUnavailableError(TailboneError):
-    """A token's log line could not be written, so the token was withheld."""
+    """The log line of a token or admin call could not be written, so the token or answer was withheld."""
 
     code = "log_unavailable"
 

@@ -113,6 +113,11 @@ def needed_role(method: str) -> Role | None:
     return _NEEDED.get(method, Role.ADMIN)
 
 
+def is_change(method: str) -> bool:
+    """Return whether a method changes keys."""
+    return needed_role(method) in (Role.OPERATOR, Role.ADMIN)
+
+
 def parse_role(value: Any) -> Role:
     """Decode one value of the admin capability, ``{"roles": ["viewer"]}``; return its highest role.
 

@@ -1,4 +1,4 @@
-"""What every call passes: identify the caller, admit it, turn errors into statuses, and log one line."""
+"""What every call passes: identify the caller, admit it, turn errors into statuses, and log the call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from grpc import StatusCode
 from tailbone import errors
 from tailbone.admin import CODE_METADATA
 from tailbone.admin._proto import admin_pb2
+from tailbone.admin.access import is_change
 from tailbone.errors import (
+    LogUnavailableError,
     MalformedRequestError,
     MethodNotAllowedError,
     RequestTimeoutError,
@@ -55,6 +57,7 @@ STATUSES: Final[Mapping[type[TailboneError], StatusCode]] = {
     errors.UnknownPathError: StatusCode.NOT_FOUND,
     errors.MethodNotAllowedError: StatusCode.UNIMPLEMENTED,
     errors.AccessError: StatusCode.PERMISSION_DENIED,
+    errors.LogUnavailableError: StatusCode.UNAVAILABLE,
     errors.NoSigningKeyError: StatusCode.FAILED_PRECONDITION,
     errors.UnknownKeyError: StatusCode.NOT_FOUND,
     errors.PeerNotFoundError: StatusCode.NOT_FOUND,
@@ -94,6 +97,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         access: Access,
         note_void: Callable[[Identity, str, Sequence[Void]], None],
         log: Logger,
+        audit: Logger,
     ) -> None:
         """Make an interceptor for one server.
 
@@ -101,13 +105,15 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
             identify: from grpc's name of the peer to its identity; raises UnknownCallerError.
             access: who may call what.
             note_void: called with each caller, the capability, and its void rules, which may be none.
-            log: where the one line of each call goes; repeated failures are counted. If it raises,
-                the caller gets an internal error.
+            log: receives the lines of failures, of which repeated ones are counted, and of health checks.
+            audit: receives a line before each answer, and before each change; if it raises OSError, there is
+                no answer or change.
         """
         self._identify = identify
         self._access = access
         self._note_void = note_void
         self._log = log
+        self._audit = audit
         self._refusals = RefusalLog(log)
         self._calls: set[asyncio.Task[Any]] = set()
 
@@ -143,10 +149,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
             call = asyncio.create_task(self._call(method, handler, requests, context))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
-            try:
-                answered = await asyncio.shield(call)
-            except Exception:  # noqa: BLE001  the log itself failed: grpc would send the exception's text
-                answered = _INTERNAL
+            answered = await asyncio.shield(call)
             if isinstance(answered, _Refusal):
                 await answered.send(context)
             return answered
@@ -154,7 +157,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         return answer
 
     async def _call(self, method: str, handler: Any, requests: AsyncIterator[bytes], context: Any) -> Any:
-        line = _CallLine(self._log, self._refusals, method, context.peer())
+        line = self._line(method, context)
         try:
             self._recognize(line, context)
             try:
@@ -166,19 +169,21 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
                 raise
             request = _decoded(await _only(requests, REQUEST_TIME_S), handler)
             line.add_request(request)
+            if is_change(method):
+                line.begins()
             answer = await handler.unary_unary(request, context)
+            line.answered(answer)
         except asyncio.CancelledError:
             line.cancelled()
             raise
         except Exception as error:  # noqa: BLE001  logged, and answered as a status
             return line.failed(error)
-        line.answered(answer)
         return answer
 
     def _stream(self, method: str, handler: Any) -> Callable[[Any, Any], Awaitable[None]]:
         # Only the health service streams. It writes to the context itself, and ends when its caller goes.
         async def answer(request: Any, context: Any) -> None:
-            line = _CallLine(self._log, self._refusals, method, context.peer())
+            line = self._line(method, context)
             try:
                 self._recognize(line, context)
                 self._access.admit(current_caller(), method)
@@ -192,6 +197,9 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
                 line.answered()
 
         return answer
+
+    def _line(self, method: str, context: Any) -> _CallLine:
+        return _CallLine(self._log, self._audit, self._refusals, method, context.peer())
 
     def _recognize(self, line: _CallLine, context: Any) -> None:
         caller = self._identify(context.peer())
@@ -215,10 +223,11 @@ _INTERNAL: Final = _Refusal(
 
 
 class _CallLine:
-    """The one log line of a call, filled as the call goes on and written at its end."""
+    """The log line of a call, filled as the call goes on and written at its end."""
 
-    def __init__(self, log: Logger, refusals: RefusalLog, method: str, peer: str) -> None:
+    def __init__(self, log: Logger, audit: Logger, refusals: RefusalLog, method: str, peer: str) -> None:
         self._log = log
+        self._audit = audit
         self._refusals = refusals
         self._method = method
         self._address = address_of(peer)
@@ -239,10 +248,33 @@ class _CallLine:
         for field, value in request.ListFields():
             self._fields[field.name] = safe_text(value) if isinstance(value, str) else value
 
+    def begins(self) -> None:
+        """Log that a change is about to be made, so that none is made without a line.
+
+        Raises:
+            LogUnavailableError: the line cannot be written.
+        """
+        try:
+            self._audit.info("admin call begins", **self._fields)
+        except OSError as error:
+            raise LogUnavailableError(
+                "the server cannot log the call, and changes nothing", detail=str(error)
+            ) from error
+
     def answered(self, answer: Any = None) -> None:
+        """Log that the call was successful.
+
+        Raises:
+            LogUnavailableError: the line cannot be written.
+        """
         if isinstance(answer, admin_pb2.GenerateNewKeysResponse):
             self._fields["key_id"] = answer.key.key_id
-        self._write(self._log.info, "ok")
+        try:
+            self._write(self._audit.info, "ok")
+        except OSError as error:
+            raise LogUnavailableError(
+                "the server cannot log the call, which was carried out", detail=str(error)
+            ) from error
 
     def cancelled(self) -> None:
         self._write(self._log.warning, "cancelled")

@@ -97,6 +97,7 @@ class AdminServer:
         void_rules: VoidRules,
         status: Callable[[], ServerStatus],
         log: Logger,
+        audit: Logger,
     ) -> None:
         """Make a server that listens nowhere yet.
 
@@ -110,13 +111,15 @@ class AdminServer:
             access: who may call what.
             void_rules: counts the void rules of the tailnet's policy.
             status: returns what GetStatus says.
-            log: where the one line of each call goes.
+            log: receives the lines of failures and health checks.
+            audit: receives a line before each answer, and before each change; if it raises OSError, there is
+                no answer or change.
         """
         self._access = access
         self._log = log
         self._servicer = _Servicer(lifecycle, find, explain, access, void_rules, status)
         self._interceptor = AdminInterceptor(
-            identify=identify, access=access, note_void=void_rules.note, log=log
+            identify=identify, access=access, note_void=void_rules.note, log=log, audit=audit
         )
         self._health = Health([SERVICE])
         self._server: Any = None

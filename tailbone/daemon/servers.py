@@ -48,7 +48,7 @@ class Dependencies:
         notes: returns problems that do not stop token issuance.
         void_rules: warns of void rules in the tailnet's policy, and counts them.
         log: for everything that happens.
-        audit: gets the line of each token, before the token leaves.
+        audit: gets the line of each token and admin call, before the token or answer leaves.
     """
 
     config: Config
@@ -154,6 +154,7 @@ def _admin(needs: Dependencies) -> AdminServer:
         void_rules=needs.void_rules,
         status=status,
         log=needs.log,
+        audit=needs.audit,
     )
 
 

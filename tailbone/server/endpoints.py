@@ -247,7 +247,10 @@ class Endpoints:
         self._audit_fails = False
 
     def _audit_reasons(self) -> Sequence[Problem]:
-        """Return why tokens are refused while their line cannot be written; try whether it can be now."""
+        """Return that tokens are refused, if the line of the last one could not be written.
+
+        Only then does a probe write a line: nothing else shows that the log has recovered.
+        """
         if self._audit_fails:
             try:
                 self._audit("the lines of tokens can be written again")

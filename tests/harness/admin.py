@@ -195,6 +195,7 @@ async def running(
     access: Literal["acl", "grant"] = "acl",
     lifecycle: Lifecycle | None = None,
     status: Callable[[], ServerStatus] = ServerStatus,
+    audit: Any = None,
 ) -> AsyncIterator[Running]:
     """Start an admin server and its bridge, over keys in memory or a lifecycle that the test brings."""
     run = Running()
@@ -207,6 +208,7 @@ async def running(
         void_rules=VoidRules(run.log),  # type: ignore[arg-type]
         status=status,
         log=run.log,
+        audit=audit or run.log,
     )
     path = folder / f"admin-{next(_numbers)}.sock"
     await run.server.start(path)

@@ -261,9 +261,8 @@ async def test_an_unexpected_exception_is_internal(run: Running) -> None:
     refused = await refusal(run, "GenerateNewKeys")
     assert refused.code() is grpc.StatusCode.INTERNAL
     assert "inner text" not in repr(refused)
-    assert [(level, facts["outcome"], facts["exc_info"]) for level, _, facts in run.log.all[1:]] == [
-        ("error", "internal", run.lifecycle.fails)
-    ]
+    level, _, facts = run.log.all[-1]
+    assert (level, facts["outcome"], facts["exc_info"]) == ("error", "internal", run.lifecycle.fails)
 
 
 def below(kind: type[errors.TailboneError]) -> set[type[errors.TailboneError]]:
@@ -280,19 +279,42 @@ def test_every_error_of_requests_access_and_store_has_a_status(kind: type[errors
     assert errors.status_in(STATUSES, kind) is not grpc.StatusCode.INTERNAL
 
 
-async def test_a_line_that_cannot_be_written(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the log fails, the caller gets an internal error without the log's message."""
+class FullDisk:
+    """An audit log whose lines cannot be written."""
 
-    def full(*_: object, **__: object) -> None:
+    def info(self, event: str, **facts: Any) -> None:
         raise OSError(28, "no space left on /var/log")
 
-    monkeypatch.setattr(run.log, "info", full, raising=False)
-    monkeypatch.setattr(run.log, "error", full, raising=False)
-    refused = await refusal(run, "ListKeys")
-    assert (refused.code(), refused.details()) == (
-        grpc.StatusCode.INTERNAL,
-        "internal error; the server's log has it",
-    )
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_call_that_cannot_be_logged_is_refused(start_admin: Callable[..., Any], method: str) -> None:
+    """The caller gets no answer and does not see the log's error; nothing is changed."""
+    async with start_admin(audit=FullDisk()) as run:
+        refused = await refusal(run, method)
+    codes = [value for name, value in refused.trailing_metadata() or () if name == "tailbone-code"]
+    assert (refused.code(), codes) == (grpc.StatusCode.UNAVAILABLE, ["log_unavailable"])
+    assert "/var/log" not in repr(refused)
+    assert {asked[0] for asked in run.lifecycle.asked} <= {"list"}
+
+
+async def test_a_health_check_needs_no_line(start_admin: Callable[..., Any]) -> None:
+    """A monitor that asks every few seconds fills no log."""
+    async with start_admin(audit=FullDisk()) as run, grpc.aio.insecure_channel(run.address) as channel:
+        assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+    assert [level for level, event, _ in run.log.all if event == "admin call"] == ["debug"]
+
+
+async def test_a_change_is_logged_before_it_is_made(run: Running) -> None:
+    """The first line says who changes what, the last one how it ended."""
+    run.lifecycle.gate = asyncio.Event()
+    asked = asyncio.create_task(call(run, "RemoveKey"))
+    await run.lifecycle.entered.wait()
+    level, event, facts = run.log.all[-1]
+    assert (level, event, facts["caller"]) == ("info", "admin call begins", "dev@example.com")
+    assert (facts["method"], facts["key_id"]) == ("RemoveKey", "tb-1795518230")
+    run.lifecycle.gate.set()
+    await asked
+    assert [line["outcome"] for line in run.log.calls] == ["ok"]
 
 
 async def test_a_change_goes_on_when_its_caller_hangs_up(run: Running) -> None:

@@ -35,6 +35,7 @@ def server(run: Running) -> AdminServer:
         access=Access(mode="acl", capability="tailbone.dev/cap/admin"),
         status=ServerStatus,
         log=run.log,
+        audit=run.log,
     )
 
 
