@@ -283,31 +283,3 @@ def test_the_last_token_stays_while_the_issuer_is_away(
     assert running.file.exists()
     lines = [line for line in running.program.err if "cannot be renewed" in line]
     assert len(lines) == len({json.loads(line)["error"] for line in lines})
-
-
-def test_readers_under_load(agent: Callable[..., Agent]) -> None:
-    """Fifty readers never see an empty, torn or expired file."""
-    running = agent("--ttl", "3s")
-    seconds = float(os.environ.get("TAILBONE_READERS_S", "12"))
-    end = time.monotonic() + seconds
-    faults: list[str] = []
-    seen: set[str] = set()
-
-    def read() -> None:
-        while time.monotonic() < end:
-            text = running.file.read_text()
-            seen.add(text)
-            try:
-                if claims_of(text)["exp"] <= time.time() or len(text.split(".")[2]) != 342:
-                    faults.append(text)
-            except (IndexError, ValueError) as error:
-                faults.append(repr(error))
-            time.sleep(0.02)
-
-    threads = [threading.Thread(target=read) for _ in range(50)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert faults == []
-    assert len(seen) >= seconds / 3
