@@ -1,25 +1,31 @@
 // Command kubernetes is the token authenticator of a Kubernetes API server, without the rest of it.
 //
-// Its argument is a file with an AuthenticationConfiguration. For each token, a line of standard input, it
-// prints a line of JSON: the user, or why there is none.
+// Its first argument is a file with an AuthenticationConfiguration. For each token, a line of standard input, it
+// prints a line of JSON: the user, or why there is none. With a second argument, a file with key and certificate,
+// it is a server instead, which prints its address and tells authenticated clients who they are.
 package main
 
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
+	"net/http"
 	"os"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/apis/apiserver/install"
 	"k8s.io/apiserver/pkg/apis/apiserver/validation"
 	authenticationcel "k8s.io/apiserver/pkg/authentication/cel"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
 	"k8s.io/apiserver/pkg/cel/environment"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/apiserver/plugin/pkg/authenticator/token/oidc"
@@ -33,12 +39,12 @@ type answer struct {
 }
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Args[1], os.Args[2:]); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(file string) error {
+func run(file string, certificate []string) error {
 	config, err := read(file)
 	if err != nil {
 		return err
@@ -46,6 +52,9 @@ func run(file string) error {
 	authenticator, err := start(config.JWT[0])
 	if err != nil {
 		return fmt.Errorf("starting the authenticator: %w", err)
+	}
+	if len(certificate) > 0 {
+		return serve(authenticator, certificate[0])
 	}
 	out := json.NewEncoder(os.Stdout)
 	tokens := bufio.NewScanner(os.Stdin)
@@ -111,4 +120,40 @@ func authenticate(authenticator oidc.AuthenticatorTokenWithHealthCheck, token st
 	}
 	user := response.User
 	return answer{User: user.GetName(), UID: user.GetUID(), Groups: user.GetGroups()}
+}
+
+// serve answers every request of an authenticated client with a SelfSubjectReview, and the others with 401.
+func serve(authenticator oidc.AuthenticatorTokenWithHealthCheck, certificate string) error {
+	pair, err := tls.LoadX509KeyPair(certificate, certificate)
+	if err != nil {
+		return err
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		return err
+	}
+	fmt.Println(listener.Addr())
+	requests := bearertoken.New(authenticator)
+	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		response, ok, err := requests.AuthenticateRequest(r)
+		if err != nil || !ok {
+			w.WriteHeader(http.StatusUnauthorized)
+			json.NewEncoder(w).Encode(metav1.Status{
+				TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+				Status:   metav1.StatusFailure,
+				Reason:   metav1.StatusReasonUnauthorized,
+				Code:     http.StatusUnauthorized,
+			})
+			return
+		}
+		user := response.User
+		w.WriteHeader(http.StatusCreated)
+		json.NewEncoder(w).Encode(authenticationv1.SelfSubjectReview{
+			TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"},
+			Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: authenticationv1.UserInfo{
+				Username: user.GetName(), UID: user.GetUID(), Groups: user.GetGroups(),
+			}},
+		})
+	}))
 }
