@@ -43,14 +43,16 @@ class Kind:
         """What is allowed, for the README's table."""
         return self.allowed
 
+    def convert(self, value: object) -> object:
+        """Convert the text of a flag or variable, or a TOML *value* of any type."""
+        return self.parse(value) if isinstance(value, str) else self.from_toml(value)
+
     def parse(self, text: str) -> object:
-        """Parse the *text* of a flag or variable."""
+        """Parse *text*."""
         raise NotImplementedError
 
     def from_toml(self, value: object) -> object:
-        """Convert a TOML *value*; numbers and switches may also be written as text."""
-        if isinstance(value, str):
-            return self.parse(value)
+        """Convert a TOML *value* that is not text."""
         raise ValueError(f"is {_toml_name(value)}, not text in quotes")
 
     def show(self, value: object) -> str:
@@ -121,8 +123,6 @@ class Number(Kind):
     def from_toml(self, value: object) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
             return self._bounded(value)
-        if isinstance(value, str):
-            return self.parse(value)
         raise ValueError(f"is {_toml_name(value)}, not {self.name}")
 
     def _bounded(self, value: int) -> int:
@@ -166,8 +166,6 @@ class Switch(Kind):
     def from_toml(self, value: object) -> bool:
         if isinstance(value, bool):
             return value
-        if isinstance(value, str):
-            return self.parse(value)
         raise ValueError(f"is {_toml_name(value)}, not true or false")
 
     def show(self, value: object) -> str:
@@ -202,7 +200,7 @@ class Duration(Kind):
             return self.parse("0")
         if type(value) in (int, float):
             raise ValueError('has no unit: write text such as "20m"')
-        return self.parse(_text(value))
+        raise ValueError(f"is {_toml_name(value)}, not text in quotes")
 
     def show(self, value: object) -> str:
         return format_duration(value) if isinstance(value, (int, float)) else ""
@@ -245,8 +243,6 @@ class Words(Kind):
         return self._checked(re.split(r"[\s,]+", text.strip(", \t\r\n")) if text.strip(", \t\r\n") else [])
 
     def from_toml(self, value: object) -> tuple[str, ...]:
-        if isinstance(value, str):
-            return self.parse(value)
         if not isinstance(value, list):
             raise ValueError(f"is {_toml_name(value)}, not a list")  # noqa: TRY004 - see the module
         return self._checked([_text(item) for item in value])

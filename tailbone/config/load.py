@@ -49,18 +49,18 @@ def load(
     notes = sources.unknown_variables(environ)
     file, in_file = _read_settings_file(environ, config_file, notes, isolated=isolated)
     # Check overridden values too, so that removing a flag does not reveal an old mistake.
-    from_file = {s.path: _from_file(s, in_file[s.path], file) for s in SETTINGS if s.path in in_file}
+    from_file = {s.path: _checked(s, in_file[s.path], str(file)) for s in SETTINGS if s.path in in_file}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in SETTINGS:
         if setting.path in flags:
-            value, origin = _from_flag(setting, flags[setting.path])
-        elif found := sources.variable_value(setting, environ, isolated=isolated):
-            value, origin = _from_variable(setting, *found)
+            value, origin = _checked(setting, *_flag(setting, flags[setting.path]))
+        elif found := sources.variable_value(setting, (setting.variable,), environ, isolated=isolated):
+            value, origin = _checked(setting, *found)
         elif setting.path in from_file:
             value, origin = from_file[setting.path]
-        elif found := sources.fallback_value(setting, environ, isolated=isolated):
-            value, origin = _from_variable(setting, *found)
+        elif found := sources.variable_value(setting, setting.fallbacks, environ, isolated=isolated):
+            value, origin = _checked(setting, *found)
         else:
             continue
         values[setting.path], origins[setting.path] = value, origin
@@ -94,31 +94,18 @@ def _read_settings_file(
     return (path, sources.read_file(path)) if path else (Path(), {})
 
 
-def _from_flag(setting: Setting, given: str | Sequence[str]) -> tuple[Any, str]:
+def _flag(setting: Setting, given: str | Sequence[str]) -> tuple[str, str]:
+    """Return the text of a flag, and its origin."""
     origin = f"flag {setting.flag}" if setting.flag else "flag"
-    text = given if isinstance(given, str) else ",".join(given)
-    try:
-        refuse_wrapping(text, is_list=setting.kind.is_list)
-        return setting.kind.parse(text), origin
-    except ValueError as error:
-        raise _bad_value(setting, origin, text, error) from None
+    return given if isinstance(given, str) else ",".join(given), origin
 
 
-def _from_variable(setting: Setting, text: str, variable: str) -> tuple[Any, str]:
-    origin = f"variable {variable}"
-    try:
-        refuse_wrapping(text, is_list=setting.kind.is_list)
-        return setting.kind.parse(text), origin
-    except ValueError as error:
-        raise _bad_value(setting, origin, text, error) from None
-
-
-def _from_file(setting: Setting, value: object, file: Path) -> tuple[Any, str]:
-    origin = str(file)
+def _checked(setting: Setting, value: object, origin: str) -> tuple[Any, str]:
+    """Return the value of a setting, checked, and its origin."""
     try:
         if isinstance(value, str):
             refuse_wrapping(value, is_list=setting.kind.is_list)
-        return setting.kind.from_toml(value), origin
+        return setting.kind.convert(value), origin
     except ValueError as error:
         raise _bad_value(setting, origin, value, error) from None
 

@@ -12,7 +12,7 @@ from tailbone.config.table import BY_LOWER_PATH, BY_VARIABLE, SETTINGS, VARIABLE
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 FILE_NAME = ".tailbone.toml"
 CONFIG_VARIABLE = "TB_CONFIG"
@@ -165,22 +165,20 @@ def nearest_setting(name: str) -> str:
     return f"; known there: {', '.join(siblings)}" if siblings else ""
 
 
-def variable_value(setting: Setting, environ: Mapping[str, str], *, isolated: bool) -> tuple[str, str] | None:
-    """Return the value and the name of a setting's variable; an empty variable counts as unset."""
+def variable_value(
+    setting: Setting, variables: Sequence[str], environ: Mapping[str, str], *, isolated: bool
+) -> tuple[str, str] | None:
+    """Return the value and the origin of the first of a setting's variables that is set, and not empty.
+
+    Args:
+        setting: the setting.
+        variables: its own variable, or its fallbacks.
+        environ: the environment.
+        isolated: ignore variables that point at production; see ``load``.
+    """
     if isolated and setting.production:
         return None
-    value = environ.get(setting.variable, "")
-    return (value, setting.variable) if value else None
-
-
-def fallback_value(setting: Setting, environ: Mapping[str, str], *, isolated: bool) -> tuple[str, str] | None:
-    """Return the value and the name of the first of tailscale's own variables that is set."""
-    if isolated and setting.production:
-        return None
-    for variable in setting.fallbacks:
-        if value := environ.get(variable, ""):
-            return value, variable
-    return None
+    return next(((environ[name], f"variable {name}") for name in variables if environ.get(name)), None)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

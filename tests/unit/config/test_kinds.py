@@ -118,7 +118,7 @@ def test_other_text_is_refused(path: str, text: str) -> None:
 )
 def test_a_toml_value_becomes_a_value(value: object, path: str, written: object) -> None:
     """Numbers and switches may be written in the file as such or as text."""
-    assert value == kind(path).from_toml(written)
+    assert value == kind(path).convert(written)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_toml_value_becomes_a_value(value: object, path: str, written: object)
 def test_a_value_of_another_type_is_refused(reason: str, path: str, written: object) -> None:
     """The reason names the type that was found and the type that is expected."""
     with pytest.raises(ValueError) as refused:
-        kind(path).from_toml(written)
+        kind(path).convert(written)
     assert reason == str(refused.value)
 
 
