@@ -122,16 +122,18 @@ def _loopback(listen: str | None, bearer_file: Path | None) -> tuple[str, int, b
         raise ConfigError("--listen and --bearer-file need each other")
     if listen is None or bearer_file is None:
         return None
-    from tailbone.config.checks import is_loopback
+    from tailbone.config.checks import host_and_port, is_loopback
 
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not is_loopback(host) or not port.isdecimal() or int(port) > 65535:
+    try:
+        host, port = host_and_port(listen)
+    except ValueError:
+        host, port = "", 0
+    if not is_loopback(host):
         raise ConfigError("--listen must be a loopback address and a port, such as 127.0.0.1:8125")
     bearer = bearer_file.read_bytes().strip()
     if len(bearer) < 16:
         raise ConfigError(f"{bearer_file} must contain at least 16 characters")
-    return host, int(port), bearer
+    return host, port, bearer
 
 
 async def _serve(agent: Agent, path: Path, loopback: tuple[str, int, bytes] | None) -> None:

@@ -91,9 +91,12 @@ def _serve(
     audiences: tuple[str, ...],
     requirement: Requirement,
 ) -> None:
-    host, colon, port = serve.rpartition(":")
-    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"flag --serve: {quote(serve)} is not HOST:PORT, such as 127.0.0.1:9000")
+    from tailbone.config.checks import host_and_port
+
+    try:
+        address = host_and_port(serve)
+    except ValueError as error:
+        raise ConfigError(f"flag --serve: {quote(serve)} {error}, such as 127.0.0.1:9000") from None
     if not issuer or not audiences:
         raise ConfigError("flag --serve: it needs --issuer and --audience")
     config = invocation.load()
@@ -103,7 +106,7 @@ def _serve(
 
     log.configure(config.log, stream=sys.stdout)
     verifier = AsyncVerifier(issuer, audiences, jwks_url=jwks_url)
-    forward_auth.run(verifier, requirement, forward_auth.listen(host.strip("[]"), int(port)))
+    forward_auth.run(verifier, requirement, forward_auth.listen(*address))
 
 
 def _from_standard_input() -> str:

@@ -12,6 +12,10 @@ import re
 _URL_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:/-]|%[0-9A-Fa-f]{2})*")
 
 
+TAG = r"tag:[A-Za-z][A-Za-z0-9-]*"
+"""The form of a tag of the tailnet's policy."""
+
+
 class SecretInValueError(ValueError):
     """The refused value may contain a secret and must not be shown."""
 
@@ -125,10 +129,10 @@ def is_loopback(host: str) -> bool:
 
 
 def bucket(text: str) -> str:
-    """Check an S3 bucket's name, an access point ARN, or ``file://`` and an absolute path."""
-    if text.startswith("file://"):
-        if not text.startswith("file:///") or text == "file:///":
-            raise ValueError("must name an absolute folder: write three slashes after file:")
+    """Check an S3 bucket's name, an access point ARN, or the file URL (RFC 8089) of a folder."""
+    if text.startswith("file:"):
+        if not re.fullmatch(r"file:///[^?#]+", text):
+            raise ValueError("must name an absolute folder: write three slashes after file:, and no ? or #")
         return text
     if "://" in text:
         raise ValueError("is a URL: write only the bucket's name")
@@ -156,7 +160,7 @@ def object_path(text: str) -> str:
 
 def tag(text: str) -> str:
     """Check a tag of the tailnet's policy, such as ``tag:ci``."""
-    if not re.fullmatch(r"tag:[A-Za-z][A-Za-z0-9-]*", text):
+    if not re.fullmatch(TAG, text):
         raise ValueError("is not a tag")
     return text
 
@@ -174,3 +178,11 @@ def caller(text: str) -> str:
     if kind == "node" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         return text
     raise ValueError("is not user:ID, user:LOGIN, node:ID or tag:NAME")
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Split ``HOST:PORT``, where an IPv6 address may be in brackets; the host is not checked."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError("is not HOST:PORT")
+    return host.strip("[]"), int(port)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tailbone.config.checks import is_loopback
+from tailbone.config.checks import TAG, host_and_port, is_loopback
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 IGNORE_ENDPOINTS = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
 
 _LOGIN = re.compile(r"[^@\s/:*,]+@[^@\s/:*,]+")
-_TAG = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
 _LONGEST_NAME = 40
 
 
@@ -67,15 +66,15 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
     Raises:
         ConfigError: the text does not have that form, or is not a loopback address.
     """
-    host, colon, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"flag {flag}: {text!r} is not HOST:PORT; allowed: 127.0.0.1:0 to 127.0.0.1:65535")
+    try:
+        host, port = host_and_port(text)
+    except ValueError as error:
+        raise ConfigError(f"flag {flag}: {text!r} {error}; allowed: 127.0.0.1:0 to 127.0.0.1:65535") from None
     if not is_loopback(host):
         raise ConfigError(
             f"flag {flag}: {host!r} is not a loopback address; allowed: {', '.join(LOOPBACK_NAMES)}"
         )
-    return Endpoint(host, int(port))
+    return Endpoint(host, port)
 
 
 def check_identities(texts: Sequence[str]) -> tuple[str, ...]:
@@ -85,7 +84,7 @@ def check_identities(texts: Sequence[str]) -> tuple[str, ...]:
         ConfigError: one is neither a login nor a tag, or occurs twice.
     """
     for number, text in enumerate(texts):
-        if not text.isprintable() or not (_LOGIN.fullmatch(text) or _TAG.fullmatch(text)):
+        if not text.isprintable() or not (_LOGIN.fullmatch(text) or re.fullmatch(TAG, text)):
             raise ConfigError(
                 f"flag --as: {text!r} is not a valid identity; "
                 "allowed: a login (dev@example.com) or a tag (tag:ci)"

@@ -7,10 +7,8 @@ import hashlib
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from tailbone.errors import (
-    ConfigError,
     ForeignDocumentError,
     StoreConflictError,
     StoreDeniedError,
@@ -28,19 +26,6 @@ _LOCK_TIMEOUT_S = 2.0
 _READABLE_BY_ALL = 0o644
 
 _T = TypeVar("_T")
-
-
-def directory_of(bucket: str) -> Path:
-    """Return the directory that a ``file://`` URL names (RFC 8089).
-
-    Raises:
-        ConfigError: the URL has another scheme, names another host, or does not name an absolute path.
-    """
-    url = urlsplit(bucket)
-    here = url.netloc in {"", "localhost"} and url.path.startswith("/") and not url.query and not url.fragment
-    if url.scheme != "file" or not here:
-        raise ConfigError(f"keys.bucket: {bucket!r} is not a directory; allowed: file:///some/dir")
-    return Path(unquote(url.path))
 
 
 class DirectoryStore:

@@ -67,6 +67,10 @@ def test_valid_text_is_normalized(check: Callable[[str], str], text: str, value:
         (checks.bucket, "s3://bucket"),
         (checks.bucket, "file://relative"),
         (checks.bucket, "file:///"),
+        (checks.bucket, "file://host/dir"),
+        (checks.bucket, "file:relative"),
+        (checks.bucket, "file:///a?b"),
+        (checks.bucket, "file:///a#b"),
         (checks.bucket, "bucket/with/path"),
         (checks.bucket, "two words"),
         (checks.object_path, "a/../../etc/passwd"),
@@ -152,3 +156,24 @@ def test_an_issuer_with_a_password_is_not_shown() -> None:
         load({"keys.issuer": "https://user:secret@issuer.example"}, environ={})
     assert "secret" not in str(refused.value)
     assert "must be written https://issuer.example" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        ("[::1]:0", ("::1", 0)),
+        (":9000", ("", 9000)),
+        ("name:65535", ("name", 65535)),
+    ],
+)
+def test_host_and_port(text: str, split: tuple[str, int]) -> None:
+    """The last colon precedes the port."""
+    assert checks.host_and_port(text) == split
+
+
+@pytest.mark.parametrize("text", ["", "80", "name", "name:", "name:x", "name:65536", "name:-1", "name:²"])
+def test_what_is_not_host_and_port(text: str) -> None:
+    """The port is a decimal number of at most 65535."""
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        checks.host_and_port(text)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from harness.store_contract import HOW, PATH, StoreContract
 
-from tailbone.errors import ConfigError, ForeignDocumentError, StoreDeniedError, StoreError
-from tailbone.jwks.directory import DirectoryStore, directory_of
+from tailbone.errors import ForeignDocumentError, StoreDeniedError, StoreError
+from tailbone.jwks.directory import DirectoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ ADD = """
 import asyncio, sys
 from pathlib import Path
 from tailbone.errors import StoreConflictError
-from tailbone.jwks.directory import DirectoryStore, directory_of
+from tailbone.jwks.directory import DirectoryStore
 
 async def main():
     store, how = DirectoryStore(Path(sys.argv[1])), dict(content_type="", cache_control="")
@@ -151,35 +151,3 @@ async def test_a_waiting_writer_does_not_stop_the_event_loop(store: DirectorySto
     assert not writing.done()
     lock.release()
     await writing
-
-
-@pytest.mark.parametrize(
-    ("bucket", "folder"),
-    [
-        ("file:///some/dir", "/some/dir"),
-        ("file://localhost/some/dir", "/some/dir"),
-        ("file:///with%20space/%C3%A4", "/with space/ä"),
-        ("file:///", "/"),
-    ],
-)
-def test_a_file_url_names_a_directory(bucket: str, folder: str) -> None:
-    """A file URL names an absolute path on this machine."""
-    assert directory_of(bucket) == Path(folder)
-
-
-@pytest.mark.parametrize(
-    "bucket",
-    [
-        "file://host/dir",
-        "file://relative",
-        "file:",
-        "s3://bucket",
-        "https://x/y",
-        "file:///a?b",
-        "file:///a#b",
-    ],
-)
-def test_any_other_url_is_an_error(bucket: str) -> None:
-    """Anything else is an error that says what is allowed."""
-    with pytest.raises(ConfigError, match="file:///some/dir"):
-        directory_of(bucket)

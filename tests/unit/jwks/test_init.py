@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tailbone.jwks import store_of
 from tailbone.jwks.directory import DirectoryStore
 
@@ -18,8 +20,12 @@ def test_a_name_is_a_bucket() -> None:
     assert store.location.startswith("s3://my-bucket")
 
 
-def test_a_file_url_is_a_directory() -> None:
-    """Its location is the URL."""
-    store = store_of("file:///some/dir")
+@pytest.mark.parametrize(
+    ("bucket", "folder"),
+    [("file:///some/dir", "/some/dir"), ("file:///with%20space/%C3%A4", "/with space/ä")],
+)
+def test_a_file_url_is_a_directory(bucket: str, folder: str) -> None:
+    """Its location names the folder."""
+    store = store_of(bucket)
     assert isinstance(store, DirectoryStore)
-    assert store.location == "file:///some/dir"
+    assert store.location == f"file://{folder}"
