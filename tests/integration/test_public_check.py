@@ -50,3 +50,33 @@ def test_the_outcome_is_shown_until_it_changes(
         assert "outside: ok" in status()
     seen = [record for record in started.program.records() if "seen from outside" in record["event"]]
     assert [record["level"] for record in seen][:2] == ["warn", "info"]
+
+
+def test_a_document_of_another_issuer_is_an_error_everywhere(
+    server: Callable[..., Server],
+    caller: Callable[..., Caller],
+    tailbone: Callable[..., Program],
+    tmp_path: Path,
+) -> None:
+    """/_readyz, keys status and the log name both issuers; /_readyz does not say where the bucket is."""
+    document = tmp_path / "bucket" / ".well-known" / "openid-configuration"
+    document.parent.mkdir(parents=True)
+    document.write_text('{"issuer":"https://other.example"}')
+    started = server(
+        TB_KEYS_ISSUER="https://issuer.example",
+        TB_KEYS_BUCKET=(tmp_path / "bucket").as_uri(),
+        TB_KEYS_OUTSIDECHECK="off",
+    )
+    node = caller()
+    route, admin = node.to(started.name), node.to(started.name, 50051)
+    host, _, port = admin.address.rpartition(":")
+    until(lambda: route.get("/_readyz").json["notes"], "the note")
+    readiness = route.get("/_readyz")
+    status = "\n".join(tailbone("keys", "status", "--host", host, "--port", port).out)
+    [line] = [str(record) for record in started.program.records() if "other.example" in str(record)]
+    for text in readiness.body.decode(), status, line:
+        assert "https://other.example" in text
+        assert "https://issuer.example" in text
+    assert str(tmp_path) not in readiness.body.decode()
+    assert (readiness.status, route.issue().status) == (200, 200)
+    assert document.read_text() == '{"issuer":"https://other.example"}'
