@@ -140,6 +140,20 @@ class Issuer:
         decode_answer(response, self.url)
         return response.body
 
+    def discovery(self) -> dict[str, Any]:
+        """Return the discovery document that the issuer serves on the tailnet.
+
+        Raises as ``issue`` does; a refusal means that its name is not a URL.
+        """
+        return decode_answer(self._request("GET", "/.well-known/openid-configuration"), self.url)
+
+    def whoami(self) -> dict[str, Any]:
+        """Return who the issuer says this machine is, and what it may request.
+
+        Raises as ``issue`` does.
+        """
+        return decode_answer(self._request("GET", "/whoami"), self.url)
+
     def _post(self, query: dict[str, str]) -> Response:
         return self._request("POST", f"/issue?{urlencode(query)}" if query else "/issue")
 

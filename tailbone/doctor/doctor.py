@@ -10,8 +10,7 @@ import ssl
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -26,13 +25,14 @@ from tailbone.doctor.rules import (
     check_token,
     check_variables,
 )
-from tailbone.doctor.targets import Snippet, SnippetValues, is_placeholder, snippets_for
-from tailbone.errors import IssuerRefusedError, TailboneError
+from tailbone.doctor.running import ask
+from tailbone.doctor.targets import Snippet, SnippetValues, snippets_for
+from tailbone.errors import TailboneError
 from tailbone.jwks import store_of
 from tailbone.jwks.discovery import discovery_of
-from tailbone.jwks.document import Document
 from tailbone.jwks.public_check import Finding, check_public_documents
 from tailbone.jwks.publisher import Publisher
+from tailbone.token.grants import AWS_TAGS_CLAIM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,19 +41,12 @@ if TYPE_CHECKING:
     from tailbone.config.model import Config
     from tailbone.doctor.targets import Target
     from tailbone.jwks.discovery import Discovery
+    from tailbone.jwks.document import Document
     from tailbone.process.log import Logger
 
 _CONTROL_URL: Final = "https://controlplane.tailscale.com"
 _ANSWER_S: Final = 5.0
 _BUCKET_S: Final = 10.0
-
-
-class _Needed(msgspec.Struct, frozen=True):
-    """The claims that the checks rely on; every token has them."""
-
-    iss: str
-    sub: str
-    exp: float
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,9 +80,9 @@ async def examine(
     """
     keys = config.keys
     audience = audience or (target.audience if target else "")
-    claims, asked = await asyncio.to_thread(_ask, server, audience)
+    running = await asyncio.to_thread(ask, server, audience)
     # Without settings, as on a caller's machine, the running server says who the issuer is.
-    issuer = keys.issuer if config.is_set("keys.issuer") or not claims else str(claims["iss"])
+    issuer = keys.issuer if config.is_set("keys.issuer") else running.issuer
     findings = [*check_settings(config), check_issuer(issuer, target)]
     issuer_is_accepted = findings[-1].level == "ok"
     originals: dict[str, Document] = {}
@@ -99,8 +92,8 @@ async def examine(
         findings += found
     if jwks is not None:
         originals["the bucket"] = jwks
-    if claims and (served := await asyncio.to_thread(_served_jwks, server)) is not None:
-        originals["the running server"] = served
+    if running.jwks is not None:
+        originals["the running server"] = running.jwks
     discovery = discovery_of(issuer, jwks_uri=keys.jwks_uri)
     if discovery is not None:
         public = await check_public_documents(discovery, None, max_age_s=keys.max_age_s)
@@ -110,9 +103,9 @@ async def examine(
         if public.jwks is not None:
             findings += [check_copy(name, original, public.jwks) for name, original in originals.items()]
     findings += await _check_clocks(config, discovery)
-    findings.append(asked)
-    if claims and target:
-        findings += check_token(claims, issuer, audience, target)
+    findings.append(running.finding)
+    if running.claims and target:
+        findings += check_token(running.claims, issuer, audience, target)
     if jwks is not None:
         findings += check_jwks(jwks, target)
     if target is None:
@@ -123,41 +116,14 @@ async def examine(
     values = SnippetValues(audience=audience, issuer_url="" if server.url == DEFAULT_URL else server.url)
     if issuer_is_accepted:
         values = msgspec.structs.replace(values, issuer=issuer)
-    if claims:
+    if running.subject:
         values = msgspec.structs.replace(
             values,
-            subject=str(claims["sub"]),
-            tags=tuple(claims.get("tags", ())),
-            has_aws_tags="https://aws.amazon.com/tags" in claims,
+            subject=running.subject,
+            tags=running.tags,
+            has_aws_tags=AWS_TAGS_CLAIM in (running.claims or ()),
         )
     return Report(findings=findings, snippets=snippets_for(target, values))
-
-
-def _ask(server: Issuer, audience: str) -> tuple[Mapping[str, Any] | None, Finding]:
-    """Ask the running server what this machine would get; nothing is signed."""
-    check = "server"
-    try:
-        claims = server.explain("" if is_placeholder(audience) else audience).get("claims")
-        urlsplit(msgspec.convert(claims, _Needed).iss)
-    except ValueError as error:  # msgspec's errors are ValueErrors
-        text = f"{server.url} did not answer as a tailbone issuer does: {error}"
-        return None, Finding(level="error", check=check, text=text, fix="name the issuer with --issuer-url")
-    except IssuerRefusedError as error:
-        text = f"{server.url} refuses a token: {error.message}"
-        return None, Finding(level="error", check=check, text=text, fix="see tailbone explain")
-    except TailboneError as error:
-        text = f"the caller's sub is unknown: {error.message}"
-        fix = "run doctor on a machine of the tailnet, or name the server with --issuer-url"
-        return None, Finding(level="warning", check=check, text=text, fix=fix)
-    return claims, Finding(level="ok", check=check, text=f"{server.url} would issue a token to this machine")
-
-
-def _served_jwks(server: Issuer) -> Document | None:
-    """Return the JWKS that the running server serves on the tailnet; None if it has none yet."""
-    try:
-        return Document.parse(server.jwks())
-    except TailboneError:
-        return None
 
 
 def _check_aws_profile(environ: Mapping[str, str]) -> list[Finding]:

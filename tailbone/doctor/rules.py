@@ -35,8 +35,20 @@ def check_settings(config: Config) -> list[Finding]:
 
 
 def check_issuer(issuer: str, target: Target | None) -> Finding:
-    """Check the issuer against the rules of a verifier; without one, against those of all."""
+    """Check the issuer against the rules of a verifier; without one, against those of all.
+
+    Args:
+        issuer: the claim iss; empty if it is unknown.
+        target: the verifier.
+    """
     check = "issuer"
+    if not issuer:
+        return Finding(
+            level="error",
+            check=check,
+            text="the issuer is unknown: keys.issuer is not set, and no server says it",
+            fix="set keys.issuer to the https URL at which the documents can be fetched",
+        )
     if not issuer.startswith(("https://", "http://")):
         return Finding(
             level="error",

@@ -89,11 +89,13 @@ def test_the_text_says_level_check_and_fix(doctor: Callable[..., Program]) -> No
 
 
 def test_a_refusal_fails(doctor: Callable[..., Program], https_issuer: TrustedIssuer) -> None:
-    """The server's own message is shown, and no sub is guessed."""
-    flags = ("--for", "vault", "--audience", "elsewhere", "--issuer", https_issuer.url, "-o", "json")
-    ended = doctor(*flags, identity=PERSON)
+    """The server's own message is shown; issuer and sub come from its other answers."""
+    ended = doctor("--for", "vault", "--audience", "elsewhere", "-o", "json", identity=PERSON)
     assert problems(ended) == [("error", "server")]
-    assert "YOUR_SUBJECT" in report(ended)["replace"]
+    configuration = report(ended)["paste"][0]["text"]
+    assert f'"bound_subject": "{https_issuer.subject(PERSON)}"' in configuration
+    assert f"bound_issuer={https_issuer.url}" in configuration
+    assert not {"YOUR_SUBJECT", "YOUR_ISSUER_HOST"} & report(ended)["replace"].keys()
     assert ended.process.returncode == 1
 
 
