@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shlex
@@ -16,12 +17,13 @@ from tailbone.keys.record import KeyRecord, Phase
 from tailbone.keys.signing_key import SigningKey, created_at_of, parse_jwk, thumbprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
 
 PRIVATE_SUFFIX: Final = ".private.jwk"
 PUBLIC_SUFFIX: Final = ".public.jwk"
 STATE_SUFFIX: Final = ".state.json"
+_SUFFIXES: Final = (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
 REMOVED: Final = "removed"
 """The subfolder for keys that must not be used and are not deleted."""
 
@@ -136,14 +138,12 @@ class KeyFolder:
         Raises:
             KeyFileError: it cannot be created or written to.
         """
-        try:
+        with self._changing():
             if not self.path.exists():
                 self._disk.mkdir(self.path, mode=0o700)
             lock = self.lock()
             lock.try_acquire()
             lock.release()
-        except OSError as error:
-            raise _unusable(self.path, "write to", error) from error
 
     def lock(self) -> ProcessLock:
         """Return a new handle on the lock that every change to the folder holds."""
@@ -168,7 +168,7 @@ class KeyFolder:
         self._parsed = {name: parsed for name, parsed in self._parsed.items() if name in stamps}
         kids: dict[str, dict[str, str]] = {}
         for name in sorted(stamps):
-            for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX):
+            for suffix in _SUFFIXES:
                 if name.endswith(suffix):
                     kids.setdefault(name.removesuffix(suffix), {})[suffix] = name
         entries = [self._entry(stem, names) for stem, names in kids.items()]
@@ -201,28 +201,26 @@ class KeyFolder:
 
     def delete(self, entry: Entry) -> None:
         """Delete a key's files: the private half first, and last the record, which marks the removal."""
-        self._change(lambda: self._unlink(entry))
+        with self._changing():
+            for path in entry.files:
+                if os.path.lexists(path):
+                    self._disk.unlink(path)
+            self._disk.fsync_folder(self.path)
 
     def move_to_removed(self, entry: Entry) -> None:
         """Move a key's files to ``removed/``, the private half first and the record last."""
-        self._change(lambda: self._move(entry))
-
-    def _unlink(self, entry: Entry) -> None:
-        for path in entry.files:
-            if os.path.lexists(path):
-                self._disk.unlink(path)
-
-    def _move(self, entry: Entry) -> None:
         removed = self.path / REMOVED
-        if not removed.exists():
-            self._disk.mkdir(removed, mode=0o700)
-        for path in entry.files:
-            target, number = removed / path.name, 0
-            while os.path.lexists(target):
-                number += 1
-                target = removed / f"{path.name}.{number}"
-            self._disk.rename(path, target)
-        self._disk.fsync_folder(removed)
+        with self._changing():
+            if not removed.exists():
+                self._disk.mkdir(removed, mode=0o700)
+            for path in entry.files:
+                target, number = removed / path.name, 0
+                while os.path.lexists(target):
+                    number += 1
+                    target = removed / f"{path.name}.{number}"
+                self._disk.rename(path, target)
+            self._disk.fsync_folder(removed)
+            self._disk.fsync_folder(self.path)
 
     # --- the saved copy of the published document
 
@@ -245,13 +243,13 @@ class KeyFolder:
     # --- helpers
 
     def _replace(self, path: Path, data: bytes, *, mode: int) -> None:
-        self._change(lambda: self._disk.replace(path, data, mode=mode), sync=False)
+        with self._changing():
+            self._disk.replace(path, data, mode=mode)
 
-    def _change(self, call: Callable[[], object], *, sync: bool = True) -> None:
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
         try:
-            call()
-            if sync:
-                self._disk.fsync_folder(self.path)
+            yield
         except OSError as error:
             raise _unusable(self.path, "write to", error) from error
 
@@ -262,7 +260,7 @@ class KeyFolder:
             with os.scandir(self.path) as names:
                 for found in names:
                     name = found.name
-                    if name.endswith((PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)):
+                    if name.endswith(_SUFFIXES):
                         stamps[name] = _stamp(found)
             found_folder = self.path.stat()
             stamps["."] = (found_folder.st_mode, found_folder.st_uid, 0, 0, 0)
@@ -285,9 +283,8 @@ class KeyFolder:
     def _entry(self, stem: str, names: dict[str, str]) -> Entry:
         # A file name need not be UTF-8, but the kid must be printable.
         kid = os.fsencode(stem).decode(errors="replace")
-        halves = {suffix: self._half(name, suffix) for suffix, name in names.items()}
         private, public, state = (
-            halves.get(suffix) for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
+            self._half(names[suffix], suffix) if suffix in names else None for suffix in _SUFFIXES
         )
         key = private.key if private else None
         record = state.record if state else None
@@ -296,11 +293,7 @@ class KeyFolder:
         fault = _fault(stem, private, public, state, record)
         return Entry(
             kid=kid,
-            files=tuple(
-                self.path / names[suffix]
-                for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX, STATE_SUFFIX)
-                if suffix in names
-            ),
+            files=tuple(self.path / names[suffix] for suffix in _SUFFIXES if suffix in names),
             key=None if fault else key,
             record=record,
             fault=fault,
@@ -346,9 +339,10 @@ def _fault(
     """Return why the key cannot be used; "" if it can be used."""
     if private is None:
         return "the private half is missing"
-    if private.fault:
+    key = private.key
+    if key is None:
         return f"the private half {private.fault}"
-    if private.kid != stem:
+    if key.kid != stem:
         return "the kid in the private key file does not match the file name"
     if state and state.fault:
         return f"the state file {state.fault}"
@@ -356,7 +350,7 @@ def _fault(
         return "" if record else "the public half is missing"
     if public.fault:
         return f"the public half {public.fault}"
-    if (public.kid, public.thumbprint) != (private.kid, private.thumbprint):
+    if (public.kid, public.thumbprint) != (key.kid, key.thumbprint):
         return "the two halves belong to different keys"
     return ""
 
@@ -373,8 +367,6 @@ def _read_private(path: Path) -> _Half:
     key = SigningKey.from_jwk(data, fallback_created_at=status.st_mtime)
     return _Half(
         key=key,
-        kid=key.kid,
-        thumbprint=key.thumbprint,
         warning=f"{who} can read {path}" if who else "",
     )
 

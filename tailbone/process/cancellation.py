@@ -1,4 +1,4 @@
-"""Cancellation: work that must finish, work that fails together, and a close that happens once."""
+"""Cancellation: work that must finish, work that one failure cancels, and a close that happens once."""
 
 from __future__ import annotations
 
