@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from tailbone.errors import KeyFileError, KeyStateError
+from tailbone.errors import ForeignDocumentError, KeyFileError, KeyStateError
 from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, others_who_can, read_regular
+from tailbone.jwks.document import Document
 from tailbone.keys.record import KeyRecord, Phase
 from tailbone.keys.signing_key import SigningKey, created_at_of, parse_jwk, thumbprint_of
 
@@ -108,6 +109,11 @@ class _Half(msgspec.Struct, frozen=True, kw_only=True):
     fault: str = ""
     unsafe: bool = False
     warning: str = ""
+
+
+class _SavedCopy(msgspec.Struct, rename={"location": "place"}):
+    location: str
+    document: str
 
 
 class KeyFolder:
@@ -224,21 +230,27 @@ class KeyFolder:
 
     # --- the saved copy of the published document
 
-    def read_saved_copy(self) -> bytes | None:
-        """Return what ``write_saved_copy`` saved, or None."""
+    def read_saved_copy(self, location: str) -> Document | None:
+        """Return the saved copy of the document at ``location``; None if there is none.
+
+        Raises:
+            KeyFileError: the copy is damaged, or cannot be read.
+        """
         try:
-            return read_regular(self.path / _SAVED_COPY, _LARGEST_COPY)[0]
+            data, _ = read_regular(self.path / _SAVED_COPY, _LARGEST_COPY)
+            saved = msgspec.json.decode(data, type=_SavedCopy)
+            return Document.parse(saved.document.encode()) if saved.location == location else None
         except FileNotFoundError:
             return None
-        except ValueError:
-            # The caller treats this like a damaged copy.
-            return b""
+        except (ValueError, ForeignDocumentError):
+            raise KeyFileError("the saved copy of the JWKS is damaged") from None
         except OSError as error:
             raise _unusable(self.path, "read", error) from error
 
-    def write_saved_copy(self, data: bytes) -> None:
+    def write_saved_copy(self, location: str, document: Document) -> None:
         """Save a copy of the published document."""
-        self._replace(self.path / _SAVED_COPY, data, mode=0o600)
+        saved = _SavedCopy(location=location, document=document.render().decode())
+        self._replace(self.path / _SAVED_COPY, msgspec.json.encode(saved), mode=0o600)
 
     # --- helpers
 

@@ -6,10 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from tailbone.errors import TailboneError
-from tailbone.jwks.document import Document
+from tailbone.errors import KeyFileError
 from tailbone.keys.folder import Snapshot
 from tailbone.keys.record import OWN_LOCATION
 from tailbone.keys.view import (
@@ -27,6 +24,7 @@ from tailbone.process.cancellation import in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tailbone.jwks.document import Document
     from tailbone.jwks.publisher import Publisher
     from tailbone.keys.folder import KeyFolder
     from tailbone.keys.settings import KeySettings
@@ -179,14 +177,10 @@ class Observer:
         if self.publisher is None:
             return
         try:
-            data = await in_thread(self.folder.read_saved_copy)
-            if data is None:
-                return
-            saved = msgspec.json.decode(data, type=dict[str, str])
-            if saved.get("place") == self.location:
-                self.last_good = self.saved_copy = Document.parse(saved.get("document", "").encode())
-        except (msgspec.DecodeError, TailboneError):
-            self.log.warning("the saved copy of the JWKS is damaged, and is ignored")
+            self.saved_copy = await in_thread(self.folder.read_saved_copy, self.location)
+        except KeyFileError as error:
+            self.log.warning("the saved copy of the JWKS is ignored", why=error.message)
+        self.last_good = self.saved_copy
 
     @property
     def _revoked(self) -> frozenset[str]:

@@ -212,9 +212,8 @@ def _compare_with_document(view: View) -> Iterator[Step]:
     """Compare each key with the document."""
     if view.last_read is None:
         return
-    revoked = view.revoked & view.entries.keys()
-    if _signer_in(view, revoked):
-        yield from _successor(view, leaving=revoked)
+    if _signer_in(view, view.revoked):
+        yield from _successor(view)
     for entry in view.usable:
         phase = view.phase(entry)
         if phase is Phase.REMOVING:
@@ -226,7 +225,7 @@ def _compare_with_document(view: View) -> Iterator[Step]:
             yield _adopt(view, entry)
         elif phase is Phase.PENDING:
             yield from _resolve_absent(view, entry, entry.record)
-        elif phase is not Phase.UNPUBLISHED and entry.kid in revoked:
+        elif phase is not Phase.UNPUBLISHED and entry.kid in view.revoked:
             event = "key was revoked elsewhere: it stops signing and moves to removed/"
             yield _mark_removing(view, entry, entry.record, event, Removal.MOVE, warn=True)
 

@@ -7,8 +7,6 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from tailbone.errors import KeyFileError, KeyStateError, TailboneError
 from tailbone.keys.folder import REMOVED
 from tailbone.keys.plan import (
@@ -260,8 +258,7 @@ class Writer:
                 await in_thread(self._folder.move_to_removed, step.entry)
                 self._log.warning(f"key's files are moved to {REMOVED}/", kid=step.entry.kid)
             case SaveCopy():
-                saved = {"place": self._observer.location, "document": step.document.render().decode()}
-                await in_thread(self._folder.write_saved_copy, msgspec.json.encode(saved))
+                await in_thread(self._folder.write_saved_copy, self._observer.location, step.document)
                 self._observer.saved_copy = step.document
             case Publish():
                 await self._publish(step)

@@ -241,11 +241,14 @@ async def test_the_last_good_copy_of_another_place_or_a_damaged_one_is_left_out(
 
 def test_a_kept_copy_that_is_no_regular_file_counts_as_damaged(folder: KeyFolder) -> None:
     """A start must not wait for a pipe, nor read a device until the memory is full."""
-    (folder.path / ".last-published.json").symlink_to("/dev/zero")
-    assert folder.read_saved_copy() == b""
-    (folder.path / ".last-published.json").unlink()
-    os.mkfifo(folder.path / ".last-published.json")
-    assert folder.read_saved_copy() == b""
+    path = folder.path / ".last-published.json"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(KeyFileError, match="is damaged"):
+        folder.read_saved_copy("here")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(KeyFileError, match="is damaged"):
+        folder.read_saved_copy("here")
 
 
 def test_a_key_that_was_read_goes_on_while_its_file_cannot_be_read(
