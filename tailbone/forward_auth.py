@@ -7,7 +7,6 @@ all of these fields, empty ones too, so that a proxy replaces those that the cli
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from sanic import HTTPMethod, Sanic
 from sanic.response import empty
 
+from tailbone import web
 from tailbone.errors import AddressInUseError
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
@@ -62,15 +62,8 @@ class ForwardAuth:
             require: who is permitted.
             listening: a bound socket; it is closed at the end.
         """
-        self._app: Any = Sanic(f"tailbone-forward-auth-{id(self)}", configure_logging=False)
-        self._app.config.update(
-            ACCESS_LOG=False,
-            AUTO_EXTEND=False,
-            MOTD=False,
-            REQUEST_MAX_HEADER_SIZE=_LARGEST_HEAD,
-            # It rewrites methods of Sanic's classes, which works only once in a process.
-            TOUCHUP=False,
-        )
+        self._app = web.make_app(f"tailbone-forward-auth-{id(self)}")
+        self._app.config.REQUEST_MAX_HEADER_SIZE = _LARGEST_HEAD
         protect(self._app, verifier, require)
         for path in ("/", "/<path:path>"):
             self._app.add_route(_permit, path, methods=list(HTTPMethod), name=f"permit {len(path)}")
@@ -78,11 +71,7 @@ class ForwardAuth:
         self._server: Any = None
 
     async def __aenter__(self) -> None:
-        os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
-        self._server = await self._app.create_server(sock=self._listening, backlog=_BACKLOG)
-        await self._server.startup()
-        await self._server.before_start()
-        await self._server.after_start()
+        self._server = await web.start(self._app, self._listening, backlog=_BACKLOG)
 
     async def __aexit__(self, *_: object) -> None:
         closed = self._server.close()

@@ -1,4 +1,4 @@
-"""The issuer's HTTP interface. The only package that imports Sanic."""
+"""The issuer's HTTP interface, on Sanic."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from sanic.exceptions import BadRequest, BadURL
 from sanic.http import Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
+from tailbone import web
 from tailbone.errors import UnknownCallerError
 from tailbone.process.cancellation import Closing
 from tailbone.process.peercred import peer_credentials
@@ -141,26 +142,22 @@ class IssuerServer:
         Args:
             unix_path: where the socket is made; only this process's user may reach its folder.
         """
+        listening = _bound(unix_path)
         number = next(_numbers)
-        # Sanic refuses two apps of one name in a process.
-        self._app = app = Sanic(
+        self._app = app = web.make_app(
             f"tailbone-issuer-{number}",
             request_class=_Request,
-            configure_logging=False,
             dumps=msgspec.json.encode,
             loads=msgspec.json.decode,
         )
         app.config.update(
-            ACCESS_LOG=False,
-            AUTO_EXTEND=False,
-            MOTD=False,
             REQUEST_TIMEOUT=REQUEST_TIME_S,
             # Until its first request; then the check sets IDLE_TIME_S.
             KEEP_ALIVE_TIMEOUT=REQUEST_TIME_S,
             RESPONSE_TIMEOUT=REQUEST_TIME_S,
             REQUEST_MAX_SIZE=BODY_LIMIT,
             REQUEST_MAX_HEADER_SIZE=HEAD_LIMIT,
-            # It rewrites methods of Sanic's classes from their source, which works only once in a process.
+            # Sanic then calls nothing for the signals without a handler, which halves its function calls.
             TOUCHUP=number == 1,
         )
         app.add_signal(_remember, "http.lifecycle.begin")
@@ -169,20 +166,7 @@ class IssuerServer:
         app.register_middleware(self._check, "request")
         self._endpoints.add_to(app)
         app.exception(Exception)(self._refusals.answer)
-        # Sanic's advice about a --debug option, which no command here has.
-        os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
-        listening = socket.socket(socket.AF_UNIX)
-        try:
-            listening.bind(str(unix_path))
-            server: Any = await app.create_server(sock=listening, protocol=_Connection, backlog=BACKLOG)
-            await server.startup()
-            await server.before_start()
-            await server.after_start()
-        except BaseException:
-            listening.close()
-            Sanic.unregister_app(app)
-            raise
-        self._server = server
+        self._server = await web.start(app, listening, protocol=_Connection, backlog=BACKLOG)
 
     async def _check(self, request: Request) -> None:
         """Parse the head strictly, unless the client repeats its last one byte for byte, as most do.
@@ -249,6 +233,16 @@ class IssuerServer:
         """Wait until all connections have ended; Python 3.11's ``Server.wait_closed`` does not."""
         while connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 -- Sanic has no event
             await asyncio.sleep(_POLL_S)
+
+
+def _bound(unix_path: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(str(unix_path))
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 async def _remember(conn_info: Any) -> None:
