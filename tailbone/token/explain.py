@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tailbone.token.identity import Identity
 
 
-_MOST_SHOWN: Final = 100
+_MOST_SHOWN: Final = 50
+"""How many rules are shown, so that an answer stays below the limit of the client."""
 
 
 class ExplainedRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,7 +39,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         claims: of the token, without ``jti``; empty if it is refused.
-        rules: the caller's, the valid ones first; a hundred at most, and a note says how many there are.
+        rules: the caller's, the valid ones first; fifty at most, and a note says how many there are.
         notes: facts that explain the result.
         refusal: why there is no token; None if there would be one.
     """

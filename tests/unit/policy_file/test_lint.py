@@ -236,11 +236,11 @@ def test_a_capability_in_another_case(name: str) -> None:
 
 def test_many_rules() -> None:
     """The time grows with the number of rules, not with its square."""
-    rules = [{"audiences": [f"a{number}"], "claims": {"t": number}} for number in range(3000)]
+    rules = [{"audiences": [f"a{number}"], "claims": {"t": number}} for number in range(2000)]
     began = time.process_time()
     assert messages(*map(grant, rules)) == []
     assert len(messages(*map(grant, rules), grant({"audiences": ["*"], "claims": {"t": "x"}}))) == 2
-    assert time.process_time() - began < 20
+    assert time.process_time() - began < 10
 
 
 JSON = st.recursive(
