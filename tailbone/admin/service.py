@@ -40,6 +40,8 @@ _OPTIONS: Final = (
     ("grpc.max_send_message_length", 1024 * 1024),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.max_concurrent_streams", 32),
+    # How long a connection may be silent before its first call; gRPC's default is two minutes.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # A caller that disappears from the tailnet sends no FIN: only pings notice.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),

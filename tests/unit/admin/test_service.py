@@ -11,6 +11,7 @@ import pytest
 from harness.admin import explain_with, info
 from harness.grants import as_json
 
+from tailbone.admin import service
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import Access
@@ -172,6 +173,20 @@ async def test_close_cancels_a_change_after_the_grace(run: Running) -> None:
         with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
             await asked
     assert [line["outcome"] for line in run.log.calls] == ["cancelled"]
+
+
+async def test_a_silent_connection_has_ten_seconds(
+    start_admin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its place among the connections no longer."""
+    options = dict(service._OPTIONS)
+    assert options["grpc.server_handshake_timeout_ms"] == 10_000
+    monkeypatch.setattr(service, "_OPTIONS", (options | {"grpc.server_handshake_timeout_ms": 200}).items())
+    async with start_admin() as run:
+        reader, writer = await asyncio.open_connection("127.0.0.1", run.port)
+        async with asyncio.timeout(10):
+            await reader.read()
+        writer.close()
 
 
 async def test_close_twice(run: Running) -> None:
