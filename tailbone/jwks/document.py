@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from decimal import Decimal
@@ -231,9 +232,11 @@ def _problems(key: PublishedKey) -> list[str]:
 
 def _unreadable(members: dict[str, object], kty: str) -> str:
     """Return why a common library cannot read a key; "" if all can."""
-    for name in ("use", "alg"):
+    for name in ("use", "alg", "x5u", "x5t", "x5t#S256"):
         if not isinstance(members.get(name, ""), str):
             return f"its {name} is not text"
+    if not _is_chain(members.get("x5c", [])):
+        return "its x5c is not a list of certificates"
     values = {name: members.get(name) for name in _KEY_MEMBERS[kty]}
     size = _CURVES.get(kty, {}).get(str(members.get("crv")))
     for name, value in values.items():
@@ -247,6 +250,20 @@ def _unreadable(members: dict[str, object], kty: str) -> str:
     except (JWException, ValueError, TypeError):
         return "it is not a valid public key"
     return ""
+
+
+def _is_chain(value: object) -> bool:
+    """Return whether a value is a chain of certificates, as in ``x5c`` (RFC 7517 section 4.7)."""
+    from cryptography import x509
+
+    if not isinstance(value, list):
+        return False
+    try:
+        for certificate in value:
+            x509.load_der_x509_certificate(base64.b64decode(certificate, validate=True))
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import re
 import time
+from base64 import b64encode
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from jwcrypto import jwk
@@ -137,6 +143,9 @@ def test_an_entry_that_says_too_little_is_completed_and_keeps_what_else_it_says(
         ({**RSA, "n": "!!!"}, "refuse the whole set: its n is not base64url"),
         ({**RSA, "n": RSA["n"].replace(RSA["n"][5], "+", 1)}, "its n is not base64url"),
         ({**RSA, "e": None}, "its e is not base64url"),
+        ({**RSA, "x5t": 5}, "its x5t is not text"),
+        ({**RSA, "x5c": "MIIB"}, "its x5c is not a list of certificates"),
+        ({**RSA, "x5c": ["MIIB"]}, "its x5c is not a list of certificates"),
         ({"kty": "RSA", "kid": "k", "n": "AQAB"}, "its e is not base64url"),
         ({**RSA, "n": "AQ"}, "it is not a valid public key"),
         ({**RSA, "use": 7}, "its use is not text"),
@@ -185,7 +194,14 @@ def test_two_keys_under_one_kid_are_warned_about() -> None:
     assert "comes after another of that kid" in warning
 
 
-@pytest.mark.parametrize("key", [RSA, EC.public_jwk(), ED25519])
+def chain() -> list[str]:
+    """Return a certificate as ``x5c`` has it."""
+    key, name, at = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime(2026, 11, 1, tzinfo=UTC)
+    certificate = x509.CertificateBuilder(name, name, key.public_key(), 1, at, at).sign(key, SHA256())
+    return [b64encode(certificate.public_bytes(Encoding.DER)).decode()]
+
+
+@pytest.mark.parametrize("key", [RSA, EC.public_jwk(), ED25519, {**RSA, "x5c": chain()}])
 def test_keys_that_all_verifiers_can_live_with_are_not_warned_about(key: dict[str, Any]) -> None:
     """RSA, the NIST curves, Ed25519."""
     assert of(key).warnings() == []
