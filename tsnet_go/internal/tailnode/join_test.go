@@ -386,6 +386,22 @@ func TestARunningNodeNoticesItsDeletion(t *testing.T) {
 	}
 }
 
+// Status shows that the control server has gone while the node runs, and that it is back.
+func TestARunningNodeNoticesAnOutageOfTheControlServer(t *testing.T) {
+	checkNoLeaks(t)
+	net, server, _ := two(t)
+	isReachable := func() bool {
+		status, err := server.Status()
+		return err == nil && status.ControlReachable
+	}
+	tbtest.Eventually(t, "the control server is connected", isReachable)
+	net.do("pause_control", nil)
+	net.do("drop_control", nil)
+	tbtest.Eventually(t, "the outage is noticed", func() bool { return !isReachable() })
+	net.do("resume_control", nil)
+	tbtest.Eventually(t, "the control server is connected again", isReachable)
+}
+
 // A node whose key expires while it runs reports the state NeedsLogin.
 func TestARunningNodeReportsItsExpiry(t *testing.T) {
 	checkNoLeaks(t)
