@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +102,18 @@ async def test_an_empty_line_before_a_request_is_refused(running: Running) -> No
     client = await running.connect()
     answer = await client.ask(b"\r\n" + GET)
     assert (answer.status, answer.json["error"]) == (400, "malformed_request")
+
+
+async def test_waiting_connections_are_accepted_together(running: Running) -> None:
+    """One in each turn of the event loop would wait for seconds behind hundreds of busy ones."""
+    with ExitStack() as stack:
+        for _ in range(256):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.setblocking(False)
+            sock.connect(running.path)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(running.server.connections) == 256
 
 
 async def test_a_repeated_head_is_not_taken_for_another(running: Running) -> None:
