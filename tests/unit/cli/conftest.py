@@ -1,4 +1,4 @@
-"""Admin servers for the tests of ``tailbone keys``, and the command itself."""
+"""Admin servers for the tests of ``tailbone keys``, an issuer on loopback, and the command itself."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ from harness.admin import (  # noqa: F401  fixtures
     run,
     start_admin,
 )
+from harness.issuers import LoopbackIssuer
+from harness.web import WebServer
+
+from tailbone.process import log
+from tailbone.testing import FakeIssuer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[3]
 
@@ -69,3 +74,10 @@ def tailbone(tmp_path: Path) -> Callable[..., Any]:
         return Ended(process.returncode, out.decode(), err.decode())
 
     return invoke
+
+
+@pytest.fixture
+def issuer() -> Iterator[LoopbackIssuer]:
+    with FakeIssuer(algorithm="ES256") as fake, WebServer() as web:
+        yield LoopbackIssuer(web, fake.token(audience="service"))
+    log.reset()
