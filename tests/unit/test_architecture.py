@@ -31,7 +31,6 @@ TESTED_ELSEWHERE = {
     "testing/plugin.py": "tests/integration/test_testing.py, in a fresh project",
     "testing/tailnet.py": "tests/integration/test_testing.py",
     "policy_file/example.py": "tests/unit/cli/test_policy.py and tests/integration/test_grants.py",
-    "tsnet/devnet.py": "tests/integration, as the tailnet of every test there",
 }
 """Modules without a test file of their own, and where their tests are."""
 
