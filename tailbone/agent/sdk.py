@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tailbone.agent.files import TokenFile
 from tailbone.client import aws
 from tailbone.errors import ConfigError
+from tailbone.json_object import parse_object
 from tailbone.text import quote
 
 if TYPE_CHECKING:
@@ -63,12 +64,10 @@ def for_gcp(folder: Path, config: Path) -> Setup:
         ConfigError: the file is not such a configuration.
     """
     try:
-        document: Any = json.loads(config.read_text())
+        document = parse_object(config.read_bytes())
     except OSError as error:
         raise ConfigError(f"{config}: {error.strerror}") from None
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or document.get("type") != "external_account":
+    if document is None or document.get("type") != "external_account":
         raise ConfigError(f"{config} is not an external_account configuration of gcloud")
     path, copy = folder / "gcp", folder / "gcp.json"
     document["credential_source"] = {"file": str(path)}

@@ -17,6 +17,7 @@ from tailbone.cli.output import render
 from tailbone.client.issuer import URL_VARIABLE
 from tailbone.client.local_agent import SOCKET_VARIABLE
 from tailbone.errors import ConfigError, TailboneError
+from tailbone.json_object import parse_object
 
 if TYPE_CHECKING:
     from tailbone.cli.issuer import IssuerFlags
@@ -164,11 +165,11 @@ def _exec_info(text: str) -> tuple[str, str]:
     version = "client.authentication.k8s.io/v1"
     if not text:
         return version, ""
+    info: Any = parse_object(text)
     try:
-        info = json.loads(text)
         config = ((info.get("spec") or {}).get("cluster") or {}).get("config") or {}
         return str(info.get("apiVersion", version)), str(config.get("audience", ""))
-    except (ValueError, AttributeError):
+    except AttributeError:
         raise ConfigError("KUBERNETES_EXEC_INFO is not an ExecCredential") from None
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tailbone.errors import ExchangeError
 from tailbone.files import Disk, ProcessLock, others_who_can, read_regular
+from tailbone.json_object import parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,11 +50,10 @@ class CredentialsCache:
         """Return the entry; empty if there is none, or if others could have written it."""
         try:
             data, status = read_regular(self._path, _LIMIT)
-            entry = json.loads(data)
-        except (OSError, ValueError):
+        except OSError:
             return {}
         trusted = not others_who_can(0o006, status.st_mode, status.st_uid)
-        return entry if trusted and isinstance(entry, dict) else {}
+        return (parse_object(data) or {}) if trusted else {}
 
     def write(self, entry: dict[str, Any]) -> None:
         """Replace the entry.

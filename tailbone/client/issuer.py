@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import time
 from email.utils import parsedate_to_datetime
@@ -25,6 +24,7 @@ from tailbone.errors import (
     IssuerUnavailableError,
     IssuerUnreachableError,
 )
+from tailbone.json_object import parse_object
 from tailbone.text import quote, redact
 
 if TYPE_CHECKING:
@@ -262,13 +262,10 @@ def decode_answer(response: Response, url: str) -> dict[str, Any]:
         IssuerRefusedError, IssuerUnavailableError: with the issuer's own text.
         IssuerAnswerError: the answer is not a tailbone issuer's.
     """
-    try:
-        answer = json.loads(response.body)
-    except ValueError:
-        answer = None
-    if response.status == 200 and isinstance(answer, dict):
+    answer = parse_object(response.body)
+    if response.status == 200 and answer is not None:
         return answer
-    if isinstance(answer, dict) and isinstance(answer.get("error"), str):
+    if answer is not None and isinstance(answer.get("error"), str):
         text = f"{answer.get('message')} ({answer['error']})"
         kind = IssuerUnavailableError if response.status >= 500 else IssuerRefusedError
         raise kind(redact(" ".join(text.split())))

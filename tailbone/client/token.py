@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any, NamedTuple
 
 from tailbone.errors import IssuerAnswerError
+from tailbone.json_object import parse_object
 
 
 class Token(NamedTuple):
@@ -34,9 +34,9 @@ def claims_of(jwt: str) -> dict[str, Any]:
     """
     try:
         payload = jwt.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims = parse_object(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (IndexError, ValueError):
         claims = None
-    if not isinstance(claims, dict):
+    if claims is None:
         raise IssuerAnswerError("the issuer's answer does not contain a JWT")
     return claims

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote as quote_path
 from urllib.parse import urlsplit
 
 from tailbone.errors import ConfigError, ExchangeError
+from tailbone.json_object import parse_object
 from tailbone.text import quote, redact
 
 AUDIENCE: Final = "vault"
@@ -55,10 +56,11 @@ def log_in(address: str, role: str, jwt: str, *, mount: str = "jwt") -> Login:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 -- see above
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            answer = _decode(response.read(_ANSWER_LIMIT))
+            answer = parse_object(response.read(_ANSWER_LIMIT)) or {}
     except urllib.error.HTTPError as error:
         with error:
-            texts = _decode(error.read(_ANSWER_LIMIT)).get("errors") or [f"status {error.code}"]
+            answer = parse_object(error.read(_ANSWER_LIMIT)) or {}
+        texts = answer.get("errors") or [f"status {error.code}"]
         text = redact(" ".join(" ".join(map(str, texts)).split()))[:500]
         raise ExchangeError(f"Vault refused the token: {text}") from None
     except OSError:
@@ -67,11 +69,3 @@ def log_in(address: str, role: str, jwt: str, *, mount: str = "jwt") -> Login:
     if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
         raise ExchangeError(f"Vault at {address} did not answer with a token")
     return Login(auth["client_token"], int(auth.get("lease_duration") or 0), bool(auth.get("renewable")))
-
-
-def _decode(body: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from tailbone.errors import ForeignDocumentError, StoreError
+from tailbone.json_object import parse_object
 from tailbone.jwks.document import CONTENT_TYPE
 from tailbone.text import quote
 
@@ -67,15 +67,6 @@ class Discovery:
 def discovery_of(issuer: str, *, jwks_uri: str = "") -> Discovery | None:
     """Return the issuer of the settings keys.issuer and keys.jwksUri; None if it is not a URL."""
     return Discovery(issuer, jwks_uri=jwks_uri) if issuer.startswith(("https://", "http://")) else None
-
-
-def read_members(data: bytes) -> dict[str, Any] | None:
-    """Return the members of a discovery document; None if it is not a JSON object in UTF-8, without a BOM."""
-    try:
-        members = json.loads(data.decode())
-    except (ValueError, RecursionError):
-        return None
-    return members if isinstance(members, dict) else None
 
 
 class DiscoveryPublisher:
@@ -148,7 +139,7 @@ class DiscoveryPublisher:
         Raises:
             ForeignDocumentError: it is another issuer's, or not a discovery document.
         """
-        members = read_members(data)
+        members = parse_object(data)
         issuer = members.get("issuer") if members else None
         if members is None or not isinstance(issuer, str):
             raise self._not_a_document()

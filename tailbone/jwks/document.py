@@ -218,7 +218,7 @@ def _problems(key: PublishedKey) -> list[str]:
     problems: list[str] = []
     if _PRIVATE_MEMBERS & members.keys():
         problems.append("shows its PRIVATE half to everybody: remove it, and trust it nowhere")
-    if not isinstance(kty, str) or (kty != "RSA" and crv not in _CURVES.get(kty, ())):
+    if not isinstance(kty, str) or (kty != "RSA" and str(crv) not in _CURVES.get(kty, ())):
         problems.append("is of a kind that makes some verifiers refuse the whole set, our keys too")
         return problems
     if not key.kid:

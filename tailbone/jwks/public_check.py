@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tailbone.errors import ForeignDocumentError
-from tailbone.jwks.discovery import LONGEST_ISSUER, read_members
+from tailbone.json_object import parse_object
+from tailbone.jwks.discovery import LONGEST_ISSUER
 from tailbone.jwks.document import Document
 from tailbone.text import quote
 
@@ -251,7 +252,7 @@ def _check_fields(
 
 def _check_discovery(body: bytes, discovery: Discovery) -> list[Finding]:
     """Compare issuer and jwks_uri."""
-    members = read_members(body)
+    members = parse_object(body)
     if members is None:
         text = f"{discovery.url} is not a JSON object in UTF-8"
         return [_error("discovery document", text, "publish the discovery document there")]

@@ -242,7 +242,7 @@ class KeyFolder:
             return Document.parse(saved.document.encode()) if saved.location == location else None
         except FileNotFoundError:
             return None
-        except (ValueError, ForeignDocumentError):
+        except (ValueError, RecursionError, ForeignDocumentError):
             raise KeyFileError("the saved copy of the JWKS is damaged") from None
         except OSError as error:
             raise _unusable(self.path, "read", error) from error

@@ -152,7 +152,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
         try:
             with_phase = msgspec.json.decode(data, type=_HasPhase).phase is not None
             return _DECODER.decode(data) if with_phase else _OLD_DECODER.decode(data).record()
-        except (msgspec.DecodeError, ValueError):
+        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             raise KeyFileError("is not a key's record; was it cut short?") from None
 
 

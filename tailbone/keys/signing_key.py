@@ -19,6 +19,7 @@ from jwcrypto.common import JWException
 
 from tailbone.algorithms import P256_BYTES, RSA_BITS, Algorithm
 from tailbone.errors import KeyFileError
+from tailbone.json_object import parse_object
 
 _SHA256: Final = hashes.SHA256()
 _PKCS1: Final = padding.PKCS1v15()
@@ -181,13 +182,9 @@ def parse_jwk(data: bytes) -> dict[str, object]:
     Raises:
         KeyFileError: not a JSON object in UTF-8.
     """
-    try:
-        members = json.loads(data.decode())
-    except (ValueError, RecursionError):
-        # The inner error quotes the text, which may be private.
-        raise KeyFileError("is not JSON; was it cut short?") from None
-    if not isinstance(members, dict):
-        raise KeyFileError("is not a JSON object")
+    members = parse_object(data)
+    if members is None:
+        raise KeyFileError("is not a JSON object; was it cut short?")
     return members
 
 

@@ -12,12 +12,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 import msgspec
 
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError, TailboneError
+from tailbone.json_object import parse_object
 from tailbone.text import redact
 
 if TYPE_CHECKING:
@@ -107,10 +108,10 @@ def _post(url: str, body: str, fields: dict[str, str], member: str) -> str:
     request = urllib.request.Request(url, body.encode(), fields)  # noqa: S310 -- http or https by its setting
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            answer = _decode(response.read(_ANSWER_LIMIT))
+            answer = parse_object(response.read(_ANSWER_LIMIT)) or {}
     except urllib.error.HTTPError as error:
         with error:
-            answer = _decode(error.read(_ANSWER_LIMIT))
+            answer = parse_object(error.read(_ANSWER_LIMIT)) or {}
         if error.code >= 500:
             raise ControlUnreachableError(f"{url} answered with status {error.code}") from None
         text = " ".join(str(answer.get("message", "")).split())[:500]
@@ -123,11 +124,3 @@ def _post(url: str, body: str, fields: dict[str, str], member: str) -> str:
     if not isinstance(value, str) or not value:
         raise LoginRefusedError(f"{url} did not answer with {member}")
     return value
-
-
-def _decode(body: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}

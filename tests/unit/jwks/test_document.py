@@ -161,6 +161,16 @@ def test_keys_that_verifiers_stumble_over_are_warned_about(key: dict[str, Any], 
     assert says in warning
 
 
+@pytest.mark.parametrize("key", [RSA, EC.public_jwk(), ED25519], ids=["RSA", "EC", "OKP"])
+@pytest.mark.parametrize("value", [None, True, 7, 1.5, "", [], {}, ["P-256"]], ids=str)
+def test_a_member_of_any_type_is_at_most_a_warning(key: dict[str, Any], value: object) -> None:
+    """Another writer of the bucket cannot stop this one."""
+    for name in (*key, "alg", "crv", "x5c"):
+        document = of({**key, name: value})
+        assert len(document.warnings()) <= 1
+        assert document.with_key(EC.public_jwk(), EC.thumbprint).render()
+
+
 def test_ten_warnings_are_given_and_the_rest_is_counted() -> None:
     """One log line each: a document of somebody else's cannot fill the disk."""
     warnings = of(*({} for _ in range(1000))).warnings()

@@ -312,5 +312,5 @@ async def test_files_that_cannot_be_used_are_named_and_left(server: Callable[...
     path = one.folder / f"{kid}.private.jwk"
     path.write_bytes(path.read_bytes()[:40])
     done = await tidy(one)
-    assert done.faulty == ((kid, "the private half is not JSON; was it cut short?"),)
+    assert done.faulty == ((kid, "the private half is not a JSON object; was it cut short?"),)
     assert path.exists()
