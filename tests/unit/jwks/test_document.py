@@ -166,9 +166,7 @@ def test_keys_that_verifiers_stumble_over_are_warned_about(key: dict[str, Any], 
 def test_a_member_of_any_type_is_at_most_a_warning(key: dict[str, Any], value: object) -> None:
     """Another writer of the bucket cannot stop this one."""
     for name in (*key, "alg", "crv", "x5c"):
-        document = of({**key, name: value})
-        assert len(document.warnings()) <= 1
-        assert document.with_key(EC.public_jwk(), EC.thumbprint).render()
+        assert len(of({**key, name: value}).warnings()) <= 1
 
 
 def test_ten_warnings_are_given_and_the_rest_is_counted() -> None:

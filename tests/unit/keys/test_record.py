@@ -95,7 +95,11 @@ def test_a_member_of_a_later_version_is_not_a_fault() -> None:
     assert KeyRecord.from_json(NEW.to_json().replace(b"{", b'{"later": 1,', 1)) == NEW
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"null", NEW.to_json()[:-9], b'{"thumbprint": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"null", NEW.to_json()[:-9], b'{"thumbprint": 1}', b"\xff", b'{"later": ' + b"[" * 100_000],
+    ids=lambda data: repr(data[:20]),
+)
 def test_what_is_not_a_record_is_an_error(data: bytes) -> None:
     """And not a record with other values."""
     with pytest.raises(KeyFileError):
