@@ -21,15 +21,9 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.5
 
 
-audience_option = click.option("--audience", "-a", default="", help="The claim aud; default: none.")
-ttl_option = click.option(
-    "--ttl", type=DurationType(), metavar="DURATION", help="Lifetime; by default the issuer's."
-)
-
-
 @click.command(cls=Command)
-@audience_option
-@ttl_option
+@click.option("--audience", "-a", default="", help="The claim aud; default: none.")
+@click.option("--ttl", type=DurationType(), metavar="DURATION", help="Lifetime; by default the issuer's.")
 @click.option(
     "--wait",
     "wait_s",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LOGIN_S = 300.0
 """How long a person has to open a login URL, however short joinTimeout is."""
 
-_LOOK_S = 20.0
+_POLL_S = 20.0
 _DAY_S = 86400.0
 _EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0)
 """How long before the expiry of the node's key there is a warning; from the first one on, also a note."""
@@ -65,7 +65,7 @@ class TailnetNode:
             isolated: ignore tsnet's own TS_ variables, and do not warn about loopback settings.
             on_login_url: shows a person where to log in; by default a line on standard error.
             clock: Unix seconds.
-            monotonic: seconds of a clock that nobody sets.
+            monotonic: seconds, for how long the control server is away.
         """
         tailscale = config.server.tailscale
         self._config = config
@@ -166,7 +166,7 @@ class TailnetNode:
     async def watch(self) -> None:
         """Check the node every 20 s: not all changes have an event, and events get lost."""
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
             try:
                 status = await self.node.status()
             except TailnetError as error:

@@ -31,8 +31,8 @@ _COMPRESSED: Final = ("gzip", "br", "deflate", "zstd")
 _ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _CHECKSUMS: Final = ("request_checksum_calculation", "response_checksum_validation")
 _ANY_REGION: Final = "any-region-1"
-_HERE: Final = "127.0.0.1"
-_SPELLINGS_OF_HERE: Final = ("localhost", "::1")
+_LOOPBACK: Final = "127.0.0.1"
+_LOOPBACK_NAMES: Final = ("localhost", "::1")
 _PORTS: Final = {"http": 80, "https": 443}
 _MAY_BE_SENT: Final = ContextVar("_MAY_BE_SENT", default=False)
 """Whether this task's call may have reached the network: before that, no write can have been applied."""
@@ -182,8 +182,8 @@ class S3Store:
                     "AWS_ENDPOINT_URL contains a user name: credentials belong in AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY"
                 )
-            client.meta.events.register_last("before-call.s3", _stay)
-            client.meta.events.register_last("before-call.s3", _send_at_once)
+            client.meta.events.register_last("before-call.s3", _prevent_redirect)
+            client.meta.events.register_last("before-call.s3", _remove_expect)
             self._stack = stack.pop_all()
         return client
 
@@ -227,7 +227,7 @@ def normalised(endpoint: str) -> str:
         return endpoint
     if not url.scheme or not host:
         return endpoint.rstrip("/")
-    host = _HERE if host in _SPELLINGS_OF_HERE else f"[{host}]" if ":" in host else host
+    host = _LOOPBACK if host in _LOOPBACK_NAMES else f"[{host}]" if ":" in host else host
     shown = f":{port}" if port is not None and port != _PORTS.get(url.scheme) else ""
     return f"{url.scheme}://{host}{shown}{url.path.rstrip('/')}"
 
@@ -330,7 +330,7 @@ def _config(session: Any, *, is_custom: bool) -> Any:
     )
 
 
-def _stay(context: dict[str, Any], **_: Any) -> None:
+def _prevent_redirect(context: dict[str, Any], **_: Any) -> None:
     """Mark the call as already redirected, so that botocore does not look for another region.
 
     It would sign the redirected request with our credentials, and recurse without end if an answer names no
@@ -339,7 +339,7 @@ def _stay(context: dict[str, Any], **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _send_at_once(params: dict[str, Any], **_: Any) -> None:
+def _remove_expect(params: dict[str, Any], **_: Any) -> None:
     """Send the body without Expect: 100-continue, which some servers never answer."""
     params["headers"].pop("Expect", None)
 
