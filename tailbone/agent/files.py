@@ -79,6 +79,8 @@ def token_file(
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise ConfigError(f"{name}: its folder does not exist")
+    if Path(path).is_dir():
+        raise ConfigError(f"{name} is a folder")
     try:
         ttl_s = parse_duration(ttl) if ttl else None
         bits = int(mode, 8)

@@ -142,6 +142,20 @@ def test_http_proxy_is_ignored(token: Callable[..., Program]) -> None:
     assert token("--proxy", nowhere).wait() == 1
 
 
+def test_a_named_proxy_is_used(tailbone: Callable[..., Program], url: str) -> None:
+    """As tailscaled's; it gets the whole URL, and resolves the name."""
+    with socket.socket() as front:
+        front.bind(("127.0.0.1", 0))
+        front.listen()
+        relay = threading.Thread(target=_relay_once, args=(front, url))
+        relay.start()
+        proxy = f"http://127.0.0.1:{front.getsockname()[1]}"
+        done = tailbone("token", "--claims", "--proxy", proxy, "--issuer-url", "http://tailbone")
+        assert done.wait() == 0, done.output()
+        relay.join()
+    assert json.loads("\n".join(done.out))["tags"] == ["tag:ci"]
+
+
 def test_a_node_of_its_own(
     tailnet: Tailnet, server: Callable[..., Server], tailbone: Any, tmp_path: Path
 ) -> None:

@@ -97,6 +97,18 @@ def test_the_variables_of_the_others(run: Callable[..., Program], tmp_path: Path
     assert claims_of(found["TOKEN"])["aud"] == "a=b"
 
 
+def test_no_token_is_in_a_log_or_an_argument(run: Callable[..., Program], tmp_path: Path) -> None:
+    """Neither of tailbone nor of the command; other users can read the arguments of both."""
+    token = tmp_path / "token"
+    script = "echo $PPID $$; for id in $PPID $$; do tr '\\0' ' ' < /proc/$id/cmdline; echo; done"
+    flags = ("--log-level", "trace", "--env", "a=b=TOKEN", "--file", f"cluster={token}", "--aws", ROLE)
+    done = run(*flags, "--", "sh", "-c", script)
+    assert done.wait() == 0, done.output()
+    assert "--file" in done.output()
+    assert token.read_text().startswith("eyJ")
+    assert "eyJ" not in done.output()
+
+
 def test_variables_that_would_win_are_named(run: Callable[..., Program]) -> None:
     """In a warning: the command runs."""
     done = run("--aws", ROLE, "--", "true", AWS_ACCESS_KEY_ID="AKIA", AWS_PROFILE="prod")

@@ -112,10 +112,13 @@ assert before == {"tailbone", "tailbone.testing", "tailbone.testing.plugin"}, be
 """
 
 
-def test_the_plugin_works_in_a_fresh_project(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "with pytest-xdist"])
+def test_the_plugin_works_in_a_fresh_project(
+    workers: tuple[str, ...], environment: dict[str, str], tmp_path: Path
+) -> None:
     """pytest finds the fixtures by itself, and loads nothing else at collection."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_it.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, str(tmp_path)]
     ended = run(command, env=environment, cwd=tmp_path, timeout_s=60)
     assert "3 passed" in "".join(ended.out), "\n".join([*ended.out, *ended.err])

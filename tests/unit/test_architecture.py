@@ -19,7 +19,6 @@ TESTED_ELSEWHERE = {
     "cli/admin.py": "tests/unit/cli/test_keys.py, as the commands that call the admin API",
     "cli/dev.py": "tests/integration/test_dev.py",
     "cli/doctor.py": "tests/consumers/test_doctor.py",
-    "client/credentials_cache.py": "tests/integration/test_adapters.py",
     "client/local_agent.py": "tests/integration/test_exec.py",
     "client/token.py": "tests/unit/client/test_source.py, as what it keeps",
     "jwks/s3.py": "tests/s3, on real S3 servers",

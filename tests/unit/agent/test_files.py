@@ -57,6 +57,12 @@ def test_the_folder_must_exist(tmp_path: Path) -> None:
         token_file(f"{tmp_path}/no/t", "a")
 
 
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+    """It is refused before anything is requested."""
+    with pytest.raises(ConfigError, match="is a folder"):
+        token_file(str(tmp_path), "a")
+
+
 def test_a_list_of_files(tmp_path: Path) -> None:
     """Each table is a file."""
     file = tmp_path / "files.toml"
