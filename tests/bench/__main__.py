@@ -39,6 +39,7 @@ _MEASURES: dict[str, Callable[[Session], Awaitable[list[Figure]]]] = {
     "startup": startup.measure,
     "help": commands.measure_help,
     "keys": commands.measure_keys,
+    "adapters": commands.measure_adapters,
     "rotation": rotation.measure,
     "signing": signing.measure,
     "verifying": verifying.measure,
