@@ -38,6 +38,7 @@ class Report(msgspec.Struct):
         tokens: how many different tokens.
         least_left_s: how long the oldest token that was read was still valid.
         faults: what was wrong, and how often.
+        failures: what the agent logged about renewals that failed.
     """
 
     seconds: float
@@ -45,6 +46,7 @@ class Report(msgspec.Struct):
     tokens: int = 0
     least_left_s: float = _TTL_S
     faults: dict[str, int] = {}
+    failures: list[str] = []
 
     @property
     def holds(self) -> bool:
@@ -74,7 +76,9 @@ def run(seconds: float) -> Report:
         until(file.exists, "the file is written", shows=kept.output, timeout_s=30)
         issuer = running.facts["jwks_url"].partition("/.well-known")[0]
         # What counts is the time of the read: a busy reader may verify the token later.
-        return _read(file, Verifier(issuer, _AUDIENCE, leeway_s=3600), seconds)
+        report = _read(file, Verifier(issuer, _AUDIENCE, leeway_s=3600), seconds)
+        report.failures = [line for line in kept.err if "cannot be renewed" in line]
+        return report
 
 
 def _read(file: Path, verifier: Verifier, seconds: float) -> Report:
@@ -114,7 +118,7 @@ def _read(file: Path, verifier: Verifier, seconds: float) -> Report:
 def main() -> int:
     """Run it, and print what the readers saw."""
     report = run(float(sys.argv[1]) if len(sys.argv) > 1 else _SECONDS)
-    print(report.line(), flush=True)
+    print(report.line(), *report.failures, sep="\n", flush=True)
     return 0 if report.holds else 1
 
 
