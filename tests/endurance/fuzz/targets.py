@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+import unicodedata
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -187,6 +188,9 @@ class Settings(_Simple):
                 raise AssertionError(error.message) from None
 
 
+_DECEPTIVE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
 class WhoisAnswers(_Simple):
     """The answer of whois is refused, or names somebody in text that deceives nobody."""
 
@@ -197,7 +201,7 @@ class WhoisAnswers(_Simple):
             return
         assert identity.subject.startswith(("user:", "node:"))
         for text in (identity.node, identity.login, *identity.tags):
-            assert text.isprintable()
+            assert _DECEPTIVE.isdisjoint(map(unicodedata.category, text))
 
 
 class Native(_Simple):
