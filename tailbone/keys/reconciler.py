@@ -61,9 +61,7 @@ class Reconciler:
         self._generated_kids: set[str] = set()
 
     async def reconcile(self, last_read: Read | None = None, *, timeout_s: float = LOCK_S) -> None:
-        """Carry out the plan until nothing is left to do. If there is nothing to do, nothing is locked.
-
-        A key that is due is generated without the lock, since a large one takes seconds.
+        """Run the plan, and generate a key if one is due. If there is nothing to do, nothing is locked.
 
         Args:
             last_read: a read of the JWKS, which is read again under the lock; if None, only steps that need
@@ -73,21 +71,27 @@ class Reconciler:
         Raises:
             TailboneError: a step failed. The steps before it are on disk and stay.
         """
-        observer = self._observer
+        observer, settings = self._observer, self._observer.settings
         view = observer.view(last_read)
-        key: SigningKey | None = None
-        while not observer.read_only and (plan(view) or key_due(view)):
-            async with self.writing(timeout_s) as writer:
-                if last_read is not None:
-                    await writer.read()
+        if observer.read_only or not (plan(view) or key_due(view)):
+            return
+        if await self._run_plan(last_read, timeout_s):
+            # Without the lock, since a large key takes seconds.
+            key = await new_signing_key(settings.algorithm, settings.size)
+            await self._run_plan(last_read, timeout_s, key)
+
+    async def _run_plan(
+        self, last_read: Read | None, timeout_s: float, key: SigningKey | None = None
+    ) -> Origin | None:
+        """Run the plan under the lock, and add ``key`` if one is due; return why one is still due."""
+        async with self.writing(timeout_s) as writer:
+            if last_read is not None:
+                await writer.read()
+            await writer.run_plan()
+            if key is not None and (origin := key_due(writer.view())):
+                await writer.add(key, origin)
                 await writer.run_plan()
-                view = writer.view()
-                if key is not None and (origin := key_due(view)):
-                    await writer.add(key, origin)
-                    await writer.run_plan()
-                    return
-            if key_due(view):
-                key = await new_signing_key(observer.settings.algorithm, observer.settings.size)
+            return key_due(writer.view())
 
     @contextlib.asynccontextmanager
     async def writing(self, timeout_s: float = LOCK_S) -> AsyncIterator[Writer]:
