@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import io
 import json
 import os
 from pathlib import Path
@@ -109,7 +111,8 @@ def gcp(audience: str, **flags: Unpack[IssuerFlags]) -> None:
     try:
         if not audience:
             raise ConfigError("there is no audience: set GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE or --audience")
-        with tokens_of(**flags) as tokens:
+        # Notes too would be read as part of the answer.
+        with contextlib.redirect_stderr(io.StringIO()), tokens_of(**flags) as tokens:
             token = tokens.issue(audience)
         answer = {
             "version": 1,

@@ -19,6 +19,7 @@ import msgspec
 
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError, TailboneError
 from tailbone.json_object import parse_object
+from tailbone.process.log import get_logger
 from tailbone.text import redact
 
 if TYPE_CHECKING:
@@ -61,12 +62,16 @@ def log_in(
             note = f"no identity federation, so that only an earlier login counts: {error.message}"
             return msgspec.structs.replace(config, notes=(*config.notes, note))
     end = clock() + settings.join_timeout_s
+    warned = False
     while True:
         try:
             return _with_key(config)
-        except ControlUnreachableError:
+        except ControlUnreachableError as error:
             if clock() + settings.join_retry_s > end:
                 raise
+            if not warned:
+                get_logger().warning("identity federation fails; trying again", error=error.message)
+                warned = True
         sleep(settings.join_retry_s)
 
 

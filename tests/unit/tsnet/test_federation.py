@@ -75,8 +75,10 @@ def test_each_attempt_reads_the_id_token_again(api: WebServer, tmp_path: Path) -
     assert tokens == [["first"], ["second"]]
 
 
-def test_attempts_end_after_the_join_timeout(api: WebServer, tmp_path: Path) -> None:
-    """An API that is not there is named."""
+def test_attempts_end_after_the_join_timeout(
+    api: WebServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An API that is not there is named, at the first attempt and in the end."""
     now = [0.0]
 
     def sleep(seconds: float) -> None:
@@ -86,6 +88,9 @@ def test_attempts_end_after_the_join_timeout(api: WebServer, tmp_path: Path) -> 
     with pytest.raises(ControlUnreachableError, match=r"127\.0\.0\.1:9"):
         log_in(config, clock=lambda: now[0], sleep=sleep)
     assert now == [8.0]
+    [line] = capsys.readouterr().err.splitlines()
+    assert "trying again" in line
+    assert "127.0.0.1:9" in line
 
 
 @pytest.mark.parametrize("body", [b'{"message": "no  tags"}', b"[]", b"no JSON"])
