@@ -184,7 +184,7 @@ def read_authkey(config: Config) -> Config:
     if authkey.startswith("tskey-client-") and not node.tags:
         raise ConfigError(
             f"{path} ({config.origin(path)}): an OAuth client secret needs tags for the node: "
-            "set --ts-tags, TB_SERVER_TAILSCALE_TAGS or server.tailscale.tags"
+            "set --ts-tags, TS_ADVERTISE_TAGS or server.tailscale.tags"
         )
     node = msgspec.structs.replace(node, authkey=authkey, authkey_file="")
     return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, tailscale=node))
