@@ -45,7 +45,7 @@ def status_in(table: Mapping[type[TailboneError], _T], kind: type[TailboneError]
 
 
 class Problem(NamedTuple):
-    """Something that is wrong with the server for some time.
+    """An ongoing problem with the server.
 
     Attributes:
         code: stable, lower-case name of the problem. It names no key, path or host, so anybody may see it.
@@ -249,7 +249,7 @@ class AudienceNotAllowedError(AccessError):
 
 
 class DeniedError(AccessError):
-    """The caller is on the list of those that get nothing."""
+    """The caller is listed in ``issuer.deny``."""
 
     code = "denied"
 
@@ -312,7 +312,7 @@ class KeyFileError(SigningError):
 
 
 class StoreError(TailboneError):
-    """The store of the published documents could not be read or written; nothing was changed."""
+    """The store of the published documents could not be read or written."""
 
     code = "store_unavailable"
 
@@ -329,10 +329,10 @@ class StoreDeniedError(StoreError):
     code = "store_denied"
 
 
-class StoreMissingError(StoreError):
-    """The bucket does not exist; a missing document in a bucket is not an error."""
+class StoreSettingsError(StoreError):
+    """No bucket can be used with these settings: the bucket's name or an AWS setting is wrong."""
 
-    code = "store_missing"
+    code = "store_misconfigured"
 
 
 class StoreOutcomeUnknownError(StoreError):

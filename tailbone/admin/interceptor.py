@@ -67,7 +67,7 @@ STATUSES: Final[Mapping[type[TailboneError], StatusCode]] = {
     errors.StoreError: StatusCode.UNAVAILABLE,
     errors.StoreConflictError: StatusCode.ABORTED,
     errors.StoreDeniedError: StatusCode.FAILED_PRECONDITION,
-    errors.StoreMissingError: StatusCode.FAILED_PRECONDITION,
+    errors.StoreSettingsError: StatusCode.FAILED_PRECONDITION,
     errors.ForeignDocumentError: StatusCode.FAILED_PRECONDITION,
     errors.UnconditionalStoreError: StatusCode.FAILED_PRECONDITION,
 }

@@ -15,8 +15,8 @@ from tailbone.errors import (
     StoreConflictError,
     StoreDeniedError,
     StoreError,
-    StoreMissingError,
     StoreOutcomeUnknownError,
+    StoreSettingsError,
     UnconditionalStoreError,
 )
 from tailbone.jwks.condition_check import ConditionCheck
@@ -39,7 +39,7 @@ _REPLACED_S: Final = 5.0
 _TORN_READS: Final = 3
 _REFUSALS: Final = 2
 # Retrying does not help with these.
-_LASTING: Final = (StoreDeniedError, StoreMissingError, UnconditionalStoreError)
+_LASTING: Final = (StoreDeniedError, StoreSettingsError, UnconditionalStoreError)
 # After these, only a read shows whether a write was applied. A proxy that sends a write twice conflicts with
 # itself.
 _OPEN: Final = (StoreOutcomeUnknownError, StoreConflictError)

@@ -15,7 +15,7 @@ from tailbone.errors import (
     ForeignDocumentError,
     StoreConflictError,
     StoreError,
-    StoreMissingError,
+    StoreSettingsError,
     UnconditionalStoreError,
 )
 from tailbone.jwks import s3_errors
@@ -91,7 +91,7 @@ class S3Store:
             )
         etag = answer.get("ETag")
         if not etag:
-            raise StoreMissingError(f"{where} came without an ETag: is AWS_ENDPOINT_URL an S3 server?")
+            raise StoreSettingsError(f"{where} came without an ETag: is AWS_ENDPOINT_URL an S3 server?")
         fields = answer["ResponseMetadata"].get("HTTPHeaders", {})
         return Stored(
             data=data,
@@ -178,7 +178,7 @@ class S3Store:
             except OSError as error:
                 raise s3_errors.no_certificates(error, session.get_config_variable("ca_bundle")) from error
             if "@" in urlsplit(client.meta.endpoint_url).netloc:
-                raise StoreMissingError(
+                raise StoreSettingsError(
                     "AWS_ENDPOINT_URL contains a user name: credentials belong in AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY"
                 )

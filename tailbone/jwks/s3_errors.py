@@ -10,8 +10,8 @@ from tailbone.errors import (
     StoreConflictError,
     StoreDeniedError,
     StoreError,
-    StoreMissingError,
     StoreOutcomeUnknownError,
+    StoreSettingsError,
     UnconditionalStoreError,
 )
 from tailbone.text import redact
@@ -84,11 +84,11 @@ def refusal(
         return StoreConflictError(f"{where} was changed by another writer", detail=detail)
     # Only S3 itself can state that nothing was applied. A proxy may send such a status for a forwarded write.
     if code in _BUSY_CODES or (status in _BUSY and not writing):
-        return StoreError("S3 is busy and asks to slow down", detail=detail)
+        return StoreError("S3 is throttling requests", detail=detail)
     if status == _BAD_REQUEST and code in _NOT_WHOLE_CODES:
         return StoreError("S3 did not receive the whole request in time: check the network", detail=detail)
     if code == "NoSuchBucket":
-        return StoreMissingError(
+        return StoreSettingsError(
             f"there is no bucket {bucket}: create it, or correct keys.bucket", detail=detail
         )
     if code in _CREDENTIAL_CODES:
@@ -114,21 +114,21 @@ def refusal(
     if passing:
         return StoreError(f"S3 answered {status}", detail=detail)
     if status == _NOT_FOUND and not writing:
-        return StoreMissingError(
+        return StoreSettingsError(
             f"S3 answered 404 for {where}, without saying whether the object or something else is missing"
             f"{_words(answer)}: is AWS_ENDPOINT_URL an S3 server, and keys.bucket right? If both are, upload "
             'a first object {"keys":[]}',
             detail=detail,
         )
     if code:
-        return StoreMissingError(f"S3 answered {status} for {where}{_words(answer)}", detail=detail)
-    return StoreMissingError(
+        return StoreSettingsError(f"S3 answered {status} for {where}{_words(answer)}", detail=detail)
+    return StoreSettingsError(
         f"S3 answered {status} for {where}: is AWS_ENDPOINT_URL an S3 server, and keys.bucket right?",
         detail=detail,
     )
 
 
-def redirect(answer: dict[str, Any], bucket: str, *, detail: str) -> StoreMissingError | None:
+def redirect(answer: dict[str, Any], bucket: str, *, detail: str) -> StoreSettingsError | None:
     """Return the error for an answer that redirects its caller; None for any other.
 
     Args:
@@ -154,7 +154,7 @@ def redirect(answer: dict[str, Any], bucket: str, *, detail: str) -> StoreMissin
             f"S3 answered {status}, a redirect{target and ' to '}{target}, which is not followed: set "
             f"AWS_REGION to the region of bucket {bucket}, or AWS_ENDPOINT_URL to the S3 server's own address"
         )
-    return StoreMissingError(message, detail=detail)
+    return StoreSettingsError(message, detail=detail)
 
 
 def _origin(location: str) -> str:
@@ -198,13 +198,13 @@ def not_created(error: Exception) -> StoreError:
     if isinstance(error, boto.ProfileNotFound):
         return no_credentials(error, by_process=False)
     if isinstance(error, boto.InvalidRegionError):
-        return StoreMissingError("AWS_REGION is not a region, such as eu-north-1", detail=detail_of(error))
+        return StoreSettingsError("AWS_REGION is not a region, such as eu-north-1", detail=detail_of(error))
     if isinstance(error, ValueError):
-        return StoreMissingError(
+        return StoreSettingsError(
             "invalid AWS settings: AWS_ENDPOINT_URL must be a URL, such as http://127.0.0.1:7070",
             detail=detail_of(error),
         )
-    return StoreMissingError(
+    return StoreSettingsError(
         "S3 cannot be used with these AWS settings: check the AWS variables and the AWS profile",
         detail=detail_of(error),
     )
@@ -212,7 +212,7 @@ def not_created(error: Exception) -> StoreError:
 
 def no_certificates(error: OSError, file: object) -> StoreError:
     """Return the error for trusted certificates that cannot be loaded."""
-    return StoreMissingError(
+    return StoreSettingsError(
         "AWS_CA_BUNDLE, or ca_bundle of the AWS profile, is not a readable file of certificates (PEM): "
         "correct or unset it",
         detail=f"{file}: {detail_of(error)}",
@@ -300,7 +300,7 @@ def unanswered(error: Exception, where: str, *, writing: bool, sent: bool) -> St
             "S3 cannot be reached: check the network, AWS_ENDPOINT_URL and the region", detail=detail
         )
     if not sent:
-        return StoreMissingError(
+        return StoreSettingsError(
             f"S3 cannot be asked for {where}: check keys.bucket and the AWS settings", detail=detail
         )
     what = "the connection to S3 broke during" if isinstance(error, broke) else "S3 sent an invalid answer to"

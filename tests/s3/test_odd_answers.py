@@ -21,8 +21,8 @@ from tailbone.errors import (
     ForeignDocumentError,
     StoreDeniedError,
     StoreError,
-    StoreMissingError,
     StoreOutcomeUnknownError,
+    StoreSettingsError,
     UnconditionalStoreError,
 )
 from tailbone.jwks.s3 import S3Store
@@ -77,7 +77,7 @@ async def test_each_redirect_is_an_error(
         located = fields.replace(b"{trap}", trap.url.encode())
         proxy.add(method, "status", status=status, code=code, fields=located)
     for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
-        with pytest.raises(StoreMissingError, match="set AWS_REGION"):
+        with pytest.raises(StoreSettingsError, match="set AWS_REGION"):
             await call
     assert (trap.requests, proxy.requests) == ([], ["GET", "PUT"])
 
@@ -108,7 +108,7 @@ async def test_a_redirect_names_the_region_or_server_to_set(
 ) -> None:
     """Only text that looks like a region or a server is shown."""
     proxy.add("GET", "status", status=status, code=code, fields=fields)
-    with pytest.raises(StoreMissingError, match=text):
+    with pytest.raises(StoreSettingsError, match=text):
         await store.read(PATH)
 
 
@@ -192,7 +192,7 @@ async def test_a_malformed_profile_is_named(behind: str, profile: Path) -> None:
     """The parser's own error is not shown."""
     profile.write_text("no section\n")
     async with S3Store(behind) as store:
-        with pytest.raises(StoreMissingError, match="the AWS profile"):
+        with pytest.raises(StoreSettingsError, match="the AWS profile"):
             await store.read(PATH)
 
 
@@ -207,7 +207,7 @@ async def test_a_bundle_of_certificates_that_cannot_be_loaded_is_named(
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
     async with S3Store(behind) as store:
         for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
-            with pytest.raises(StoreMissingError, match="AWS_CA_BUNDLE") as caught:
+            with pytest.raises(StoreSettingsError, match="AWS_CA_BUNDLE") as caught:
                 await call
             assert str(bundle) in caught.value.detail
 
@@ -227,7 +227,7 @@ async def test_a_malformed_setting_is_named(
     monkeypatch.setenv(variable, value)
     async with S3Store(behind) as store:
         for call in (store.read(PATH), store.write(PATH, b"one", etag=None, **HOW)):
-            with pytest.raises(StoreMissingError, match=text):
+            with pytest.raises(StoreSettingsError, match=text):
                 await call
 
 

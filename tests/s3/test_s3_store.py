@@ -17,8 +17,8 @@ from tailbone.errors import (
     StoreConflictError,
     StoreDeniedError,
     StoreError,
-    StoreMissingError,
     StoreOutcomeUnknownError,
+    StoreSettingsError,
     UnconditionalStoreError,
 )
 from tailbone.jwks.s3 import S3Store
@@ -62,16 +62,16 @@ async def test_the_object_has_type_and_cache_control(store: S3Store, endpoint: s
 async def test_a_missing_bucket_is_an_error_not_a_missing_object(endpoint: str) -> None:
     """The errors of reading and writing name the bucket."""
     async with S3Store("no-such-bucket-here") as store:
-        with pytest.raises(StoreMissingError, match="no bucket no-such-bucket-here"):
+        with pytest.raises(StoreSettingsError, match="no bucket no-such-bucket-here"):
             await store.read(PATH)
-        with pytest.raises(StoreMissingError, match="no bucket no-such-bucket-here"):
+        with pytest.raises(StoreSettingsError, match="no bucket no-such-bucket-here"):
             await store.write(PATH, b"one", etag=None, **HOW)
 
 
 async def test_an_invalid_bucket_name_is_an_error_that_names_the_setting(endpoint: str) -> None:
     """It is found before anything is sent."""
     async with S3Store("not a bucket!") as store:
-        with pytest.raises(StoreMissingError, match=r"keys\.bucket"):
+        with pytest.raises(StoreSettingsError, match=r"keys\.bucket"):
             await store.read(PATH)
 
 
@@ -140,7 +140,7 @@ async def test_403_names_the_action_that_the_server_names(
 async def test_404_without_a_known_code_says_what_to_do(broken: S3Store, proxy: s3.FaultProxy) -> None:
     """Some servers use another code for a missing object, which is then not certain."""
     proxy.add("GET", "status", status=404, code="NotFound", message="no such thing")
-    with pytest.raises(StoreMissingError, match=r'upload a first object \{"keys":\[\]\}') as caught:
+    with pytest.raises(StoreSettingsError, match=r'upload a first object \{"keys":\[\]\}') as caught:
         await broken.read(PATH)
     assert "(no such thing)" in caught.value.message
 
@@ -149,7 +149,7 @@ async def test_a_refusal_contains_the_servers_own_message(broken: S3Store, proxy
     """Object Lock, for example, needs checksums; the message is on one line and without secrets."""
     words = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
     proxy.add("PUT", "status", status=400, code="InvalidRequest", message=f"{words}\n tskey-auth-k1-x")
-    with pytest.raises(StoreMissingError, match=words) as caught:
+    with pytest.raises(StoreSettingsError, match=words) as caught:
         await broken.write(PATH, b"one", etag=None, **HOW)
     assert "\n" not in caught.value.message
     assert "tskey" not in caught.value.message
@@ -162,14 +162,14 @@ async def test_a_refusal_contains_the_servers_own_message(broken: S3Store, proxy
         ({"kind": "status", "status": 503, "code": "SlowDown"}, StoreError),
         ({"kind": "html", "status": 503}, StoreError),
         ({"kind": "html", "status": 408}, StoreError),
-        ({"kind": "status", "status": 304, "code": ""}, StoreMissingError),
+        ({"kind": "status", "status": 304, "code": ""}, StoreSettingsError),
         ({"kind": "fields", "fields": b"Content-Encoding: gzip\r\n"}, ForeignDocumentError),
-        ({"kind": "status", "status": 404, "code": "NoSuchBucket"}, StoreMissingError),
-        ({"kind": "html", "status": 404}, StoreMissingError),
+        ({"kind": "status", "status": 404, "code": "NoSuchBucket"}, StoreSettingsError),
+        ({"kind": "html", "status": 404}, StoreSettingsError),
         ({"kind": "html", "status": 403}, StoreDeniedError),
         ({"kind": "status", "status": 400, "code": "ExpiredToken"}, StoreDeniedError),
         ({"kind": "status", "status": 403, "code": "RequestTimeTooSkewed"}, StoreDeniedError),
-        ({"kind": "status", "status": 400, "code": "AuthorizationHeaderMalformed"}, StoreMissingError),
+        ({"kind": "status", "status": 400, "code": "AuthorizationHeaderMalformed"}, StoreSettingsError),
         ({"kind": "reset before"}, StoreError),
         ({"kind": "reset after"}, StoreError),
         ({"kind": "cut"}, StoreError),

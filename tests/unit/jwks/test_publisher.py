@@ -13,8 +13,8 @@ from tailbone.errors import (
     StoreConflictError,
     StoreDeniedError,
     StoreError,
-    StoreMissingError,
     StoreOutcomeUnknownError,
+    StoreSettingsError,
     UnconditionalStoreError,
 )
 from tailbone.jwks.directory import DirectoryStore
@@ -150,7 +150,7 @@ async def test_a_document_that_stays_foreign_ends_the_change_soon(world: World) 
     assert world.store.writes == 0
 
 
-@pytest.mark.parametrize("error", [StoreDeniedError("403"), StoreMissingError("no bucket")])
+@pytest.mark.parametrize("error", [StoreDeniedError("403"), StoreSettingsError("no bucket")])
 async def test_what_does_not_pass_by_itself_ends_the_change_at_once(world: World, error: StoreError) -> None:
     """Trying again would only keep people waiting."""
     world.store.fail(error)

@@ -14,8 +14,8 @@ from tailbone.errors import (
     StoreConflictError,
     StoreDeniedError,
     StoreError,
-    StoreMissingError,
     StoreOutcomeUnknownError,
+    StoreSettingsError,
     UnconditionalStoreError,
 )
 from tailbone.jwks import s3_errors
@@ -45,7 +45,7 @@ def test_only_no_such_key_says_that_the_object_does_not_exist(writing: bool) -> 
     """A 404 without that code may come from anything on the way."""
     assert s3_errors.refusal(answer(404, "NoSuchKey"), "b", "p", writing=writing, detail="") is None
     for other in ("", "404", "NoSuchBucket", "NotFound"):
-        assert type(refused(answer(404, other), writing=writing)) is StoreMissingError
+        assert type(refused(answer(404, other), writing=writing)) is StoreSettingsError
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,17 @@ def test_only_no_such_key_says_that_the_object_does_not_exist(writing: bool) -> 
         (403, "InvalidAccessKeyId", StoreDeniedError, "S3 refuses the AWS credentials"),
         (400, "ExpiredToken", StoreDeniedError, "S3 refuses the AWS credentials"),
         (403, "RequestTimeTooSkewed", StoreDeniedError, "this machine's clock is wrong"),
-        (404, "NoSuchBucket", StoreMissingError, "there is no bucket b"),
-        (404, "", StoreMissingError, 'upload a first object {"keys":[]}'),
-        (405, "MethodNotAllowed", StoreMissingError, f"S3 answered 405 for {WHERE}"),
-        (418, "", StoreMissingError, "is AWS_ENDPOINT_URL an S3 server"),
-        (301, "PermanentRedirect", StoreMissingError, "bucket b is in another region: set AWS_REGION"),
-        (503, "SlowDown", StoreError, "S3 is busy"),
-        (429, "", StoreError, "S3 is busy"),
+        (404, "NoSuchBucket", StoreSettingsError, "there is no bucket b"),
+        (404, "", StoreSettingsError, 'upload a first object {"keys":[]}'),
+        (405, "MethodNotAllowed", StoreSettingsError, f"S3 answered 405 for {WHERE}"),
+        (418, "", StoreSettingsError, "is AWS_ENDPOINT_URL an S3 server"),
+        (301, "PermanentRedirect", StoreSettingsError, "bucket b is in another region: set AWS_REGION"),
+        (503, "SlowDown", StoreError, "S3 is throttling requests"),
+        (429, "", StoreError, "S3 is throttling requests"),
         (400, "RequestTimeout", StoreError, "did not receive the whole request"),
         (500, "InternalError", StoreError, "S3 answered 500"),
         (408, "", StoreError, "S3 answered 408"),
-        (412, "", StoreMissingError, "S3 answered 412"),
+        (412, "", StoreSettingsError, "S3 answered 412"),
     ],
 )
 def test_an_answer_to_a_read(status: int, code: str, kind: type[StoreError], text: str) -> None:
@@ -84,13 +84,13 @@ def test_an_answer_to_a_read(status: int, code: str, kind: type[StoreError], tex
         (403, "AccessDenied", StoreDeniedError, f"S3 forbids writing {WHERE}: grant s3:PutObject on it"),
         (501, "NotImplemented", UnconditionalStoreError, "keys.conditionalWrites = false"),
         (400, "NotImplemented", UnconditionalStoreError, "keys.conditionalWrites = false"),
-        (503, "SlowDown", StoreError, "S3 is busy"),
+        (503, "SlowDown", StoreError, "S3 is throttling requests"),
         (400, "BadDigest", StoreError, "did not receive the whole request"),
         (503, "", StoreOutcomeUnknownError, "S3 answered a write with 503"),
         (429, "", StoreOutcomeUnknownError, "S3 answered a write with 429"),
         (500, "InternalError", StoreOutcomeUnknownError, "S3 answered a write with 500"),
         (499, "", StoreOutcomeUnknownError, "S3 answered a write with 499"),
-        (400, "InvalidRequest", StoreMissingError, f"S3 answered 400 for {WHERE}"),
+        (400, "InvalidRequest", StoreSettingsError, f"S3 answered 400 for {WHERE}"),
     ],
 )
 def test_an_answer_to_a_write(status: int, code: str, kind: type[StoreError], text: str) -> None:
@@ -174,7 +174,7 @@ INCOMPLETE = boto.IncompleteReadError(actual_bytes=1, expected_bytes=2)
         (TimeoutError(), True, StoreOutcomeUnknownError, "broke during a write"),
         (ResponseParserError("x"), True, StoreOutcomeUnknownError, "broke during a write"),
         (KeyError("x"), True, StoreOutcomeUnknownError, "S3 sent an invalid answer to a write"),
-        (boto.ParamValidationError(report="x"), False, StoreMissingError, f"S3 cannot be asked for {WHERE}"),
+        (boto.ParamValidationError(report="x"), False, StoreSettingsError, f"S3 cannot be asked for {WHERE}"),
     ],
 )
 def test_a_write_without_an_answer(error: Exception, sent: bool, kind: type[StoreError], text: str) -> None:
@@ -230,9 +230,9 @@ def test_missing_credentials(error: Exception, by_process: bool, kind: type[Stor
     ("error", "kind", "text"),
     [
         (boto.ProfileNotFound(profile="p"), StoreDeniedError, "no AWS credentials: set AWS_PROFILE"),
-        (boto.InvalidRegionError(region_name="?"), StoreMissingError, "AWS_REGION is not a region"),
-        (ValueError("Invalid endpoint"), StoreMissingError, "AWS_ENDPOINT_URL must be a URL"),
-        (KeyError("x"), StoreMissingError, "check the AWS variables and the AWS profile"),
+        (boto.InvalidRegionError(region_name="?"), StoreSettingsError, "AWS_REGION is not a region"),
+        (ValueError("Invalid endpoint"), StoreSettingsError, "AWS_ENDPOINT_URL must be a URL"),
+        (KeyError("x"), StoreSettingsError, "check the AWS variables and the AWS profile"),
     ],
 )
 def test_a_client_that_cannot_be_created(error: Exception, kind: type[StoreError], text: str) -> None:
@@ -245,7 +245,7 @@ def test_a_client_that_cannot_be_created(error: Exception, kind: type[StoreError
 def test_certificates_that_cannot_be_loaded() -> None:
     """The file is named in the log only."""
     found = s3_errors.no_certificates(FileNotFoundError(2, "No such file"), "/some/ca.pem")
-    assert type(found) is StoreMissingError
+    assert type(found) is StoreSettingsError
     assert "AWS_CA_BUNDLE" in found.message
     assert "ca.pem" not in found.message
     assert found.detail.startswith("/some/ca.pem: FileNotFoundError")
