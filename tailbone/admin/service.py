@@ -1,4 +1,4 @@
-"""The admin API's server: the four methods over a KeyLifecycle, on a Unix socket."""
+"""The admin API's server: the methods of AdminService and grpc's health service, on a Unix socket."""
 
 from __future__ import annotations
 
