@@ -18,6 +18,7 @@ from tailbone import web
 from tailbone.errors import AddressInUseError
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
+from tailbone.text import host_port
 from tailbone.verify.sanic import protect
 
 if TYPE_CHECKING:
@@ -103,9 +104,7 @@ async def _run(verifier: AsyncVerifier, require: Requirement, listening: socket.
     with stop_on_signals() as stop:
         async with ForwardAuth(verifier, require, listening):
             host, port = listening.getsockname()[:2]
-            get_logger().info(
-                "forward auth started", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            )
+            get_logger().info("forward auth started", address=host_port(host, port))
             await stop.asked.wait()
 
 

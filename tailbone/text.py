@@ -4,6 +4,7 @@
 - ``escape`` keeps every character and shows the invisible ones: for logs and error messages.
 - ``safe_text`` replaces deceptive characters: for names that are put into a token.
 - ``shorten`` truncates it.
+- ``host_port`` and ``bracketed`` write an address, IPv6 in brackets.
 - ``quote`` puts a value into an error message: redacted, shortened, escaped, in quotes.
 """
 
@@ -71,6 +72,16 @@ def safe_text(text: str, allowed: frozenset[str] = frozenset()) -> str:
     return "".join(
         _REPLACEMENT if category(char) in _DECEPTIVE and char not in allowed else char for char in cut
     )
+
+
+def bracketed(host: str) -> str:
+    """Return a host as URLs have it: IPv6 addresses in brackets (RFC 3986 section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def host_port(host: str, port: int) -> str:
+    """Return ``HOST:PORT``, an IPv6 address in brackets."""
+    return f"{bracketed(host)}:{port}"
 
 
 def shorten(text: str, limit: int) -> str:

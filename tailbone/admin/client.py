@@ -16,10 +16,10 @@ from tailbone.admin import CODE_METADATA
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.key import SEE_THE_KEYS
-from tailbone.admin.probe import host_and_port, why_unreachable
+from tailbone.admin.probe import why_unreachable
 from tailbone.admin.proxy import address_of_proxy, proxy_for
 from tailbone.errors import AdminError, OldServerError, ServerUnreachableError
-from tailbone.text import escape
+from tailbone.text import escape, host_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -71,7 +71,7 @@ class AdminClient:
         """
         self._host = host
         self._port = port
-        self.address = host_and_port(host, port)
+        self.address = host_port(host, port)
         self._proxy = proxy_for(host, port)
         # The proxy that was chosen here, or none: grpc would choose one by its own rules.
         proxy = ("grpc.http_proxy", self._proxy) if self._proxy else ("grpc.enable_http_proxy", 0)

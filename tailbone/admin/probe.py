@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Final
 
+from tailbone.text import host_port
+
 _PROBE_TIME_S: Final = 3.0
 _HTTP1_REQUEST: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 # The client's part of the connection preface: its magic, and an empty SETTINGS frame (RFC 9113 section 3.4).
@@ -17,7 +19,7 @@ def why_unreachable(host: str, port: int) -> str:
     Returns:
         One line with what to do; "" when something there speaks HTTP/2, as gRPC does.
     """
-    place = host_and_port(host, port)
+    place = host_port(host, port)
     try:
         if _speaks_http2(_first_bytes(host, port, _HTTP2_PREFACE)):
             return ""
@@ -51,8 +53,3 @@ def _first_bytes(host: str, port: int, greeting: bytes) -> bytes:
 def _speaks_http2(first: bytes) -> bool:
     # A server begins with a SETTINGS frame; its type, 4, is the fourth octet (RFC 9113 sections 3.4 and 4.1).
     return first[3:4] == b"\x04" and first[:1] == b"\x00"
-
-
-def host_and_port(host: str, port: int) -> str:
-    """Return an address as people write it, IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

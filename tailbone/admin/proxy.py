@@ -11,8 +11,8 @@ import os
 import re
 from ipaddress import ip_address, ip_network
 
-from tailbone.admin.probe import host_and_port
 from tailbone.errors import ConfigError
+from tailbone.text import host_port
 
 
 def proxy_for(host: str, port: int) -> str:
@@ -44,7 +44,7 @@ def _is_direct(host: str, port: int) -> bool:
         return True
     no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     for entry in no_proxy.lower().replace(" ", "").split(","):
-        if entry in ("*", host.lower(), host_and_port(host, port).lower()):
+        if entry in ("*", host.lower(), host_port(host, port).lower()):
             return True
         domain = entry.removeprefix("*").removeprefix(".")
         if domain and host.lower().endswith(f".{domain}"):

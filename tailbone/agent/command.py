@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tailbone.agent.agent import Agent
 from tailbone.client.local_agent import SOCKET_VARIABLE
-from tailbone.client.source import in_thread
+from tailbone.client.source import start_daemon_thread
 from tailbone.files import Disk
 from tailbone.process.command import run_command
 from tailbone.process.signals import stop_on_signals
@@ -100,14 +100,16 @@ async def _prepare(agent: Agent, issuer: Tokens, wanted: Wanted) -> dict[str, st
 
         vault = wanted.vault
         token = await _issue(issuer, vault.audience)
-        login = await asyncio.wrap_future(in_thread(lambda: log_in(vault.address, vault.role, token.value)))
+        login = await asyncio.wrap_future(
+            start_daemon_thread(lambda: log_in(vault.address, vault.role, token.value))
+        )
         for prefix in ("VAULT", "BAO"):
             variables |= {f"{prefix}_ADDR": vault.address, f"{prefix}_TOKEN": login.token}
     return variables
 
 
 async def _issue(issuer: Tokens, audience: str) -> Token:
-    return await asyncio.wrap_future(in_thread(lambda: issuer.issue(audience)))
+    return await asyncio.wrap_future(start_daemon_thread(lambda: issuer.issue(audience)))
 
 
 async def _keep(agent: Agent) -> int:

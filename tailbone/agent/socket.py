@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from tailbone.client.aws import AUDIENCE, Role, assume
-from tailbone.client.source import in_thread
+from tailbone.client.source import start_daemon_thread
 from tailbone.config.durations import parse_duration
 from tailbone.errors import (
     AddressInUseError,
@@ -166,7 +166,7 @@ class Endpoint:
             endpoint=os.environ.get("AWS_ENDPOINT_URL_STS", ""),
         )
         token, _ = await self._get(role.audience, None)
-        credentials = await asyncio.wrap_future(in_thread(lambda: assume(role, token.value)))
+        credentials = await asyncio.wrap_future(start_daemon_thread(lambda: assume(role, token.value)))
         return {
             "AccessKeyId": credentials.access_key_id,
             "SecretAccessKey": credentials.secret_access_key,

@@ -122,10 +122,10 @@ def _loopback(listen: str | None, bearer_file: Path | None) -> tuple[str, int, b
         raise ConfigError("--listen and --bearer-file need each other")
     if listen is None or bearer_file is None:
         return None
-    from tailbone.config.checks import host_and_port, is_loopback
+    from tailbone.config.checks import is_loopback, parse_host_port
 
     try:
-        host, port = host_and_port(listen)
+        host, port = parse_host_port(listen)
     except ValueError:
         host, port = "", 0
     if not is_loopback(host):

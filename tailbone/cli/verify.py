@@ -91,10 +91,10 @@ def _serve(
     audiences: tuple[str, ...],
     requirement: Requirement,
 ) -> None:
-    from tailbone.config.checks import host_and_port
+    from tailbone.config.checks import parse_host_port
 
     try:
-        address = host_and_port(serve)
+        address = parse_host_port(serve)
     except ValueError as error:
         raise ConfigError(f"flag --serve: {quote(serve)} {error}, such as 127.0.0.1:9000") from None
     if not issuer or not audiences:

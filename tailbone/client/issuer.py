@@ -25,7 +25,7 @@ from tailbone.errors import (
     IssuerUnreachableError,
 )
 from tailbone.json_object import parse_object
-from tailbone.text import quote, redact
+from tailbone.text import bracketed, quote, redact
 
 if TYPE_CHECKING:
     import socket
@@ -162,7 +162,7 @@ class Issuer:
             target = f"{self.url}{target}"
         try:
             return request(
-                self._connect(), method, target, host=f"{_bracketed(self.host)}{_port_suffix(self.port)}"
+                self._connect(), method, target, host=f"{bracketed(self.host)}{_port_suffix(self.port)}"
             )
         except OSError as error:
             raise IssuerUnreachableError(f"no answer from {self.url}: {reason_of(error)}") from None
@@ -192,10 +192,6 @@ class Issuer:
 def _query(audience: str, ttl: float | None) -> dict[str, str]:
     query = {"audience": audience} if audience else {}
     return query if ttl is None else {**query, "ttl": f"{int(ttl)}s"}
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _port_suffix(port: int) -> str:

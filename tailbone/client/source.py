@@ -154,7 +154,7 @@ class _Source:
                 self._cache.failed(error)
 
 
-def in_thread(call: Callable[[], _T]) -> Future[_T]:
+def start_daemon_thread(call: Callable[[], _T]) -> Future[_T]:
     """Run a call in a thread that does not keep the process from ending, as those of a pool do."""
     done: Future[_T] = Future()
 
@@ -199,7 +199,7 @@ class TokenSource(_Source):
             if self._cache.due_in_s > 0:
                 return self._cache.last()
             if self._renewing is None or self._renewing.done():
-                self._renewing = in_thread(self._ask)
+                self._renewing = start_daemon_thread(self._ask)
             renewing = self._renewing
             if self._cache.usable:
                 return self._cache.last()
@@ -240,5 +240,5 @@ class AsyncTokenSource(_Source):
         if self._cache.due_in_s > 0:
             return None
         if self._renewing is None or self._renewing.done():
-            self._renewing = asyncio.wrap_future(in_thread(self._ask))
+            self._renewing = asyncio.wrap_future(start_daemon_thread(self._ask))
         return self._renewing

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from tailbone.text import bracketed
+
 # RFC 3986 section 3.3.
 _URL_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:/-]|%[0-9A-Fa-f]{2})*")
 
@@ -99,8 +101,7 @@ def public_url(text: str) -> str:
         raise refused("is not a URL")
     local = is_loopback(host)
     right = (
-        f"{url.scheme if local else 'https'}://{f'[{host}]' if ':' in host else host}"
-        f"{f':{port}' if local and port else ''}{path}"
+        f"{url.scheme if local else 'https'}://{bracketed(host)}{f':{port}' if local and port else ''}{path}"
     )
     if text != right:
         raise refused(f"must be written {right}")
@@ -180,7 +181,7 @@ def caller(text: str) -> str:
     raise ValueError("is not user:ID, user:LOGIN, node:ID or tag:NAME")
 
 
-def host_and_port(text: str) -> tuple[str, int]:
+def parse_host_port(text: str) -> tuple[str, int]:
     """Split ``HOST:PORT``, where an IPv6 address may be in brackets; the host is not checked."""
     host, colon, port = text.rpartition(":")
     if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:

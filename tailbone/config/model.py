@@ -43,6 +43,11 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     rotate_every_s: float = default("keys.rotateEvery")
     conditional_writes: bool = default("keys.conditionalWrites")
 
+    @property
+    def wait_before_signing_s(self) -> float:
+        """How long a published key waits before it signs: keys.activateAfter, or else keys.maxAge."""
+        return self.max_age_s if self.activate_after_s is None else self.activate_after_s
+
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """How a new key is named."""
@@ -167,7 +172,7 @@ def check_together(config: Config) -> None:
 
 def _check_rotation(config: Config) -> None:
     keys = config.keys
-    wait_s = keys.max_age_s if keys.activate_after_s is None else keys.activate_after_s
+    wait_s = keys.wait_before_signing_s
     if 0 < keys.rotate_every_s < wait_s:
         path = "keys.maxAge" if keys.activate_after_s is None else "keys.activateAfter"
         raise ConfigError(

@@ -40,7 +40,7 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
             size=keys.size,
             expiry_s=keys.expiry_s,
             max_age_s=keys.max_age_s,
-            activate_after_s=keys.max_age_s if keys.activate_after_s is None else keys.activate_after_s,
+            activate_after_s=keys.wait_before_signing_s,
             rotate_every_s=keys.rotate_every_s,
             conditional_writes=keys.conditional_writes,
         ),

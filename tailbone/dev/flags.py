@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tailbone.config.checks import TAG, host_and_port, is_loopback
+from tailbone.config.checks import TAG, is_loopback, parse_host_port
 from tailbone.errors import ConfigError
+from tailbone.text import host_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ class Endpoint(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
     def next(self, steps: int) -> Endpoint:
         """Return the endpoint ``steps`` ports higher; port 0 stays 0."""
@@ -67,7 +68,7 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
         ConfigError: the text does not have that form, or is not a loopback address.
     """
     try:
-        host, port = host_and_port(text)
+        host, port = parse_host_port(text)
     except ValueError as error:
         raise ConfigError(f"flag {flag}: {text!r} {error}; allowed: 127.0.0.1:0 to 127.0.0.1:65535") from None
     if not is_loopback(host):

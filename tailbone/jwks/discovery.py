@@ -10,6 +10,7 @@ import msgspec
 from tailbone.errors import ForeignDocumentError, StoreError
 from tailbone.json_object import parse_object
 from tailbone.jwks.document import CONTENT_TYPE
+from tailbone.jwks.store import cache_control
 from tailbone.text import quote
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class DiscoveryPublisher:
         self._store = store
         self._path = path
         self._location = f"{store.location}/{path}"
-        self._cache_control = f"public, max-age={max_age_s:.0f}"
+        self._cache_control = cache_control(max_age_s)
         self._conditional = conditional
         self._log = log
 

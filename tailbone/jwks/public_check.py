@@ -15,6 +15,7 @@ from tailbone.errors import ForeignDocumentError
 from tailbone.json_object import parse_object
 from tailbone.jwks.discovery import LONGEST_ISSUER
 from tailbone.jwks.document import Document
+from tailbone.jwks.store import cache_control
 from tailbone.text import quote
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ _JSON: Final = "application/json"
 JWKS_TYPES: Final = (_JSON, "application/jwk-set+json")
 """The content types of a JWKS that every verifier accepts."""
 
-_MAX_AGE: Final = re.compile(r"(?:^|[\s,])(?:s-maxage|max-age)\s*=\s*\"?(\d{1,10})", re.IGNORECASE)
-_UNCACHED: Final = re.compile(r"(?:^|[\s,])no-(?:store|cache)\b", re.IGNORECASE)
+# As verify/http reads them, and s-maxage, which the caches between server and verifiers follow.
+_MAX_AGE: Final = re.compile(r"(?:^|[,\s])(?:s-maxage|max-age)=\"?([0-9]{1,9})", re.IGNORECASE)
+_UNCACHED: Final = re.compile(r"(?:^|[,\s])no-(?:store|cache)", re.IGNORECASE)
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,7 +239,7 @@ def _check_fields(
     longest = f"keys.maxAge, {max_age_s:.0f} s"
     if not ages and not _UNCACHED.search(caching):
         text = f"{url} has no Cache-Control with max-age, so that caches choose how long they keep it"
-        fix = f"serve it with Cache-Control: public, max-age={max_age_s:.0f}"
+        fix = f"serve it with Cache-Control: {cache_control(max_age_s)}"
         found.append(Finding(level="warning", check=check, text=text, fix=fix))
     elif max(ages, default=0) > max_age_s:
         text = f"{url} may be cached for {max(ages)} s, longer than {longest}"

@@ -21,6 +21,7 @@ from tailbone.errors import (
 )
 from tailbone.jwks.condition_check import ConditionCheck
 from tailbone.jwks.document import CONTENT_TYPE, Document
+from tailbone.jwks.store import cache_control
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -132,7 +133,7 @@ class Publisher:
         self.location = f"{store.location}/{path}"
         self._store = store
         self._path = path
-        self._cache_control = f"public, max-age={max_age_s:.0f}"
+        self._cache_control = cache_control(max_age_s)
         self._conditional = conditional
         self._condition_check = ConditionCheck(self._write, log=log) if conditional else None
         self._monotonic = monotonic

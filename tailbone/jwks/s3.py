@@ -20,6 +20,7 @@ from tailbone.errors import (
 )
 from tailbone.jwks import s3_errors
 from tailbone.jwks.store import LARGEST, Stored
+from tailbone.text import bracketed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -227,7 +228,7 @@ def normalised(endpoint: str) -> str:
         return endpoint
     if not url.scheme or not host:
         return endpoint.rstrip("/")
-    host = _LOOPBACK if host in _LOOPBACK_NAMES else f"[{host}]" if ":" in host else host
+    host = _LOOPBACK if host in _LOOPBACK_NAMES else bracketed(host)
     shown = f":{port}" if port is not None and port != _PORTS.get(url.scheme) else ""
     return f"{url.scheme}://{host}{shown}{url.path.rstrip('/')}"
 

@@ -11,6 +11,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
+from tailbone.jwks.store import cache_control
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
@@ -71,7 +73,7 @@ def serve_documents(
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", f"public, max-age={int(max_age_s)}" if found else "no-store")
+            self.send_header("Cache-Control", cache_control(max_age_s) if found else "no-store")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

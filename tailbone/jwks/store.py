@@ -10,6 +10,11 @@ LARGEST: Final = 1024 * 1024
 """The longest document that is read, in bytes: no JWKS is longer."""
 
 
+def cache_control(max_age_s: float) -> str:
+    """Return the Cache-Control field of a public document: whole seconds, never longer than ``max_age_s``."""
+    return f"public, max-age={int(max_age_s)}"
+
+
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """The content of a document.
 

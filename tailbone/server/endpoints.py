@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence  # noqa: TC003 -- msgspec resolves them
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -20,8 +20,9 @@ from tailbone.errors import (
     WrongHostError,
 )
 from tailbone.jwks.discovery import DISCOVERY_PATH, JWKS_PATH
+from tailbone.jwks.store import cache_control
 from tailbone.server.query import parse_query
-from tailbone.server.responses import Request, Response
+from tailbone.server.responses import Refusal, Request, Response
 from tailbone.token.explain import ExplainedRule  # noqa: TC001 -- msgspec resolves it
 
 if TYPE_CHECKING:
@@ -38,15 +39,24 @@ WHOAMI_PATH: Final = "/whoami"
 HEALTH_PATH: Final = "/_healthz"
 READY_PATH: Final = "/_readyz"
 
-METHODS: Final = {
-    ISSUE_PATH: ("POST",),
-    WHOAMI_PATH: ("GET", "HEAD"),
-    HEALTH_PATH: ("GET", "HEAD"),
-    READY_PATH: ("GET", "HEAD"),
-    JWKS_PATH: ("GET", "HEAD"),
-    DISCOVERY_PATH: ("GET", "HEAD"),
+
+class Route(NamedTuple):
+    """The methods that a path accepts, and the name of the method of ``Endpoints`` that answers."""
+
+    methods: tuple[str, ...]
+    handler: str
+
+
+_GET: Final = ("GET", "HEAD")
+ROUTES: Final = {
+    ISSUE_PATH: Route(("POST",), "issue"),
+    WHOAMI_PATH: Route(_GET, "whoami"),
+    HEALTH_PATH: Route(_GET, "healthz"),
+    READY_PATH: Route(_GET, "readyz"),
+    JWKS_PATH: Route(_GET, "jwks"),
+    DISCOVERY_PATH: Route(_GET, "discovery"),
 }
-"""The methods that each path takes."""
+"""What each path accepts, and what answers it."""
 
 _NO_JWKS: Final = Problem("no_jwks", "jwks: no key is published yet")
 
@@ -89,13 +99,8 @@ class _WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
     key_expires_at: int | None
     audiences: Sequence[str]
     without_audience: bool
-    refusal: _Refused | None
+    refusal: Refusal | None
     roles: Sequence[str]
-
-
-class _Refused(msgspec.Struct, frozen=True):
-    error: str
-    message: str
 
 
 class _NotReady(msgspec.Struct, frozen=True):
@@ -153,15 +158,8 @@ class Endpoints:
 
     def add_to(self, app: Any) -> None:
         """Register the routes."""
-        for path, answer in (
-            (ISSUE_PATH, self.issue),
-            (WHOAMI_PATH, self.whoami),
-            (HEALTH_PATH, self.healthz),
-            (READY_PATH, self.readyz),
-            (JWKS_PATH, self.jwks),
-            (DISCOVERY_PATH, self.discovery),
-        ):
-            app.add_route(answer, path, methods=METHODS[path], name=answer.__name__, strict_slashes=True)
+        for path, (methods, handler) in ROUTES.items():
+            app.add_route(getattr(self, handler), path, methods=methods, name=handler, strict_slashes=True)
 
     async def issue(self, request: Request) -> Response:
         """``POST /issue``: a token for the caller.
@@ -225,7 +223,7 @@ class Endpoints:
                     key_expires_at=identity.key_expiry or None,
                     audiences=available.audiences,
                     without_audience=available.without_audience,
-                    refusal=None if refusal is None else _Refused(refusal.code, refusal.message),
+                    refusal=None if refusal is None else Refusal(refusal.code, refusal.message),
                     roles=self.roles(identity),
                 )
             )
@@ -298,12 +296,13 @@ class Endpoints:
     def _document(self, request: Request, document: bytes) -> Response:
         """Answer with a public document, which may be cached."""
         etag = _etag(document)
-        cache_control = f"public, max-age={int(self.max_age_s)}"
         # RFC 9110 section 13.1.2: a weak comparison.
         asked: str = request.conn_info.ctx.head.if_none_match
         known = [tag.strip().removeprefix("W/") for tag in asked.split(",")]
         unchanged = etag in known or "*" in known
-        response = Response(b"" if unchanged else document, 304 if unchanged else 200, cache_control)
+        response = Response(
+            b"" if unchanged else document, 304 if unchanged else 200, cache_control(self.max_age_s)
+        )
         response.headers["ETag"] = etag
         return response
 

@@ -27,9 +27,9 @@ from tailbone.errors import (
     status_in,
 )
 from tailbone.process.refusal_log import RefusalLog
-from tailbone.server.endpoints import METHODS
+from tailbone.server.endpoints import ROUTES
 from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT
-from tailbone.server.responses import Request, Response
+from tailbone.server.responses import Refusal, Request, Response
 from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MOST_REFUSALS: Final = 100
 """How many requests of a connection are refused before it is closed."""
 
-_PATHS: Final = ", ".join(f"{methods[0]} {path}" for path, methods in METHODS.items())
+_PATHS: Final = ", ".join(f"{route.methods[0]} {path}" for path, route in ROUTES.items())
 
 # RFC 9110 section 15. 503 is for what may pass by itself: repeating the request is right for it only.
 STATUSES: Final[Mapping[type[TailboneError], int]] = {
@@ -56,11 +56,6 @@ STATUSES: Final[Mapping[type[TailboneError], int]] = {
     errors.NoSigningKeyError: 503,
     errors.TailnetError: 503,
 }
-
-
-class _Refusal(msgspec.Struct, frozen=True):
-    error: str
-    message: str
 
 
 class Refusals:
@@ -115,7 +110,7 @@ class Refusals:
 
 
 def _response(status: int, code: str, message: str) -> Response:
-    return Response(msgspec.json.encode(_Refusal(code, message)), status)
+    return Response(msgspec.json.encode(Refusal(code, message)), status)
 
 
 def _end_connection(request: Request, error: Exception) -> None:
@@ -131,11 +126,11 @@ def _end_connection(request: Request, error: Exception) -> None:
 def _own_error(request: Request, error: Exception) -> Exception:
     """Translate Sanic's exceptions."""
     # Sanic raises it for some paths with a final slash, too.
-    unknown = isinstance(error, MethodNotAllowed) and request.path not in METHODS
+    unknown = isinstance(error, MethodNotAllowed) and request.path not in ROUTES
     if unknown or isinstance(error, NotFound):
         return UnknownPathError(f"no such path; there are {_PATHS}")
     if isinstance(error, MethodNotAllowed):
-        allow = ", ".join(METHODS[request.path])
+        allow = ", ".join(ROUTES[request.path].methods)
         return MethodNotAllowedError(f"{request.path} accepts only {allow}", allow=allow)
     if isinstance(error, PayloadTooLarge) and request.head:
         return BodyTooLargeError(f"at most {BODY_LIMIT} bytes of body are read, and ignored")

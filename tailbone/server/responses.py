@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import msgspec
 from sanic.response import HTTPResponse
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ Request: TypeAlias = Any
 """``sanic.Request``, whose types leave out what only HTTP/1 has: protocol, stream and connection."""
 
 _JSON: Final = (b"content-type", b"application/json")
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The body of an answer that refuses: a stable code, and a sentence."""
+
+    error: str
+    message: str
 
 
 class Response(HTTPResponse):

@@ -22,7 +22,6 @@ TESTED_ELSEWHERE = {
     "client/local_agent.py": "tests/integration/test_exec.py",
     "client/token.py": "tests/unit/client/test_source.py, as what it keeps",
     "jwks/s3.py": "tests/s3, on real S3 servers",
-    "jwks/store.py": "tests/harness/store_contract.py, for each store",
     "keys/observer.py": "tests/unit/keys/test_lifecycle_*.py, as what the lifecycle knows",
     "keys/reconciler.py": "tests/unit/keys/test_lifecycle_*.py, as what it does for the lifecycle",
     "keys/settings.py": "nothing: it has no behaviour",

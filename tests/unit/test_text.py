@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailbone.text import TEXT_LIMIT, escape, quote, redact, safe_text
+from tailbone.text import TEXT_LIMIT, escape, host_port, quote, redact, safe_text
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6InRiLTEifQ.eyJzdWIiOiJ1c2VyOjEifQ.c2lnbmF0dXJl-_"
 
@@ -108,6 +108,18 @@ def test_a_cleaned_name_differs_from_every_clean_name(text: str, other: str) -> 
     """Cleaning cannot turn a name into another user's name."""
     if safe_text(text) != text and safe_text(other) == other and "\ufffd" not in other:
         assert safe_text(text) != other
+
+
+# --- addresses
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("::1", "[::1]:80"), ("127.0.0.1", "127.0.0.1:80"), ("issuer.example", "issuer.example:80")],
+)
+def test_an_ipv6_address_is_in_brackets(host: str, shown: str) -> None:
+    """Only IPv6 addresses contain a colon, so only they need brackets."""
+    assert host_port(host, 80) == shown
 
 
 # --- quote

@@ -167,13 +167,13 @@ def test_an_issuer_with_a_password_is_not_shown() -> None:
         ("name:65535", ("name", 65535)),
     ],
 )
-def test_host_and_port(text: str, split: tuple[str, int]) -> None:
+def test_parse_host_port(text: str, split: tuple[str, int]) -> None:
     """The last colon precedes the port."""
-    assert checks.host_and_port(text) == split
+    assert checks.parse_host_port(text) == split
 
 
 @pytest.mark.parametrize("text", ["", "80", "name", "name:", "name:x", "name:65536", "name:-1", "name:²"])
-def test_what_is_not_host_and_port(text: str) -> None:
+def test_what_is_not_host_port(text: str) -> None:
     """The port is a decimal number of at most 65535."""
     with pytest.raises(ValueError, match="is not HOST:PORT"):
-        checks.host_and_port(text)
+        checks.parse_host_port(text)
