@@ -1,10 +1,9 @@
-"""What every call passes: identify the caller, admit it, turn errors into statuses, and log the call."""
+"""What every call passes: identify the caller, admit it, log the call, and turn errors into statuses."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,10 +15,9 @@ from grpc import StatusCode
 
 from tailbone import errors
 from tailbone.admin import CODE_METADATA
-from tailbone.admin._proto import admin_pb2
 from tailbone.admin.access import is_change
+from tailbone.admin.call_line import CallLine
 from tailbone.errors import (
-    LogUnavailableError,
     MalformedRequestError,
     MethodNotAllowedError,
     RequestTimeoutError,
@@ -27,8 +25,6 @@ from tailbone.errors import (
     status_in,
 )
 from tailbone.process.refusal_log import RefusalLog
-from tailbone.text import safe_text
-from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -43,8 +39,6 @@ REQUEST_TIME_S: Final = 10.0
 
 _REFUSED_TIME_S: Final = 1.0
 """The same for a request that is refused anyway, and is read only for its log line."""
-
-_HEALTH: Final = "/grpc.health.v1.Health/"
 
 # UNAVAILABLE means that a retry may succeed,
 # FAILED_PRECONDITION that a person has to fix something first (https://grpc.io/docs/guides/status-codes/).
@@ -160,13 +154,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         line = self._line(method, context)
         try:
             self._recognize(line, context)
-            try:
-                self._access.admit(current_caller(), method)
-            except TailboneError:
-                # The line of a refused call says what was asked for, as far as that can be read.
-                with contextlib.suppress(TailboneError):
-                    line.add_request(_decoded(await _only(requests, _REFUSED_TIME_S), handler))
-                raise
+            await self._admit(line, method, handler, requests)
             request = _decoded(await _only(requests, REQUEST_TIME_S), handler)
             line.add_request(request)
             if is_change(method):
@@ -177,8 +165,18 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
             line.cancelled()
             raise
         except Exception as error:  # noqa: BLE001  logged, and answered as a status
-            return line.failed(error)
+            line.failed(error)
+            return _refusal_of(error)
         return answer
+
+    async def _admit(self, line: CallLine, method: str, handler: Any, requests: AsyncIterator[bytes]) -> None:
+        try:
+            self._access.admit(current_caller(), method)
+        except TailboneError:
+            # The line of a refused call says what was asked for, as far as that can be read.
+            with contextlib.suppress(TailboneError):
+                line.add_request(_decoded(await _only(requests, _REFUSED_TIME_S), handler))
+            raise
 
     def _stream(self, method: str, handler: Any) -> Callable[[Any, Any], Awaitable[None]]:
         # Only the health service streams. It writes to the context itself, and ends when its caller goes.
@@ -192,16 +190,17 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
                 line.cancelled()
                 raise
             except Exception as error:  # noqa: BLE001  logged, and answered as a status
-                await line.failed(error).send(context)
+                line.failed(error)
+                await _refusal_of(error).send(context)
             else:
                 line.answered()
 
         return answer
 
-    def _line(self, method: str, context: Any) -> _CallLine:
-        return _CallLine(self._log, self._audit, self._refusals, method, context.peer())
+    def _line(self, method: str, context: Any) -> CallLine:
+        return CallLine(self._log, self._audit, self._refusals, method, context.peer())
 
-    def _recognize(self, line: _CallLine, context: Any) -> None:
+    def _recognize(self, line: CallLine, context: Any) -> None:
         caller = self._identify(context.peer())
         _CALLER.set(caller)
         self._note_void(caller, self._access.capability, self._access.granted(caller)[1])
@@ -217,87 +216,12 @@ class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
         await context.abort(self.status, self.message, ((CODE_METADATA, self.code),))
 
 
-_INTERNAL: Final = _Refusal(
-    status=StatusCode.INTERNAL, code="internal", message="internal error; the server's log has it"
-)
-
-
-class _CallLine:
-    """The log line of a call, filled as the call goes on and written at its end."""
-
-    def __init__(self, log: Logger, audit: Logger, refusals: RefusalLog, method: str, peer: str) -> None:
-        self._log = log
-        self._audit = audit
-        self._refusals = refusals
-        self._method = method
-        self._address = address_of(peer)
-        self._began = time.monotonic()
-        self._fields: dict[str, Any] = {
-            "method": safe_text(method).rsplit("/", 1)[-1],
-            "address": self._address,
-        }
-
-    def add_caller(self, caller: Identity) -> None:
-        self._fields |= {
-            "caller": caller.login_or_tags,
-            "sub": caller.subject,
-            "node": caller.node,
-        }
-
-    def add_request(self, request: Any) -> None:
-        for field, value in request.ListFields():
-            self._fields[field.name] = safe_text(value) if isinstance(value, str) else value
-
-    def begins(self) -> None:
-        """Log that a change is about to be made, so that none is made without a line.
-
-        Raises:
-            LogUnavailableError: the line cannot be written.
-        """
-        try:
-            self._audit.info("admin call begins", **self._fields)
-        except OSError as error:
-            raise LogUnavailableError(
-                "the server cannot log the call, and changes nothing", detail=str(error)
-            ) from error
-
-    def answered(self, answer: Any = None) -> None:
-        """Log that the call was successful.
-
-        Raises:
-            LogUnavailableError: the line cannot be written.
-        """
-        if isinstance(answer, admin_pb2.GenerateNewKeysResponse):
-            self._fields["key_id"] = answer.key.key_id
-        try:
-            self._write(self._audit.info, "ok")
-        except OSError as error:
-            raise LogUnavailableError(
-                "the server cannot log the call, which was carried out", detail=str(error)
-            ) from error
-
-    def cancelled(self) -> None:
-        self._write(self._log.warning, "cancelled")
-
-    def _write(self, write: Callable[..., None], outcome: str) -> None:
-        # Health checks repeat all the time, and a watch of the health ends by being cancelled.
-        write = self._log.debug if self._method.startswith(_HEALTH) else write
-        write("admin call", outcome=outcome, **self._all())
-
-    def failed(self, error: Exception) -> _Refusal:
-        """Log why the call failed, and return what the caller gets."""
-        if not isinstance(error, TailboneError):
-            self._refuse("error", "internal", exc_info=error)
-            return _INTERNAL
-        detail = {"detail": error.detail} if error.detail else {}
-        self._refuse("warning", error.code, message=error.message, **detail)
-        return _Refusal(status=status_in(STATUSES, type(error)), code=error.code, message=error.message)
-
-    def _refuse(self, level: str, outcome: str, **why: Any) -> None:
-        self._refusals.add(outcome, self._address, level, "admin call", outcome=outcome, **why, **self._all())
-
-    def _all(self) -> dict[str, Any]:
-        return self._fields | {"took_ms": round((time.monotonic() - self._began) * 1000, 1)}
+def _refusal_of(error: Exception) -> _Refusal:
+    """Return what the caller is answered."""
+    if not isinstance(error, TailboneError):
+        text = "internal error; the server's log has it"
+        return _Refusal(status=StatusCode.INTERNAL, code="internal", message=text)
+    return _Refusal(status=status_in(STATUSES, type(error)), code=error.code, message=error.message)
 
 
 async def _only(requests: AsyncIterator[bytes], within_s: float) -> bytes:
