@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REMOVE = "/proto.AdminService/RemoveKey"
 HEALTH = "/grpc.health.v1.Health/Check"
-PEER = "unix-abstract:tailnet/00112233aabbccdd/admin/%5Bfd7a:115c:a1e0::2%5D:41234"
+PEER = "unix-abstract:tailnet/00112233aabbccdd/admin/%5Bfd7a:115c:a1e0::2%5D:41234/1.1"
 WHERE = {"method": "RemoveKey", "address": "[fd7a:115c:a1e0::2]:41234"}
 
 
