@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tailbone.jwks.store import Store
     from tailbone.keys.housekeeping import Housekeeping
     from tailbone.keys.lifecycle import KeyLifecycle
+    from tailbone.keys.settings import KeySettings
     from tailbone.process.log import Logger
 
 
@@ -26,7 +27,7 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
         ConfigError: keys.bucket does not name a store.
     """
     from tailbone.keys.folder import KeyFolder
-    from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+    from tailbone.keys.lifecycle import KeyLifecycle
 
     keys = config.keys
     store = store_of(keys.bucket)
@@ -34,18 +35,26 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
         folder=KeyFolder(Path(keys.dir)),
         store=store,
         path=keys.key_path,
-        settings=KeySettings(
-            prefix=config.key.prefix,
-            algorithm=keys.algorithm,
-            size=keys.size,
-            expiry_s=keys.expiry_s,
-            max_age_s=keys.max_age_s,
-            activate_after_s=keys.wait_before_signing_s,
-            rotate_every_s=keys.rotate_every_s,
-            conditional_writes=keys.conditional_writes,
-        ),
+        settings=key_settings(config),
         log=log,
         discovery=_discovery_publisher(config, store, log) if store else None,
+    )
+
+
+def key_settings(config: Config) -> KeySettings:
+    """Return the settings of the keys."""
+    from tailbone.keys.settings import KeySettings
+
+    keys = config.keys
+    return KeySettings(
+        prefix=config.key.prefix,
+        algorithm=keys.algorithm,
+        size=keys.size,
+        expiry_s=keys.expiry_s,
+        max_age_s=keys.max_age_s,
+        activate_after_s=keys.wait_before_signing_s,
+        rotate_every_s=keys.rotate_every_s,
+        conditional_writes=keys.conditional_writes,
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
     from tailbone.server import IssuerServer
     from tailbone.token.issuer import Issuer
+    from tailbone.token.policy import IssuerSettings
     from tailbone.token.void_rules import VoidRules
 
 _MODULES = {"issuer": "tailbone.server", "admin": "tailbone.admin.service"}
@@ -105,10 +106,15 @@ def _issuer(needs: Dependencies) -> IssuerServer:
 def _token_issuer(needs: Dependencies) -> Issuer:
     """Return what makes tokens, and explains them."""
     from tailbone.token.issuer import Issuer
+
+    return Issuer(issuer_settings(needs.config), lambda: needs.keys.ring, note_void=needs.void_rules.note)
+
+
+def issuer_settings(config: Config) -> IssuerSettings:
+    """Return the settings that decide what a token may contain."""
     from tailbone.token.policy import IssuerSettings
 
-    config = needs.config
-    rules = IssuerSettings(
+    return IssuerSettings(
         issuer=config.keys.issuer,
         expiry_s=int(config.keys.expiry_s),
         backdate_s=config.keys.backdate_s,
@@ -118,7 +124,6 @@ def _token_issuer(needs: Dependencies) -> Issuer:
         capability=config.issuer.capability,
         deny=frozenset(config.issuer.deny),
     )
-    return Issuer(rules, lambda: needs.keys.ring, note_void=needs.void_rules.note)
 
 
 def _access(config: Config) -> Access:

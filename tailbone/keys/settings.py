@@ -21,11 +21,11 @@ class KeySettings(msgspec.Struct, frozen=True, kw_only=True):
         conditional_writes: False if this is the only writer to a store that ignores conditions.
     """
 
-    prefix: str = "tb"
-    algorithm: Algorithm = "RS256"
-    size: int = 2048
-    expiry_s: float = 1200.0
-    max_age_s: float = 300.0
-    activate_after_s: float = 300.0
-    rotate_every_s: float = 0.0
-    conditional_writes: bool = True
+    prefix: str
+    algorithm: Algorithm
+    size: int
+    expiry_s: float
+    max_age_s: float
+    activate_after_s: float
+    rotate_every_s: float
+    conditional_writes: bool

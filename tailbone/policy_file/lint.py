@@ -11,13 +11,12 @@ from tailbone.admin.access import parse_role
 from tailbone.errors import GrantConflictError
 from tailbone.policy_file.hujson import HuJSONError, Node, parse
 from tailbone.token.grants import ANY_AUDIENCE, GrantRule, parse_rule
-from tailbone.token.policy import IssuerSettings, TokenRequest, decide
+from tailbone.token.policy import combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _DOMAIN: Final = "tailbone.dev/"
-_NO_SETTINGS: Final = IssuerSettings(issuer="", expiry_s=1)
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -215,7 +214,7 @@ class _Linter:
     def _lint_pair(self, line: int, one: GrantRule, later: int, other: GrantRule) -> None:
         for audience in _common_audiences(one, other):
             try:
-                decide(TokenRequest(audience=audience), _NO_SETTINGS, (one, other))
+                combine((one, other), audience, ttl_s=1)
             except GrantConflictError as error:
                 what = f"audience {audience}" if audience is not None else "tokens without an audience"
                 self._warn(

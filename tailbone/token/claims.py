@@ -1,4 +1,4 @@
-"""Build the claims of a token from identity, grant and time. Pure."""
+"""Build the claims of a token from identity, decision and time. Pure."""
 
 from __future__ import annotations
 

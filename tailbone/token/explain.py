@@ -53,7 +53,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def explain(
     identity: Identity,
     request: policy.TokenRequest,
-    rules: policy.IssuerSettings,
+    settings: policy.IssuerSettings,
     *,
     now: float,
     expiry_s: float,
@@ -63,11 +63,11 @@ def explain(
     Args:
         identity: the caller.
         request: what it requests.
-        rules: the settings.
+        settings: the issuer's.
         now: Unix time in seconds.
         expiry_s: how long the signing key's tokens may last, in seconds.
     """
-    found = granted(identity.capabilities, rules.capability)
+    found = granted(identity.capabilities, settings.capability)
     explained = [
         ExplainedRule(rule=rule.source, matches=rule.covers(request.audience)) for rule in found.rules
     ]
@@ -75,34 +75,34 @@ def explain(
     content: dict[str, Any] = {}
     refusal: TailboneError | None = None
     try:
-        policy.admit(identity, rules)
-        grant = policy.decide(request, rules, found.rules)
+        policy.admit(identity, settings)
+        decision = policy.decide(request, settings, found.rules)
     except TailboneError as error:
         refusal = error
     else:
-        built = claims.of_decision(grant, identity, rules, now=now, expiry_s=expiry_s)
-        content = msgspec.json.decode(claims.encode(built, grant.claims))
-    notes = _notes(found.rules, request, rules)
+        built = claims.of_decision(decision, identity, settings, now=now, expiry_s=expiry_s)
+        content = msgspec.json.decode(claims.encode(built, decision.claims))
+    notes = _notes(found.rules, request, settings)
     if len(explained) > _MOST_SHOWN:
         notes.append(f"{_MOST_SHOWN} of {len(explained)} rules are shown")
     return Explanation(claims=content, rules=explained[:_MOST_SHOWN], notes=notes, refusal=refusal)
 
 
 def _notes(
-    found: tuple[GrantRule, ...], request: policy.TokenRequest, rules: policy.IssuerSettings
+    found: tuple[GrantRule, ...], request: policy.TokenRequest, settings: policy.IssuerSettings
 ) -> list[str]:
     matching = [rule for rule in found if rule.covers(request.audience)]
     notes = []
     if not matching:
-        if rules.access == "grant":
+        if settings.access == "grant":
             consequence = "a token needs one"
         elif request.audience is None:
             consequence = "a token without aud needs none"
         else:
             consequence = "issuer.audiences alone decides"
-        notes.append(f"no rule of {rules.capability} is for this request; {consequence} (issuer.access)")
+        notes.append(f"no rule of {settings.capability} is for this request; {consequence} (issuer.access)")
     longest = max((rule.ttl_s or 0 for rule in matching), default=0)
-    if longest > rules.expiry_s:
-        expiry = format_duration(rules.expiry_s)
+    if longest > settings.expiry_s:
+        expiry = format_duration(settings.expiry_s)
         notes.append(f"the ttl {format_duration(longest)} is shortened to keys.expiry, {expiry}")
     return notes

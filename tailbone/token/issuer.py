@@ -50,7 +50,7 @@ class Issuer:
 
     def __init__(
         self,
-        rules: policy.IssuerSettings,
+        settings: policy.IssuerSettings,
         ring: Callable[[], KeyRing],
         clock: Callable[[], float] = time.time,
         note_void: Callable[[Identity, str, Sequence[Void]], None] = lambda *_: None,
@@ -58,12 +58,12 @@ class Issuer:
         """Create an issuer.
 
         Args:
-            rules: what a token may contain.
+            settings: what a token may contain.
             ring: returns the current key ring.
             clock: returns Unix time in seconds.
             note_void: called with a caller, the capability, and its void rules, which may be none.
         """
-        self.rules = rules
+        self.settings = settings
         self._note_void = note_void
         self._ring = ring
         self._clock = clock
@@ -73,7 +73,7 @@ class Issuer:
 
     def admit(self, identity: Identity) -> policy.Admitted:
         """Check that ``identity`` may request tokens; raises what ``policy.admit`` raises."""
-        return policy.admit(identity, self.rules)
+        return policy.admit(identity, self.settings)
 
     async def issue(self, caller: policy.Admitted, request: policy.TokenRequest) -> IssuedToken:
         """Sign a token for ``caller``.
@@ -85,15 +85,15 @@ class Issuer:
             BadParameterError: the lifetime is not allowed.
             NoSigningKeyError: no key is ready to sign.
         """
-        rules = self.rules
-        grant = policy.decide(request, rules, self._granted(caller.identity))
+        settings = self.settings
+        decision = policy.decide(request, settings, self._granted(caller.identity))
         ring = self._ring()
         key = ring.require()
         jti = os.urandom(16).hex()
         content = claims.of_decision(
-            grant, caller.identity, rules, now=self._clock(), expiry_s=ring.expiry_s, jti=jti
+            decision, caller.identity, settings, now=self._clock(), expiry_s=ring.expiry_s, jti=jti
         )
-        signing_input = self._header_of(key) + base64url.encode(claims.encode(content, grant.claims))
+        signing_input = self._header_of(key) + base64url.encode(claims.encode(content, decision.claims))
         signature = await key.sign(signing_input)
         return IssuedToken(
             token=(signing_input + b"." + base64url.encode(signature)).decode("ascii"),
@@ -102,18 +102,18 @@ class Issuer:
             caller=caller.identity.subject,
             kid=key.kid,
             jti=jti,
-            aud=grant.audience,
+            aud=decision.audience,
             node=content.node,
         )
 
     def available(self, identity: Identity) -> policy.Available:
         """Return which audiences ``identity`` may request."""
-        return policy.available(identity, self.rules, self._granted(identity))
+        return policy.available(identity, self.settings, self._granted(identity))
 
     def explain(self, identity: Identity, request: policy.TokenRequest) -> Explanation:
         """Return what ``issue`` would put into a token for ``identity``, or why it would refuse."""
         self._granted(identity)
-        return explain(identity, request, self.rules, now=self._clock(), expiry_s=self._ring().expiry_s)
+        return explain(identity, request, self.settings, now=self._clock(), expiry_s=self._ring().expiry_s)
 
     def preview(self, caller: policy.Admitted, request: policy.TokenRequest) -> Explanation:
         """Return what ``issue`` would put into a token, without signing one.
@@ -129,8 +129,8 @@ class Issuer:
 
     def _granted(self, identity: Identity) -> Sequence[GrantRule]:
         """Return the rules that the tailnet's policy grants a caller."""
-        found = granted(identity.capabilities, self.rules.capability)
-        self._note_void(identity, self.rules.capability, found.void)
+        found = granted(identity.capabilities, self.settings.capability)
+        self._note_void(identity, self.settings.capability, found.void)
         return found.rules
 
     def _header_of(self, key: SigningKey) -> bytes:

@@ -18,13 +18,24 @@ from tailbone.errors import (
     NoGrantError,
 )
 from tailbone.text import shorten
-from tailbone.token.grants import ANY_AUDIENCE, AWS_TAGS_CLAIM, SUBJECT_PREFIX, TOKEN_CAPABILITY, excess
+from tailbone.token.grants import ANY_AUDIENCE, AWS_TAGS_CLAIM, SUBJECT_PREFIX, excess
 from tailbone.token.identity import Identity  # noqa: TC001 -- msgspec resolves it
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tailbone.token.grants import ClaimValue, GrantRule
+
+_MOST_NAMED: Final = 20
+"""How many audiences a refusal names."""
+
+_LONGEST_SHOWN: Final = 200
+"""How many characters of a value the log shows."""
+
+_CONFLICT: Final = (
+    "the tailnet's grants for this audience contradict each other; an administrator finds the reason in the "
+    "server's log"
+)
 
 
 class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +56,12 @@ class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     issuer: str
     expiry_s: int
-    backdate_s: float = 5.0
-    audiences: tuple[str, ...] = ()
-    allow_shared: bool = False
-    access: Literal["acl", "grant"] = "acl"
-    capability: str = TOKEN_CAPABILITY
-    deny: frozenset[str] = frozenset()
+    backdate_s: float
+    audiences: tuple[str, ...]
+    allow_shared: bool
+    access: Literal["acl", "grant"]
+    capability: str
+    deny: frozenset[str]
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,16 +114,16 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     refusal: AccessError | None = None
 
 
-def admit(identity: Identity, rules: IssuerSettings) -> Admitted:
+def admit(identity: Identity, settings: IssuerSettings) -> Admitted:
     """Check that this caller may request tokens at all.
 
     Raises:
         ExpiredCallerError: the node's key has expired.
         SharedCallerError: the node is shared in from another tailnet, which is not allowed.
-        DeniedError: the caller is in ``rules.deny``.
+        DeniedError: the caller is in ``settings.deny``.
     """
-    identity.check_membership(allow_shared=rules.allow_shared)
-    if rules.deny and not rules.deny.isdisjoint(_names(identity)):
+    identity.check_membership(allow_shared=settings.allow_shared)
+    if settings.deny and not settings.deny.isdisjoint(_names(identity)):
         raise DeniedError("this server's settings deny you tokens (issuer.deny)")
     return Admitted(identity)
 
@@ -124,57 +135,57 @@ def _names(identity: Identity) -> tuple[str, ...]:
     return node, f"user:{identity.user_id}", f"user:{identity.login.lower()}"
 
 
-def decide(request: TokenRequest, rules: IssuerSettings, granted: Sequence[GrantRule] = ()) -> Decision:
+def decide(request: TokenRequest, settings: IssuerSettings, granted: Sequence[GrantRule] = ()) -> Decision:
     """Decide what an admitted caller gets for ``request``.
 
     The order of the granted rules does not matter. A rule that is for another audience adds nothing.
 
     Args:
         request: what the caller requests.
-        rules: the settings.
+        settings: the issuer's.
         granted: the rules that the tailnet's policy grants the caller.
 
     Raises:
         BadParameterError: the lifetime is not whole seconds up to the longest.
-        AudienceNotAllowedError: the audience is neither granted nor one of ``rules.audiences``.
+        AudienceNotAllowedError: the audience is neither granted nor one of ``settings.audiences``.
         NoGrantError: tokens need a grant, and there is none for this audience.
         GrantConflictError: the rules for this audience contradict each other, or add up to too much.
     """
     audience = request.audience
     matching = [rule for rule in granted if rule.covers(audience)] if granted else ()
-    if rules.access == "grant":
-        _check_granted(audience, rules, matching)
-    ttl_s = _lifetime(request.ttl_s, longest_s(matching, rules))
-    ungranted = rules.access == "acl" and not matching
-    if ungranted and audience is not None and audience not in rules.audiences:
-        raise AudienceNotAllowedError(f"this audience is not allowed; {_allowed(rules, granted)}")
-    return _added(matching, audience, ttl_s) if matching else Decision(audience=audience, ttl_s=ttl_s)
+    if settings.access == "grant":
+        _check_granted(audience, settings, matching)
+    ttl_s = _lifetime(request.ttl_s, longest_s(matching, settings))
+    ungranted = settings.access == "acl" and not matching
+    if ungranted and audience is not None and audience not in settings.audiences:
+        raise AudienceNotAllowedError(f"this audience is not allowed; {_allowed(settings, granted)}")
+    return combine(matching, audience, ttl_s) if matching else Decision(audience=audience, ttl_s=ttl_s)
 
 
-def available(identity: Identity, rules: IssuerSettings, granted: Sequence[GrantRule] = ()) -> Available:
+def available(identity: Identity, settings: IssuerSettings, granted: Sequence[GrantRule] = ()) -> Available:
     """Return which audiences a caller may request."""
     try:
-        admit(identity, rules)
+        admit(identity, settings)
     except AccessError as error:
         return Available(audiences=(), without_audience=False, refusal=error)
     names = {name for rule in granted for name in rule.audiences}
     without = any(rule.covers(None) for rule in granted)
-    if rules.access == "acl":
-        names.update(rules.audiences)
+    if settings.access == "acl":
+        names.update(settings.audiences)
         without = True
-    elif rules.audiences:
-        names = {name for name in rules.audiences if ANY_AUDIENCE in names or name in names}
+    elif settings.audiences:
+        names = {name for name in settings.audiences if ANY_AUDIENCE in names or name in names}
     return Available(audiences=tuple(sorted(names)), without_audience=without)
 
 
-def longest_s(matching: Sequence[GrantRule], rules: IssuerSettings) -> int:
-    """Return the longest lifetime: the greatest ``ttl`` of matching rules, up to ``rules.expiry_s``."""
+def longest_s(matching: Sequence[GrantRule], settings: IssuerSettings) -> int:
+    """Return the longest lifetime: the greatest ``ttl`` of matching rules, up to ``settings.expiry_s``."""
     stated = [rule.ttl_s for rule in matching if rule.ttl_s is not None]
-    return min(max(stated), rules.expiry_s) if stated else rules.expiry_s
+    return min(max(stated), settings.expiry_s) if stated else settings.expiry_s
 
 
-def _check_granted(audience: str | None, rules: IssuerSettings, matching: Sequence[GrantRule]) -> None:
-    if audience is not None and rules.audiences and audience not in rules.audiences:
+def _check_granted(audience: str | None, settings: IssuerSettings, matching: Sequence[GrantRule]) -> None:
+    if audience is not None and settings.audiences and audience not in settings.audiences:
         raise AudienceNotAllowedError("this audience is not allowed; the server's settings exclude it")
     if not matching:
         what = "this audience" if audience is not None else "tokens without an audience"
@@ -183,15 +194,19 @@ def _check_granted(audience: str | None, rules: IssuerSettings, matching: Sequen
         )
 
 
-def _allowed(rules: IssuerSettings, granted: Sequence[GrantRule]) -> str:
-    names = [*dict.fromkeys((*rules.audiences, *sorted({n for rule in granted for n in rule.audiences})))]
+def _allowed(settings: IssuerSettings, granted: Sequence[GrantRule]) -> str:
+    names = [*dict.fromkeys((*settings.audiences, *sorted({n for rule in granted for n in rule.audiences})))]
     more = len(names) - _MOST_NAMED
     named = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more (GET /whoami)" if more > 0 else "")
     return f"allowed: {named or 'none: issuer.audiences is empty'}"
 
 
-def _added(matching: Sequence[GrantRule], audience: str | None, ttl_s: int) -> Decision:
-    """Add up the rules for one audience."""
+def combine(matching: Sequence[GrantRule], audience: str | None, ttl_s: int) -> Decision:
+    """Add up the rules that a caller has for one audience.
+
+    Raises:
+        GrantConflictError: they contradict each other, or add up to too much.
+    """
     groups: set[str] = set()
     one: dict[str, str] = {}
     claims: dict[str, ClaimValue] = {}
@@ -224,13 +239,6 @@ def _added(matching: Sequence[GrantRule], audience: str | None, ttl_s: int) -> D
     return Decision(audience=audience, ttl_s=ttl_s, subject=subject, claims=further)
 
 
-_MOST_NAMED: Final = 20
-"""How many audiences a refusal names."""
-
-_LONGEST_SHOWN: Final = 200
-"""How many characters of a value the log shows."""
-
-
 def _put(into: dict[str, Any], name: str, value: ClaimValue, kind: str = "claim ") -> None:
     """Add a value; lists add up, and anything else must agree with what is there.
 
@@ -248,12 +256,6 @@ def _put(into: dict[str, Any], name: str, value: ClaimValue, kind: str = "claim 
             sorted(shorten(json.encode(each).decode(), _LONGEST_SHOWN) for each in (before, value))
         )
         raise GrantConflictError(_CONFLICT, detail=f"{kind}{name} has two values: {both}")
-
-
-_CONFLICT: Final = (
-    "the tailnet's grants for this audience contradict each other; an administrator finds the reason in the "
-    "server's log"
-)
 
 
 def _lifetime(requested_s: float | None, longest_s: int) -> int:

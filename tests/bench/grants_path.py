@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tailbone.keys.view import KeyRing
+from tailbone.token.grants import TOKEN_CAPABILITY
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 from tailbone.token.policy import IssuerSettings, TokenRequest
@@ -41,7 +42,17 @@ async def main() -> None:
     """Take turns, and print µs per token, one number a round."""
     key: Any = _UnsignedKey()
     ring = KeyRing(signing=key)
-    issuer = Issuer(IssuerSettings(issuer="tailbone", expiry_s=1200, audiences=(_AUDIENCE,)), lambda: ring)
+    settings = IssuerSettings(
+        issuer="tailbone",
+        expiry_s=1200,
+        backdate_s=5.0,
+        audiences=(_AUDIENCE,),
+        allow_shared=False,
+        access="acl",
+        capability=TOKEN_CAPABILITY,
+        deny=frozenset(),
+    )
+    issuer = Issuer(settings, lambda: ring)
     callers = {
         "none_us": lambda: issuer.admit(_identity({})),
         "three_us": lambda: issuer.admit(

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import KeyRing
+from tailbone.token.grants import TOKEN_CAPABILITY
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 from tailbone.token.policy import IssuerSettings, TokenRequest
@@ -57,7 +58,17 @@ async def main() -> None:
     """Alternate, and print µs per token and per signature, one number per round."""
     key = SigningKey.generate("bench-1795518230", algorithm="RS256", size=2048, created_at=1795518230)
     ring = KeyRing(signing=key, published=(key,))
-    issuer = Issuer(IssuerSettings(issuer="tailbone", expiry_s=1200), lambda: ring)
+    settings = IssuerSettings(
+        issuer="tailbone",
+        expiry_s=1200,
+        backdate_s=5.0,
+        audiences=(),
+        allow_shared=False,
+        access="acl",
+        capability=TOKEN_CAPABILITY,
+        deny=frozenset(),
+    )
+    issuer = Issuer(settings, lambda: ring)
     caller = issuer.admit(_IDENTITY)
     bare = rsa.generate_private_key(65537, 2048)
     pkcs1, sha256, data = padding.PKCS1v15(), hashes.SHA256(), b"x" * 400

@@ -16,18 +16,18 @@ from urllib.parse import unquote
 import grpc
 import pytest
 
+from harness.settings import issuer_settings, key_settings
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import Access
 from tailbone.admin.service import AdminServer, ServerStatus
 from tailbone.errors import PeerNotFoundError, UnknownCallerError, UnknownKeyError
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.keys.folder import KeyFolder
-from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+from tailbone.keys.lifecycle import KeyLifecycle
 from tailbone.keys.listing import KeyInfo
 from tailbone.process.log import get_logger
 from tailbone.token.explain import Explanation, explain
 from tailbone.token.identity import Identity
-from tailbone.token.policy import IssuerSettings, TokenRequest
 from tailbone.token.void_rules import VoidRules
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tailbone.admin.service import Lifecycle
+    from tailbone.token.policy import IssuerSettings, TokenRequest
 
 DEV = Identity(node_id="nDev", node="laptop.dev.tailnet.test", user_id=123, login="dev@example.com")
 CI = Identity(node_id="nCi", node="ci.dev.tailnet.test", tags=("tag:ci",))
@@ -104,9 +105,9 @@ class Lines:
         return [facts for _, event, facts in self.all if event == "admin call"]
 
 
-def explain_with(rules: IssuerSettings) -> Callable[[Identity, TokenRequest], Explanation]:
+def explain_with(settings: IssuerSettings) -> Callable[[Identity, TokenRequest], Explanation]:
     """Return what an issuer with these settings explains."""
-    return lambda node, request: explain(node, request, rules, now=1795518230.5, expiry_s=1200)
+    return lambda node, request: explain(node, request, settings, now=1795518230.5, expiry_s=1200)
 
 
 class Running:
@@ -118,7 +119,7 @@ class Running:
         self.caller: Identity | None = DEV
         self.peers: list[str] = []
         self.nodes: list[Identity] = [DEV, CI]
-        self.rules = IssuerSettings(issuer="https://issuer.example", expiry_s=1200)
+        self.settings = issuer_settings(issuer="https://issuer.example", expiry_s=1200)
         self.port = 0
         self.server: AdminServer
 
@@ -203,7 +204,7 @@ async def running(
         lifecycle=lifecycle or run.lifecycle,
         identify=run.identify,
         find=run.find,
-        explain=explain_with(run.rules),
+        explain=explain_with(run.settings),
         access=Access(mode=access, capability=CAPABILITY),
         void_rules=VoidRules(run.log),  # type: ignore[arg-type]
         status=status,
@@ -271,7 +272,7 @@ async def admin(tmp_path: Path, start_admin: Callable[..., Any]) -> AsyncIterato
         folder=KeyFolder(started.folder),
         store=DirectoryStore(started.bucket),
         path=JWKS,
-        settings=KeySettings(),
+        settings=key_settings(),
         log=get_logger(),
     ) as started.keys:
         await started.keys.sync()

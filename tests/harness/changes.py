@@ -14,8 +14,9 @@ import jwt
 import msgspec
 
 from harness.keys import JWKS, Lines
+from harness.settings import key_settings
 from tailbone.keys.folder import KeyFolder
-from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+from tailbone.keys.lifecycle import KeyLifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from tailbone.jwks.store import Store
 
-SETTINGS = KeySettings(
+SETTINGS = key_settings(
     algorithm="ES256", max_age_s=2.0, activate_after_s=0.5, rotate_every_s=3.0, expiry_s=1.0
 )
 _MOST_OWN_KEYS = 12

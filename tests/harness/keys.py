@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from harness.settings import key_settings
 from tailbone.errors import StoreError
 from tailbone.files import Disk
 from tailbone.jwks.condition_check import NEVER_MATCHES
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 JWKS = ".well-known/jwks.json"
 START = 1_795_518_230.0
-EC = KeySettings(algorithm="ES256")
+EC = key_settings(algorithm="ES256")
 """Settings for keys that are generated instantly."""
 
 GO_PRIVATE = "tb-1795518230.private.jwk"

@@ -31,7 +31,7 @@ def server(run: Running) -> AdminServer:
         lifecycle=run.lifecycle,
         identify=run.identify,
         find=run.find,
-        explain=explain_with(run.rules),
+        explain=explain_with(run.settings),
         void_rules=VoidRules(run.log),  # type: ignore[arg-type]
         access=Access(mode="acl", capability="tailbone.dev/cap/admin"),
         status=ServerStatus,

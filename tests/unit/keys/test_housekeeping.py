@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from harness.keys import EC, JWKS, START, Server, drop, write_document
+from harness.settings import key_settings
 
 from tailbone.errors import KeyStateError, StoreError
 from tailbone.jwks.document import Document
 from tailbone.keys.folder import Entry
 from tailbone.keys.housekeeping import Housekeeping, housekeeping_of
 from tailbone.keys.record import KeyRecord, Origin, Removal
-from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import Read, View
 
@@ -51,7 +51,7 @@ def folder_view(*entries: Entry, in_document: tuple[str, ...] = ()) -> View:
         now=START,
         monotonic=0.0,
         location=LOCATION,
-        settings=KeySettings(),
+        settings=key_settings(),
         entries={entry.kid: entry for entry in entries},
         last_read=Read(Document({"keys": keys})),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 from harness.keys import START
+from harness.settings import key_settings
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -26,7 +27,6 @@ from tailbone.keys.plan import (
     plan_removal,
 )
 from tailbone.keys.record import CONFIRMED, KeyRecord, Origin, Phase, Removal
-from tailbone.keys.settings import KeySettings
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import Read, View, Watch, watch
 
@@ -64,7 +64,7 @@ class Life(RuleBasedStateMachine):
         self.asked_to_go: set[str] = set()
         self.entries: dict[str, Entry] = {}
         self.document: Document | None = None
-        self.settings = KeySettings(algorithm="ES256")
+        self.settings = key_settings(algorithm="ES256")
         self.spare = list(KEYS)
         self.left = 1_000_000
         self.moved: set[str] = set()

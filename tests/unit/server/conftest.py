@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
+from harness.settings import issuer_settings
 
 from tailbone.errors import Problem, UnknownCallerError
 from tailbone.keys.signing_key import SigningKey
@@ -18,7 +19,6 @@ from tailbone.keys.view import KeyRing
 from tailbone.server import AllowedHosts, Endpoints, IssuerServer
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
-from tailbone.token.policy import IssuerSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HOSTS = frozenset(
     {"100.64.0.1", "fd7a:115c:a1e0::1", "tailbone", "tailbone.dev.tailnet.test", "127.0.0.1:8080"}
 )
-RULES = IssuerSettings(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
+SETTINGS = issuer_settings(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
 PERSON = Identity(
     node_id="nStable",
     node="laptop.dev.tailnet.test",
@@ -107,7 +107,7 @@ class World:
     def __init__(self, key: SigningKey) -> None:
         self.key = key
         self.signing: Any = key
-        self.rules = RULES
+        self.settings = SETTINGS
         self.caller: Identity | Exception = PERSON
         self.asked_for: list[Any] = []
         self.reasons: list[Problem] = []
@@ -138,7 +138,7 @@ class World:
     def server(self) -> IssuerServer:
         """A server in this world; not yet started."""
         self.endpoints = Endpoints(
-            issuer=Issuer(self.rules, self.ring, clock=lambda: 1795518230.5),
+            issuer=Issuer(self.settings, self.ring, clock=lambda: 1795518230.5),
             identify=self.identify,
             roles=lambda identity: ["viewer"],
             hosts=AllowedHosts(HOSTS),

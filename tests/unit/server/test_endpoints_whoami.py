@@ -177,7 +177,7 @@ async def test_access_by_grant(
     start: Callable[[World], AbstractAsyncContextManager[Running]], world: World
 ) -> None:
     """Without a rule there is no token; a changed rule counts for the next request of a connection."""
-    world.rules = msgspec.structs.replace(world.rules, access="grant", audiences=())
+    world.settings = msgspec.structs.replace(world.settings, access="grant", audiences=())
     async with start(world) as running:
         client = await running.connect()
         assert (await client.ask(issue("audience=vault"))).json["error"] == "no_grant"
@@ -191,7 +191,7 @@ async def test_a_denied_caller(
     start: Callable[[World], AbstractAsyncContextManager[Running]], world: World
 ) -> None:
     """issuer.deny wins over grants."""
-    world.rules = msgspec.structs.replace(world.rules, deny=frozenset({"user:123"}))
+    world.settings = msgspec.structs.replace(world.settings, deny=frozenset({"user:123"}))
     world.caller = granting(PERSON, {"audiences": ["*"]})
     async with start(world) as running:
         answer = await running.ask(issue("audience=vault"))

@@ -7,14 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 from harness.grants import as_json
+from harness.settings import issuer_settings
 
 from tailbone.errors import NoGrantError
 from tailbone.token.explain import explain
 from tailbone.token.grants import TOKEN_CAPABILITY
 from tailbone.token.identity import Identity
-from tailbone.token.policy import IssuerSettings, TokenRequest
+from tailbone.token.policy import TokenRequest
 
-SETTINGS = IssuerSettings(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
+SETTINGS = issuer_settings(issuer="https://issuer.example", expiry_s=1200, audiences=("sts.example",))
 
 
 def caller(*rules: Any) -> Identity:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from harness.grants import as_json
+from harness.settings import issuer_settings
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from tailbone.token.grants import TOKEN_CAPABILITY, GrantRule, granted, parse_ru
 from tailbone.token.identity import Identity
 from tailbone.token.policy import Available, Decision, IssuerSettings, TokenRequest, admit, available, decide
 
-ACL = IssuerSettings(issuer="tailbone", expiry_s=1200, audiences=("sts.example",))
+ACL = issuer_settings(issuer="tailbone", expiry_s=1200, audiences=("sts.example",))
 GRANT = msgspec.structs.replace(ACL, access="grant", audiences=())
 PERSON = Identity(node_id="nLaptop", node="laptop", user_id=123, login="Dev@example.com")
 TAGGED = Identity(node_id="nCi", node="ci", tags=("tag:ci", "tag:prod"))
@@ -264,7 +265,7 @@ BROKEN = st.sampled_from(
 )
 AUDIENCES = st.sampled_from([None, "a", "b", "c"])
 SETTINGS = st.builds(
-    IssuerSettings,
+    issuer_settings,
     issuer=st.just("tailbone"),
     expiry_s=st.just(1200),
     audiences=st.sampled_from([(), ("a",), ("a", "c")]),
