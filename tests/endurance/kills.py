@@ -216,7 +216,9 @@ class _Check:
             self._fault(f"left: {left}")
 
     def _fault(self, text: str) -> None:
-        self._report.faults.append(f"kill {self._report.kills}: {text}")
+        fault = f"kill {self._report.kills}: {text}"
+        print(fault, flush=True)
+        self._report.faults.append(fault)
 
 
 def run(kills: int, seed: int, show: Callable[[Report], None]) -> Report:
@@ -322,7 +324,6 @@ def main() -> int:
     show(report)
     print(f"changes that failed: {dict(report.failed_changes)}")
     print(f"{report.seconds:.0f} s")
-    print(*report.faults, sep="\n")
     return int(bool(report.faults))
 
 
