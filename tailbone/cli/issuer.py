@@ -84,7 +84,7 @@ def issuer_of(**flags: Unpack[IssuerFlags]) -> Iterator[Issuer]:
         raise ConfigError("--join and --proxy are two ways to the issuer: use one")
     from tailbone.agent.joined import JoinSettings, joined
     from tailbone.config.load import load, read_authkey
-    from tailbone.tsnet.federation import log_in
+    from tailbone.federation import log_in
 
     state = flags["join_state"]
     node = {"server.tailscale.dir": str(state)} if state else {"server.tailscale.ephemeral": "true"}

@@ -32,15 +32,15 @@ def start(invocation: Invocation) -> None:
     """
     config = invocation.load(quiet=True)
     from tailbone.config.load import read_authkey
+    from tailbone.federation import log_in
+    from tailbone.process import log
     from tailbone.tsnet.environment import check_environment
-    from tailbone.tsnet.federation import log_in
 
+    log.configure(config.log, stream=sys.stdout)
     config = read_authkey(config)
     check_environment()
     config = log_in(config)
-    from tailbone.process import log
-
-    log.configure(config.log, stream=sys.stdout, secrets=[config.server.tailscale.authkey])
+    log.add_secret(config.server.tailscale.authkey)
     for note in config.notes:
         log.get_logger().warning("settings", note=note)
     from tailbone.daemon import daemon

@@ -15,7 +15,7 @@ from tailbone.process.render import Console, Render, render_json
 from tailbone.process.sink import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 LEVELS: Final = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40}
 """Our levels, as the numbers of the standard library's logging."""
@@ -114,13 +114,12 @@ def get_logger(*, strict: bool = False) -> Logger:
     return Logger(strict=strict)
 
 
-def configure(settings: LogSettings, *, stream: TextIO | None = None, secrets: Sequence[str] = ()) -> None:
+def configure(settings: LogSettings, *, stream: TextIO | None = None) -> None:
     """Set up the log of this process, before its first line.
 
     Args:
         settings: level, format and colours.
         stream: where lines go; standard output by default.
-        secrets: values to mask wherever they appear; those under 8 characters are not masked.
     """
     global _output
     stream = stream or sys.stdout
@@ -128,8 +127,13 @@ def configure(settings: LogSettings, *, stream: TextIO | None = None, secrets: S
         render: Render = render_json
     else:
         render = Console(colors=_wants_colors(stream, no_color=settings.no_color))
-    _output = _Output(LEVELS[settings.level], render, Sink(stream, secrets))
+    _output = _Output(LEVELS[settings.level], render, Sink(stream))
     _route_libraries(_output.level)
+
+
+def add_secret(secret: str) -> None:
+    """Mask a value wherever it appears in later lines; values under 8 characters are not masked."""
+    _output.sink.add_secret(secret)
 
 
 def reset() -> None:

@@ -7,12 +7,9 @@ import os
 import select
 import sys
 import threading
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final, TextIO
 
 from tailbone.text import MARKS, MASK, redact
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _SHORTEST_SECRET: Final = 8
 _STALL_TIMEOUT_MS: Final = 250
@@ -26,21 +23,25 @@ class Sink:
         lost: how many lines could not be written since the last one that could.
     """
 
-    def __init__(self, stream: TextIO | None = None, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         """Write to ``stream``; by default, to what ``sys.stderr`` is at each write.
 
         Args:
             stream: where lines go; its file descriptor is used if it has one.
-            secrets: values to mask; those under 8 characters are ignored, since masking them would garble
-                other words.
         """
         self._stream = stream
-        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
-        self._marks = tuple(mark.encode() for mark in (*MARKS, *self._secrets))
+        self._secrets: list[str] = []
+        self._marks = [mark.encode() for mark in MARKS]
         self._lock = threading.Lock()
         self._torn = False
         self._stalled = False
         self.lost = 0
+
+    def add_secret(self, secret: str) -> None:
+        """Mask a value in later lines, unless it is so short that this would garble other words."""
+        if len(secret) >= _SHORTEST_SECRET:
+            self._secrets.append(secret)
+            self._marks.append(secret.encode())
 
     def write(self, line: bytes) -> None:
         """Write one line, which ends with a newline.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import types
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from harness.web import Page, WebServer
 
 import tailbone.daemon as package
 from tailbone.cli import tailbone
@@ -19,6 +20,7 @@ from tailbone.process import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tailbone.config.model import Config
 
@@ -278,6 +280,43 @@ def test_the_log_goes_to_standard_output(daemon: Daemon, form: str) -> None:
     assert "variable TB_KEYS_KEYPTH sets nothing; did you mean TB_KEYS_KEYPATH?" in note
     assert "ready [redacted]" in ready
     assert result.stderr == ""
+
+
+class BusyOnce(dict[str, Page]):
+    """Pages of a server that answers its first request with 503."""
+
+    first = True
+
+    def get(self, path: str, default: Any = None) -> Any:
+        if self.first:
+            self.first = False
+            return Page(status=503)
+        return super().get(path, default)
+
+
+def test_a_login_that_waits_is_in_the_log(daemon: Daemon, tmp_path: Path) -> None:
+    """In its format; and what the login brings is masked, even if it does not look like an auth key."""
+    (tmp_path / "id-token").write_text("id")
+    with WebServer() as api:
+        api.pages = BusyOnce()
+        api.pages["/api/v2/oauth/token-exchange"] = Page(b'{"access_token": "access"}')
+        api.pages["/api/v2/tailnet/-/keys"] = Page(b'{"key": "unlike-others"}')
+        daemon.event = "ready unlike-others"
+        flags = (
+            "--ts-client-id",
+            "k",
+            "--ts-id-token-file",
+            str(tmp_path / "id-token"),
+            "--ts-tags",
+            "tag:a",
+        )
+        node = ("--ts-dir", str(tmp_path), "--ts-control-url", api.url, "--ts-join-retry", "1ms")
+        result = invoke("start", "--log-format", "json", *flags, *node)
+    waiting, ready = (json.loads(line) for line in result.stdout.splitlines())
+    assert waiting["event"] == "identity federation fails; trying again"
+    assert ready["event"] == "ready [redacted]"
+    assert result.stderr == ""
+    assert [config.server.tailscale.authkey for config in daemon.configs] == ["unlike-others"]
 
 
 def test_the_log_of_housekeeping_goes_to_standard_error(daemon: Daemon) -> None:

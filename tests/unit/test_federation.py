@@ -11,7 +11,7 @@ from harness.web import Page, WebServer
 
 from tailbone.config.load import load
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError
-from tailbone.tsnet.federation import log_in
+from tailbone.federation import log_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Identity federation: log a node in with a cloud's ID token, instead of an auth key that somebody keeps.
+"""Identity federation: get a node's auth key for a cloud's ID token, so that no auth key has to be stored.
 
 Tailscale's API exchanges the ID token for an access token, and that for an auth key. tsnet would do the same,
 but only with the AWS SDK compiled in (tailscale.com/feature/identityfederation).
@@ -59,7 +59,7 @@ def log_in(
         try:
             return _with_key(config)
         except TailboneError as error:
-            note = f"no identity federation, so that only an earlier login counts: {error.message}"
+            note = f"identity federation failed; relying on the node's existing login: {error.message}"
             return msgspec.structs.replace(config, notes=(*config.notes, note))
     end = clock() + settings.join_timeout_s
     warned = False
