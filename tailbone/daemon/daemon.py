@@ -12,9 +12,9 @@ from tailbone.daemon.addresses import check_ports, listen_addresses
 from tailbone.daemon.descriptors import check_descriptors
 from tailbone.daemon.keys import key_lifecycle
 from tailbone.daemon.node import TailnetNode
+from tailbone.daemon.node_folder import check_folders
 from tailbone.daemon.servers import Dependencies, Server, discovery_document, import_servers, make_server
 from tailbone.daemon.sockets import socket_directory
-from tailbone.daemon.state import check_state
 from tailbone.errors import Problem, TailboneError
 from tailbone.process.cancellation import gather_or_cancel
 from tailbone.process.log import get_logger
@@ -141,7 +141,7 @@ class Daemon:
         check_ports(config)
         check_descriptors(config)
         if not self._isolated:
-            await asyncio.to_thread(check_state, config, self._log)
+            await asyncio.to_thread(check_folders, config, self._log)
 
         # The parts in the order in which they are opened. What closes a part is pushed before it is opened:
         # a start that fails half-way is closed, too.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tailbone.daemon.state import check_node_folder, volatile_folders
+from tailbone.daemon.node_folder import check_node_folder, volatile_folders
 from tailbone.errors import TailnetError
 
 if TYPE_CHECKING:

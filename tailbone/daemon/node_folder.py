@@ -1,4 +1,4 @@
-"""Checks of the folders with a server's state: who else can change them, and whether they persist."""
+"""Check the folders with a server's state: which other users can change them, and whether they persist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 _VOLATILE: Final = frozenset({"overlay", "tmpfs", "ramfs"})
 
 
-def check_state(config: Config, log: Logger) -> None:
+def check_folders(config: Config, log: Logger) -> None:
     """Check the folders of node and keys; see ``KeyFolder`` for who else can change the keys.
 
     Raises:
