@@ -1,8 +1,8 @@
 """The exceptions: each class has a stable code, and a message that is safe to show to the caller.
 
 A message says what was wrong and what is allowed; it never contains a secret or an inner exception's text.
-Facts for the operator alone go into ``detail``, which is logged and never sent. Each server has a table of
-the statuses of the errors: HTTP's or gRPC's.
+Facts for the operator alone go into ``detail``, which is logged and never sent. Each server has a table that
+maps the classes to statuses of HTTP or gRPC.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class SharedCallerError(AccessError):
 
 
 class AudienceNotAllowedError(AccessError):
-    """The requested audience is not on the list of allowed audiences."""
+    """Neither ``issuer.audiences`` nor a grant allows the requested audience."""
 
     code = "audience_not_allowed"
 

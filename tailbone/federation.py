@@ -44,7 +44,7 @@ def log_in(
     """Return *config* with an auth key from identity federation, if the settings ask for it.
 
     The ID token is read again for each attempt, since clouds renew its file. While Tailscale's API is
-    unreachable, attempts are repeated for joinTimeout. If the node has state, it may be logged in already:
+    unreachable, retry for joinTimeout. If the node has state, it may be logged in already:
     then there is one attempt, and a failure becomes a note.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The Key message: one type for a key from the service to the table that a person reads."""
+"""The Key message: the one type of a key, from the service to the table of `tailbone keys`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def can_sign(key: pb.Key) -> bool:
 
 
 def removal_warning(keys: Sequence[pb.Key], key_id: str) -> str:
-    """Return the effect of removing a key, in full sentences, for the question whether to do it.
+    """Return the effect of removing a key, in full sentences, for the confirmation prompt.
 
     Args:
         keys: all keys that the server lists.
@@ -60,7 +60,8 @@ def removal_warning(keys: Sequence[pb.Key], key_id: str) -> str:
         return f"{key_id} is not one of this server's keys: another server may sign with it. {warning}"
     if can_sign(key) and not any(can_sign(each) for each in keys if each is not key):
         return (
-            f"{key_id} is the last key that can sign: no token is issued until `tailbone keys generate`. "
+            f"{key_id} is the last key that can sign: no tokens can be issued until you run "
+            f"`tailbone keys generate`. "
             f"{warning}"
         )
     return warning
@@ -75,7 +76,7 @@ def folder_keys(path: str) -> tuple[pb.Key, ...]:
     Raises:
         KeyFileError: there is no such folder, or it cannot be read.
     """
-    # As slow as the rest of the command, and only --local needs it.
+    # Only --local needs these imports, which take as long as the rest of the command.
     from tailbone.keys.folder import KeyFolder
     from tailbone.keys.listing import list_folder
 

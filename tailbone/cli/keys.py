@@ -84,7 +84,8 @@ def remove(invocation: Invocation, key_id: str, yes: bool) -> None:
 
     if not any(map(can_sign, left)):
         click.echo(
-            "tailbone: warning: no key can sign now: no token is issued until `tailbone keys generate`",
+            "tailbone: warning: no signing key is left; no tokens can be issued until you run "
+            "`tailbone keys generate`",
             err=True,
         )
 

@@ -27,12 +27,12 @@ _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def elapsed() -> float:
-    """Return seconds of a clock that nobody sets. On Linux it also counts while the machine sleeps."""
+    """Return seconds of a monotonic clock; on Linux, including time asleep."""
     return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 class Cache:
-    """The last token, and when to ask for the next one. Not thread-safe.
+    """The last token, and when to request the next one. Not thread-safe.
 
     Attributes:
         token: the last token; None before the first.
@@ -55,7 +55,7 @@ class Cache:
 
     @property
     def left_s(self) -> float:
-        """For how many more seconds the token is valid."""
+        """How many more seconds the token is valid."""
         return self._usable_until + self._min_ttl - self._clock()
 
     @property
@@ -67,7 +67,7 @@ class Cache:
         """Store a token that was requested at ``asked_at``.
 
         Raises:
-            IssuerRefusedError: it lives too short.
+            IssuerRefusedError: its lifetime is shorter than ``min_ttl``.
         """
         if token.life_s < self._min_ttl:
             raise IssuerRefusedError(
@@ -75,11 +75,11 @@ class Cache:
             )
         self.token, self.error, self._failures = token, None, 0
         self._usable_until = asked_at + token.life_s - self._min_ttl
-        # Programs that started together must not all ask together.
+        # Spreads out the requests of programs that started at the same time.
         self._renew_at = min(asked_at + token.life_s * random.uniform(0.45, 0.5), self._usable_until)
 
     def failed(self, error: TailboneError) -> None:
-        """Note a failed request: the next one has to wait, longer with each failure."""
+        """Record a failed request. Each failure doubles the wait before the next request."""
         self.error = error
         longest = min(_LONGEST_PAUSE_S, 2 * _SHORTEST_PAUSE_S * 2**self._failures)
         self._next_try = self._clock() + random.uniform(longest / 2, longest)
@@ -90,7 +90,7 @@ class Cache:
         self._renew_at = self._next_try = self._clock()
 
     def last(self) -> Token:
-        """Return the last token, or raise why there is none that can be used."""
+        """Return the last token, or raise the reason why there is no usable one."""
         if self.token is not None and (self.error is None or self.usable):
             return self.token
         assert self.error is not None  # noqa: S101 -- for the type checker: a first request has ended
@@ -107,14 +107,14 @@ class _Source:
         issuer: Tokens | None = None,
         clock: Callable[[], float] = elapsed,
     ) -> None:
-        """Describe the tokens; the first ``get`` asks for one.
+        """Create a source; the first ``get`` requests a token.
 
         Args:
             audience: the claim ``aud``; empty for tokens without it.
             ttl: lifetime to request, in whole seconds; by default the issuer's.
             min_ttl: how many seconds a token must still be valid for.
-            issuer: whom to ask; by default ``Issuer()``.
-            clock: seconds that elapse.
+            issuer: issues the tokens; by default ``Issuer()``.
+            clock: returns seconds of a monotonic clock.
         """
         self._audience = audience
         self._ttl = ttl
@@ -130,7 +130,7 @@ class _Source:
 
     @property
     def left_s(self) -> float:
-        """For how many more seconds the last token is valid."""
+        """How many more seconds the last token is valid."""
         return self._cache.left_s
 
     @property
@@ -155,7 +155,7 @@ class _Source:
 
 
 def start_daemon_thread(call: Callable[[], _T]) -> Future[_T]:
-    """Run a call in a thread that does not keep the process from ending, as those of a pool do."""
+    """Run a call in a thread that, unlike a pool's, does not keep the process from exiting."""
     done: Future[_T] = Future()
 
     def run() -> None:
@@ -189,11 +189,11 @@ class TokenSource(_Source):
         """Return a token that is valid for at least ``min_ttl`` seconds.
 
         It is requested if there is none, and renewed in the background from half of its life on; one request
-        runs at a time. While the issuer is away, a token is used until it ends.
+        runs at a time. While the issuer is unreachable, a token is used until it expires.
 
         Raises:
             TailboneError: there is no such token; see ``Issuer.issue``. After a failure the next request
-                waits for 1 to 60 s, and the error is repeated meanwhile.
+                waits for 1 to 60 s, and the error is raised again until then.
         """
         with self._lock:
             if self._cache.due_in_s > 0:
@@ -236,7 +236,7 @@ class AsyncTokenSource(_Source):
         return self._cache.last()
 
     def _renew_if_due(self) -> asyncio.Future[None] | None:
-        """Return the request that runs; None if none is due."""
+        """Return the running request, started if one is due; None if none is due."""
         if self._cache.due_in_s > 0:
             return None
         if self._renewing is None or self._renewing.done():

@@ -1,4 +1,4 @@
-"""PublicCheck: checks the published documents at their public URLs periodically, and keeps the outcome."""
+"""PublicCheck: periodically check the published documents at their public URLs, and keep the result."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 _WAIT_S: Final = 1.0
-"""The pause between two looks for the first key that signs."""
+"""How often to check whether there is a signing key yet, in seconds."""
 
 
 class PublicCheck:
     """Fetches discovery document and JWKS by their public URLs, at start and every keys.maxAge.
 
-    The outcome never stops token issuance: this machine may have no way out.
+    The result never stops token issuance: this machine may have no access to the internet.
 
     Attributes:
-        note: the last outcome, for ``/_readyz``; None before the first one.
+        note: the last result, for ``/_readyz``; None before the first one.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class PublicCheck:
         log: Logger,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Make a check that has not run yet.
+        """Create a check that has not run yet.
 
         Args:
             discovery: what verifiers should find.
-            ring: returns the keys of this moment.
+            ring: returns the current key ring.
             max_age_s: keys.maxAge, in seconds.
-            log: for outcomes that differ from the previous one.
+            log: receives results that differ from the previous one.
             sleep: how to wait.
         """
         self.note: Problem | None = None
@@ -59,7 +59,7 @@ class PublicCheck:
 
     async def run(self) -> None:
         """Check until cancelled."""
-        # It takes up to half a second.
+        # The import takes up to half a second.
         await asyncio.to_thread(import_module, "httpx2")
         while self._ring().signing is None:
             await self._sleep(_WAIT_S)
@@ -86,12 +86,12 @@ class PublicCheck:
         self._problems = problems
         code = "outside_failed" if problems else "outside_ok"
         text = f"outside: {summary(findings)}"
-        # The look sees only what is public, as everybody does.
+        # The check reads only public documents, so its result may be shown to anyone.
         self.note = Problem(code, text, text)
 
 
 def public_check(config: Config, ring: Callable[[], KeyRing], log: Logger) -> PublicCheck | None:
-    """Make the check of the setting keys.outsideCheck; None if there is nothing to check."""
+    """Create the check that keys.outsideCheck asks for; None if there is nothing to check."""
     keys = config.keys
     discovery = discovery_of(keys.issuer, jwks_uri=keys.jwks_uri)
     is_public = keys.issuer.startswith("https://")

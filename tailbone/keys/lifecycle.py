@@ -65,7 +65,7 @@ class KeyLifecycle:
     An async context manager. Entering starts it, without waiting for the store. Call ``run()`` in a
     background task while the context is open. Leaving waits for changes in progress, then closes the store.
 
-    All work follows from folder and document (see ``plan``), so a kill does not need a special repair.
+    All work follows from folder and document (see ``plan``), so no repair is needed after a kill.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class KeyLifecycle:
             settings: the current settings.
             log: receives an event for each change.
             discovery: publishes the discovery document in the same store; None if there is none.
-            clock: unix seconds.
-            monotonic: seconds on the monotonic clock.
+            clock: returns Unix time in seconds.
+            monotonic: returns seconds of a monotonic clock.
             sleep: waits this many seconds.
         """
         self._folder = folder
@@ -206,7 +206,7 @@ class KeyLifecycle:
             )
         self._observer.refresh_ring()
         with contextlib.suppress(KeyStateError):
-            # Another process is changing the folder: run does the rest.
+            # Another process is changing the folder; run() does the rest.
             async with self._reconciler.writing(_START_LOCK_S) as writer:
                 await writer.clear_temporaries()
             await self._reconciler.reconcile(timeout_s=_START_LOCK_S)
@@ -333,7 +333,8 @@ class KeyLifecycle:
             KeyStateError: another change is in progress, or the JWKS is full.
             KeyFileError: the folder cannot be written.
             StoreError: the key could not be published, and was deleted.
-            StoreOutcomeUnknownError: the key may have been published. It is, when the store answers again.
+            StoreOutcomeUnknownError: it is unknown whether the key was published; publication is retried once
+                the store is reachable.
         """
         wanted = algorithm or self._settings.algorithm
         kind = next((known for known in ALGORITHMS if known == wanted), None)
@@ -386,7 +387,8 @@ class KeyLifecycle:
             KeyStateError: another change is in progress.
             KeyFileError: the folder cannot be written.
             StoreError: nothing was changed.
-            StoreOutcomeUnknownError: the key no longer signs. It is removed when the store answers again.
+            StoreOutcomeUnknownError: the key no longer signs; it is removed from the JWKS once the store is
+                reachable.
         """
         return await self._finish(self._run_removal(kid))
 

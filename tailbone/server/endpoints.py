@@ -83,8 +83,8 @@ class _WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
         key_expires_at: when the node's key expires, in Unix seconds; null for never.
         audiences: which may be requested; ``*`` means any.
         without_audience: whether a token without ``aud`` may be requested.
-        refusal: why there is no token for any request; null if there is one.
-        roles: of the admin API.
+        refusal: why every request is refused; null if some would succeed.
+        roles: the caller's roles in the admin API.
     """
 
     sub: str
@@ -133,7 +133,7 @@ class Endpoints:
         hosts: the accepted Host fields: addresses, short and full DNS name, allowed hosts.
         readiness: returns why no token can be issued now; empty if one can.
         notes: returns problems that do not stop token issuance, such as ``jwks_stale``.
-        published_jwks: returns the last good copy of the published JWKS; None before there is one.
+        published_jwks: returns the last good copy of the published JWKS; None until there is one.
         discovery_of: makes the discovery document for that JWKS; None if the issuer is not a URL.
         max_age_s: how long the two documents may be cached, in seconds.
         version: for ``/_healthz``.
@@ -178,7 +178,7 @@ class Endpoints:
         except TailboneError:
             request.ctx.caller = {"sub": identity.subject, "node": identity.node}
             raise
-        # Before the token is sent: there is no token without its line.
+        # Logged before the token is sent, so that no token is issued unlogged.
         by = {} if issued.caller == issued.sub else {"caller": issued.caller}
         self._audit(
             "token issued",
@@ -203,7 +203,7 @@ class Endpoints:
         return self.identify(request.transport.get_extra_info("peername"))
 
     async def whoami(self, request: Request) -> Response:
-        """``GET /whoami``: who the caller is, and what it may request; also for one that gets no token."""
+        """``GET /whoami``: who the caller is and what it may request, even if it gets no token."""
         identity = self._caller(request)
         tagged = bool(identity.tags)
         available = self.issuer.available(identity)
@@ -230,7 +230,7 @@ class Endpoints:
         )
 
     def _audit(self, event: str, **fields: Any) -> None:
-        """Write a line that must not be lost.
+        """Log an event that must not be lost.
 
         Raises:
             LogUnavailableError: it cannot be written.
@@ -245,9 +245,9 @@ class Endpoints:
         self._audit_fails = False
 
     def _audit_reasons(self) -> Sequence[Problem]:
-        """Return that tokens are refused, if the line of the last one could not be written.
+        """Return a problem if the last token could not be logged.
 
-        Only then does a probe write a line: nothing else shows that the log has recovered.
+        In that case, write a test line to find out whether the log works again.
         """
         if self._audit_fails:
             try:
@@ -276,7 +276,7 @@ class Endpoints:
         """``GET /.well-known/jwks.json``: the last good copy of the published JWKS."""
         document = self.published_jwks()
         if document is None:
-            # Not an empty document, which a verifier would keep for minutes.
+            # An empty document would be cached by verifiers for minutes.
             return self._not_ready([_NO_JWKS])
         return self._document(request, document)
 
@@ -308,7 +308,7 @@ class Endpoints:
 
 
 def _codes(problems: Iterable[Problem]) -> list[str]:
-    """Return what any peer may see of problems: their texts name keys, paths and hosts."""
+    """Return the codes of problems, which any peer may see; their texts name keys, paths and hosts."""
     return list(dict.fromkeys(problem.code for problem in problems))
 
 

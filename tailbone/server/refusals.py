@@ -1,4 +1,4 @@
-"""Refusals: the one handler of all errors, their statuses and their lines in the log."""
+"""Refusals: the handler of all errors, with their statuses and log lines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MOST_REFUSALS: Final = 100
 
 _PATHS: Final = ", ".join(f"{route.methods[0]} {path}" for path, route in ROUTES.items())
 
-# RFC 9110 section 15. 503 is for what may pass by itself: repeating the request is right for it only.
+# RFC 9110 section 15. 503 means a temporary failure, the only case in which clients should retry.
 STATUSES: Final[Mapping[type[TailboneError], int]] = {
     errors.RequestError: 400,
     errors.AccessError: 403,
@@ -70,7 +70,7 @@ class Refusals:
         self._log.close()
 
     def answer(self, request: Request, error: Exception) -> Response:
-        """Log why a request failed, and answer with what its sender may know: no inner exception's text.
+        """Log why a request failed, and answer it without any inner exception's text.
 
         Raises:
             CancelledError: there is no client to answer.
@@ -84,7 +84,7 @@ class Refusals:
                 request.transport.abort()
                 raise asyncio.CancelledError
             if request.stream.request_body:
-                # Or Sanic waits for the rest of the body without a time limit.
+                # Otherwise Sanic would wait for the rest of the body without a time limit.
                 request.stream.request_body = None
                 error = RequestTimeout()
         error = _own_error(request, error)
@@ -125,7 +125,7 @@ def _end_connection(request: Request, error: Exception) -> None:
 
 def _own_error(request: Request, error: Exception) -> Exception:
     """Translate Sanic's exceptions."""
-    # Sanic raises it for some paths with a final slash, too.
+    # Sanic also raises MethodNotAllowed for some paths with a final slash.
     unknown = isinstance(error, MethodNotAllowed) and request.path not in ROUTES
     if unknown or isinstance(error, NotFound):
         return UnknownPathError(f"no such path; there are {_PATHS}")

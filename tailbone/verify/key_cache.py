@@ -1,9 +1,9 @@
-"""Cache the issuer's keys: one fetch at a time, in a thread, and none more often than an attacker may cause.
+"""Cache the issuer's keys. At most one fetch runs at a time, and attackers cannot force frequent fetches.
 
-- Fresh keys are used without a fetch, for the time that the issuer's Cache-Control allows.
-- Stale keys are still used while a fetch replaces them, and until ``STALE_S`` if fetches fail.
-- An unknown kid causes a fetch only if the last one is ``COOL_DOWN_S`` ago, and a kid that a fetch did not
-  bring causes no other for ``ABSENT_S``.
+- Fresh keys are used without a fetch, for as long as the issuer's Cache-Control allows.
+- Stale keys are used while a fetch replaces them. If fetches fail, they are used for up to ``STALE_S``.
+- An unknown kid triggers a fetch at most every ``COOL_DOWN_S``. A kid that is still missing afterwards is not
+  looked up again for ``ABSENT_S``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from tailbone.verify.keys import Keys, VerifyingKey
 
 COOL_DOWN_S: Final = 30.0
-"""How far two fetches are apart at least, in seconds, while there are keys."""
+"""The shortest time between two fetches while there are usable keys, in seconds."""
 
 STALE_S: Final = 24 * 3600.0
-"""How long keys are used that cannot be fetched again, in seconds."""
+"""How long keys are used while fetches fail, in seconds."""
 
 ABSENT_S: Final = 300.0
 MOST_ABSENT: Final = 128
@@ -43,14 +43,14 @@ class _Cached(msgspec.Struct, frozen=True):
 
 
 class KeyCache:
-    """The issuer's keys, as far as they are known. Threads and tasks may share it."""
+    """The issuer's keys that have been fetched. Threads and tasks may share it."""
 
     def __init__(self, fetch: Callable[[], PublishedKeys], monotonic: Callable[[], float]) -> None:
         """Create an empty cache.
 
         Args:
             fetch: fetches the keys; raises KeysUnavailableError. It runs in a thread.
-            monotonic: returns seconds that never go back.
+            monotonic: returns seconds of a monotonic clock.
         """
         self._fetch = fetch
         self._monotonic = monotonic
@@ -74,7 +74,7 @@ class KeyCache:
         return cached.keys.get(kid)
 
     def fetch_for(self, kid: str) -> Future[None] | None:
-        """Return a fetch under way that may bring an unknown key; None if it is too early for another."""
+        """Return a running fetch that may find an unknown key; None if it is too early for another fetch."""
         now = self._monotonic()
         with self._lock:
             if now < self._cached.usable_until and self._absent.get(kid, now) > now:
@@ -82,11 +82,11 @@ class KeyCache:
             return self._fetch_if_due(now)
 
     def require(self, kid: str) -> VerifyingKey:
-        """Return the key after a fetch, or without one.
+        """Return the key, whether or not a fetch has just run.
 
         Raises:
-            UnknownTokenKeyError: the issuer has no such key.
-            KeysUnavailableError: its keys are not known.
+            UnknownTokenKeyError: the issuer publishes no key with this kid.
+            KeysUnavailableError: the issuer's keys could not be fetched.
         """
         now = self._monotonic()
         with self._lock:
@@ -104,7 +104,7 @@ class KeyCache:
         raise UnknownTokenKeyError("the issuer publishes no key with the token's kid")
 
     def _fetch_if_due(self, now: float) -> Future[None] | None:
-        """Return the fetch under way; start one if none is, and the last is long enough ago."""
+        """Return the running fetch; start one if none is running and the last one is long enough ago."""
         if self._under_way is None and now >= self._next_fetch:
             under_way: Future[None] = Future()
             thread = threading.Thread(target=self._run, args=(under_way,), name="tailbone-keys", daemon=True)

@@ -204,7 +204,7 @@ async def test_remove_of_the_last_signing_key(tailbone: Run, run: Running) -> No
     ended = await tailbone("keys", "remove", "tb-1795518230", *there(run), typed="y\n")
     assert ended.status == 0
     assert "tb-1795518230 is the last key that can sign" in ended.err
-    assert "warning: no key can sign now" in ended.err
+    assert "warning: no signing key is left" in ended.err
 
 
 async def test_remove_of_a_foreign_key(tailbone: Run, run: Running) -> None:
