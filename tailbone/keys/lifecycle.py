@@ -356,7 +356,8 @@ class KeyLifecycle:
                 await writer.read()
                 kid = await self._add_and_publish(writer, key)
                 while kid not in writer.view().entries:
-                    # Another server has published this kid first: try another one.
+                    # Another server has published this kid first. The plan has then removed the key
+                    # (plan._resolve_absent), which is added again under another kid.
                     kid = await self._add_and_publish(writer, key)
                 return next(info for info in list_keys(writer.view()) if info.key_id == kid)
         finally:

@@ -75,12 +75,12 @@ class Reconciler:
         view = observer.view(last_read)
         if observer.read_only or not (plan(view) or key_due(view)):
             return
-        if await self._run_plan(last_read, timeout_s):
+        if await self._reconcile_locked(last_read, timeout_s):
             # Without the lock, since a large key takes seconds.
             key = await new_signing_key(settings.algorithm, settings.size)
-            await self._run_plan(last_read, timeout_s, key)
+            await self._reconcile_locked(last_read, timeout_s, key)
 
-    async def _run_plan(
+    async def _reconcile_locked(
         self, last_read: Read | None, timeout_s: float, key: SigningKey | None = None
     ) -> Origin | None:
         """Run the plan under the lock, and add ``key`` if one is due; return why one is still due."""
