@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from harness.keys import EC, JWKS, START, FakeTime, Server, document, write_document
 from harness.problems import texts
+from harness.settings import key_settings
 
 from tailbone.errors import KeyFileError, KeyStateError, NoSigningKeyError, StoreError
 
@@ -284,7 +285,7 @@ async def test_the_published_jwk_has_what_verifiers_ask_for_and_nothing_else(
     server: Callable[..., Server], bucket: Path
 ) -> None:
     """``kty``, ``use``, ``alg``, ``kid`` and the key's own members."""
-    rsa = await server(settings=EC.__class__()).start()
+    rsa = await server(settings=key_settings()).start()
     await rsa.keys.generate(algorithm="ES256")
     first, second = document(bucket)["keys"]
     assert list(first) == ["kty", "use", "alg", "kid", "n", "e"]
@@ -326,7 +327,7 @@ async def test_without_a_bucket_the_folders_keys_are_the_document(tmp_path: Path
 
 async def test_a_wait_shorter_than_max_age_is_a_warning(server: Callable[..., Server]) -> None:
     """Caches may then lack a key that signs."""
-    one = await server(settings=EC.__class__(algorithm="ES256", activate_after_s=10)).start()
+    one = await server(settings=key_settings(algorithm="ES256", activate_after_s=10)).start()
     assert any("keys.activateAfter" in line for line in one.log.of("warning"))
 
 
