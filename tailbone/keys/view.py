@@ -155,7 +155,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """
         watch = self.watched[entry.kid]
         passed_s = self.monotonic - watch.monotonic
-        left_s = max(min(end - watch.clock, full_s), at_least_s)
+        left_s = max(end - watch.clock, at_least_s)
         return min(max(end - self.now, left_s - passed_s), max(full_s, at_least_s) - passed_s)
 
     def ring(self) -> KeyRing:

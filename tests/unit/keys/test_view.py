@@ -99,12 +99,24 @@ def test_remaining_s_after_a_restart(started_at: float, remaining_s: float) -> N
     assert found == pytest.approx(remaining_s)
 
 
+def test_remaining_s_after_a_restart_and_a_clock_set_back() -> None:
+    """The wait that is left when the process starts grows with the clock set back, up to the full length."""
+    entry = published(0)
+    seen = view(entry, watched_at=START + 200, now=START + 150, passed=60.0)
+    assert seen.remaining_s(entry, START + 300, 300.0) == pytest.approx(150.0)
+    seen = view(entry, watched_at=START + 200, now=START - DAY_S, passed=60.0)
+    assert seen.remaining_s(entry, START + 300, 300.0) == pytest.approx(240.0)
+
+
+@pytest.mark.parametrize("full_s", [300.0, 30.0])
 @pytest.mark.parametrize(("passed", "remaining_s"), [(0.0, 60.0), (50.0, 10.0), (60.0, 0.0)])
-def test_remaining_s_is_at_least_what_this_process_waits(passed: float, remaining_s: float) -> None:
+def test_remaining_s_is_at_least_what_this_process_waits(
+    full_s: float, passed: float, remaining_s: float
+) -> None:
     """Although the recorded end has passed, this process waits ``at_least_s`` by its monotonic clock."""
     entry, later = published(0), START + DAY_S
     seen = view(entry, now=later + passed, watched_at=later, passed=passed)
-    assert seen.remaining_s(entry, START + 300, 300.0, at_least_s=60.0) == pytest.approx(remaining_s)
+    assert seen.remaining_s(entry, START + full_s, full_s, at_least_s=60.0) == pytest.approx(remaining_s)
 
 
 def test_a_published_key_waits_until_it_signs() -> None:
