@@ -64,6 +64,13 @@ _SCOPE: Final = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")
 _AWS_TAG: Final = re.compile(r"[\w \u00a0.:/=+\-@]*")
 _MOST_AWS_TAGS, _AWS_KEY_LENGTH, _AWS_VALUE_LENGTH = 50, 128, 256
 
+_FORMS: Final = {
+    "scope": 'must be words of ASCII separated by single spaces, without " and \\ (RFC 6749 section 3.3)',
+    "subject": "must be 1 to 120 printable ASCII characters, without space, * and ?",
+}
+
+encode = msgspec.json.Encoder().encode
+
 _T = TypeVar("_T")
 
 _Word: TypeAlias = Annotated[str, Meta(min_length=1, max_length=600)]
@@ -281,11 +288,3 @@ def _matching(pattern: re.Pattern[str], text: str, name: str) -> str:
     if pattern.fullmatch(text) is None:
         raise ValueError(f"{name} {_FORMS[name]}")
     return text
-
-
-_FORMS: Final = {
-    "scope": 'must be words of ASCII separated by single spaces, without " and \\ (RFC 6749 section 3.3)',
-    "subject": "must be 1 to 120 printable ASCII characters, without space, * and ?",
-}
-
-encode = msgspec.json.Encoder().encode
