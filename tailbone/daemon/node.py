@@ -1,16 +1,15 @@
-"""TailnetNode: the server's node; it joins the tailnet, and warns of what goes wrong afterwards."""
+"""TailnetNode: the server's node; it joins the tailnet, and follows its state and name afterwards."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from tailbone.config.checks import is_loopback
+from tailbone.daemon.node_health import NodeHealth
 from tailbone.errors import LoginNeededError, Problem, TailnetError
 from tailbone.tsnet.node import CLOSED, Node, NodeSettings
 
@@ -27,15 +26,6 @@ _LOGIN_S = 300.0
 """How long a person has to open a login URL, however short joinTimeout is."""
 
 _POLL_S = 20.0
-_DAY_S = 86400.0
-_EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0)
-"""How long before the expiry of the node's key there is a warning; from the first one on, also a note."""
-
-_UNREACHABLE_S = 120.0
-"""How long the control server may be away before there is a warning and a note."""
-
-_DELETED = Problem("node_deleted", "node: the control server has deleted it")
-_UNREACHABLE = Problem("control_unreachable", "node: the control server does not answer")
 
 
 class TailnetNode:
@@ -54,8 +44,6 @@ class TailnetNode:
         log: Logger,
         isolated: bool = False,
         on_login_url: Callable[[str], None] | None = None,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make a node that has not joined.
 
@@ -64,8 +52,6 @@ class TailnetNode:
             log: for what happens to the node.
             isolated: ignore tsnet's own TS_ variables, and do not warn about loopback settings.
             on_login_url: shows a person where to log in; by default a line on standard error.
-            clock: Unix seconds.
-            monotonic: seconds, for how long the control server is away.
         """
         tailscale = config.server.tailscale
         self._config = config
@@ -77,12 +63,7 @@ class TailnetNode:
         self._unreachable = False
         self._was_running = False
         self.known_as: tuple[str, tuple[str, ...]] = ("", ())
-        self._clock = clock
-        self._monotonic = monotonic
-        self._expiry_step = 0
-        self._key_expiry: float | None = None
-        self._away_since: float | None = None
-        self._control_note: Problem | None = None
+        self._health = NodeHealth(log)
         self._loopback = _wants_loopback(config)
         self._settings = NodeSettings(
             hostname=tailscale.hostname,
@@ -124,13 +105,7 @@ class TailnetNode:
     @property
     def notes(self) -> list[Problem]:
         """Problems that do not stop token issuance (shown by ``/_readyz``)."""
-        notes = []
-        if self._expiry_step and self._key_expiry is not None:
-            left_h = max(0.0, self._key_expiry - self._clock()) / 3600
-            notes.append(Problem("node_key_expires", f"node: its key expires in {left_h:.0f} h"))
-        if self._control_note is not None:
-            notes.append(self._control_note)
-        return notes
+        return self._health.notes
 
     async def join(self) -> NodeStatus:
         """Join the tailnet.
@@ -147,7 +122,7 @@ class TailnetNode:
                 given=status.dns_name,
             )
         self.known_as = status.dns_name, status.addresses
-        self._check(status)
+        self._health.check(status)
         return status
 
     async def _up(self) -> NodeStatus:
@@ -173,46 +148,7 @@ class TailnetNode:
                 self._log.warning("the node's state cannot be read", error=error.message, detail=error.detail)
                 continue
             self._check_name(status.dns_name, status.addresses)
-            self._check(status)
-
-    def _check(self, status: NodeStatus) -> None:
-        self._check_expiry(status)
-        self._check_control(status)
-
-    def _check_expiry(self, status: NodeStatus) -> None:
-        self._key_expiry = status.key_expiry
-        left_s = math.inf if status.key_expiry is None else status.key_expiry - self._clock()
-        before, self._expiry_step = self._expiry_step, sum(left_s < step_s for step_s in _EXPIRY_STEPS_S)
-        if self._expiry_step > before:
-            self._log.warning(
-                "the node's key expires soon, which cuts it off: log in again, or disable its key expiry",
-                node=status.dns_name,
-                expires_in_h=round(left_s / 3600, 1),
-            )
-
-    def _check_control(self, status: NodeStatus) -> None:
-        if status.control_reachable:
-            if self._control_note:
-                self._log.info("the control server answers again")
-            self._away_since, self._control_note = None, None
-            return
-        now = self._monotonic()
-        self._away_since = now if self._away_since is None else self._away_since
-        if now - self._away_since >= _UNREACHABLE_S and not self._control_note:
-            self._control_note = _UNREACHABLE
-            self._log.warning(
-                "the control server does not answer: changes of the tailnet are not seen until it does",
-                since_s=round(now - self._away_since),
-            )
-
-    def _note_deletion(self) -> None:
-        """Warn once that the control server has deleted the node; the event comes with each poll."""
-        if self._control_note != _DELETED:
-            self._control_note = _DELETED
-            self._log.warning(
-                "the control server has deleted this node: no caller is served until it joins again, "
-                "at a restart with a valid auth key"
-            )
+            self._health.check(status)
 
     def _handle(self, event: Event) -> None:
         match event.type:
@@ -228,7 +164,7 @@ class TailnetNode:
                     "the control server does not answer; trying again", url=event.url, reason=event.line
                 )
             case "node_deleted":
-                self._note_deletion()
+                self._health.note_deletion()
             case "warning":
                 self._log.warning("tailnet", warning=event.line)
             case "fault":

@@ -11,14 +11,9 @@ from tailbone.config.checks import is_loopback
 from tailbone.config.load import load
 from tailbone.daemon.node import TailnetNode
 from tailbone.tsnet.events import Event
-from tailbone.tsnet.node import NodeStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tailbone.process.log import Logger
-
-NOW = 1_795_518_230.0
 
 
 class Lines:
@@ -45,13 +40,10 @@ class Heard:
         self.lines = log.lines
         self.urls: list[str] = []
         config = load({name.replace("_", "."): text for name, text in flags.items()}, environ={})
-        self.monotonic = 0.0
         self.member = TailnetNode(
             config,
             log=cast("Logger", log),
             on_login_url=self.urls.append,
-            clock=lambda: NOW,
-            monotonic=lambda: self.monotonic,
         )
 
     def hear(self, kind: str, **facts: Any) -> None:
@@ -149,47 +141,10 @@ def test_another_name_is_passed_on() -> None:
     assert heard.lines == [("info", "the node has another name or address")]
 
 
-def status(*, expires_in_s: float | None = None, reachable: bool = True) -> NodeStatus:
-    expiry = None if expires_in_s is None else NOW + expires_in_s
-    return NodeStatus(state="Running", hostname="x", key_expiry=expiry, control_reachable=reachable)
-
-
-@pytest.mark.parametrize(
-    ("days", "warnings", "notes"),
-    [
-        ((None, 30, 15), 0, []),
-        ((30, 13.9, 13, 8), 1, ["node: its key expires in 192 h"]),
-        ((8, 6, 5, 0.9, 0.5, 0.04, 0.01), 4, ["node: its key expires in 0 h"]),
-        ((0.125,), 1, ["node: its key expires in 3 h"]),
-        ((3, 90, 3), 2, ["node: its key expires in 72 h"]),
-    ],
-)
-def test_the_nodes_key_expires(days: Sequence[float | None], warnings: int, notes: list[str]) -> None:
-    """Warnings come 14, 7 and 1 days and 1 h ahead, each once; from the first one on there is a note."""
-    heard = Heard()
-    for left in days:
-        heard.member._check(status(expires_in_s=None if left is None else left * 86400))
-    assert ([level for level, _ in heard.lines], texts(heard.member.notes)) == (["warning"] * warnings, notes)
-
-
-def test_a_deleted_node() -> None:
-    """There is one warning at once, a note, and a line when the control server knows the node again."""
+def test_a_deleted_node_is_noted() -> None:
+    """The event comes with each poll of the control server; there is one warning."""
     heard = Heard()
     for _ in range(3):
         heard.hear("node_deleted")
-    heard.monotonic = 600.0
-    heard.member._check(status(reachable=False))
+    assert [level for level, _ in heard.lines] == ["warning"]
     assert texts(heard.member.notes) == ["node: the control server has deleted it"]
-    heard.member._check(status(reachable=True))
-    assert ([level for level, _ in heard.lines], heard.member.notes) == (["warning", "info"], [])
-
-
-def test_the_control_server_goes_away_and_comes_back() -> None:
-    """After two minutes there is one warning and a note, and a line when it answers again."""
-    heard = Heard()
-    for seconds, reachable in ((0, True), (60, False), (120, False), (180, False), (240, False)):
-        heard.monotonic = float(seconds)
-        heard.member._check(status(reachable=reachable))
-    assert texts(heard.member.notes) == ["node: the control server does not answer"]
-    heard.member._check(status(reachable=True))
-    assert ([level for level, _ in heard.lines], heard.member.notes) == (["warning", "info"], [])

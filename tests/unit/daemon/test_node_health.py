@@ -1,0 +1,93 @@
+"""What a node that has joined logs and notes: the expiry of its key, and the control server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from harness.problems import texts
+
+from tailbone.daemon.node_health import NodeHealth
+from tailbone.tsnet.node import NodeStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailbone.process.log import Logger
+
+NOW = 1_795_518_230.0
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def __getattr__(self, level: str) -> Any:
+        return lambda event, **_: self.lines.append((level, event))
+
+
+class Watched:
+    """A node's health at ``NOW``.
+
+    Attributes:
+        health: itself.
+        lines: what it logged.
+        monotonic: seconds on the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        log = Lines()
+        self.lines = log.lines
+        self.monotonic = 0.0
+        self.health = NodeHealth(cast("Logger", log), clock=lambda: NOW, monotonic=lambda: self.monotonic)
+
+
+def status(*, expires_in_s: float | None = None, reachable: bool = True) -> NodeStatus:
+    expiry = None if expires_in_s is None else NOW + expires_in_s
+    return NodeStatus(state="Running", hostname="x", key_expiry=expiry, control_reachable=reachable)
+
+
+@pytest.mark.parametrize(
+    ("days", "warnings", "notes"),
+    [
+        ((None, 30, 15), 0, []),
+        ((30, 13.9, 13, 8), 1, ["node: its key expires in 192 h"]),
+        ((8, 6, 5, 0.9, 0.5, 0.04, 0.01), 4, ["node: its key expires in 0 h"]),
+        ((0.125,), 1, ["node: its key expires in 3 h"]),
+        ((3, 90, 3), 2, ["node: its key expires in 72 h"]),
+    ],
+)
+def test_the_nodes_key_expires(days: Sequence[float | None], warnings: int, notes: list[str]) -> None:
+    """Warnings come 14, 7 and 1 days and 1 h ahead, each once; from the first one on there is a note."""
+    watched = Watched()
+    for left in days:
+        watched.health.check(status(expires_in_s=None if left is None else left * 86400))
+    assert ([level for level, _ in watched.lines], texts(watched.health.notes)) == (
+        ["warning"] * warnings,
+        notes,
+    )
+
+
+def test_a_deleted_node() -> None:
+    """There is one warning at once, a note, and a line when the control server knows the node again."""
+    watched = Watched()
+    for _ in range(3):
+        watched.health.note_deletion()
+    watched.monotonic = 600.0
+    watched.health.check(status(reachable=False))
+    assert texts(watched.health.notes) == ["node: the control server has deleted it"]
+    watched.health.check(status(reachable=True))
+    assert ([level for level, _ in watched.lines], watched.health.notes) == (["warning", "info"], [])
+
+
+def test_the_control_server_goes_away_and_comes_back() -> None:
+    """After two minutes there is one warning and a note, and a line when it answers again."""
+    watched = Watched()
+    for seconds, reachable in ((0, True), (60, False), (120, False), (180, False), (240, False)):
+        watched.monotonic = float(seconds)
+        watched.health.check(status(reachable=reachable))
+    assert texts(watched.health.notes) == ["node: the control server does not answer"]
+    watched.health.check(status(reachable=True))
+    assert ([level for level, _ in watched.lines], watched.health.notes) == (["warning", "info"], [])
