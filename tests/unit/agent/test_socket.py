@@ -127,6 +127,26 @@ async def test_what_is_not_http_is_closed(raw: bytes, endpoint: Endpoint) -> Non
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("method", "error", "line"),
+    [
+        ("POST", None, b"HTTP/1.1 405 Method Not Allowed"),
+        ("GET", IssuerUnreachableError("away"), b"HTTP/1.1 503 Service Unavailable"),
+    ],
+)
+async def test_a_status_has_its_phrase(
+    method: str, error: TailboneError | None, line: bytes, endpoint: Endpoint, source: Source, tmp_path: Path
+) -> None:
+    """Clients show it to people."""
+    source.error = error
+    path = tmp_path / "agent.sock"
+    async with await endpoint.on_socket(path):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(f"{method} /token HTTP/1.1\r\n\r\n".encode())
+        assert (await asyncio.wait_for(reader.readline(), 10)).strip() == line
+        writer.close()
+
+
 async def _rest(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.read()
