@@ -332,7 +332,7 @@ class StoreDeniedError(StoreError):
 class StoreSettingsError(StoreError):
     """No bucket can be used with these settings: the bucket's name or an AWS setting is wrong."""
 
-    code = "store_misconfigured"
+    code = "store_missing"
 
 
 class StoreOutcomeUnknownError(StoreError):
