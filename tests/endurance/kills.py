@@ -195,7 +195,7 @@ class _Check:
             self._signed.setdefault(kid, self._verifier.keys[kid])
 
     def _folder(self) -> None:
-        for path in self._keys.glob("*.j*"):
+        for path in [*self._keys.glob("*.jwk"), *self._keys.glob("*.json")]:
             try:
                 content = json.loads(path.read_bytes())
             except ValueError:
