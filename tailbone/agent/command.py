@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from tailbone.agent.agent import Agent
-from tailbone.client.local_agent import SOCKET_VARIABLE
+from tailbone.client import SOCKET_VARIABLE
 from tailbone.client.source import start_daemon_thread
 from tailbone.files import Disk
 from tailbone.process.command import run_command

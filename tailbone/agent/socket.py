@@ -16,8 +16,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from tailbone.client.aws import AUDIENCE, Role, assume
+from tailbone.client.aws import AUDIENCE, Role
 from tailbone.client.source import start_daemon_thread
+from tailbone.client.sts import assume
 from tailbone.config.durations import parse_duration
 from tailbone.errors import (
     AddressInUseError,

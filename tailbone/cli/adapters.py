@@ -16,8 +16,7 @@ from tailbone.cli.durations import DurationType
 from tailbone.cli.issuer import issuer_options, tokens_of
 from tailbone.cli.options import Command, Group, Invocation, pass_invocation
 from tailbone.cli.output import render
-from tailbone.client.issuer import URL_VARIABLE
-from tailbone.client.local_agent import SOCKET_VARIABLE
+from tailbone.client import SOCKET_VARIABLE, URL_VARIABLE
 from tailbone.errors import ConfigError, TailboneError
 from tailbone.json_object import parse_object
 
@@ -58,7 +57,7 @@ def aws(
 
     They are kept in $XDG_CACHE_HOME/tailbone, since SDKs run this for each process.
     """
-    from tailbone.client.aws import Role, assume
+    from tailbone.client.aws import Role
     from tailbone.client.credentials_cache import CredentialsCache
 
     role = Role(role_arn, region, audience, int(duration), session_name, endpoint_url)
@@ -68,6 +67,8 @@ def aws(
     with cache.locked():
         entry = cache.read()
         if _left_s(entry.get("Expiration")) < min(_REUSED_S, duration / 2):
+            from tailbone.client.sts import assume  # a cached answer must not wait for it
+
             with tokens_of(**flags) as tokens:
                 token = tokens.issue(audience)
             found = assume(role, token.value)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import click
 
-from tailbone.client.issuer import URL_VARIABLE, Issuer
+from tailbone.client import SOCKET_VARIABLE, URL_VARIABLE
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tailbone.client.issuer import Tokens
+    from tailbone.client.issuer import Issuer, Tokens
 
 
 class IssuerFlags(TypedDict):
@@ -73,6 +73,8 @@ def issuer_of(**flags: Unpack[IssuerFlags]) -> Iterator[Issuer]:
     Raises:
         ConfigError: the flags contradict each other, or a URL is malformed.
     """
+    from tailbone.client.issuer import Issuer
+
     url, proxy, any_address = flags["issuer_url"], flags["proxy"], flags["any_address"]
     direct = Issuer(url, proxy=proxy, any_address=any_address)
     if not flags["join"]:
@@ -110,7 +112,7 @@ def tokens_of(**flags: Unpack[IssuerFlags]) -> Iterator[Tokens]:
     With any of the flags, it is their issuer. Otherwise it is the agent of TAILBONE_AGENT, else the issuer of
     TAILBONE_ISSUE_URL, else the user's own agent if it runs, else the default issuer.
     """
-    from tailbone.client.local_agent import SOCKET_VARIABLE, LocalAgent, default_socket
+    from tailbone.client.local_agent import LocalAgent, default_socket
 
     flagged = any(flags.values())
     if not flagged and (named := os.environ.get(SOCKET_VARIABLE)):

@@ -11,7 +11,7 @@ It needs neither the native library nor any framework.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tailbone.client.issuer import Issuer, Tokens
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncTokenSource", "Issuer", "Token", "TokenSource", "Tokens"]
 
-_MODULES = {
+URL_VARIABLE: Final = "TAILBONE_ISSUE_URL"
+"""The environment variable with the issuer's URL."""
+
+SOCKET_VARIABLE: Final = "TAILBONE_AGENT"
+"""The environment variable with the path of an agent's socket."""
+
+_MODULES: Final = {
     "AsyncTokenSource": "source",
     "Issuer": "issuer",
     "Token": "token",

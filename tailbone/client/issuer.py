@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode, urlsplit
 
+from tailbone.client import URL_VARIABLE
 from tailbone.client.dialing import (
     dial_directly,
     dial_through_tailscaled,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_URL: Final = "http://tailbone"
-URL_VARIABLE: Final = "TAILBONE_ISSUE_URL"
 _TIMEOUT_S: Final = 10.0
 _ANSWER_LIMIT: Final = 1 << 18
 

@@ -13,7 +13,6 @@ from tailbone.client.issuer import decode_answer, request
 from tailbone.client.token import Token
 from tailbone.errors import IssuerAnswerError, IssuerUnreachableError
 
-SOCKET_VARIABLE: Final = "TAILBONE_AGENT"
 _TIMEOUT_S: Final = 30.0
 
 
