@@ -9,6 +9,7 @@ import os
 import ssl
 import time
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -87,14 +88,15 @@ async def examine(
     issuer_is_accepted = findings[-1].level == "ok"
     originals: dict[str, Document] = {}
     jwks = None
+    discovery = discovery_of(issuer, jwks_uri=keys.jwks_uri)
     if keys.bucket:
-        jwks, found = await _check_bucket(config, log)
+        # With a discovery document, verifiers read its jwks_uri, which need not be the bucket's own URL.
+        jwks, found = await _check_bucket(config, log, is_public=discovery is None)
         findings += found
     if jwks is not None:
         originals["the bucket"] = jwks
     if running.jwks is not None:
         originals["the running server"] = running.jwks
-    discovery = discovery_of(issuer, jwks_uri=keys.jwks_uri)
     if discovery is not None:
         public = await check_public_documents(discovery, None, max_age_s=keys.max_age_s)
         findings += public.findings
@@ -149,8 +151,18 @@ def _check_aws_profile(environ: Mapping[str, str]) -> list[Finding]:
     return [Finding(level="warning", check="variables", text=text, fix="set AWS_PROFILE to another profile")]
 
 
-async def _check_bucket(config: Config, log: Logger) -> tuple[Document | None, list[Finding]]:
-    """Read the JWKS, and write it under a condition that cannot hold; compare the bucket's clock."""
+async def _check_bucket(
+    config: Config, log: Logger, *, is_public: bool
+) -> tuple[Document | None, list[Finding]]:
+    """Read the JWKS, and write it under a condition that cannot hold; compare the bucket's clock.
+
+    Args:
+        config: the settings of the server.
+        log: of the store.
+        is_public: whether verifiers read the bucket itself.
+    """
+    from tailbone.jwks.s3 import S3Store
+
     keys, check = config.keys, "bucket"
     try:
         store = await asyncio.to_thread(store_of, keys.bucket)
@@ -163,6 +175,7 @@ async def _check_bucket(config: Config, log: Logger) -> tuple[Document | None, l
             before = time.time()
             async with asyncio.timeout(_BUCKET_S):
                 stored = await store.read(keys.key_path)
+            url = await store.url(keys.key_path) if is_public and isinstance(store, S3Store) else ""
         finally:
             await publisher.close()
     except (TailboneError, TimeoutError) as error:
@@ -175,12 +188,32 @@ async def _check_bucket(config: Config, log: Logger) -> tuple[Document | None, l
     found = [Finding(level="ok", check=check, text=f"{publisher.location} can be read{writes}")]
     if stored.content_type:
         found.append(check_content_type(publisher.location, stored.content_type))
+    if url:
+        found.append(await _check_public_read(url))
     if stored.date:
         try:
             found.append(check_clock("the bucket", _ahead_s(stored.date, before)))
         except ValueError:
             found.append(Finding(level="warning", check="clock", text="the bucket's Date cannot be read"))
     return jwks, found
+
+
+async def _check_public_read(url: str) -> Finding:
+    """Read the JWKS as verifiers do, without credentials."""
+    import httpx2
+
+    tls = ssl.create_default_context()
+    try:
+        async with asyncio.timeout(_ANSWER_S), httpx2.AsyncClient(verify=tls, trust_env=False) as client:
+            status = (await client.head(url)).status_code
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        text = f"{url} cannot be read without credentials ({type(error).__name__})"
+    else:
+        if status == HTTPStatus.OK:
+            return Finding(level="ok", check="bucket", text=f"everybody can read {url}")
+        text = f"{url} cannot be read without credentials (status {status})"
+    fix = "allow everybody s3:GetObject on this object, or serve it by a web server or CDN"
+    return Finding(level="warning", check="bucket", text=text, fix=fix)
 
 
 async def _check_clocks(config: Config, discovery: Discovery | None) -> list[Finding]:

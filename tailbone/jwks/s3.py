@@ -136,6 +136,16 @@ class S3Store:
             gone = StoreConflictError(f"s3://{self._bucket}/{path} was deleted by another writer")
             raise self._failure(error, path, writing=True) or gone from error
 
+    async def url(self, path: str) -> str:
+        """Return the URL at which an object can be read without credentials, if its bucket allows that.
+
+        Raises:
+            StoreError: the client cannot be created.
+        """
+        client = await self._connected()
+        signed = await client.generate_presigned_url("get_object", {"Bucket": self._bucket, "Key": path})
+        return str(signed).partition("?")[0]
+
     async def close(self) -> None:
         """See ``Store.close``."""
         self._closed = True
