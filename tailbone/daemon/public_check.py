@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tailbone.errors import Problem
 from tailbone.jwks.discovery import discovery_of
+from tailbone.jwks.document import PublishedKey
 from tailbone.jwks.public_check import Finding, check_public_documents, summary
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ class PublicCheck:
     async def check(self) -> None:
         """Check once."""
         try:
-            documents = await check_public_documents(
-                self._discovery, self._ring().signing, max_age_s=self._max_age_s
-            )
+            key = self._ring().signing
+            signing = PublishedKey({**key.public_jwk()}) if key is not None else None
+            documents = await check_public_documents(self._discovery, signing, max_age_s=self._max_age_s)
             findings = documents.findings
         except Exception as error:  # noqa: BLE001 -- logged with its traceback, and shown by the note
             # The check is never a reason to stop issuing tokens.

@@ -14,7 +14,7 @@ import msgspec
 from tailbone.errors import ForeignDocumentError
 from tailbone.json_object import parse_object
 from tailbone.jwks.discovery import LONGEST_ISSUER
-from tailbone.jwks.document import Document
+from tailbone.jwks.document import Document, PublishedKey
 from tailbone.jwks.store import cache_control
 from tailbone.text import quote
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tailbone.jwks.discovery import Discovery
-    from tailbone.keys.signing_key import SigningKey
 
 FETCH_S: Final = 5.0
 """How long a document may take, in seconds: AWS waits no longer."""
@@ -94,7 +93,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 async def check_public_documents(
     discovery: Discovery,
-    signing: SigningKey | None,
+    signing: PublishedKey | None,
     *,
     max_age_s: float,
     tls: ssl.SSLContext | None = None,
@@ -273,7 +272,7 @@ def _check_discovery(body: bytes, discovery: Discovery) -> list[Finding]:
     return found
 
 
-def _check_key(jwks: Document, url: str, signing: SigningKey) -> Finding:
+def _check_key(jwks: Document, url: str, signing: PublishedKey) -> Finding:
     """Look for the key that signs now."""
     check = "signing key"
     # Many verifiers use the first key of a kid.

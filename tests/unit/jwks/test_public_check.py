@@ -11,7 +11,7 @@ from harness.web import JSON, Certificate, Page, WebServer
 
 from tailbone.jwks import public_check
 from tailbone.jwks.discovery import Discovery
-from tailbone.jwks.document import Document
+from tailbone.jwks.document import Document, PublishedKey
 from tailbone.jwks.public_check import Finding, check_public_documents, summary
 from tailbone.keys.signing_key import SigningKey
 
@@ -50,7 +50,7 @@ class Site:
 
     def __init__(self, web: WebServer, key: SigningKey) -> None:
         self.web = web
-        self.signing = key
+        self.signing = PublishedKey(key.public_jwk())
         self._issuer = Discovery(web.url)
         self.jwks = Document.empty().with_key(key.public_jwk(), key.thumbprint)
         self.discovery = self._issuer.members(self.jwks)
