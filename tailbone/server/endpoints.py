@@ -83,7 +83,7 @@ class _WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
         key_expires_at: when the node's key expires, in Unix seconds; null for never.
         audiences: which may be requested; ``*`` means any.
         without_audience: whether a token without ``aud`` may be requested.
-        refusal: why every request is refused; null if some would succeed.
+        refusal: why nothing may be requested; null if something may.
         roles: the caller's roles in the admin API.
     """
 

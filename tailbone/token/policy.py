@@ -175,6 +175,9 @@ def available(identity: Identity, settings: IssuerSettings, granted: Sequence[Gr
         without = True
     elif settings.audiences:
         names = {name for name in settings.audiences if ANY_AUDIENCE in names or name in names}
+    if not names and not without:
+        refusal = NoGrantError("no grant of the tailnet's policy gives you a token")
+        return Available(audiences=(), without_audience=False, refusal=refusal)
     return Available(audiences=tuple(sorted(names)), without_audience=without)
 
 

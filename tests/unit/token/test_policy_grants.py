@@ -228,7 +228,9 @@ def test_available_audiences() -> None:
     assert available(PERSON, ACL, values) == Available(
         audiences=("sts.example", "vault"), without_audience=True
     )
-    assert available(PERSON, GRANT) == Available(audiences=(), without_audience=False)
+    nothing = available(PERSON, GRANT)
+    assert (nothing.audiences, nothing.without_audience) == ((), False)
+    assert isinstance(nothing.refusal, NoGrantError)
     assert available(PERSON, GRANT, values) == Available(audiences=("vault",), without_audience=True)
     assert available(PERSON, bounded, everything) == Available(
         audiences=("other", "sts.example"), without_audience=False
