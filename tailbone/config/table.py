@@ -152,7 +152,7 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         default="tailbone",
         help="The claim iss of every token. With a URL, which cloud verifiers require, a discovery document "
-        "is published too.",
+        "is published too. The default of `tailbone dev` is the URL of its JWKS port.",
         group=ISSUER,
         flags=("--issuer",),
         commands=(*_SERVING, "doctor"),
@@ -178,7 +178,7 @@ SETTINGS: tuple[Setting, ...] = (
         path="issuer.audiences",
         kind=Words(Text("any words", metavar="AUDIENCE")),
         default=(),
-        help="Audiences that callers may request (claim aud). If empty, tokens have no aud.",
+        help="Audiences that callers may request (claim aud), besides those that grants give them.",
         group=ISSUER,
         flags=("--audience",),
         commands=_SERVING,
