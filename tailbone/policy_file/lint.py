@@ -119,14 +119,14 @@ class _Linter:
 
     def _check_list(self, node: Node, name: str, what: str, kind: type) -> None:
         """Check that a member, if there is one, is a list of values of one kind."""
-        member = node.members.get(name)
+        member = _member(node, name)
         if member is not None and not (
             isinstance(member.value, list) and all(isinstance(item, kind) for item in member.value)
         ):
             self._error(member.line, f"{name} must be a list of {what}: it grants nothing")
 
     def _lint_grant(self, node: Node) -> None:
-        app = node.members.get("app")
+        app = _member(node, "app")
         if app is not None and not isinstance(app.value, dict):
             self._error(app.line, "app must be an object: it grants nothing")
         ours = {name: values for name, values in app.members.items() if self._is_ours(name)} if app else {}
@@ -138,7 +138,8 @@ class _Linter:
             self._check_list(node, name, "text", str)
         grant = _grant_access(node)
         for name, words in (("src", grant.src), ("dst", grant.dst)):
-            if not words and (name not in node.members or node.members[name].value == []):
+            member = _member(node, name)
+            if not words and (member is None or member.value == []):
                 self._error(node.line, f"{name} is empty or missing: this grants nothing")
         if "*" in grant.src:
             self._warn(node.line, 'src is "*": this grants to every node, also those shared in')
@@ -195,7 +196,7 @@ class _Linter:
     def _lint_misplaced(self, node: Node, *, apart_from: str = "") -> None:
         """Find capabilities where no server looks for them."""
         for name, member in node.members.items():
-            if name == apart_from:
+            if name.lower() == apart_from:
                 continue
             if self._is_ours(name):
                 self._error(member.line, f"{name} is read from the app of a grant only")
@@ -277,19 +278,24 @@ def _given(rule: GrantRule) -> Iterator[_Given]:
 
 
 def _items(root: Node, section: str) -> tuple[Node, ...]:
-    node = root.members.get(section)
+    node = _member(root, section)
     return node.items if node else ()
 
 
+def _member(node: Node, name: str) -> Node | None:
+    """Return a member that the policy itself defines; Tailscale and Headscale take its name in any case."""
+    return next((member for key, member in node.members.items() if key.lower() == name), None)
+
+
 def _grant_access(node: Node) -> _Access:
-    src, dst = _words(node.members.get("src")), _words(node.members.get("dst"))
-    return _Access(src, dst, [(host, ports) for host in dst for ports in _words(node.members.get("ip"))])
+    src, dst = _words(_member(node, "src")), _words(_member(node, "dst"))
+    return _Access(src, dst, [(host, ports) for host in dst for ports in _words(_member(node, "ip"))])
 
 
 def _acl_access(node: Node) -> _Access:
     """Return the access of an entry of ``acls``, where each dst ends with its ports."""
-    src, dst = _words(node.members.get("src")), _words(node.members.get("dst"))
-    proto = node.members.get("proto")
+    src, dst = _words(_member(node, "src")), _words(_member(node, "dst"))
+    proto = _member(node, "proto")
     prefix = f"{proto.value}:" if proto and proto.value else ""
     opens = [(host, f"{prefix}{ports}") for host, _, ports in (word.rpartition(":") for word in dst)]
     return _Access(src, dst, opens)

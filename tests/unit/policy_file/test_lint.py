@@ -234,6 +234,17 @@ def test_a_capability_in_another_case(name: str) -> None:
     assert message.startswith(f"error: {name} is unknown")
 
 
+def test_members_of_the_policy_in_another_case() -> None:
+    """Tailscale and Headscale take the policy's own names in any case, as in older policies."""
+    rule = {TOKEN_CAPABILITY: [{"audiences": ["a"]}]}
+    wide = {"Src": ["*"], "Dst": ["tag:tailbone"], "IP": ["tcp:80"], "App": rule}
+    assert found({"Grants": [wide]}) == [
+        (1, "warning", 'src is "*": this grants to every node, also those shared in')
+    ]
+    access = {"Action": "accept", "Src": ["a"], "Dst": ["tag:tailbone:80"]}
+    assert messages(grant({}, ip=["tcp:443"]), ACLs=[access]) == []
+
+
 def test_many_rules() -> None:
     """The time grows with the number of rules, not with its square."""
     rules = [{"audiences": [f"a{number}"], "claims": {"t": number}} for number in range(2000)]
