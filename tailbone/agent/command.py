@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from typing import TYPE_CHECKING, NamedTuple
+import signal
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tailbone.agent.agent import Agent
 from tailbone.client import SOCKET_VARIABLE
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tailbone.agent.sdk import Setup
     from tailbone.client.issuer import Tokens
     from tailbone.client.token import Token
+
+
+_PASSED_ON: Final = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class VaultLogin(NamedTuple):
@@ -74,7 +77,7 @@ def run_with_tokens(
 async def _run(
     issuer: Tokens, wanted: Wanted, folder: Path, command: Sequence[str], environment: Mapping[str, str]
 ) -> int:
-    with stop_on_signals() as stop:
+    with stop_on_signals(also=_PASSED_ON) as stop:
         agent = Agent(issuer, [*wanted.files, *(setup.file for setup in wanted.setups)])
         socket = folder / "agent.sock"
         variables = await stop.run_until_stopped(_prepare(agent, issuer, wanted))
@@ -82,7 +85,7 @@ async def _run(
             return 128 + (stop.signal or 0)
         async with await agent.listen(socket):
             own = {**variables, SOCKET_VARIABLE: str(socket)}
-            return await run_command(command, {**environment, **own}, stop, _keep(agent), end_s=math.inf)
+            return await run_command(command, {**environment, **own}, stop, _keep(agent), pass_on=True)
 
 
 async def _prepare(agent: Agent, issuer: Tokens, wanted: Wanted) -> dict[str, str]:

@@ -47,7 +47,7 @@ def dial_directly(host: str, port: int, *, any_address: bool, timeout_s: float) 
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for a label that is empty or too long
         raise IssuerUnreachableError(f"the name {quote(host)} is unknown here") from None
     addresses = [str(entry[4][0]) for entry in found]
     allowed = addresses if any_address else [address for address in addresses if _is_tailnet(address)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
 
 from tailbone.client.aws import Credentials
+from tailbone.config.checks import web_url
 from tailbone.errors import ConfigError, ExchangeError
+from tailbone.text import redact
 
 if TYPE_CHECKING:
     from tailbone.client.aws import Role
@@ -24,12 +27,17 @@ def assume(role: Role, token: str) -> Credentials:
     """Call AssumeRoleWithWebIdentity, which needs no signature.
 
     Raises:
-        ConfigError: ARN, region or duration is invalid.
+        ConfigError: ARN, region, duration or URL is invalid.
         ExchangeError: STS cannot be reached, or refuses; the message has its code and text.
     """
     least, most = _DURATIONS_S
     if not least <= role.duration_s <= most:
         raise ConfigError(f"the duration must be {least} to {most} seconds")
+    url = role.url
+    try:
+        web_url(url)
+    except ValueError as error:
+        raise ConfigError(f"the URL of STS {error}") from None
     form = urlencode(
         {
             "Action": "AssumeRoleWithWebIdentity",
@@ -40,19 +48,19 @@ def assume(role: Role, token: str) -> Credentials:
             "WebIdentityToken": token,
         }
     ).encode()
-    request = urllib.request.Request(role.url, form)  # noqa: S310 -- the scheme is https, or the user's own
+    request = urllib.request.Request(url, form)  # noqa: S310 -- web_url has checked the scheme
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             answer = response.read(_ANSWER_LIMIT)
     except urllib.error.HTTPError as error:
         with error:
             raise ExchangeError(_refusal(error.read(_ANSWER_LIMIT), error.code)) from None
-    except OSError:
-        raise ExchangeError(f"STS at {role.url} cannot be reached") from None
+    except (OSError, ValueError, HTTPException):
+        raise ExchangeError(f"STS at {url} cannot be reached") from None
     found = {element.tag.removeprefix(_NAMESPACE): element.text or "" for element in _elements(answer)}
     names = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
     if not all(found.get(name) for name in names):
-        raise ExchangeError(f"STS at {role.url} did not answer with credentials")
+        raise ExchangeError(f"STS at {url} did not answer with credentials")
     return Credentials(*(found[name] for name in names))
 
 
@@ -67,4 +75,5 @@ def _elements(xml: bytes) -> list[ET.Element]:
 def _refusal(xml: bytes, status: int) -> str:
     found = {element.tag.rpartition("}")[2]: element.text or "" for element in _elements(xml)}
     code = found.get("Code") or f"status {status}"
-    return f"STS refused the token: {' '.join(found.get('Message', '').split())[:500]} ({code})"
+    text = redact(" ".join(found.get("Message", "").split()))[:500]
+    return f"STS refused the token: {text} ({code})"

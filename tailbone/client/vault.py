@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Final, NamedTuple
 from urllib.parse import quote as quote_path
-from urllib.parse import urlsplit
 
+from tailbone.config.checks import web_url
 from tailbone.errors import ConfigError, ExchangeError
 from tailbone.json_object import parse_object
-from tailbone.text import quote, redact
+from tailbone.text import redact
 
 AUDIENCE: Final = "vault"
 _TIMEOUT_S: Final = 15.0
@@ -48,9 +49,10 @@ def log_in(address: str, role: str, jwt: str, *, mount: str = "jwt") -> Login:
         ConfigError: the address is not a URL.
         ExchangeError: Vault cannot be reached, or refuses; the message has its text.
     """
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"Vault's address must be a URL, not {quote(address)}")
+    try:
+        web_url(address)
+    except ValueError as error:
+        raise ConfigError(f"Vault's address {error}") from None
     url = f"{address.rstrip('/')}/v1/auth/{quote_path(mount.strip('/'))}/login"
     body = json.dumps({"role": role, "jwt": jwt}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 -- see above
@@ -63,7 +65,7 @@ def log_in(address: str, role: str, jwt: str, *, mount: str = "jwt") -> Login:
         texts = answer.get("errors") or [f"status {error.code}"]
         text = redact(" ".join(" ".join(map(str, texts)).split()))[:500]
         raise ExchangeError(f"Vault refused the token: {text}") from None
-    except OSError:
+    except (OSError, ValueError, HTTPException):
         raise ExchangeError(f"Vault at {address} cannot be reached") from None
     auth = answer.get("auth")
     if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):

@@ -1,7 +1,7 @@
 """The command of `tailbone dev -- COMMAND` and `tailbone exec -- COMMAND`.
 
 It gets its own session, so that its process group also contains the processes it starts. A terminal's Ctrl-C
-therefore reaches only tailbone, which passes it on like any other signal.
+therefore reaches only tailbone, which passes it on.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ async def run_command(
     stop: Stop,
     failing: Coroutine[Any, Any, int],
     *,
-    end_s: float = _END_S,
+    pass_on: bool = False,
 ) -> int:
     """Run the user's command, and return its status as a shell would.
 
@@ -63,14 +63,14 @@ async def run_command(
     Args:
         command: the program and its arguments.
         environment: its whole environment.
-        stop: its signal is passed on to the command.
+        stop: its signal is passed on to the command, which has about a second to end; then it gets SIGTERM,
+            and soon SIGKILL.
         failing: when this is done, the command gets SIGTERM, and this result becomes the status.
-        end_s: how long the command may take to end after a signal, in seconds; then it gets SIGTERM, and
-            soon SIGKILL.
+        pass_on: pass on every signal of ``stop``, and let the command decide whether and when it ends.
     """
     failed = asyncio.ensure_future(failing)
     try:
-        return await _run_command(command, environment, stop, failed, end_s)
+        return await _run_command(command, environment, stop, failed, pass_on=pass_on)
     finally:
         failed.cancel()
 
@@ -80,7 +80,8 @@ async def _run_command(
     environment: Mapping[str, str],
     stop: Stop,
     failed: asyncio.Future[int],
-    end_s: float,
+    *,
+    pass_on: bool,
 ) -> int:
     try:
         process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: ASYNC220, S603
@@ -88,16 +89,19 @@ async def _run_command(
         raise _cannot_run(command[0], error.strerror or "unknown error", 126) from None
     group = process.pid
     stop.before_exit.append(lambda: _send(group, signal.SIGKILL))
+    if pass_on:
+        stop.pass_on = lambda number: _send(group, number)
     ended: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(_wait, process.pid))
     try:
         await stop.run_until_stopped(asyncio.wait([ended, failed], return_when=asyncio.FIRST_COMPLETED))
         by_itself = ended.done()
         if not by_itself:
-            await _end_command(group, ended, stop.signal or signal.SIGTERM, end_s)
+            await _end_command(group, ended, stop.signal or signal.SIGTERM)
     finally:
         if not ended.done():
             _send(group, signal.SIGKILL)
         await ended
+        stop.pass_on = None
         _send(group, signal.SIGTERM)
         status = process.wait()
         await _end_group(group)
@@ -111,10 +115,10 @@ def _wait(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
-async def _end_command(group: int, ended: asyncio.Future[Any], number: signal.Signals, end_s: float) -> None:
+async def _end_command(group: int, ended: asyncio.Future[Any], number: signal.Signals) -> None:
     """Pass a signal on to the command; send SIGTERM, then SIGKILL, if it does not end."""
     _send(group, number)
-    for timeout_s, stronger in ((end_s, signal.SIGTERM), (_TERMINATE_S, signal.SIGKILL)):
+    for timeout_s, stronger in ((_END_S, signal.SIGTERM), (_TERMINATE_S, signal.SIGKILL)):
         done, _ = await asyncio.wait([ended], timeout=timeout_s)
         if done:
             return

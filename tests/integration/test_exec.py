@@ -150,6 +150,24 @@ def test_a_signal_is_passed_on_and_the_command_has_time(start: Callable[..., Pro
     assert program.wait() == 3
 
 
+def test_signals_that_do_not_end_the_command(start: Callable[..., Program], dev: Dev) -> None:
+    """A server that rereads its settings at SIGHUP, and reopens its log at SIGUSR1, keeps running."""
+    program = start(
+        "exec", "--", "sh", "-c",
+        "trap 'echo HUP' HUP; trap 'echo USR1' USR1; trap 'exit 3' TERM; "
+        "echo ready; while :; do sleep 0.05; done",
+        TAILBONE_ISSUE_URL=dev.facts["callers"]["tag:ci"],
+    )  # fmt: skip
+    program.wait_for("ready")
+    for number in (signal.SIGHUP, signal.SIGUSR1) * 2:
+        seen = len(program.out)
+        program.send(number)
+        until(lambda seen=seen: len(program.out) > seen, "the command gets it")  # type: ignore[misc]
+    assert program.out[1:] == ["HUP", "USR1"] * 2
+    program.send(signal.SIGTERM)
+    assert program.wait() == 3
+
+
 def test_a_command_of_the_command_asks_the_agent(run: Callable[..., Program]) -> None:
     """So that it need not reach the issuer."""
     script = "TAILBONE_ISSUE_URL=http://127.0.0.1:9 python -m tailbone token --audience cluster"

@@ -37,6 +37,13 @@ def test_a_closed_port_is_an_error_with_its_reason() -> None:
         dial_directly("127.0.0.1", port, any_address=False, timeout_s=1)
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_what_cannot_be_a_name_is_unknown(host: str) -> None:
+    """A label of a name has 1 to 63 characters."""
+    with pytest.raises(IssuerUnreachableError, match="is unknown here"):
+        dial_directly(host, 80, any_address=False, timeout_s=1)
+
+
 def test_the_socket_of_tailscaled_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As containers do; a path without a socket does not count."""
     path = tmp_path / "s"

@@ -53,6 +53,10 @@ def test_the_credentials_of_an_answer(sts: WebServer) -> None:
     ("page", "text"),
     [
         (Page(REFUSAL, status=403), "refused the token: Not authorized to perform it (AccessDenied)"),
+        (
+            Page(REFUSAL.replace(b"Not", b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"), status=400),
+            "token: [redacted] authorized",
+        ),
         (Page(b"<html", status=502), "refused the token:  (status 502)"),
         (Page(b"<html", status=200), "did not answer with credentials"),
     ],
@@ -67,6 +71,7 @@ def test_a_refusal_is_the_text_of_sts(sts: WebServer, page: Page, text: str) -> 
 
 def test_wrong_usage() -> None:
     """Checked before anything is sent."""
-    for role in (Role("role/x"), Role(ARN, "eu/central"), Role(ARN, duration_s=60)):
+    urls = [Role(ARN, endpoint=url) for url in ("sts", "http://sts:x", "http://[sts", "file:///etc/passwd")]
+    for role in (Role("role/x"), Role(ARN, "eu/central"), Role(ARN, duration_s=60), *urls):
         with pytest.raises(ConfigError):
             assume(role, "eyJ.a.b")

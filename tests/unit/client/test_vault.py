@@ -43,9 +43,17 @@ def test_a_refusal_is_the_text_of_vault(vault: WebServer) -> None:
 
 
 def test_other_failures(vault: WebServer) -> None:
-    """An answer without a token, and an address that is not a URL."""
+    """An answer without a token, and a URL that cannot be requested."""
     vault.pages["/v1/auth/other/login"] = Page(b"{}")
     with pytest.raises(ExchangeError, match="did not answer with a token"):
         log_in(vault.url, "ci", "eyJ.a.b", mount="other")
-    with pytest.raises(ConfigError, match="must be a URL"):
-        log_in("vault:8200", "ci", "eyJ.a.b")
+    with pytest.raises(ExchangeError, match="cannot be reached"):
+        log_in(f"{vault.url}/\u00fc", "ci", "eyJ.a.b")
+
+
+@pytest.mark.parametrize("address", ["vault:8200", "http://vault:x", "http://[vault", "https://me:pw@vault"])
+def test_an_address_must_be_a_url(address: str) -> None:
+    """A password is not shown."""
+    with pytest.raises(ConfigError, match="Vault's address") as failure:
+        log_in(address, "ci", "eyJ.a.b")
+    assert "pw" not in failure.value.message

@@ -71,6 +71,27 @@ async def test_the_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -
     assert await running == int(number)
 
 
+async def test_every_signal_is_passed_on(tmp_path: Path) -> None:
+    """The command decides which of them ends it; none makes tailbone stop."""
+    script = (
+        f"trap 'echo >> {tmp_path}/hups' HUP; trap 'exit 9' TERM; touch {tmp_path}/ready; "
+        "while :; do sleep 0.01; done"
+    )
+    stop = Stop()
+    running = asyncio.ensure_future(
+        run_command(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, stop, never(), pass_on=True)
+    )
+    await _appears(tmp_path / "ready")
+    hups = tmp_path / "hups"
+    for count in (1, 2, 3):
+        stop.received(signal.SIGHUP)
+        while not hups.exists() or hups.read_text() != "\n" * count:
+            await asyncio.sleep(0.01)
+    assert not stop.asked.is_set()
+    stop.received(signal.SIGTERM)
+    assert await running == 9
+
+
 async def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """It has about a second in total."""
     ignore = "import signal, pathlib, time; signal.signal(15, signal.SIG_IGN)"
