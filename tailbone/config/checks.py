@@ -176,7 +176,9 @@ def caller(text: str) -> str:
         return tag(text)
     if kind == "user" and re.fullmatch(r"\S+", name):
         return text.lower()
-    if kind == "node" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+    if kind == "node":
+        if not re.fullmatch(r"[A-Za-z0-9]{1,64}", name):
+            raise ValueError("is not a node's stable id, such as node:nABC123CNTRL; GET /whoami shows it")
         return text
     raise ValueError("is not user:ID, user:LOGIN, node:ID or tag:NAME")
 

@@ -96,6 +96,7 @@ def test_valid_text_is_normalized(check: Callable[[str], str], text: str, value:
         (checks.caller, "user: dev"),
         (checks.caller, "node:n 1"),
         (checks.caller, "node:ci.dev.tailnet.test"),
+        (checks.caller, "node:web-1"),
         (checks.caller, "tag:1"),
         (checks.caller, "group:ci"),
         (checks.caller, "USER:123"),
