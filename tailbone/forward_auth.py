@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from sanic import HTTPMethod, Sanic
-from sanic.response import empty
+from sanic.response import text
 
 from tailbone import web
 from tailbone.errors import AddressInUseError
@@ -109,7 +109,7 @@ async def _run(verifier: AsyncVerifier, require: Requirement, listening: socket.
 
 
 async def _permit(request: Request, path: str = "") -> HTTPResponse:  # noqa: ARG001 -- any path
-    return empty(200, {**identity_fields(request.ctx.claims), "Cache-Control": "no-store"})
+    return text("", 200, {**identity_fields(request.ctx.claims), "Cache-Control": "no-store"})
 
 
 def _field(values: Iterable[str]) -> str:

@@ -79,8 +79,8 @@ def token_file(
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise ConfigError(f"{name}: its folder does not exist")
-    if Path(path).is_dir():
-        raise ConfigError(f"{name} is a folder")
+    if Path(path).exists() and not Path(path).is_file():
+        raise ConfigError(f"{name}: a folder or a device is in its place")
     try:
         ttl_s = parse_duration(ttl) if ttl else None
         bits = int(mode, 8)
@@ -154,7 +154,7 @@ class Keeper:
             TailboneError: there is no token.
             OSError: the file cannot be written.
         """
-        token = await self._source.renewed()
+        token = await self._current()
         is_new = token != self._written
         missing = await asyncio.to_thread(self._put, token, always=is_new)
         self._written = token
@@ -162,6 +162,14 @@ class Keeper:
         self.restored += missing and not is_new
         if is_new:
             self._on_renewal()
+
+    async def _current(self) -> Token:
+        """Return the token, renewed if that does not take longer than until the next look."""
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                return await self._source.renewed()
+        except TimeoutError:
+            return await self._source.token()
 
     def _put(self, token: Token, *, always: bool) -> bool:
         """Write the token always, or if the file is missing; return whether it was missing."""

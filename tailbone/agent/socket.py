@@ -195,7 +195,7 @@ def _bind(listening: socket.socket, path: Path) -> None:
         listening.bind(str(path))
     except OSError as failure:
         if not path.is_socket():
-            raise AddressInUseError(f"{path}: {failure.strerror}") from None
+            raise AddressInUseError(f"{path}: {failure.strerror or failure}") from None
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(path))

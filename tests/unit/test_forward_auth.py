@@ -44,6 +44,7 @@ async def test_any_request_is_judged_by_its_token(
     headers = bearer(issuer.token(audience=AUDIENCE, as_=TAG, scope="read", groups=["a", "b,c"]))
     answer = await client.request(method, path, headers=headers)
     assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
     fields = {name: value for name, value in answer.headers.items() if name.startswith("x-tailbone-")}
     assert fields == {
         "x-tailbone-sub": "node:nFaketag-ci",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,14 +19,18 @@ class Issuer:
     Attributes:
         asked: audience and lifetime of each request so far.
         error: raised instead of an answer.
+        may_answer: requests wait while it is not set.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float | None]] = []
         self.error: TailboneError | None = None
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     def issue(self, audience: str = "", ttl: float | None = None) -> Token:
         self.asked.append((audience, ttl))
+        self.may_answer.wait(30)
         if self.error:
             raise self.error
         return Token(f"token-{len(self.asked)}", 2000, 1000.0)

@@ -57,10 +57,11 @@ def test_the_folder_must_exist(tmp_path: Path) -> None:
         token_file(f"{tmp_path}/no/t", "a")
 
 
-def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
-    """It is refused before anything is requested."""
-    with pytest.raises(ConfigError, match="is a folder"):
-        token_file(str(tmp_path), "a")
+def test_only_a_file_is_replaced(tmp_path: Path) -> None:
+    """Neither a folder nor, as root could, a device; it is refused before anything is requested."""
+    for path in (str(tmp_path), "/dev/null"):
+        with pytest.raises(ConfigError, match="a folder or a device is in its place"):
+            token_file(path, "a")
 
 
 def test_a_list_of_files(tmp_path: Path) -> None:
@@ -123,6 +124,25 @@ async def test_a_deleted_file_is_restored(issuer: Issuer, tmp_path: Path) -> Non
     await keeper.write()
     assert path.read_text() == "token-1"
     assert (len(renewed), keeper.restored) == (1, 1)
+
+
+async def test_a_deleted_file_is_restored_while_the_issuer_does_not_answer(
+    issuer: Issuer, tmp_path: Path
+) -> None:
+    """A request that hangs keeps no reader from the token that is still valid."""
+    path = tmp_path / "t"
+    keeper, _, source = keeper_of(issuer, path)
+    await keeper.write()
+    path.unlink()
+    issuer.may_answer.clear()
+    try:
+        source.expedite()
+        await keeper.write()
+        assert path.read_text() == "token-1"
+    finally:
+        issuer.may_answer.set()
+    await keeper.write()
+    assert path.read_text() == "token-2"
 
 
 async def test_a_link_is_replaced(issuer: Issuer, tmp_path: Path) -> None:

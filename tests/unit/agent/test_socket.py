@@ -175,6 +175,12 @@ async def test_a_killed_agents_socket_is_taken_over(endpoint: Endpoint, tmp_path
         assert LocalAgent(path).runs
 
 
+async def test_a_path_that_is_too_long(endpoint: Endpoint, tmp_path: Path) -> None:
+    """A Unix socket's has about 100 bytes."""
+    with pytest.raises(AddressInUseError, match="path too long"):
+        await endpoint.on_socket(tmp_path / ("a" * 120))
+
+
 async def test_a_file_in_place_of_the_socket_stays(endpoint: Endpoint, tmp_path: Path) -> None:
     """It may be somebody's."""
     path = tmp_path / "agent.sock"
