@@ -130,7 +130,8 @@ async def examine(
 
 def _check_aws_profile(environ: Mapping[str, str]) -> list[Finding]:
     """Look for a role in the profile of the AWS SDK: it wins over the token's file."""
-    name = environ.get("AWS_PROFILE") or "default"
+    # In botocore's order.
+    name = environ.get("AWS_DEFAULT_PROFILE") or environ.get("AWS_PROFILE") or "default"
     profile: dict[str, str] = {}
     for variable, file, section in (
         ("AWS_CONFIG_FILE", "config", "default" if name == "default" else f"profile {name}"),
@@ -148,7 +149,7 @@ def _check_aws_profile(environ: Mapping[str, str]) -> list[Finding]:
     if "role_arn" not in profile or "web_identity_token_file" in profile:
         return []
     text = f"the AWS profile {name} has a role_arn, and wins over the token's file"
-    return [Finding(level="warning", check="variables", text=text, fix="set AWS_PROFILE to another profile")]
+    return [Finding(level="warning", check="variables", text=text, fix="use another profile")]
 
 
 async def _check_bucket(

@@ -103,8 +103,9 @@ def test_a_role_in_the_aws_profile(name: str, section: str, profile: str, wins: 
     config, credentials = tmp_path / "config", tmp_path / "credentials"
     config.write_text(f"[{section}]\n{profile}\n")
     environ = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(credentials)}
-    found = doctor._check_aws_profile({**environ, "AWS_PROFILE": name})
-    assert [finding.level for finding in found] == ["warning"] * wins
+    for profiles in {"AWS_PROFILE": name}, {"AWS_PROFILE": "other", "AWS_DEFAULT_PROFILE": name or "default"}:
+        found = doctor._check_aws_profile({**environ, **profiles})
+        assert [finding.level for finding in found] == ["warning"] * wins
 
 
 async def test_an_issuer_that_is_refused_is_not_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
