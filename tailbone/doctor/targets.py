@@ -414,6 +414,8 @@ TARGETS: Final[dict[str, Target]] = {
             snippets=_gcp,
             subject=(1, 127),
             most_life_s=48 * 3600.0,
+            # Terraform's and gcloud's.
+            shadowing=("GOOGLE_CREDENTIALS", "GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN"),
         ),
         Target(
             name="azure",

@@ -146,6 +146,10 @@ def test_a_variable_that_wins_over_the_tokens_file() -> None:
     assert len(check_variables(TARGETS["claude"], {"ANTHROPIC_PROFILE": "dev"})) == 1
     [found] = check_variables(TARGETS["aws"], {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": ""})
     assert found.text == "AWS_ACCESS_KEY_ID is set, and wins over the token's file"
+    [found] = check_variables(
+        TARGETS["gcp"], {"GOOGLE_CREDENTIALS": "x", "GOOGLE_APPLICATION_CREDENTIALS": "y"}
+    )
+    assert found.fix == "unset GOOGLE_CREDENTIALS"
 
 
 @pytest.mark.parametrize(
