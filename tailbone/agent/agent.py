@@ -141,13 +141,19 @@ class Agent:
             source.expedite()
 
     async def keep(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Keep the files fresh, until cancelled."""
+        """Keep the files fresh, until cancelled.
+
+        Args:
+            on_ready: called when each file is written, or its first token could not be had.
+        """
         async with asyncio.TaskGroup() as tasks:
             for keeper in self._keepers:
                 tasks.create_task(keeper.keep())
             tasks.create_task(self._notify_readers())
-            tasks.create_task(systemd.watchdog())
+            for keeper in self._keepers:
+                await keeper.tried.wait()
             on_ready()
+            tasks.create_task(systemd.watchdog())
             await asyncio.Event().wait()
 
     async def _notify_readers(self) -> None:

@@ -123,6 +123,7 @@ class Keeper:
         file: its settings.
         renewals: how often a new token was written.
         restored: how often the file was written again after somebody deleted it.
+        tried: set when ``keep`` has written the file for the first time, or has failed to.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Keeper:
     ) -> None:
         self.file = file
         self.renewals = self.restored = 0
+        self.tried = asyncio.Event()
         self._source = source
         self._on_renewal = on_renewal
         self._disk = disk or Disk()
@@ -195,6 +197,7 @@ class Keeper:
                 self._report(error)
             except OSError as error:
                 self._report(TailboneError(error.strerror or "it cannot be written"))
+            self.tried.set()
             await asyncio.sleep(min(_LOOK_S, max(self._source.due_in_s, _SHORTEST_WAIT_S)))
 
     def _report(self, error: TailboneError | None) -> None:

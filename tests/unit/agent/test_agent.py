@@ -73,6 +73,28 @@ def test_incomplete_notifications_are_refused(reload: Reload) -> None:
         reload.check()
 
 
+@pytest.mark.parametrize("error", [None, IssuerUnreachableError("away")], ids=["written", "failed"])
+async def test_it_is_ready_after_the_first_try(
+    issuer: Issuer, tmp_path: Path, error: IssuerUnreachableError | None
+) -> None:
+    """Services that start after it find their files, unless there is no token."""
+    path, ready = tmp_path / "t", asyncio.Event()
+    issuer.error = error
+    issuer.may_answer.clear()
+    keeping = asyncio.ensure_future(Agent(issuer, [TokenFile(path=path)]).keep(ready.set))
+    try:
+        async with asyncio.timeout(10):
+            while not issuer.asked:
+                await asyncio.sleep(0.01)
+            assert not ready.is_set()
+            issuer.may_answer.set()
+            await ready.wait()
+        assert path.exists() == (error is None)
+    finally:
+        issuer.may_answer.set()
+        keeping.cancel()
+
+
 async def test_keep_renews_on_request(issuer: Issuer, tmp_path: Path) -> None:
     """All tokens; the counters say so."""
     path = tmp_path / 'quo"te'
