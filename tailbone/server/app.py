@@ -48,12 +48,14 @@ _numbers = itertools.count(1)
 
 
 class _Request(SanicRequest):
-    """Sanic's request, which can also be made if the target is not a URL, so that it can be refused."""
+    """Sanic's request, which can also be made if the target has no path, so that it can be refused."""
 
     def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(url_bytes, *args, **kwargs)
-        except BadURL:
+            _ = self.path
+        # Not a URL; `http://host`, which Sanic takes for one with a path; a path that is not UTF-8.
+        except (BadURL, AttributeError, UnicodeDecodeError):
             super().__init__(b"*", *args, **kwargs)
 
 

@@ -190,6 +190,26 @@ async def test_http_1_0_without_a_host_gets_nothing(running: Running) -> None:
     assert (await running.ask(b"POST /issue HTTP/1.0\r\n\r\n")).status == 421
 
 
+@pytest.mark.parametrize("method", [b"POST", b"GET", b"OPTIONS"])
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://tailbone", b"tailbone", 404),
+        (b"http://tailbone?a=b", b"tailbone", 404),
+        (b"http://evil", b"evil", 404),
+        (b"http://tailbone", b"evil", 400),
+        (b"/%8d", b"tailbone", 404),
+    ],
+)
+async def test_a_target_without_a_path_is_refused(
+    running: Running, world: World, method: bytes, target: bytes, host: bytes, status: int
+) -> None:
+    """It is not a fault of the server."""
+    answer = await running.ask(b"%b %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (method, target, host))
+    assert answer.status == status
+    assert [line.level for line in world.log.lines] == ["info"]
+
+
 @pytest.mark.parametrize(
     ("change", "code"), [({"expired": True}, "expired_caller"), ({"shared": True}, "shared_caller")]
 )
