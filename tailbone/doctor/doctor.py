@@ -24,6 +24,7 @@ from tailbone.doctor.rules import (
     check_jwks,
     check_settings,
     check_token,
+    check_token_issuer,
     check_variables,
 )
 from tailbone.doctor.running import ask
@@ -106,8 +107,10 @@ async def examine(
             findings += [check_copy(name, original, public.jwks) for name, original in originals.items()]
     findings += await _check_clocks(config, discovery)
     findings.append(running.finding)
+    if running.claims:
+        findings.append(check_token_issuer(running.claims, issuer))
     if running.claims and target:
-        findings += check_token(running.claims, issuer, audience, target)
+        findings += check_token(running.claims, audience, target)
     if jwks is not None:
         findings += check_jwks(jwks, target)
     if target is None:

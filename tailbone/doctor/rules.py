@@ -78,12 +78,17 @@ def check_issuer(issuer: str, target: Target | None) -> Finding:
     return Finding(level="ok", check=check, text=f"the issuer is {issuer}")
 
 
-def check_token(claims: Mapping[str, Any], issuer: str, audience: str, target: Target) -> list[Finding]:
+def check_token_issuer(claims: Mapping[str, Any], issuer: str) -> Finding:
+    """Compare the issuer of a token that the caller would get with keys.issuer."""
+    fix = "keys.issuer differs from the running server's"
+    return _compare("token's issuer", claims.get("iss"), issuer, fix)
+
+
+def check_token(claims: Mapping[str, Any], audience: str, target: Target) -> list[Finding]:
     """Check a caller's claims against the rules of a verifier.
 
     Args:
         claims: of a token that the caller would get.
-        issuer: keys.issuer.
         audience: that was asked for.
         target: the verifier.
     """
@@ -96,9 +101,6 @@ def check_token(claims: Mapping[str, Any], issuer: str, audience: str, target: T
         found.append(Finding(level="error", check="subject", text=text, fix="give it another by a grant"))
     else:
         found.append(Finding(level="ok", check="subject", text=f"the caller's sub is {subject}"))
-    found.append(
-        _compare("token's issuer", claims.get("iss"), issuer, "keys.issuer differs from the running server's")
-    )
     if is_placeholder(audience):
         text = f"{target.title} has no audience of its own, or one that depends on your account"
         found.append(Finding(level="warning", check="audience", text=text, fix="name it with --audience"))

@@ -109,6 +109,11 @@ def test_a_fault_of_the_public_url_fails(
     assert ended.process.returncode == 1
 
 
+def test_another_issuer_than_the_servers_fails(doctor: Callable[..., Program]) -> None:
+    """Without a target, too."""
+    assert ("error", "token's issuer") in problems(doctor("-o", "json", "--issuer", "other"))
+
+
 def test_the_bucket_is_examined(
     doctor: Callable[..., Program], https_issuer: TrustedIssuer, tmp_path: Path
 ) -> None:

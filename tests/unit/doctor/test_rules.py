@@ -16,6 +16,7 @@ from tailbone.doctor.rules import (
     check_jwks,
     check_settings,
     check_token,
+    check_token_issuer,
     check_variables,
 )
 from tailbone.doctor.targets import TARGETS
@@ -31,7 +32,8 @@ def claims(**others: Any) -> dict[str, Any]:
 
 
 def problems(name: str, audience: str = "x", **others: Any) -> list[tuple[str, str]]:
-    found = check_token(claims(**others), ISSUER, audience, TARGETS[name])
+    token = claims(**others)
+    found = [check_token_issuer(token, ISSUER), *check_token(token, audience, TARGETS[name])]
     return [(finding.level, finding.check) for finding in found if finding.level != "ok"]
 
 
