@@ -62,8 +62,8 @@ def test_all_is_well(doctor: Callable[..., Program], https_issuer: TrustedIssuer
         "clock",
         "clock",
         "server",
-        "subject",
         "token's issuer",
+        "subject",
         "audience",
         "JWKS",
     ]
