@@ -6,11 +6,8 @@ but only with the AWS SDK compiled in (tailscale.com/feature/identityfederation)
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
@@ -18,6 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError, TailboneError
+from tailbone.http_post import post
 from tailbone.json_object import parse_object
 from tailbone.process.log import get_logger
 from tailbone.text import redact
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 _API: Final = "https://api.tailscale.com"
 _STATE: Final = "tailscaled.state"
-_TIMEOUT_S: Final = 10.0
-_ANSWER_LIMIT: Final = 1 << 16
 _KEY_LIFE_S: Final = 600
 """How long the auth key can be used. A node that has logged in does not need it."""
 
@@ -110,21 +106,16 @@ def _read(file: str) -> str:
 
 def _post(url: str, body: str, fields: dict[str, str], member: str) -> str:
     """Send a request, and return a member of its answer."""
-    request = urllib.request.Request(url, body.encode(), fields)  # noqa: S310 -- http or https by its setting
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            answer = parse_object(response.read(_ANSWER_LIMIT)) or {}
-    except urllib.error.HTTPError as error:
-        with error:
-            answer = parse_object(error.read(_ANSWER_LIMIT)) or {}
-        if error.code >= 500:
-            raise ControlUnreachableError(f"{url} answered with status {error.code}") from None
-        text = " ".join(str(answer.get("message", "")).split())[:500]
-        raise LoginRefusedError(
-            f"Tailscale refuses identity federation (status {error.code}): {redact(text)}"
-        ) from None
-    except (OSError, http.client.HTTPException):
+        status, content = post(url, body.encode(), fields)
+    except OSError:
         raise ControlUnreachableError(f"{url} cannot be reached") from None
+    if status >= 500:
+        raise ControlUnreachableError(f"{url} answered with status {status}")
+    answer = parse_object(content) or {}
+    if status >= 300:
+        text = redact(" ".join(str(answer.get("message", "")).split()))[:500]
+        raise LoginRefusedError(f"Tailscale refuses identity federation (status {status}): {text}")
     value = answer.get(member)
     if not isinstance(value, str) or not value:
         raise LoginRefusedError(f"{url} did not answer with {member}")

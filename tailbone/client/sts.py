@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
@@ -12,13 +9,12 @@ from xml.etree import ElementTree as ET
 from tailbone.client.aws import Credentials
 from tailbone.config.checks import web_url
 from tailbone.errors import ConfigError, ExchangeError
+from tailbone.http_post import post
 from tailbone.text import redact
 
 if TYPE_CHECKING:
     from tailbone.client.aws import Role
 
-_ANSWER_LIMIT: Final = 1 << 18
-_TIMEOUT_S: Final = 15.0
 _NAMESPACE: Final = "{https://sts.amazonaws.com/doc/2011-06-15/}"
 _DURATIONS_S: Final = (900, 43200)
 
@@ -48,15 +44,12 @@ def assume(role: Role, token: str) -> Credentials:
             "WebIdentityToken": token,
         }
     ).encode()
-    request = urllib.request.Request(url, form)  # noqa: S310 -- web_url has checked the scheme
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            answer = response.read(_ANSWER_LIMIT)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise ExchangeError(_refusal(error.read(_ANSWER_LIMIT), error.code)) from None
-    except (OSError, ValueError, HTTPException):
+        status, answer = post(url, form)
+    except OSError:
         raise ExchangeError(f"STS at {url} cannot be reached") from None
+    if status >= 300:
+        raise ExchangeError(_refusal(answer, status))
     found = {element.tag.removeprefix(_NAMESPACE): element.text or "" for element in _elements(answer)}
     names = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
     if not all(found.get(name) for name in names):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from typing import Final, NamedTuple
 from urllib.parse import quote as quote_path
 
 from tailbone.config.checks import web_url
 from tailbone.errors import ConfigError, ExchangeError
+from tailbone.http_post import post
 from tailbone.json_object import parse_object
 from tailbone.text import redact
 
 AUDIENCE: Final = "vault"
-_TIMEOUT_S: Final = 15.0
-_ANSWER_LIMIT: Final = 1 << 18
 
 
 class Login(NamedTuple):
@@ -55,18 +51,15 @@ def log_in(address: str, role: str, jwt: str, *, mount: str = "jwt") -> Login:
         raise ConfigError(f"Vault's address {error}") from None
     url = f"{address.rstrip('/')}/v1/auth/{quote_path(mount.strip('/'))}/login"
     body = json.dumps({"role": role, "jwt": jwt}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 -- see above
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            answer = parse_object(response.read(_ANSWER_LIMIT)) or {}
-    except urllib.error.HTTPError as error:
-        with error:
-            answer = parse_object(error.read(_ANSWER_LIMIT)) or {}
-        texts = answer.get("errors") or [f"status {error.code}"]
-        text = redact(" ".join(" ".join(map(str, texts)).split()))[:500]
-        raise ExchangeError(f"Vault refused the token: {text}") from None
-    except (OSError, ValueError, HTTPException):
+        status, content = post(url, body, {"Content-Type": "application/json"})
+    except OSError:
         raise ExchangeError(f"Vault at {address} cannot be reached") from None
+    answer = parse_object(content) or {}
+    if status >= 300:
+        texts = answer.get("errors") or [f"status {status}"]
+        text = redact(" ".join(" ".join(map(str, texts)).split()))[:500]
+        raise ExchangeError(f"Vault refused the token: {text}")
     auth = answer.get("auth")
     if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
         raise ExchangeError(f"Vault at {address} did not answer with a token")
