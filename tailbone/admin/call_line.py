@@ -54,9 +54,10 @@ class CallLine:
         }
 
     def add_request(self, request: Any) -> None:
-        """Add the fields of the request that are set, made safe for a log."""
+        """Add the fields of the request that are set, made safe for a log; none replaces who calls."""
         for field, value in request.ListFields():
-            self._fields[field.name] = safe_text(value) if isinstance(value, str) else value
+            name = f"requested_{field.name}" if field.name in self._fields else field.name
+            self._fields[name] = safe_text(value) if isinstance(value, str) else value
 
     def begins(self) -> None:
         """Log that a change is about to be made, so that none is made without a line.

@@ -63,6 +63,17 @@ def test_a_successful_call() -> None:
     assert (only(logs.audit), logs.log.all) == (("info", "admin call", fields), [])
 
 
+def test_a_request_does_not_replace_who_calls() -> None:
+    """A viewer who asks about another node is still the one who calls."""
+    logs = Logs()
+    line = logs.line("/proto.AdminService/Explain")
+    line.add_caller(DEV)
+    line.add_request(pb.ExplainRequest(node="other", audience="a"))
+    line.answered()
+    fields = only(logs.audit)[2]
+    assert (fields["node"], fields["requested_node"], fields["audience"]) == (DEV.node, "other", "a")
+
+
 def test_a_generated_key_is_named() -> None:
     """The request does not contain its kid."""
     logs = Logs()
