@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,3 +40,14 @@ def until(
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout_s:g} s: {what} {shows()}")
         time.sleep(_PAUSE_S)
+
+
+async def until_async(condition: Callable[[], object], *, timeout_s: float = 10.0) -> None:
+    """Let other tasks run until ``condition`` returns a true value.
+
+    Raises:
+        TimeoutError: the condition was not true in time; its traceback shows the condition.
+    """
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(_PAUSE_S)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness.leaks import NothingLeft
 from harness.tailnet import EVERYTHING
+from harness.waiting import until_async
 
 from tailbone.config.load import load
 from tailbone.daemon import daemon as daemon_module
@@ -163,7 +164,7 @@ async def test_lost_and_unknown_callers_are_refused(devnet: Devnet, tmp_path: Pa
         source = f"{status.addresses[0]}:1234"
         assert (await ask_as(node, source, sockets))[0] == 200
         await devnet.do("expire_node", node="peer")
-        await changes(lambda: node.whois(source).expired)
+        await until_async(lambda: node.whois(source).expired)
         refused = await ask_as(node, source, sockets)
         assert (refused[0], refused[1]["error"]) == (403, "expired_caller")
         await devnet.do("remove_node", node="peer")
@@ -171,13 +172,6 @@ async def test_lost_and_unknown_callers_are_refused(devnet: Devnet, tmp_path: Pa
         assert refused[0] == 403
         stranger = await ask_as(node, "100.127.127.127:1", sockets)
         assert (stranger[0], stranger[1]["error"]) == (403, "unknown_caller")
-
-
-async def changes(condition: Callable[[], bool]) -> None:
-    """Wait until the netmap has changed."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def until_refused(node: Node, source: str, sockets: Path, code: str) -> tuple[int, Any]:
@@ -207,7 +201,7 @@ async def test_failure_of_background_work(
     monkeypatch.setattr(KeyLifecycle, "tick", failing_tick)
     monkeypatch.setattr(daemon_module, "get_logger", lambda **_: log)
     serving = asyncio.ensure_future(daemon_module._run(config_for(devnet, key, tmp_path)))
-    await changes(lambda: "started" in log.events("info"))
+    await until_async(lambda: "started" in log.events("info"))
     failing.set()
     assert await asyncio.wait_for(serving, 15) == 1
     assert log.events("error") == ["background work failed: stopping"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from harness.leaks import NothingLeft
 from harness.tailnet import EVERYTHING
+from harness.waiting import until_async
 
 from tailbone.errors import (
     AddressInUseError,
@@ -266,6 +267,10 @@ class Bridged(NamedTuple):
         assert await reader.readexactly(1) == b"x"
         return await self.peers.get()
 
+    async def until_granted(self, address: str, capabilities: dict[str, tuple[str, ...]]) -> None:
+        """Wait until the node has received that a caller has these capabilities."""
+        await until_async(lambda: self.node.whois(address).capabilities == capabilities)
+
 
 def in_table(peer: bytes) -> Identity | None:
     """Return the identity in the table of callers for a connection."""
@@ -285,9 +290,7 @@ async def test_a_changed_grant_counts_at_once_on_a_kept_connection(devnet: Devne
         grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": [value]}}
         await devnet.set_grants([EVERYTHING, grant])
         wanted = {"example.com/cap/x": (str(value),)}
-        async with asyncio.timeout(10):
-            while bridged.node.whois(before.addresses[0]).capabilities != wanted:
-                await asyncio.sleep(0.001)
+        await bridged.until_granted(before.addresses[0], wanted)
         assert await bridged.caller(connection) == peer
         assert bridged.node.identify(peer).capabilities == wanted
         after = in_table(peer)
@@ -320,9 +323,7 @@ async def test_an_answer_that_is_too_long_for_the_table_is_asked_for(
     grant = {"src": ["*"], "dst": ["serving"], "app": {"example.com/cap/x": ["y" * length]}}
     await devnet.set_grants([EVERYTHING, grant])
     wanted = {"example.com/cap/x": ('"' + "y" * length + '"',)}
-    async with asyncio.timeout(10):
-        while bridged.node.whois(before.addresses[0]).capabilities != wanted:
-            await asyncio.sleep(0.001)
+    await bridged.until_granted(before.addresses[0], wanted)
     peer = await bridged.caller(connection)
     assert bridged.node.identify(peer).capabilities == wanted
     assert (in_table(peer) is not None) == in_the_table
@@ -334,9 +335,7 @@ async def test_a_connection_that_has_ended_never_shows_the_next_caller(bridged: 
     first = await bridged.connect()
     ended = await bridged.caller(first)
     first[1].close()
-    async with asyncio.timeout(10):
-        while stats().connections > 0:
-            await asyncio.sleep(0.001)
+    await until_async(lambda: stats().connections == 0)
     second = await bridged.connect()
     peer = await bridged.caller(second)
     assert peer.rpartition(b".")[0].rpartition(b"/")[2] == ended.rpartition(b".")[0].rpartition(b"/")[2]

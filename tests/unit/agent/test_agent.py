@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.waiting import until_async
 
 from tailbone.agent.agent import Agent, Reload
 from tailbone.agent.files import TokenFile
@@ -84,8 +85,7 @@ async def test_it_is_ready_after_the_first_try(
     keeping = asyncio.ensure_future(Agent(issuer, [TokenFile(path=path)]).keep(ready.set))
     try:
         async with asyncio.timeout(10):
-            while not issuer.asked:
-                await asyncio.sleep(0.01)
+            await until_async(lambda: issuer.asked)
             assert not ready.is_set()
             issuer.may_answer.set()
             await ready.wait()
@@ -101,11 +101,8 @@ async def test_keep_renews_on_request(issuer: Issuer, tmp_path: Path) -> None:
     agent = Agent(issuer, files(tmp_path, path.name))
     keeping = asyncio.ensure_future(agent.keep())
     renewals = f'tailbone_agent_renewals_total{{path="{tmp_path}/quo\\"te",audience="a"}}'
-    async with asyncio.timeout(10):
-        while f"{renewals} 1" not in agent.metrics():
-            await asyncio.sleep(0.01)
-        agent.renew()
-        while f"{renewals} 2" not in agent.metrics():
-            await asyncio.sleep(0.01)
+    await until_async(lambda: f"{renewals} 1" in agent.metrics(), timeout_s=5)
+    agent.renew()
+    await until_async(lambda: f"{renewals} 2" in agent.metrics(), timeout_s=5)
     assert path.read_text() == "token-2"
     keeping.cancel()

@@ -10,13 +10,13 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.waiting import until_async
 
 from tailbone.agent.files import Keeper, TokenFile, read_files, token_file
 from tailbone.client.source import AsyncTokenSource
 from tailbone.errors import ConfigError, IssuerUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from unit.agent.conftest import Issuer
@@ -82,13 +82,6 @@ def test_a_malformed_list_is_an_error(text: str, tmp_path: Path) -> None:
         read_files(file)
     with pytest.raises(ConfigError, match="No such file"):
         read_files(tmp_path / "none")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the keeper run until it has noticed."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def keeper_of(issuer: Issuer, path: Path) -> tuple[Keeper, list[bool], AsyncTokenSource]:
@@ -162,12 +155,12 @@ async def test_a_failure_makes_the_file_stale(issuer: Issuer, tmp_path: Path) ->
     keeper, _, source = keeper_of(issuer, folder / "t")
     issuer.error = IssuerUnreachableError("away")
     keeping = asyncio.ensure_future(keeper.keep())
-    await until(lambda: keeper.stale)
+    await until_async(lambda: keeper.stale)
     issuer.error = None
     source.expedite()
-    await until(lambda: not keeper.stale)
+    await until_async(lambda: not keeper.stale)
     assert (folder / "t").read_text().startswith("token-")
     (folder / "t").unlink()
     folder.rmdir()
-    await until(lambda: keeper.stale)
+    await until_async(lambda: keeper.stale)
     keeping.cancel()

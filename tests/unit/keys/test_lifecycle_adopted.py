@@ -12,6 +12,7 @@ import jwt
 import msgspec
 import pytest
 from harness.keys import EC, START, FakeTime, Server, document, write_document
+from harness.waiting import until_async
 
 from tailbone.errors import StoreError
 from tailbone.keys.signing_key import SigningKey
@@ -196,9 +197,7 @@ async def test_a_running_server_looks_at_its_folder_and_document_by_itself(
     running = asyncio.ensure_future(one.keys.run())
     key = put_by_hand(one.folder, f"tb-{START + 5:.0f}")
     write_document(bucket, {"keys": [*document(bucket)["keys"], key.public_jwk()]})
-    async with asyncio.timeout(30):
-        while key.kid not in {known.kid for known in one.keys.ring.published}:
-            await asyncio.sleep(0.01)
+    await until_async(lambda: key.kid in {known.kid for known in one.keys.ring.published}, timeout_s=30)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from harness.keys import EC, ObservedDisk, Server, drop
 from harness.problems import texts
+from harness.waiting import until_async
 
 from tailbone.errors import (
     StoreDeniedError,
@@ -91,9 +92,7 @@ async def test_a_signature_under_way_in_a_thread_is_made_before_the_document_los
     assert one.store is not None
     one.store.before = lambda call: at_write.append(signing.done()) if call == "write" else None
     removing = asyncio.ensure_future(one.keys.remove(key.kid))
-    async with asyncio.timeout(10):
-        while one.signing:
-            await asyncio.sleep(0.01)
+    await until_async(lambda: not one.signing)
     go.set()
     await removing
     assert at_write == [True]

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.waiting import until_async
 
 from tailbone.errors import CommandError
 from tailbone.process.command import check_command, run_command
@@ -66,7 +67,7 @@ async def test_the_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -
     script = f"trap 'exit {int(number)}' {int(number)}; touch {tmp_path}/ready; while :; do sleep 0.01; done"
     stop = Stop()
     running = asyncio.ensure_future(run(["sh", "-c", script], stop))
-    await _appears(tmp_path / "ready")
+    await until_async((tmp_path / "ready").exists)
     stop.received(number)
     assert await running == int(number)
 
@@ -81,12 +82,11 @@ async def test_every_signal_is_passed_on(tmp_path: Path) -> None:
     running = asyncio.ensure_future(
         run_command(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, stop, never(), pass_on=True)
     )
-    await _appears(tmp_path / "ready")
+    await until_async((tmp_path / "ready").exists)
     hups = tmp_path / "hups"
     for count in (1, 2, 3):
         stop.received(signal.SIGHUP)
-        while not hups.exists() or hups.read_text() != "\n" * count:
-            await asyncio.sleep(0.01)
+        await until_async(lambda lines="\n" * count: hups.exists() and hups.read_text() == lines)
     assert not stop.asked.is_set()
     stop.received(signal.SIGTERM)
     assert await running == 9
@@ -98,7 +98,7 @@ async def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     script = f"{ignore}; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
     stop = Stop()
     running = asyncio.ensure_future(run([sys.executable, "-c", script], stop))
-    await _appears(tmp_path / "ready")
+    await until_async((tmp_path / "ready").exists)
     began = asyncio.get_running_loop().time()
     stop.received(signal.SIGTERM)
     assert await running == 137
@@ -111,7 +111,7 @@ async def test_a_failure_ends_the_command(tmp_path: Path) -> None:
     script = f"{trap}; touch {tmp_path}/ready; while :; do sleep 0.01; done"
 
     async def failing() -> int:
-        await _appears(tmp_path / "ready")
+        await until_async((tmp_path / "ready").exists)
         return 1
 
     variables = {"PATH": "/usr/bin:/bin"}
@@ -135,13 +135,7 @@ async def test_ctrl_c_reaches_the_whole_group(tmp_path: Path) -> None:
     running = asyncio.ensure_future(
         run(["sh", "-c", f'trap "" INT; (trap - INT; sh -c "{inner}"); exit 5'], stop)
     )
-    await _appears(tmp_path / "ready")
+    await until_async((tmp_path / "ready").exists)
     stop.received(signal.SIGINT)
     await running
     assert (tmp_path / "got").exists()
-
-
-async def _appears(path: Path) -> None:
-    async with asyncio.timeout(10):
-        while not path.exists():
-            await asyncio.sleep(0.005)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, cast
+
+from harness.waiting import until_async
 
 from tailbone.process import refusal_log
 from tailbone.process.refusal_log import RefusalLog
@@ -46,8 +47,6 @@ async def test_the_count_is_logged_after_the_pause(monkeypatch: pytest.MonkeyPat
     refusals = RefusalLog(cast("Logger", log))
     for _ in range(2):
         refusals.add("wrong_host", "100.64.0.7:1", "info", "refused")
-    async with asyncio.timeout(5):
-        while len(log.all) < 2:
-            await asyncio.sleep(0.005)
+    await until_async(lambda: len(log.all) >= 2, timeout_s=5)
     assert [fields.get("count") for _, fields in log.all] == [None, 1]
     refusals.close()
