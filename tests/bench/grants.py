@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
 
     from tests.bench.session import Session
 
-_SCRIPT = Path(__file__).with_name("grants_path.py")
+_SCRIPT = "grants_path.py"
 
 
 async def measure(session: Session) -> list[Figure]:
-    """Run the script in turns, on this code and on that of ``--before``, such as a commit without grants."""
+    """Run the script in turns, on this code and on that of ``--before``."""
     before = session.options.before
     tree = await asyncio.to_thread(checked_out, session, before) if before else None
     none, three, earlier = [], [], []

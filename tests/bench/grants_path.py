@@ -1,6 +1,7 @@
 """Times Issuer.issue without its signature, by what grants the caller has: ``python grants_path.py ROUNDS``.
 
-A script of its own, so that it can run on the code of another commit; it needs neither network nor library.
+A separate script, so that each commit is timed by the script that knows its names; it needs neither network
+nor library.
 """
 
 from __future__ import annotations

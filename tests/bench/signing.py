@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,9 +13,11 @@ from tests.bench.figure import Bar, Figure, compared
 from tests.bench.toolchain import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.bench.session import Session
 
-_SCRIPT = Path(__file__).with_name("signing_path.py")
+_SCRIPT = "signing_path.py"
 _BATCHES = 5
 # Two runs of the same code differ by up to this much.
 _NOISE = 0.03
@@ -43,20 +44,22 @@ async def measure(session: Session) -> list[Figure]:
 
 
 def checked_out(session: Session, commit: str) -> Path:
-    """Return a folder with the Python code of a commit."""
+    """Return a folder with the Python code of a commit, and its own scripts, which know its names."""
     tree = session.place("before")
     archive = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", commit, "tailbone"], capture_output=True, check=True
+        ["git", "-C", str(ROOT), "archive", commit, "tailbone", "tests/bench"],
+        capture_output=True,
+        check=True,
     )
     subprocess.run(["tar", "-x", "-C", str(tree)], input=archive.stdout, check=True)
     return tree
 
 
-def times_of(script: Path, session: Session, tree: Path) -> dict[str, list[float]]:
-    """Run a script on the code of a tree, and return what it prints."""
+def times_of(script: str, session: Session, tree: Path) -> dict[str, list[float]]:
+    """Run the script of a tree on its code, and return what it prints."""
     # -P: do not import from the script's own folder.
     done = subprocess.run(
-        [sys.executable, "-P", str(script), str(_BATCHES)],
+        [sys.executable, "-P", str(tree / "tests/bench" / script), str(_BATCHES)],
         env=session.environment(PYTHONPATH=str(tree)),
         cwd=tree,
         capture_output=True,

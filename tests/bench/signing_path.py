@@ -1,6 +1,7 @@
 """Times Issuer.issue beside a bare RSA-2048 signature: ``python signing_path.py ROUNDS``, as a JSON line.
 
-It is a separate script that can run on the code of another commit; it needs neither network nor library.
+A separate script, so that each commit is timed by the script that knows its names; it needs neither network
+nor library.
 """
 
 from __future__ import annotations
