@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import grpc
 import pytest
 
+from harness.relay import relay
 from harness.settings import issuer_settings, key_settings
 from tailbone.admin._proto import admin_pb2_grpc
 from tailbone.admin.access import Access
@@ -147,17 +148,7 @@ class Running:
 @asynccontextmanager
 async def bridge(path: Path) -> AsyncIterator[int]:
     """Bridge a loopback port to a Unix socket as the node does, and yield the port."""
-    pumps: set[asyncio.Task[None]] = set()
-
-    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                sink.write(data)
-                await sink.drain()
-        except ConnectionError:
-            pass  # the other side ended first
-        finally:
-            sink.close()
+    relays: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner = socket.socket(socket.AF_UNIX)
@@ -173,20 +164,20 @@ async def bridge(path: Path) -> AsyncIterator[int]:
             return
         inner_reader, inner_writer = await asyncio.open_unix_connection(sock=inner)
         for task in (
-            asyncio.create_task(pump(reader, inner_writer)),
-            asyncio.create_task(pump(inner_reader, writer)),
+            asyncio.create_task(relay(reader, inner_writer)),
+            asyncio.create_task(relay(inner_reader, writer)),
         ):
-            pumps.add(task)
-            task.add_done_callback(pumps.discard)
+            relays.add(task)
+            task.add_done_callback(relays.discard)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in pumps:
+        for task in relays:
             task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        await asyncio.gather(*relays, return_exceptions=True)
 
 
 @asynccontextmanager

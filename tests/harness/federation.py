@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from harness.relay import relay
 from harness.tailnet import Loop
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class FederatingControl:
                 return
             far_reader, far_writer = await asyncio.open_connection(self._control.hostname, self._control.port)
             far_writer.write(first)
-            await asyncio.gather(_relay(reader, far_writer), _relay(far_reader, writer))
+            await asyncio.gather(relay(reader, far_writer), relay(far_reader, writer))
         finally:
             writer.close()
 
@@ -88,14 +89,3 @@ class FederatingControl:
         self.created.append(json.loads(body))
         create = self.created[-1]["capabilities"]["devices"]["create"]
         return 200, {"id": "k1", "key": self._tailnet.key(create["tags"][0])}
-
-
-async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        pass  # the other side has gone
-    finally:
-        writer.close()

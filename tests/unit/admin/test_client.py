@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.relay import relay
 
 from tailbone import errors
 from tailbone.admin import client as client_module
@@ -212,7 +213,7 @@ async def test_a_call_goes_through_the_proxy(run: Running, monkeypatch: pytest.M
         asked.append(await reader.readuntil(b"\r\n\r\n"))
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", run.port)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
+        await asyncio.gather(relay(reader, to_writer), relay(to_reader, writer))
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
         port = proxy.sockets[0].getsockname()[1]
@@ -231,13 +232,6 @@ async def test_a_proxy_that_does_not_answer(
     assert error.message == (
         f"tailbone.invalid:{run.port} cannot be reached through the proxy 127.0.0.1:{closed_port}"
     )
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
 
 
 def imported_by(code: str) -> str:
