@@ -39,6 +39,9 @@ _LATEST_S: Final = 2.0
 _EARLY: Final = 0.3
 """How many of the kills come during the start."""
 _MOST_KEYS: Final = 6
+_MOST_RETIRING: Final = 60
+"""A JWKS has at most 100 keys: with more of these, a new key would rightly wait for one of them to go."""
+
 _SETTLED_EACH: Final = 50
 _ROTATE_S: Final = 20
 _LEAST_PUBLISHED_S: Final = 300.0
@@ -143,14 +146,20 @@ class _Callers:
     async def _change_one(self, stub: Any) -> None:
         keys = (await stub.ListKeys(pb.ListKeysRequest(), timeout=_CALL_S, wait_for_ready=True)).keys
         own = [key.key_id for key in keys if key.state != "retiring"]
-        if len(own) < 2 or (len(own) < _MOST_KEYS and self._random.random() < 0.5):
+        retiring = [key.key_id for key in keys if key.state == "retiring"]
+        if len(retiring) > _MOST_RETIRING:
+            await self._remove(stub, retiring)
+        elif len(own) < 2 or (len(own) < _MOST_KEYS and self._random.random() < 0.5):
             made = await stub.GenerateNewKeys(pb.GenerateNewKeysRequest(), timeout=_CALL_S)
             self.made[made.key.key_id] = time.monotonic()
         else:
-            kid = self._random.choice(own)
-            self.to_go.add(kid)
-            await stub.RemoveKey(pb.RemoveKeyRequest(key_id=kid), timeout=_CALL_S)
-            self.gone.add(kid)
+            await self._remove(stub, own)
+
+    async def _remove(self, stub: Any, kids: list[str]) -> None:
+        kid = self._random.choice(kids)
+        self.to_go.add(kid)
+        await stub.RemoveKey(pb.RemoveKeyRequest(key_id=kid), timeout=_CALL_S)
+        self.gone.add(kid)
 
 
 class _Check:
