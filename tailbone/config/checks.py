@@ -76,7 +76,7 @@ def web_url(text: str) -> str:
 
 def issuer(text: str) -> str:
     """Check the claim iss: a URL in its only spelling, or a name that is not a URL."""
-    return public_url(text) if re.match(r"https?:|//", text, re.IGNORECASE) else text
+    return public_url(text) if re.match(r"https?:|([a-z0-9+.-]+:)?//", text, re.IGNORECASE) else text
 
 
 def public_url(text: str) -> str:
@@ -100,9 +100,8 @@ def public_url(text: str) -> str:
     if not _is_host(host) or not _URL_PATH.fullmatch(path) or "/../" in f"{path}/":
         raise refused("is not a URL")
     local = is_loopback(host)
-    right = (
-        f"{url.scheme if local else 'https'}://{bracketed(host)}{f':{port}' if local and port else ''}{path}"
-    )
+    scheme = "http" if local and url.scheme == "http" else "https"
+    right = f"{scheme}://{bracketed(host)}{f':{port}' if local and port else ''}{path}"
     if text != right:
         raise refused(f"must be written {right}")
     return text

@@ -136,6 +136,8 @@ def test_an_object_path_has_one_spelling(text: str) -> None:
         "https://Issuer.Example/prod",
         "HTTPS://issuer.example/prod",
         "http://issuer.example/prod",
+        "htps://issuer.example/prod",
+        "ftp://issuer.example/prod",
         "https://issuer.example:443/prod",
         "https://issuer.example:8443/prod",
         "https://issuer.example./prod",
