@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jwt
 import msgspec
 
-from harness.keys import JWKS, Lines
+from harness.keys import JWKS
+from harness.log import Lines
 from harness.settings import key_settings
 from tailbone.keys.folder import KeyFolder
 from tailbone.keys.lifecycle import KeyLifecycle

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from harness.log import Lines
 from harness.settings import key_settings
 from tailbone.errors import StoreError
 from tailbone.files import Disk
@@ -49,22 +50,6 @@ class FakeTime:
     def advance(self, seconds: float) -> None:
         self.now += seconds
         self.passed += seconds
-
-
-class Lines:
-    """A log that records its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        if level.startswith("_"):
-            raise AttributeError(level)
-        return lambda event, **fields: self.lines.append((level, event, fields))
-
-    def of(self, *levels: str) -> list[str]:
-        """Return the events of these levels, with their fields."""
-        return [f"{event} {fields}" for level, event, fields in self.lines if level in levels]
 
 
 class Unreliable:

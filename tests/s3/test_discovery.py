@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from harness import s3
-from harness.keys import Lines
+from harness.log import Lines
 
 from tailbone.config.load import load
 from tailbone.daemon.keys import key_lifecycle

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from harness import s3
-from harness.keys import EC, JWKS, FakeTime, Lines
+from harness.keys import EC, JWKS, FakeTime
+from harness.log import Lines
 from harness.problems import texts
 
 from tailbone.errors import StoreDeniedError, StoreError, StoreOutcomeUnknownError, UnconditionalStoreError

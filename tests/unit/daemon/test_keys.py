@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.keys import Lines
+from harness.log import Lines
 
 from tailbone.config.load import load
 from tailbone.daemon.keys import housekeeping, key_lifecycle

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from harness.log import Lines
 from harness.problems import texts
 
 from tailbone.config.checks import is_loopback
@@ -16,33 +17,22 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 
-class Lines:
-    """A log that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def __getattr__(self, level: str) -> Any:
-        return lambda event, **_: self.lines.append((level, event))
-
-
 class Heard:
     """A node that receives the events of the test.
 
     Attributes:
         member: itself.
-        lines: what it logged.
+        log: what it logged.
         urls: the login URLs that it showed.
     """
 
     def __init__(self, **flags: str) -> None:
-        log = Lines()
-        self.lines = log.lines
+        self.log = Lines()
         self.urls: list[str] = []
         config = load({name.replace("_", "."): text for name, text in flags.items()}, environ={})
         self.member = TailnetNode(
             config,
-            log=cast("Logger", log),
+            log=cast("Logger", self.log),
             on_login_url=self.urls.append,
         )
 
@@ -99,7 +89,7 @@ def test_an_unreachable_control_server_is_one_line() -> None:
     heard = Heard()
     for _ in range(3):
         heard.hear("control_unreachable", url="http://x")
-    assert heard.lines == [("warning", "the control server does not answer; trying again")]
+    assert heard.log.events == [("warning", "the control server does not answer; trying again")]
 
 
 def test_states() -> None:
@@ -111,7 +101,7 @@ def test_states() -> None:
     heard.hear("state", state="NeedsLogin")
     assert texts(heard.member.reasons) == ["node: NeedsLogin"]
     heard.hear("state", state="Running")
-    levels = [level for level, _ in heard.lines]
+    levels = [level for level, _ in heard.log.events]
     assert levels == ["info", "info", "info", "warning", "info"]
 
 
@@ -121,7 +111,7 @@ def test_faults_and_the_log_of_tsnet() -> None:
     heard.hear("log", line="x")
     heard.hear("warning", line="z")
     heard.hear("fault", line="y")
-    assert heard.lines == [
+    assert heard.log.events == [
         ("trace", "tsnet"),
         ("warning", "tailnet"),
         ("error", "a fault in the native library ended a connection"),
@@ -138,7 +128,7 @@ def test_another_name_is_passed_on() -> None:
     for _ in range(2):
         heard.hear("self", dns_name="two.ts.net", addresses=("100.64.0.1",))
     assert names == [("two.ts.net", ("100.64.0.1",))]
-    assert heard.lines == [("info", "the node has another name or address")]
+    assert heard.log.events == [("info", "the node has another name or address")]
 
 
 def test_a_deleted_node_is_noted() -> None:
@@ -146,5 +136,5 @@ def test_a_deleted_node_is_noted() -> None:
     heard = Heard()
     for _ in range(3):
         heard.hear("node_deleted")
-    assert [level for level, _ in heard.lines] == ["warning"]
+    assert [level for level, _ in heard.log.events] == ["warning"]
     assert texts(heard.member.notes) == ["node: the control server has deleted it"]

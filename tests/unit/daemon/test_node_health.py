@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from harness.log import Lines
 from harness.problems import texts
 
 from tailbone.daemon.node_health import NodeHealth
@@ -18,30 +19,21 @@ if TYPE_CHECKING:
 NOW = 1_795_518_230.0
 
 
-class Lines:
-    """A log that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def __getattr__(self, level: str) -> Any:
-        return lambda event, **_: self.lines.append((level, event))
-
-
 class Watched:
     """A node's health at ``NOW``.
 
     Attributes:
         health: itself.
-        lines: what it logged.
+        log: what it logged.
         monotonic: seconds on the monotonic clock.
     """
 
     def __init__(self) -> None:
-        log = Lines()
-        self.lines = log.lines
+        self.log = Lines()
         self.monotonic = 0.0
-        self.health = NodeHealth(cast("Logger", log), clock=lambda: NOW, monotonic=lambda: self.monotonic)
+        self.health = NodeHealth(
+            cast("Logger", self.log), clock=lambda: NOW, monotonic=lambda: self.monotonic
+        )
 
 
 def status(*, expires_in_s: float | None = None, reachable: bool = True) -> NodeStatus:
@@ -64,7 +56,7 @@ def test_the_nodes_key_expires(days: Sequence[float | None], warnings: int, note
     watched = Watched()
     for left in days:
         watched.health.check(status(expires_in_s=None if left is None else left * 86400))
-    assert ([level for level, _ in watched.lines], texts(watched.health.notes)) == (
+    assert ([level for level, _ in watched.log.events], texts(watched.health.notes)) == (
         ["warning"] * warnings,
         notes,
     )
@@ -79,7 +71,7 @@ def test_a_deleted_node() -> None:
     watched.health.check(status(reachable=False))
     assert texts(watched.health.notes) == ["node: the control server has deleted it"]
     watched.health.check(status(reachable=True))
-    assert ([level for level, _ in watched.lines], watched.health.notes) == (["warning", "info"], [])
+    assert ([level for level, _ in watched.log.events], watched.health.notes) == (["warning", "info"], [])
 
 
 def test_the_control_server_goes_away_and_comes_back() -> None:
@@ -90,4 +82,4 @@ def test_the_control_server_goes_away_and_comes_back() -> None:
         watched.health.check(status(reachable=reachable))
     assert texts(watched.health.notes) == ["node: the control server does not answer"]
     watched.health.check(status(reachable=True))
-    assert ([level for level, _ in watched.lines], watched.health.notes) == (["warning", "info"], [])
+    assert ([level for level, _ in watched.log.events], watched.health.notes) == (["warning", "info"], [])

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.keys import Lines
+from harness.log import Lines
 from harness.web import Page, WebServer
 
 from tailbone.config.load import load

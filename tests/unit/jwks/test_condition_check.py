@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.keys import Careless, Lines
+from harness.keys import Careless
+from harness.log import Lines
 
 from tailbone.errors import StoreError, StoreOutcomeUnknownError, UnconditionalStoreError
 from tailbone.jwks.condition_check import ConditionCheck

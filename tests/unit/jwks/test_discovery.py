@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.keys import Lines
+from harness.log import Lines
 
 from tailbone.errors import ForeignDocumentError, StoreConflictError
 from tailbone.jwks.directory import DirectoryStore

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.keys import JWKS, Careless, FakeTime, Lines, Unreliable, document, kids, write_document
+from harness.keys import JWKS, Careless, FakeTime, Unreliable, document, kids, write_document
+from harness.log import Lines
 
 from tailbone.errors import (
     ForeignDocumentError,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.keys import EC, JWKS, FakeTime, Lines, Server
+from harness.keys import EC, JWKS, FakeTime, Server
+from harness.log import Lines
 
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.jwks.publisher import Publisher

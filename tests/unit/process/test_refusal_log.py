@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
+from harness.log import Lines
 from harness.waiting import until_async
 
 from tailbone.process import refusal_log
@@ -15,17 +16,6 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 
-class Lines:
-    """A log that keeps its lines, as event and fields."""
-
-    def __init__(self) -> None:
-        self.all: list[tuple[str, dict[str, Any]]] = []
-
-    def info(self, event: str, /, **fields: Any) -> None:
-        """Keep a line."""
-        self.all.append((event, fields))
-
-
 async def test_refusals_of_one_code_and_address_are_one_line_and_a_count() -> None:
     """Whatever the port; other codes and other addresses have lines of their own."""
     log = Lines()
@@ -34,9 +24,9 @@ async def test_refusals_of_one_code_and_address_are_one_line_and_a_count() -> No
         refusals.add("wrong_host", f"100.64.0.7:{port}", "info", "refused", number=port)
     refusals.add("not_found", "100.64.0.7:1", "info", "refused", number=4)
     refusals.add("wrong_host", "100.64.0.8:1", "info", "refused", number=5)
-    assert log.all == [("refused", {"number": number}) for number in (1, 4, 5)]
+    assert log.lines == [("info", "refused", {"number": number}) for number in (1, 4, 5)]
     refusals.close()
-    assert log.all[3:] == [("refused", {"number": 3, "count": 2})]
+    assert log.lines[3:] == [("info", "refused", {"number": 3, "count": 2})]
 
 
 async def test_the_count_is_logged_after_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +37,6 @@ async def test_the_count_is_logged_after_the_pause(monkeypatch: pytest.MonkeyPat
     refusals = RefusalLog(cast("Logger", log))
     for _ in range(2):
         refusals.add("wrong_host", "100.64.0.7:1", "info", "refused")
-    await until_async(lambda: len(log.all) >= 2, timeout_s=5)
-    assert [fields.get("count") for _, fields in log.all] == [None, 1]
+    await until_async(lambda: len(log.lines) >= 2, timeout_s=5)
+    assert [fields.get("count") for _, _, fields in log.lines] == [None, 1]
     refusals.close()
