@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import grpc
 import pytest
 
+from harness.log import Lines
 from harness.relay import relay
 from harness.settings import issuer_settings, key_settings
 from tailbone.admin._proto import admin_pb2_grpc
@@ -88,22 +89,13 @@ class MemoryLifecycle:
         return tuple(self.keys.values())
 
 
-class Lines:
-    """A log that keeps its lines as (level, event, facts)."""
-
-    def __init__(self) -> None:
-        self.all: list[tuple[str, str, dict[str, Any]]] = []
-
-    def _keep(self, level: str) -> Callable[..., None]:
-        return lambda event, **facts: self.all.append((level, event, facts))
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        return self._keep(level)
+class CallLines(Lines):
+    """A log of the admin API."""
 
     @property
     def calls(self) -> list[dict[str, Any]]:
         """The fields of the lines about calls."""
-        return [facts for _, event, facts in self.all if event == "admin call"]
+        return [facts for _, event, facts in self.lines if event == "admin call"]
 
 
 def explain_with(settings: IssuerSettings) -> Callable[[Identity, TokenRequest], Explanation]:
@@ -116,7 +108,7 @@ class Running:
 
     def __init__(self) -> None:
         self.lifecycle = MemoryLifecycle()
-        self.log = Lines()
+        self.log = CallLines()
         self.caller: Identity | None = DEV
         self.peers: list[str] = []
         self.nodes: list[Identity] = [DEV, CI]

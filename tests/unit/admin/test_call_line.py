@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from harness.admin import DEV, Lines
+from harness.admin import DEV, CallLines
 
 from tailbone.admin._proto import admin_pb2 as pb
 from tailbone.admin.call_line import CallLine
@@ -37,17 +37,17 @@ class Logs:
     """
 
     def __init__(self) -> None:
-        self.log = Lines()
-        self.audit = Lines()
+        self.log = CallLines()
+        self.audit = CallLines()
         self.refusals = RefusalLog(cast("Logger", self.log))
 
     def line(self, method: str = REMOVE, audit: Any = None) -> CallLine:
         return CallLine(cast("Logger", self.log), audit or self.audit, self.refusals, method, PEER)
 
 
-def only(lines: Lines) -> tuple[str, str, dict[str, Any]]:
+def only(lines: CallLines) -> tuple[str, str, dict[str, Any]]:
     """Return the only line, without the time that its call took."""
-    ((level, event, facts),) = lines.all
+    ((level, event, facts),) = lines.lines
     return level, event, {name: value for name, value in facts.items() if name != "took_ms"}
 
 
@@ -60,7 +60,7 @@ def test_a_successful_call() -> None:
     line.answered(pb.RemoveKeyResponse())
     who = {"caller": DEV.login_or_tags, "sub": DEV.subject, "node": DEV.node}
     fields = WHERE | who | {"key_id": "tb-1\ufffd", "outcome": "ok"}
-    assert (only(logs.audit), logs.log.all) == (("info", "admin call", fields), [])
+    assert (only(logs.audit), logs.log.lines) == (("info", "admin call", fields), [])
 
 
 def test_a_request_does_not_replace_who_calls() -> None:
@@ -141,4 +141,4 @@ def test_a_health_check_is_logged_at_debug(outcome: str) -> None:
     """Monitors ask every few seconds, and need no audit log."""
     logs = Logs()
     getattr(logs.line(HEALTH, audit=Full()), outcome)()
-    assert [level for level, _, _ in logs.log.all] == ["debug"]
+    assert [level for level, _, _ in logs.log.lines] == ["debug"]

@@ -21,7 +21,7 @@ async def test_health(granting: Running, service: str) -> None:
             health_pb2.HealthCheckRequest(service=service)
         )
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    assert [(level, facts["method"]) for level, _, facts in granting.log.all] == [("debug", "Check")]
+    assert [(level, facts["method"]) for level, _, facts in granting.log.lines] == [("debug", "Check")]
 
 
 async def test_health_of_an_unknown_service(run: Running) -> None:

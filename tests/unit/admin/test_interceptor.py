@@ -160,7 +160,7 @@ async def test_the_random_part_of_the_peers_name_is_not_logged(run: Running) -> 
     run.caller = None
     await refusal(run, "ListKeys")
     assert "00112233aabbccdd" in run.peers[0]
-    assert "00112233aabbccdd" not in repr(run.log.all)
+    assert "00112233aabbccdd" not in repr(run.log.lines)
 
 
 async def test_a_kid_from_the_wire_is_made_safe_for_the_log(run: Running) -> None:
@@ -261,7 +261,7 @@ async def test_an_unexpected_exception_is_internal(run: Running) -> None:
     refused = await refusal(run, "GenerateNewKeys")
     assert refused.code() is grpc.StatusCode.INTERNAL
     assert "inner text" not in repr(refused)
-    level, _, facts = run.log.all[-1]
+    level, _, facts = run.log.lines[-1]
     assert (level, facts["outcome"], facts["exc_info"]) == ("error", "internal", run.lifecycle.fails)
 
 
@@ -301,7 +301,7 @@ async def test_a_health_check_needs_no_line(start_admin: Callable[..., Any]) -> 
     """A monitor that asks every few seconds fills no log."""
     async with start_admin(audit=FullDisk()) as run, grpc.aio.insecure_channel(run.address) as channel:
         assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
-    assert [level for level, event, _ in run.log.all if event == "admin call"] == ["debug"]
+    assert [level for level, event, _ in run.log.lines if event == "admin call"] == ["debug"]
 
 
 async def test_a_change_is_logged_before_it_is_made(run: Running) -> None:
@@ -309,7 +309,7 @@ async def test_a_change_is_logged_before_it_is_made(run: Running) -> None:
     run.lifecycle.gate = asyncio.Event()
     asked = asyncio.create_task(call(run, "RemoveKey"))
     await run.lifecycle.entered.wait()
-    level, event, facts = run.log.all[-1]
+    level, event, facts = run.log.lines[-1]
     assert (level, event, facts["caller"]) == ("info", "admin call begins", "dev@example.com")
     assert (facts["method"], facts["key_id"]) == ("RemoveKey", "tb-1795518230")
     run.lifecycle.gate.set()

@@ -121,12 +121,12 @@ async def test_status(start_admin: Callable[..., Any]) -> None:
 
 async def test_acl_warns_once_at_start(run: Running) -> None:
     """With access by ACL, the start warns that every user who reaches the port is admitted."""
-    assert [level for level, _, _ in run.log.all] == ["warning"]
+    assert [level for level, _, _ in run.log.lines] == ["warning"]
 
 
 async def test_grant_starts_without_a_warning(granting: Running) -> None:
     """With access by grant, the start logs nothing."""
-    assert granting.log.all == []
+    assert granting.log.lines == []
 
 
 async def test_a_socket_that_cannot_be_made(run: Running, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ async def test_status_counts_void_rules(tailbone: Run, run: Running) -> None:
     assert "void rules  2 in the tailnet's policy: the log says why" in ended.out.splitlines()
     ended = await tailbone("keys", "status", *there(run), "-o", "json")
     assert json.loads(ended.out)["void_rules"] == 2
-    assert [facts["reason"] for _, event, facts in run.log.all if event.startswith("a rule in")] == [
+    assert [facts["reason"] for _, event, facts in run.log.lines if event.startswith("a rule in")] == [
         "Object contains unknown field `role`",
         "Expected `object`, got `int`",
     ]
