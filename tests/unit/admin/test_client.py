@@ -72,8 +72,8 @@ async def test_remove_returns_the_remaining_keys(run: Running) -> None:
 
 async def test_status(start_admin: Callable[..., Any]) -> None:
     """The status has all the fields that the server sends."""
-    status = ServerStatus(version="1.2.3", reasons=[errors.Problem("no_key", "keys: none can sign")])
-    async with start_admin(status=lambda: status) as run:
+    sent = ServerStatus(version="1.2.3", reasons=[errors.Problem("no_key", "keys: none can sign")])
+    async with start_admin(status=lambda: sent) as run:
         status = await ask(run.port, AdminClient.status)
     assert (status.version, status.ready, status.reasons, status.caller, status.roles) == (
         "1.2.3",
