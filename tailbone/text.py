@@ -3,7 +3,7 @@
 - ``redact`` masks auth keys and tokens.
 - ``escape`` keeps every character and shows the invisible ones: for logs and error messages.
 - ``safe_text`` replaces deceptive characters: for names that are put into a token.
-- ``shorten`` truncates it.
+- ``shorten`` truncates long text and ends it with an ellipsis.
 - ``host_port`` and ``bracketed`` write an address, IPv6 in brackets.
 - ``quote`` puts a value into an error message: redacted, shortened, escaped, in quotes.
 """
