@@ -23,12 +23,11 @@ from tailbone.errors import (
 )
 from tailbone.jwks.publisher import Publisher
 from tailbone.keys import housekeeping
-from tailbone.keys.listing import KeyInfo, list_keys
+from tailbone.keys.listing import list_keys
 from tailbone.keys.observer import Observer
 from tailbone.keys.plan import plan_giving_up, plan_removal
 from tailbone.keys.reconciler import POLL_S, Reconciler, Writer, new_signing_key
 from tailbone.keys.record import Origin, Phase
-from tailbone.keys.settings import KeySettings
 from tailbone.keys.view import REVOCATION_CONFIRM_S, KeyRing, Read, own_document
 from tailbone.process.cancellation import in_thread
 
@@ -40,10 +39,10 @@ if TYPE_CHECKING:
     from tailbone.jwks.store import Store
     from tailbone.keys.folder import Entry, KeyFolder
     from tailbone.keys.housekeeping import Housekeeping
+    from tailbone.keys.listing import KeyInfo
+    from tailbone.keys.settings import KeySettings
     from tailbone.keys.signing_key import SigningKey
     from tailbone.process.log import Logger
-
-__all__ = ["KeyInfo", "KeyLifecycle", "KeySettings"]
 
 _START_LOCK_S: Final = 2.0
 _CLOSE_S: Final = 10.0

@@ -13,13 +13,14 @@ from tailbone.files import Disk
 from tailbone.jwks.condition_check import NEVER_MATCHES
 from tailbone.jwks.directory import DirectoryStore
 from tailbone.keys.folder import KeyFolder
-from tailbone.keys.lifecycle import KeyLifecycle, KeySettings
+from tailbone.keys.lifecycle import KeyLifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from tailbone.jwks.store import Store, Stored
+    from tailbone.keys.settings import KeySettings
 
 JWKS = ".well-known/jwks.json"
 START = 1_795_518_230.0
