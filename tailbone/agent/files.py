@@ -76,6 +76,8 @@ def token_file(
         ConfigError: a setting is invalid.
     """
     name = f"token file {quote(path)}"
+    if "\0" in path:
+        raise ConfigError(f"{name}: a path cannot contain a null character")
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise ConfigError(f"{name}: its folder does not exist")

@@ -57,6 +57,12 @@ def test_the_folder_must_exist(tmp_path: Path) -> None:
         token_file(f"{tmp_path}/no/t", "a")
 
 
+def test_a_null_character_is_not_part_of_a_path(tmp_path: Path) -> None:
+    """A TOML file can contain one."""
+    with pytest.raises(ConfigError, match="a path cannot contain a null character"):
+        token_file(f"{tmp_path}/a\0b", "a")
+
+
 def test_only_a_file_is_replaced(tmp_path: Path) -> None:
     """Neither a folder nor, as root could, a device; it is refused before anything is requested."""
     for path in (str(tmp_path), "/dev/null"):
