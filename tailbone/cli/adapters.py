@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from tailbone.cli.durations import DurationType
-from tailbone.cli.issuer import issuer_options, tokens_of
+from tailbone.cli.issuer import deciding_values, issuer_options, tokens_of
 from tailbone.cli.options import Command, Group, Invocation, pass_invocation
 from tailbone.cli.output import render
-from tailbone.client import SOCKET_VARIABLE, URL_VARIABLE
 from tailbone.errors import ConfigError, TailboneError
 from tailbone.json_object import parse_object
 
@@ -62,8 +61,7 @@ def aws(
 
     role = Role(role_arn, region, audience, int(duration), session_name, endpoint_url)
     account = role.account
-    whose = [str(flags), os.environ.get(URL_VARIABLE, ""), os.environ.get(SOCKET_VARIABLE, "")]
-    cache = CredentialsCache([*map(str, role), *whose])
+    cache = CredentialsCache([*map(str, role), *deciding_values(**flags)])
     with cache.locked():
         entry = cache.read()
         if _left_s(entry.get("Expiration")) < min(_REUSED_S, duration / 2):

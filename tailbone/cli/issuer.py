@@ -105,6 +105,12 @@ def issuer_of(**flags: Unpack[IssuerFlags]) -> Iterator[Issuer]:
         yield Issuer(url, unix_path=path)
 
 
+def deciding_values(**flags: Unpack[IssuerFlags]) -> list[str]:
+    """Return what decides whose tokens ``tokens_of`` gives, for the keys of caches."""
+    names = (URL_VARIABLE, SOCKET_VARIABLE, *(_JOIN_VARIABLES if flags["join"] else ()))
+    return [str(flags), *(os.environ.get(name, "") for name in names)]
+
+
 @contextmanager
 def tokens_of(**flags: Unpack[IssuerFlags]) -> Iterator[Tokens]:
     """Return what to ask for tokens.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tailbone.cli.issuer import IssuerFlags, issuer_of, tokens_of
+from tailbone.cli.issuer import IssuerFlags, deciding_values, issuer_of, tokens_of
 from tailbone.client.issuer import Issuer
 from tailbone.client.local_agent import LocalAgent
 from tailbone.errors import ConfigError
@@ -93,3 +93,21 @@ def test_a_named_agent_wins_over_a_named_issuer(monkeypatch: pytest.MonkeyPatch)
     with tokens_of(**NO_FLAGS | {"issuer_url": "http://flagged"}) as tokens:
         assert isinstance(tokens, Issuer)
         assert tokens.url == "http://flagged"
+
+
+@pytest.mark.parametrize("name", ["TS_AUTHKEY", "TS_CLIENT_ID", "TS_ADVERTISE_TAGS", "TS_CONTROL_URL"])
+def test_the_login_of_a_joined_node_decides(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another login is another caller, whose credentials must not come from a cache. Only --join uses it."""
+    monkeypatch.setenv(name, "one")
+    before = [deciding_values(**NO_FLAGS | {"join": join}) for join in (False, True)]
+    monkeypatch.setenv(name, "two")
+    after = [deciding_values(**NO_FLAGS | {"join": join}) for join in (False, True)]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["TAILBONE_ISSUE_URL", "TAILBONE_AGENT"])
+def test_the_named_issuer_or_agent_decides(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may know this machine by another name."""
+    before = deciding_values(**NO_FLAGS)
+    monkeypatch.setenv(name, "two")
+    assert deciding_values(**NO_FLAGS) != before
