@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
+import stat
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
 import click
 
@@ -18,6 +20,8 @@ from tailbone.errors import ConfigError
 if TYPE_CHECKING:
     from tailbone.agent.agent import Agent
     from tailbone.cli.issuer import IssuerFlags
+
+_BEARER_LIMIT: Final = 1 << 12
 
 
 @click.command(cls=Command)
@@ -56,7 +60,7 @@ if TYPE_CHECKING:
     "--bearer-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Contains the bearer token of --listen, at least 16 characters.",
+    help="Contains the bearer token of --listen, at least 16 characters; not readable by everybody.",
 )
 @issuer_options
 @pass_invocation
@@ -116,7 +120,8 @@ def _loopback(listen: str | None, bearer_file: Path | None) -> tuple[str, int, b
     """Return host, port and bearer token of ``--listen``.
 
     Raises:
-        ConfigError: it is not on loopback, or the bearer token is missing or short.
+        ConfigError: it is not on loopback, or the bearer token is missing or short, or everybody can read it.
+        OSError: the bearer token cannot be read.
     """
     if (listen is None) != (bearer_file is None):
         raise ConfigError("--listen and --bearer-file need each other")
@@ -130,10 +135,25 @@ def _loopback(listen: str | None, bearer_file: Path | None) -> tuple[str, int, b
         host, port = "", 0
     if not is_loopback(host):
         raise ConfigError("--listen must be a loopback address and a port, such as 127.0.0.1:8125")
-    bearer = bearer_file.read_bytes().strip()
+    return host, port, _read_bearer(bearer_file)
+
+
+def _read_bearer(path: Path) -> bytes:
+    from tailbone.files import others_who_can, read_regular
+
+    try:
+        data, status = read_regular(path, _BEARER_LIMIT)
+    except ValueError as error:
+        raise ConfigError(f"{path} {error}") from None
+    who = others_who_can(stat.S_IROTH | stat.S_IWOTH, status.st_mode, status.st_uid)
+    if who == "everybody":
+        raise ConfigError(f"everybody can read or write {path}: run chmod 600 {shlex.quote(str(path))}")
+    if who:
+        click.echo(f"tailbone: warning: {who} can read or write {path}", err=True)
+    bearer = data.strip()
     if len(bearer) < 16:
-        raise ConfigError(f"{bearer_file} must contain at least 16 characters")
-    return host, port, bearer
+        raise ConfigError(f"{path} must contain at least 16 characters")
+    return bearer
 
 
 async def _serve(agent: Agent, path: Path, loopback: tuple[str, int, bytes] | None) -> None:

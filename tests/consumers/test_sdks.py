@@ -116,6 +116,7 @@ def test_the_agent_as_the_url_source(web: WebServer, issuer: TrustedIssuer, tmp_
     """google-auth asks the agent on loopback, with its bearer token."""
     serve_google(web)
     (tmp_path / "bearer").write_text("0123456789abcdef")
+    (tmp_path / "bearer").chmod(0o600)
     environment = clean_environment(tmp_path, TAILBONE_ISSUE_URL=issuer.issuer_url(CI))
     agent = [*TAILBONE, "agent", "--socket", str(tmp_path / "s"), "--listen", "127.0.0.1:0"]
     agent += ["--bearer-file", str(tmp_path / "bearer"), "--log-format", "json"]

@@ -353,6 +353,7 @@ def test_a_job_outlives_its_tokens(weed: SeaweedFS, issuer: TrustedIssuer, tmp_p
 def test_container_credentials(weed: SeaweedFS, issuer: TrustedIssuer, tmp_path: Path) -> None:
     """boto3 asks the agent on loopback, with its bearer token."""
     (tmp_path / "bearer").write_text("0123456789abcdef")
+    (tmp_path / "bearer").chmod(0o600)
     environment = environment_of_a_job(weed, issuer, tmp_path, CI)
     agent = [*TAILBONE, "agent", "--socket", str(tmp_path / "s"), "--listen", "127.0.0.1:0"]
     agent += ["--bearer-file", str(tmp_path / "bearer"), "--log-format", "json"]

@@ -183,6 +183,7 @@ def test_loopback_needs_the_bearer_token(
     """For Google's URL source and AWS's container credentials."""
     bearer = tmp_path / "bearer"
     bearer.write_text("0123456789abcdef\n")
+    bearer.chmod(0o600)
     running = agent("--listen", "127.0.0.1:0", "--bearer-file", str(bearer))
     running.program.wait_for('"event":"listening"')
     record = running.program.event("listening")

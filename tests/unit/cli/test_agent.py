@@ -41,6 +41,31 @@ def test_listening_needs_loopback_and_a_bearer_token(
     """Any local user can connect to a loopback port."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bearer").write_text("short")
+    (tmp_path / "bearer").chmod(0o600)
     result = issuer.run("agent", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602])
+def test_a_bearer_token_that_everybody_has_is_refused(
+    issuer: LoopbackIssuer, tmp_path: Path, mode: int
+) -> None:
+    """The message says what to run."""
+    bearer = tmp_path / "bearer"
+    bearer.write_text("0123456789abcdef")
+    bearer.chmod(mode)
+    result = issuer.run("agent", "--listen", "127.0.0.1:0", "--bearer-file", bearer)
+    assert result.exit_code == 2
+    assert f"run chmod 600 {bearer}" in result.stderr
+
+
+def test_a_bearer_token_is_in_a_file(issuer: LoopbackIssuer, tmp_path: Path) -> None:
+    """A device is wrong usage, and a missing file a failure."""
+    results = [
+        issuer.run("agent", "--listen", "127.0.0.1:0", "--bearer-file", path)
+        for path in ("/dev/null", tmp_path / "none")
+    ]
+    assert [result.exit_code for result in results] == [2, 1]
+    assert "is not a regular file" in results[0].stderr
+    assert "No such file" in results[1].stderr
