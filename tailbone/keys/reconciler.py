@@ -146,7 +146,6 @@ class Writer:
     Attributes:
         last_read: the last read of the document in this change; if None, the plan has only steps that need no
             read.
-        read_until: when to stop retrying a read, on the monotonic clock.
     """
 
     def __init__(
@@ -166,13 +165,13 @@ class Writer:
             sleep: waits this many seconds.
         """
         self.last_read: Read | None = None
-        self.read_until = observer.monotonic() + _FIRST_READ_S
         self._observer = observer
         self._folder = observer.folder
         self._publisher = observer.publisher
         self._log = observer.log
         self._generated_kids = generated_kids
         self._deadline = deadline
+        self._read_until = observer.monotonic() + _FIRST_READ_S
         self._sleep = sleep
 
     def view(self) -> View:
@@ -185,7 +184,7 @@ class Writer:
         Raises:
             StoreError: it could not be read.
         """
-        self.last_read = await self._observer.read(until=self.read_until)
+        self.last_read = await self._observer.read(until=self._read_until)
 
     async def check_writable(self) -> None:
         """Read the document, and check that the store would accept a change.
@@ -196,7 +195,7 @@ class Writer:
         if self._publisher is None:
             return
         started = self._observer.monotonic()
-        self.last_read = Read(await self._publisher.check_writable(until=self.read_until))
+        self.last_read = Read(await self._publisher.check_writable(until=self._read_until))
         self._observer.record_read(self.last_read.document, started)
 
     async def run_plan(self, planner: Callable[[View], list[Step]] = plan) -> None:
