@@ -22,7 +22,7 @@ class TailboneError(Exception):
         code: stable, lower-case name of the failure, for scripts.
         message: short text for the caller.
         detail: further facts for the log, never shown to the caller.
-        public: what any peer may see of a lasting failure besides its code; see ``Problem``.
+        public: what any peer may see of a lasting failure in place of its code; see ``Problem``.
     """
 
     code: ClassVar[str] = "internal"

@@ -62,7 +62,7 @@ def run(config: Config) -> int:
 async def _run(config: Config) -> int:
     log = get_logger()
     with stop_on_signals(within_s=_SHUTDOWN_S) as stop:
-        # No token leaves without its line in the log.
+        # No token or answer of the admin API leaves without its line in the log.
         async with Daemon(config, audit=get_logger(strict=True), stop=stop) as daemon:
             if await stop.run_until_stopped(daemon.start()) is None:
                 log.info("stopped before it was up")
@@ -101,7 +101,8 @@ class Daemon:
             config: all settings.
             isolated: the node takes nothing from tsnet's own TS_ variables.
             log: for everything that happens; by default the process's.
-            audit: gets the line of each token, before the token leaves; by default ``log``.
+            audit: gets the line of each token and admin call, before the token or answer leaves; by default
+                ``log``.
             on_login_url: shows a person where to log in; by default a line on standard error.
             stop: removes the socket directory when a second signal ends the process at once.
             grace_s: how long requests in flight may take at the end, in seconds.
