@@ -39,6 +39,8 @@ from tailbone.token.grants import AWS_TAGS_CLAIM
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import httpx2
+
     from tailbone.client.issuer import Issuer
     from tailbone.config.model import Config
     from tailbone.doctor.targets import Target
@@ -204,14 +206,10 @@ async def _check_bucket(
 
 async def _check_public_read(url: str) -> Finding:
     """Read the JWKS as verifiers do, without credentials."""
-    import httpx2
-
-    tls = ssl.create_default_context()
     try:
-        async with asyncio.timeout(_ANSWER_S), httpx2.AsyncClient(verify=tls, trust_env=False) as client:
-            status = (await client.head(url)).status_code
-    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-        text = f"{url} cannot be read without credentials ({type(error).__name__})"
+        status = (await _head(url)).status_code
+    except OSError as error:
+        text = f"{url} cannot be read without credentials ({error})"
     else:
         if status == HTTPStatus.OK:
             return Finding(level="ok", check="bucket", text=f"everybody can read {url}")
@@ -230,7 +228,8 @@ async def _check_clocks(config: Config, discovery: Discovery | None) -> list[Fin
         try:
             found.append(check_clock(name, await _skew_s(url)))
         except (OSError, ValueError) as error:
-            text = f"the clock of {name} ({url}) cannot be read ({type(error).__name__})"
+            reason = error if isinstance(error, OSError) else "no Date"
+            text = f"the clock of {name} ({url}) cannot be read ({reason})"
             found.append(Finding(level="warning", check="clock", text=text))
     return found
 
@@ -242,21 +241,27 @@ async def _skew_s(url: str) -> float:
         OSError: it does not answer, or not in time.
         ValueError: its answer has no Date.
     """
+    before = time.time()
+    response = await _head(url)
+    return _ahead_s(response.headers.get("Date", ""), before)
+
+
+async def _head(url: str) -> httpx2.Response:
+    """Return a web server's answer without its body, requested without credentials.
+
+    Raises:
+        OSError: it does not answer, or not in time; the message is the name of the failure.
+    """
     import httpx2
 
     # The system's list of CAs, as in check_public_documents; httpx brings another one.
     tls = ssl.create_default_context()
-    before = time.time()
     try:
         # The whole answer has this time, however slowly its bytes arrive.
-        async with (
-            asyncio.timeout(_ANSWER_S),
-            httpx2.AsyncClient(verify=tls, trust_env=False) as client,
-        ):
-            response = await client.head(url)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise OSError(str(error)) from error
-    return _ahead_s(response.headers.get("Date", ""), before)
+        async with asyncio.timeout(_ANSWER_S), httpx2.AsyncClient(verify=tls, trust_env=False) as client:
+            return await client.head(url)
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        raise OSError(type(error).__name__) from error
 
 
 def _ahead_s(date: str, before: float) -> float:

@@ -84,7 +84,22 @@ async def test_an_answer_that_never_ends_is_not_waited_for(monkeypatch: pytest.M
         [found] = await doctor._check_clocks(Config(), None)
         await asyncio.wait_for(ended.wait(), 10)
     assert (found.level, found.check) == ("warning", "clock")
-    assert f"the clock of the control server ({url}) cannot be read" in found.text
+    assert f"the clock of the control server ({url}) cannot be read (TimeoutError)" in found.text
+
+
+async def test_a_clock_that_cannot_be_read_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no server, or its answer has no Date."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    async with serving(answer) as url:
+        monkeypatch.setattr(doctor, "_CONTROL_URL", url)
+        [dateless] = await doctor._check_clocks(Config(), None)
+    monkeypatch.setattr(doctor, "_CONTROL_URL", "http://127.0.0.1:9")
+    [unreachable] = await doctor._check_clocks(Config(), None)
+    assert dateless.text.endswith("cannot be read (no Date)")
+    assert unreachable.text.endswith("cannot be read (ConnectError)")
 
 
 @pytest.mark.parametrize(
