@@ -226,6 +226,7 @@ async def test_no_write_lasts_until_there_is_no_time_to_read(world: World) -> No
     # Without time for the read, this would be an unknown outcome.
     outcome = await world.add(seconds=2.0)
     assert outcome.after.has_kid("k")
+    assert loop.time() < world.time.passed + 2.0
 
 
 async def test_a_write_that_the_last_read_does_not_show_is_reported_as_not_taken(world: World) -> None:
