@@ -7,6 +7,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from harness.log import Lines
 
 from tailbone.config.load import load
 from tailbone.dev.flags import DevSettings, Endpoint
@@ -41,16 +42,6 @@ def test_the_environment_of_a_command() -> None:
     }
 
 
-class Lines:
-    """A log that records its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def __getattr__(self, level: str) -> Any:
-        return lambda event, **_: self.lines.append(f"{level} {event}")
-
-
 def test_a_quiet_log_has_no_info_lines() -> None:
     """Warnings and errors are always logged."""
     lines = Lines()
@@ -60,7 +51,7 @@ def test_a_quiet_log_has_no_info_lines() -> None:
     log.error("three")
     log.quiet = False
     log.info("four")
-    assert lines.lines == ["warning two", "error three", "info four"]
+    assert lines.events == [("warning", "two"), ("error", "three"), ("info", "four")]
 
 
 async def start(**settings: Any) -> None:
