@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 import msgspec
 
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError, TailboneError
-from tailbone.http_post import post
 from tailbone.json_object import parse_object
 from tailbone.process.log import get_logger
 from tailbone.text import redact
@@ -106,6 +105,8 @@ def _read(file: str) -> str:
 
 def _post(url: str, body: str, fields: dict[str, str], member: str) -> str:
     """Send a request, and return a member of its answer."""
+    from tailbone.http_post import post  # a node with an auth key starts sooner without it
+
     try:
         status, content = post(url, body.encode(), fields)
     except OSError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -48,6 +50,13 @@ def test_without_an_id_token_nothing_changes() -> None:
     """No request is sent."""
     config = load(environ={"TS_CLIENT_ID": "kClient"})
     assert log_in(config) is config
+
+
+def test_without_an_id_token_no_http_client_is_loaded() -> None:
+    """Each `server start` imports this module."""
+    code = "import sys, tailbone.federation; print('urllib.request' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_the_id_token_is_exchanged_for_an_auth_key(api: WebServer, tmp_path: Path) -> None:
