@@ -153,7 +153,7 @@ def check_jwks(jwks: Document, target: Target | None) -> list[Finding]:
             text = f"key {key.kid} has further members: {', '.join(further)}"
             found.append(Finding(level="warning", check="JWKS", text=text, fix="remove them"))
     if len(jwks.keys) < MANY_KEYS and not found:
-        text = f"{name} accepts the JWKS; number of keys: {len(jwks.keys)}"
+        text = f"the JWKS meets the rules of {name}; number of keys: {len(jwks.keys)}"
         found.append(Finding(level="ok", check="JWKS", text=text))
     return found
 

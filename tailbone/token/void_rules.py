@@ -19,7 +19,7 @@ _MOST: Final = 1000
 class VoidRules:
     """The void rules of each caller as of its last request.
 
-    ``note`` is called with every request, so a rule that was corrected counts no longer once its callers have
+    ``note`` is called with every request, so a rule that was corrected no longer counts once its callers have
     made another one.
     """
 

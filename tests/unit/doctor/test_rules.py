@@ -107,7 +107,7 @@ def test_a_good_jwks() -> None:
     [found] = check_jwks(Document({"keys": [KEY]}), TARGETS["aws"])
     assert (found.level, found.text) == (
         "ok",
-        "AWS accepts the JWKS; number of keys: 1",
+        "the JWKS meets the rules of AWS; number of keys: 1",
     )
 
 
