@@ -266,6 +266,24 @@ class GrantConflictError(AccessError):
     code = "grant_conflict"
 
 
+class OverloadError(TailboneError):
+    """There are too many requests; a retry after a second may succeed."""
+
+    code = "overload"
+
+
+class RateLimitError(OverloadError):
+    """The caller's node makes more requests than ``server.rateLimit`` allows."""
+
+    code = "rate_limited"
+
+
+class SigningBusyError(OverloadError):
+    """Too many signatures with a large key are in progress."""
+
+    code = "signing_busy"
+
+
 class LogUnavailableError(TailboneError):
     """The log line of a token or admin call could not be written, so the token or answer was withheld."""
 

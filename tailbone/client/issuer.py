@@ -263,6 +263,7 @@ def decode_answer(response: Response, url: str) -> dict[str, Any]:
         return answer
     if answer is not None and isinstance(answer.get("error"), str):
         text = f"{answer.get('message')} ({answer['error']})"
-        kind = IssuerUnavailableError if response.status >= 500 else IssuerRefusedError
+        later = response.status == 429 or response.status >= 500
+        kind = IssuerUnavailableError if later else IssuerRefusedError
         raise kind(redact(" ".join(text.split())))
     raise IssuerAnswerError(f"{url} did not answer as a tailbone issuer does (status {response.status})")

@@ -97,6 +97,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     binding: str = default("server.binding")
     allowed_hosts: tuple[str, ...] = default("server.allowedHosts")
     max_connections: int = default("server.maxConnections")
+    rate_limit: int = default("server.rateLimit")
     tailscale: Tailscale = Tailscale()
 
 

@@ -144,6 +144,15 @@ SETTINGS: tuple[Setting, ...] = (
         commands=_SERVING,
     ),
     Setting(
+        path="server.rateLimit",
+        kind=Number(0, 1_000_000),
+        default=50,
+        help="Requests per second to `/issue` and `/whoami` that are answered for one node, after a burst of "
+        "twice as many; 0: no limit.",
+        group=ISSUER,
+        commands=_SERVING,
+    ),
+    Setting(
         path="keys.issuer",
         kind=Text(
             "an https URL with a lower-case host, without port, query and trailing slash; or a name",

@@ -74,7 +74,7 @@ def make_server(component: str, needs: Dependencies) -> Server:
 
 
 def _issuer(needs: Dependencies) -> IssuerServer:
-    from tailbone.server import AllowedHosts, Endpoints, IssuerServer
+    from tailbone.server import AllowedHosts, Endpoints, IssuerServer, RateLimit
 
     config = needs.config
 
@@ -88,6 +88,7 @@ def _issuer(needs: Dependencies) -> IssuerServer:
     endpoints = Endpoints(
         issuer=_token_issuer(needs),
         identify=needs.node.node.identify,
+        rate_limit=RateLimit(config.server.rate_limit),
         roles=_access(config).roles_of,
         hosts=hosts(*needs.node.known_as),
         readiness=needs.readiness,

@@ -45,16 +45,17 @@ class SigningKey:
         algorithm: JWS algorithm (RFC 7518 section 3.1).
         size: bits of the modulus or curve.
         created_at: unix seconds.
+        signs_inline: whether signatures are made on the event loop, not in threads.
         thumbprint: SHA-256 thumbprint of the public half (RFC 7638), base64url without padding.
     """
 
     __slots__ = (
-        "_inline",
         "_private",
         "_public",
         "algorithm",
         "created_at",
         "kid",
+        "signs_inline",
         "size",
         "thumbprint",
     )
@@ -66,7 +67,7 @@ class SigningKey:
         self.size: int = private.key_size
         self.algorithm: Algorithm = "RS256" if isinstance(private, rsa.RSAPrivateKey) else "ES256"
         self._private = private
-        self._inline = self.algorithm == "ES256" or self.size <= _INLINE_RSA_BITS
+        self.signs_inline = self.algorithm == "ES256" or self.size <= _INLINE_RSA_BITS
         public = jwk.JWK.from_pyca(private.public_key())
         self.thumbprint: str = public.thumbprint()
         members = cast("dict[str, str]", public.export_public(as_dict=True))
@@ -141,7 +142,7 @@ class SigningKey:
         Small keys sign on the event loop, where a signature costs less than a round trip to a thread.
         Large keys sign in a thread, so that other callers do not wait.
         """
-        if self._inline:
+        if self.signs_inline:
             return self._sign(data)
         signature = asyncio.get_running_loop().run_in_executor(_signers(), self._sign, data)
         under_way = _UNDER_WAY.setdefault(self.thumbprint, set())

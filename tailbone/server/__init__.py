@@ -5,5 +5,6 @@ from __future__ import annotations
 from tailbone.server.app import IssuerServer
 from tailbone.server.endpoints import Endpoints
 from tailbone.server.hosts import AllowedHosts
+from tailbone.server.rate_limit import RateLimit
 
-__all__ = ["AllowedHosts", "Endpoints", "IssuerServer"]
+__all__ = ["AllowedHosts", "Endpoints", "IssuerServer", "RateLimit"]

@@ -15,6 +15,7 @@ from tailbone.errors import (
     BrowserRequestError,
     LogUnavailableError,
     Problem,
+    RateLimitError,
     TailboneError,
     UnknownPathError,
     WrongHostError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from tailbone.process.log import Logger
     from tailbone.server.hosts import AllowedHosts
+    from tailbone.server.rate_limit import RateLimit
     from tailbone.server.request_head import Head
     from tailbone.token.identity import Identity
     from tailbone.token.issuer import Issuer
@@ -129,6 +131,7 @@ class Endpoints:
     Attributes:
         issuer: makes the tokens.
         identify: returns who a transport's ``peername`` is; raises UnknownCallerError.
+        rate_limit: how many requests of a caller's node are answered.
         roles: returns the roles that a caller has in the admin API.
         hosts: the accepted Host fields: addresses, short and full DNS name, allowed hosts.
         readiness: returns why no token can be issued now; empty if one can.
@@ -144,6 +147,7 @@ class Endpoints:
 
     issuer: Issuer
     identify: Callable[[Any], Identity]
+    rate_limit: RateLimit
     roles: Callable[[Identity], Sequence[str]]
     hosts: AllowedHosts
     readiness: Callable[[], Sequence[Problem]]
@@ -165,7 +169,7 @@ class Endpoints:
         """``POST /issue``: a token for the caller.
 
         The order of the checks is part of the interface: form of the head, path, method, length of the body
-        (``app``), then Host, browser, caller, query.
+        (``app``), then Host, browser, caller, rate limit, query.
         """
         identity = self._caller(request)
         try:
@@ -176,7 +180,7 @@ class Endpoints:
                 return Response(_encode(_Preview(preview.claims, preview.rules, preview.notes)))
             issued = await self.issuer.issue(caller, wanted)
         except TailboneError:
-            request.ctx.caller = {"sub": identity.subject, "node": identity.node}
+            _name_caller(request, identity)
             raise
         # Logged before the token is sent, so that no token is issued unlogged.
         by = {} if issued.caller == issued.sub else {"caller": issued.caller}
@@ -192,7 +196,7 @@ class Endpoints:
         return Response(_encode(_Issued(issued.token, issued.expires_at)))
 
     def _caller(self, request: Request) -> Identity:
-        """Return who calls, after the checks of Host and browser fields."""
+        """Return who calls, after the checks of Host, browser fields and rate limit."""
         head: Head = request.conn_info.ctx.head
         if head.host not in self.hosts:
             raise WrongHostError("Host is neither an address nor a name of this server, nor an allowed host")
@@ -200,7 +204,14 @@ class Endpoints:
             raise BrowserRequestError(
                 "a web page may not ask for its visitor's token (Origin, Sec-Fetch-Site)"
             )
-        return self.identify(request.transport.get_extra_info("peername"))
+        identity = self.identify(request.transport.get_extra_info("peername"))
+        if not self.rate_limit.admits(identity.node_id):
+            _name_caller(request, identity)
+            raise RateLimitError(
+                f"your node makes more than {self.rate_limit.per_s} requests per second (server.rateLimit); "
+                "try again in a second"
+            )
+        return identity
 
     async def whoami(self, request: Request) -> Response:
         """``GET /whoami``: who the caller is and what it may request, even if it gets no token."""
@@ -305,6 +316,11 @@ class Endpoints:
         )
         response.headers["ETag"] = etag
         return response
+
+
+def _name_caller(request: Request, identity: Identity) -> None:
+    """Add who calls to the line about a refused request."""
+    request.ctx.caller = {"sub": identity.subject, "node": identity.node}
 
 
 def _codes(problems: Iterable[Problem]) -> list[str]:

@@ -21,6 +21,7 @@ from tailbone.errors import (
     BodyTooLargeError,
     MalformedRequestError,
     MethodNotAllowedError,
+    OverloadError,
     RequestTimeoutError,
     TailboneError,
     UnknownPathError,
@@ -42,7 +43,7 @@ MOST_REFUSALS: Final = 100
 
 _PATHS: Final = ", ".join(f"{route.methods[0]} {path}" for path, route in ROUTES.items())
 
-# RFC 9110 section 15. 503 means a temporary failure, the only case in which clients should retry.
+# RFC 9110 section 15, and RFC 6585 section 4 for 429. Clients should retry only after 429 and 503.
 STATUSES: Final[Mapping[type[TailboneError], int]] = {
     errors.RequestError: 400,
     errors.AccessError: 403,
@@ -51,9 +52,11 @@ STATUSES: Final[Mapping[type[TailboneError], int]] = {
     errors.RequestTimeoutError: 408,
     errors.BodyTooLargeError: 413,
     errors.WrongHostError: 421,
+    errors.RateLimitError: 429,
     errors.TailboneError: 500,
     errors.LogUnavailableError: 503,
     errors.NoSigningKeyError: 503,
+    errors.OverloadError: 503,
     errors.TailnetError: 503,
 }
 
@@ -100,12 +103,15 @@ class Refusals:
         status = status_in(STATUSES, type(error))
         if error.detail:
             fields["detail"] = error.detail
-        # 403 and 421 may be an attack, and 5xx is our own failure; the others are mistakes of clients.
-        level = "error" if status == 500 else "warning" if status in (403, 421, 503) else "info"
+        # 403, 421 and 429 may be an attack, and 5xx is our own failure; the others are mistakes of clients.
+        level = "error" if status == 500 else "warning" if status in (403, 421, 429, 503) else "info"
         self._log.add(error.code, peer, level, "request refused", code=error.code, status=status, **fields)
         response = _response(status, error.code, error.message)
         if isinstance(error, MethodNotAllowedError) and error.allow:
             response.headers["Allow"] = error.allow
+        if isinstance(error, OverloadError):
+            # RFC 9110 section 10.2.3: whole seconds. A node may make its next request sooner than that.
+            response.headers["Retry-After"] = "1"
         return response
 
 

@@ -12,6 +12,7 @@ from tailbone import base64url
 from tailbone.token import claims, policy
 from tailbone.token.explain import Explanation, explain
 from tailbone.token.grants import granted
+from tailbone.token.signatures import SignatureQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Issuer:
-    """Issues tokens. Its only state is the encoded header of the key that signed last."""
+    """Issues tokens. Its only state is the encoded header of the key that signed last, and the queue."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Issuer:
         self._note_void = note_void
         self._ring = ring
         self._clock = clock
+        self._queue = SignatureQueue()
         self._header_key: SigningKey | None = None
         self._header = b""
         self._encode = msgspec.json.Encoder().encode
@@ -84,6 +86,7 @@ class Issuer:
             GrantConflictError: the grants contradict each other.
             BadParameterError: the lifetime is not allowed.
             NoSigningKeyError: no key is ready to sign.
+            SigningBusyError: too many signatures with a large key are in progress.
         """
         settings = self.settings
         decision = policy.decide(request, settings, self._granted(caller.identity))
@@ -94,7 +97,11 @@ class Issuer:
             decision, caller.identity, settings, now=self._clock(), expiry_s=ring.expiry_s, jti=jti
         )
         signing_input = self._header_of(key) + base64url.encode(claims.encode(content, decision.claims))
-        signature = await key.sign(signing_input)
+        if key.signs_inline:
+            signature = await key.sign(signing_input)
+        else:
+            with self._queue.place(caller.identity.node_id):
+                signature = await key.sign(signing_input)
         return IssuedToken(
             token=(signing_input + b"." + base64url.encode(signature)).decode("ascii"),
             expires_at=content.exp,

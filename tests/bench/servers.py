@@ -23,7 +23,7 @@ _LOOK_EVERY_S: Final = 0.002
 
 
 class TailboneServer(Program):
-    """``tailbone server start`` with default settings, its log at info in a file.
+    """``tailbone server start`` with default settings but no rate limit, its log at info in a file.
 
     Attributes:
         hostname: its name in the tailnet.
@@ -67,7 +67,10 @@ class TailboneServer(Program):
                 "--dir",
                 str(self.place / "keys"),
             ],
-            session.environment(TB_SERVER_TAILSCALE_AUTHKEY=key, **(variables or {})),
+            # One node asks for as many tokens as it can get.
+            session.environment(
+                TB_SERVER_TAILSCALE_AUTHKEY=key, TB_SERVER_RATELIMIT="0", **(variables or {})
+            ),
             self.place / "log",
         )
 

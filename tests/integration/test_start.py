@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.servers import Server
-    from harness.tailnet import Caller, Route, Tailnet
+    from harness.tailnet import Answer, Caller, Route, Tailnet
 
 
 def one_line(program: Program) -> str:
@@ -234,6 +234,24 @@ def test_max_connections(server: Callable[..., Server], caller: Callable[..., Ca
     finally:
         for connection in held:
             connection.close()
+
+
+def test_rate_limit(server: Callable[..., Server], caller: Callable[..., Caller]) -> None:
+    """A node that asks too often gets 429, whichever of its addresses it uses; others get tokens."""
+    started = server(TB_SERVER_RATELIMIT="1")
+    busy, other = caller(), caller()
+    routes = [busy.to(address) for address in started.addresses]
+    assert len(routes) == 2
+
+    def too_often() -> Answer | None:
+        first, second = (route.issue() for route in routes)
+        return second if (first.status, second.status) == (429, 429) else None
+
+    answer = until(too_often, "both of its addresses are refused")
+    assert (answer.json["error"], answer.headers["Retry-After"]) == ("rate_limited", "1")
+    assert other.to(started.name).issue().status == 200
+    until(lambda: routes[0].issue().status == 200, "a token again")
+    assert {line["code"] for line in started.events("request refused")} == {"rate_limited"}
 
 
 def served(route: Route) -> bool:

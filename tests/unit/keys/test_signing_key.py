@@ -56,7 +56,7 @@ async def test_a_large_key_signs_off_the_event_loop() -> None:
     large = SigningKey.generate(KID, algorithm="RS256", size=3072, created_at=START)
     signature = await large.sign(b"data")
     large._private.public_key().verify(signature, b"data", padding.PKCS1v15(), hashes.SHA256())  # type: ignore[call-arg, arg-type]
-    assert (large._inline, RSA._inline, EC._inline) == (False, True, True)
+    assert (large.signs_inline, RSA.signs_inline, EC.signs_inline) == (False, True, True)
 
 
 @pytest.mark.parametrize("key", [RSA, EC])

@@ -16,7 +16,7 @@ from harness.settings import issuer_settings
 from tailbone.errors import Problem, UnknownCallerError
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import KeyRing
-from tailbone.server import AllowedHosts, Endpoints, IssuerServer
+from tailbone.server import AllowedHosts, Endpoints, IssuerServer, RateLimit
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 
@@ -91,12 +91,14 @@ class GatedKey:
 
     def __init__(self, key: SigningKey) -> None:
         self._key = key
-        self.kid, self.algorithm = key.kid, key.algorithm
+        self.kid, self.algorithm, self.signs_inline = key.kid, key.algorithm, False
         self.gate = asyncio.Event()
         self.asked = asyncio.Event()
+        self.waiting = 0
 
     async def sign(self, data: bytes) -> bytes:
         self.asked.set()
+        self.waiting += 1
         await self.gate.wait()
         return await self._key.sign(data)
 
@@ -114,6 +116,7 @@ class World:
         self.notes: list[Problem] = []
         self.jwks: bytes | None = JWKS
         self.is_url = True
+        self.rate_limit = RateLimit(0)
         self.log = MemoryLog()
         self.audit = MemoryLog()
         self.endpoints: Endpoints
@@ -140,6 +143,7 @@ class World:
         self.endpoints = Endpoints(
             issuer=Issuer(self.settings, self.ring, clock=lambda: 1795518230.5),
             identify=self.identify,
+            rate_limit=self.rate_limit,
             roles=lambda identity: ["viewer"],
             hosts=AllowedHosts(HOSTS),
             readiness=lambda: self.reasons,

@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from tailbone.errors import NodeClosedError, Problem, TailnetError, UnknownCallerError
-from tailbone.server import AllowedHosts
+from tailbone.server import AllowedHosts, RateLimit
+from tailbone.token.identity import Identity
+from tailbone.token.signatures import SHARE
 
 if TYPE_CHECKING:
     from conftest import Running, World
@@ -26,17 +28,28 @@ FAULTS = (
     "wrong_host",
     "browser_request",
     "unknown_caller",
+    "rate_limited",
     "bad_parameter",
     "audience_not_allowed",
     "no_signing_key",
 )
-STATUS = (400, 404, 405, 413, 421, 403, 403, 400, 403, 503)
+STATUS = (400, 404, 405, 413, 421, 403, 403, 429, 400, 403, 503)
+
+
+def exhausted() -> RateLimit:
+    """Return a limit that the caller has reached."""
+    limit = RateLimit(1, clock=lambda: 0.0)
+    while limit.admits("nStable"):
+        pass
+    return limit
 
 
 def with_faults(faults: tuple[str, ...], world: World) -> bytes:
     """Put the faults into a request and its surroundings."""
     if "unknown_caller" in faults:
         world.caller = UnknownCallerError("no node of this tailnet has your address")
+    if "rate_limited" in faults:
+        world.endpoints.rate_limit = exhausted()
     if "no_signing_key" in faults:
         world.signing = None
     query = {"bad_parameter": "ttl=x", "audience_not_allowed": "audience=other"}
@@ -122,6 +135,45 @@ async def test_without_its_line_no_token_leaves(running: Running, world: World) 
         },
     )
     assert [line.event for line in world.log.lines] == ["request refused"]
+
+
+async def test_a_node_that_asks_too_often(running: Running, world: World) -> None:
+    """429 with Retry-After; one warning names the caller, and only requests that name it count."""
+    world.endpoints.rate_limit = exhausted()
+    client = await running.connect()
+    answers = [await client.ask(ISSUE), await client.ask(ISSUE.replace(b"POST /issue", b"GET /whoami"))]
+    assert [(answer.status, answer.fields["Retry-After"]) for answer in answers] == [(429, "1")] * 2
+    assert answers[0].json == {
+        "error": "rate_limited",
+        "message": "your node makes more than 1 requests per second (server.rateLimit); "
+        "try again in a second",
+    }
+    [line] = world.log.lines
+    assert (line.level, line.fields["sub"], line.fields["node"]) == (
+        "warn",
+        "user:123",
+        "laptop.dev.tailnet.test",
+    )
+    assert (await client.ask(b"GET /_healthz HTTP/1.1\r\nHost: tailbone\r\n\r\n")).status == 200
+
+
+async def test_one_caller_cannot_take_all_places_for_signatures(running: Running, world: World) -> None:
+    """Its share is in progress, the next is 503 with Retry-After, and another caller is served."""
+    key = world.gate()
+    waiting = [await running.connect() for _ in range(SHARE)]
+    for client in waiting:
+        client.send(ISSUE)
+    await running.until(lambda: key.waiting == SHARE)
+    refused = await running.ask(ISSUE)
+    assert (refused.status, refused.json["error"]) == (503, "signing_busy")
+    assert refused.fields["Retry-After"] == "1"
+    assert isinstance(world.caller, Identity)
+    world.caller = msgspec.structs.replace(world.caller, node_id="nOther")
+    other = await running.connect()
+    other.send(ISSUE)
+    await running.until(lambda: key.waiting == SHARE + 1)
+    key.gate.set()
+    assert {(await client.response()).status for client in (*waiting, other)} == {200}
 
 
 @pytest.mark.parametrize("field", [b"Sec-Fetch-Site: none", b"Sec-Fetch-Mode: cors", b"sec-fetch-site: NONE"])

@@ -18,6 +18,7 @@ def below(kind: type[TailboneError]) -> list[type[TailboneError]]:
 
 # Whatever the HTTP side raises itself, what identify may raise, and what the issuer raises.
 REACHING = [*below(errors.RequestError), *below(errors.AccessError), *below(errors.TailnetError)]
+REACHING += below(errors.OverloadError)
 REACHING += [errors.NoSigningKeyError, errors.LogUnavailableError]
 
 
@@ -36,6 +37,8 @@ REACHING += [errors.NoSigningKeyError, errors.LogUnavailableError]
         (errors.RequestTimeoutError, 408),
         (errors.BodyTooLargeError, 413),
         (errors.WrongHostError, 421),
+        (errors.RateLimitError, 429),
+        (errors.SigningBusyError, 503),
         (errors.NoSigningKeyError, 503),
         (errors.NodeClosedError, 503),
         (errors.KeyFileError, 500),
