@@ -59,6 +59,7 @@ _COMMANDS = {
     ),
     "doctor": _Mounted("tailbone.cli.doctor:doctor", "Check whether verifiers will accept the tokens."),
     "policy": _Mounted("tailbone.cli.policy:policy", "Check the tailnet's policy file."),
+    "config": _Mounted("tailbone.cli.config:config", "Show the settings, or check a settings file."),
     "version": _Mounted("tailbone.cli.version:version", "Print version and commit."),
     "completion": _Mounted("tailbone.cli.completion:completion", "Print a completion script for a shell."),
 }

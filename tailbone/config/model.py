@@ -6,7 +6,8 @@ Durations are float seconds, and their names end in ``_s``.
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -14,6 +15,9 @@ from tailbone.algorithms import Algorithm  # noqa: TC001 -- msgspec resolves it
 from tailbone.config.durations import format_duration
 from tailbone.config.table import BY_PATH, default
 from tailbone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tailbone.config.table import Setting
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +140,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     output: Literal["text", "json", "yaml"] = default("output")
     origins: dict[str, str] = {}
     notes: tuple[str, ...] = ()
+
+    def value(self, setting: Setting) -> Any:
+        """Return the value of a setting."""
+        return reduce(getattr, setting.attributes, self)
 
     def is_set(self, path: str) -> bool:
         """Return whether a flag, a variable or the file set *path*, such as ``keys.size``."""

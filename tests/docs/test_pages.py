@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tailbone.cli import tailbone
 
 DOCS = Path(__file__).parents[2] / "docs"
-GROUPS = ("keys", "policy", "server", "vault")
+GROUPS = ("config", "keys", "policy", "server", "vault")
 
 
 def commands() -> list[str]:

@@ -87,6 +87,8 @@ def test_every_command_is_in_the_readme() -> None:
         "keys remove",
         "token",
         "explain",
+        "config show",
+        "config check",
         "policy lint",
         "policy example",
         "exec",
@@ -345,12 +347,13 @@ def await_file(path: Path) -> None:
 
 @pytest.mark.integration
 def test_the_settings_file_is_read(shell: dict[str, str], tmp_path: Path) -> None:
-    """The README's TOML is a settings file that the program accepts."""
+    """The README's TOML is a settings file that `config show` and `config check` accept."""
     [file] = blocks("toml")
     path = tmp_path / "tailbone.toml"
     path.write_text(file)
-    output = run(f"tailbone --config {path} version", shell, tmp_path)
-    assert output.returncode == 0, output.stderr
+    for command in (line for line in commands() if line.startswith("tailbone config")):
+        output = run(command, shell | {"TB_CONFIG": str(path)}, tmp_path)
+        assert output.returncode == 0, output.stderr
     from tailbone.config.load import load
 
     config = load({}, environ={}, config_file=path)
@@ -379,6 +382,7 @@ def test_every_command_is_run_by_a_test() -> None:
         "curl",
         "uv run tailbone dev",
         "tailbone keys",
+        "tailbone config",
         "tailbone server start",
         "tailbone server housekeeping",
         "tailbone token",
