@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tailbone.config.checks import is_loopback
+from tailbone.errors import TailnetError
+from tailbone.files import ProcessLock
 from tailbone.temporary import TemporaryFolder
 from tailbone.tsnet.environment import check_environment
 from tailbone.tsnet.node import Node, NodeSettings
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _JOIN_S = 60.0
 _SOCKET = "issuer"
+_LOCK = ".tailbone-lock"
+_LOCK_S = 10.0
 
 
 class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +63,32 @@ def joined(settings: JoinSettings, host: str, port: int) -> Iterator[Path]:
 
     Raises:
         ConfigError: a variable of tailscale's cannot be parsed.
-        TailnetError: the node could not join, or the tailnet has no such host.
+        TailnetError: the node could not join, the tailnet has no such host, or another process uses
+            ``state_dir``.
     """
     check_environment()
+    with _only_user(settings.state_dir), _joined(settings, host, port) as path:
+        yield path
+
+
+@contextmanager
+def _only_user(state_dir: Path | None) -> Iterator[None]:
+    """Wait until no other process is this node, such as the agent of a command that has just ended."""
+    if state_dir is None:
+        yield
+        return
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = ProcessLock(state_dir / _LOCK)
+    if not lock.acquire(_LOCK_S):
+        raise TailnetError(f"another process uses {state_dir}")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _joined(settings: JoinSettings, host: str, port: int) -> Iterator[Path]:
     folder = TemporaryFolder.make(name="join-")
     ready: Future[asyncio.Event] = Future()
     loop = asyncio.new_event_loop()

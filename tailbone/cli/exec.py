@@ -16,6 +16,7 @@ from tailbone.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tailbone.agent.command import CommandProcess
     from tailbone.agent.sdk import Setup
     from tailbone.cli.issuer import IssuerFlags
 
@@ -81,10 +82,11 @@ def exec_(
     """Run COMMAND with tokens, and exit with its status.
 
     The tokens are in files of a private folder, are renewed while COMMAND runs, and are removed with it. The
-    variables of each SDK are set, and TAILBONE_AGENT for further commands of tailbone.
+    variables of each SDK are set, and TAILBONE_AGENT for further commands of tailbone. COMMAND replaces this
+    process, so it has its terminal and gets its signals; a child of it renews the tokens.
     """
     from tailbone.agent import sdk
-    from tailbone.agent.command import VaultLogin, Wanted, run_with_tokens
+    from tailbone.agent.command import VaultLogin, Wanted, become_command, serve_command
     from tailbone.agent.files import token_file
     from tailbone.process import log
     from tailbone.process.command import check_command
@@ -103,30 +105,32 @@ def exec_(
         token_file(path, audience)
         for audience, path in (sdk.parse_pair(text, "--file", "PATH") for text in files)
     ]
-    folder = TemporaryFolder.make(name="exec-")
-    try:
-        check_command(command)
+    check_command(command)
 
-        def setups() -> Iterator[Setup]:
-            if role_arn:
-                yield sdk.for_aws(folder.path, role_arn, aws_session_name, aws_audience)
-            if gcp:
-                yield sdk.for_gcp(folder.path, gcp)
-            if azure:
-                yield sdk.for_azure(folder.path, azure, azure_audience)
-            if claude:
-                yield sdk.for_claude(folder.path, claude, claude_audience)
-            if kubernetes:
-                first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
-                yield sdk.for_kubernetes(
-                    folder.path, kubernetes, Path(first) if first else Path.home() / ".kube" / "config"
-                )
+    def setups(folder: Path) -> Iterator[Setup]:
+        if role_arn:
+            yield sdk.for_aws(folder, role_arn, aws_session_name, aws_audience)
+        if gcp:
+            yield sdk.for_gcp(folder, gcp)
+        if azure:
+            yield sdk.for_azure(folder, azure, azure_audience)
+        if claude:
+            yield sdk.for_claude(folder, claude, claude_audience)
+        if kubernetes:
+            first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+            yield sdk.for_kubernetes(
+                folder, kubernetes, Path(first) if first else Path.home() / ".kube" / "config"
+            )
 
-        wanted = Wanted(list(setups()), own_files, named, login)
-        for warning in sdk.shadowed(wanted.setups, os.environ):
-            click.echo(f"tailbone: warning: {warning}", err=True)
-        with tokens_of(**flags) as issuer:
-            status = run_with_tokens(issuer, wanted, folder.path, command, dict(os.environ))
-    finally:
-        folder.remove()
-    click.get_current_context().exit(status)
+    def agent(process: CommandProcess) -> None:
+        folder = TemporaryFolder.make(name="exec-")
+        try:
+            wanted = Wanted(list(setups(folder.path)), own_files, named, login)
+            for warning in sdk.shadowed(wanted.setups, os.environ):
+                click.echo(f"tailbone: warning: {warning}", err=True)
+            with tokens_of(**flags) as issuer:
+                serve_command(process, issuer, wanted, folder.path)
+        finally:
+            folder.remove()
+
+    click.get_current_context().exit(become_command(command, os.environ, agent))

@@ -1,4 +1,4 @@
-"""The command of `tailbone dev -- COMMAND` and `tailbone exec -- COMMAND`.
+"""The command of `tailbone dev -- COMMAND`.
 
 It gets its own session, so that its process group also contains the processes it starts. A terminal's Ctrl-C
 therefore reaches only tailbone, which passes it on.
@@ -37,12 +37,19 @@ def check_command(command: Sequence[str]) -> None:
     """
     if command and shutil.which(command[0]) is None:
         found = shutil.which(command[0], mode=os.F_OK)
-        raise _cannot_run(
+        raise cannot_run(
             command[0], "it is not executable" if found else "it was not found", 126 if found else 127
         )
 
 
-def _cannot_run(name: str, why: str, status: int) -> CommandError:
+def cannot_run(name: str, why: str, status: int) -> CommandError:
+    """Return the error of a command that cannot be run.
+
+    Args:
+        name: its name, or its path.
+        why: completes a sentence.
+        status: what a shell would exit with.
+    """
     return CommandError(f"the command {name!r} cannot be run: {why}", status=status)
 
 
@@ -51,8 +58,6 @@ async def run_command(
     environment: Mapping[str, str],
     stop: Stop,
     failing: Coroutine[Any, Any, int],
-    *,
-    pass_on: bool = False,
 ) -> int:
     """Run the user's command, and return its status as a shell would.
 
@@ -66,11 +71,10 @@ async def run_command(
         stop: its signal is passed on to the command, which has about a second to end; then it gets SIGTERM,
             and soon SIGKILL.
         failing: when this is done, the command gets SIGTERM, and this result becomes the status.
-        pass_on: pass on every signal of ``stop``, and let the command decide whether and when it ends.
     """
     failed = asyncio.ensure_future(failing)
     try:
-        return await _run_command(command, environment, stop, failed, pass_on=pass_on)
+        return await _run_command(command, environment, stop, failed)
     finally:
         failed.cancel()
 
@@ -80,17 +84,13 @@ async def _run_command(
     environment: Mapping[str, str],
     stop: Stop,
     failed: asyncio.Future[int],
-    *,
-    pass_on: bool,
 ) -> int:
     try:
         process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: ASYNC220, S603
     except OSError as error:
-        raise _cannot_run(command[0], error.strerror or "unknown error", 126) from None
+        raise cannot_run(command[0], error.strerror or "unknown error", 126) from None
     group = process.pid
     stop.before_exit.append(lambda: _send(group, signal.SIGKILL))
-    if pass_on:
-        stop.pass_on = lambda number: _send(group, number)
     ended: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(_wait, process.pid))
     try:
         await stop.run_until_stopped(asyncio.wait([ended, failed], return_when=asyncio.FIRST_COMPLETED))
@@ -101,7 +101,6 @@ async def _run_command(
         if not ended.done():
             _send(group, signal.SIGKILL)
         await ended
-        stop.pass_on = None
         _send(group, signal.SIGTERM)
         status = process.wait()
         await _end_group(group)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tailbone.process.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
 _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,7 +26,6 @@ class Stop:
         signal: that signal; None before.
         before_exit: functions that a second signal calls, the last one first, before it ends the process;
             they must neither block nor raise.
-        pass_on: if set, every signal goes to it instead, and none requests a stop.
     """
 
     def __init__(self, *, within_s: float = math.inf) -> None:
@@ -40,13 +39,9 @@ class Stop:
         self.asked = asyncio.Event()
         self.signal: signal.Signals | None = None
         self.before_exit: list[Callable[[], object]] = []
-        self.pass_on: Callable[[int], object] | None = None
 
     def received(self, number: int) -> None:
         """Handle a signal."""
-        if self.pass_on is not None:
-            self.pass_on(number)
-            return
         if self.signal is not None:
             self._exit(number)
         self.signal = signal.Signals(number)
@@ -82,16 +77,15 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals(*, within_s: float = math.inf, also: Collection[signal.Signals] = ()) -> Iterator[Stop]:
+def stop_on_signals(*, within_s: float = math.inf) -> Iterator[Stop]:
     """Handle SIGINT, SIGTERM and SIGHUP on the running loop; restore the previous handlers at the end.
 
     Args:
         within_s: see ``Stop``.
-        also: further signals to handle.
     """
     loop = asyncio.get_running_loop()
     stop = Stop(within_s=within_s)
-    before = {number: signal.getsignal(number) for number in (*_SIGNALS, *also)}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     if before[signal.SIGHUP] == signal.SIG_IGN:
         # nohup ignores SIGHUP so that the process outlives its terminal.
         del before[signal.SIGHUP]

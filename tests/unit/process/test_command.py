@@ -1,4 +1,4 @@
-"""The command of ``dev -- COMMAND`` and ``exec -- COMMAND``."""
+"""The command of ``dev -- COMMAND``."""
 
 from __future__ import annotations
 
@@ -70,26 +70,6 @@ async def test_the_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -
     await until_async((tmp_path / "ready").exists)
     stop.received(number)
     assert await running == int(number)
-
-
-async def test_every_signal_is_passed_on(tmp_path: Path) -> None:
-    """The command decides which of them ends it; none makes tailbone stop."""
-    script = (
-        f"trap 'echo >> {tmp_path}/hups' HUP; trap 'exit 9' TERM; touch {tmp_path}/ready; "
-        "while :; do sleep 0.01; done"
-    )
-    stop = Stop()
-    running = asyncio.ensure_future(
-        run_command(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, stop, never(), pass_on=True)
-    )
-    await until_async((tmp_path / "ready").exists)
-    hups = tmp_path / "hups"
-    for count in (1, 2, 3):
-        stop.received(signal.SIGHUP)
-        await until_async(lambda lines="\n" * count: hups.exists() and hups.read_text() == lines)
-    assert not stop.asked.is_set()
-    stop.received(signal.SIGTERM)
-    assert await running == 9
 
 
 async def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
