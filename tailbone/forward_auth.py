@@ -11,7 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from sanic import HTTPMethod, Sanic
+from sanic import Sanic
 from sanic.response import text
 
 from tailbone import web
@@ -53,7 +53,7 @@ def identity_fields(claims: Claims) -> dict[str, str]:
 
 
 class ForwardAuth:
-    """An endpoint that answers any path: ``async with ForwardAuth(verifier, require, listening)``."""
+    """An endpoint for any method and path: ``async with ForwardAuth(verifier, require, listening)``."""
 
     def __init__(self, verifier: AsyncVerifier, require: Requirement, listening: socket.socket) -> None:
         """Create an endpoint.
@@ -66,8 +66,9 @@ class ForwardAuth:
         self._app = web.make_app(f"tailbone-forward-auth-{id(self)}")
         self._app.config.REQUEST_MAX_HEADER_SIZE = _LARGEST_HEAD
         protect(self._app, verifier, require)
-        for path in ("/", "/<path:path>"):
-            self._app.add_route(_permit, path, methods=list(HTTPMethod), name=f"permit {len(path)}")
+        # Sanic runs these for every request, also for one that its router refuses, such as an unknown method.
+        self._app.on_request(_permit)
+        self._app.add_route(_permit, "/")  # it does not start without a route
         self._listening = listening
         self._server: Any = None
 
@@ -108,7 +109,7 @@ async def _run(verifier: AsyncVerifier, require: Requirement, listening: socket.
             await stop.asked.wait()
 
 
-async def _permit(request: Request, path: str = "") -> HTTPResponse:  # noqa: ARG001 -- any path
+async def _permit(request: Request) -> HTTPResponse:
     return text("", 200, {**identity_fields(request.ctx.claims), "Cache-Control": "no-store"})
 
 

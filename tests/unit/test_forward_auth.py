@@ -35,12 +35,14 @@ async def client(issuer: FakeIssuer) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
-@pytest.mark.parametrize("path", ["/", "/verify", "/a/b?c=d"])
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND", "X-1", "get"]
+)
+@pytest.mark.parametrize("path", ["/", "/verify", "/a/b?c=d", "//a", "/%2F%00", "/*"])
 async def test_any_request_is_judged_by_its_token(
     client: httpx.AsyncClient, issuer: FakeIssuer, method: str, path: str
 ) -> None:
-    """Proxies differ in the method and path of their question."""
+    """Proxies differ in the path of their question, and pass the client's method on."""
     headers = bearer(issuer.token(audience=AUDIENCE, as_=TAG, scope="read", groups=["a", "b,c"]))
     answer = await client.request(method, path, headers=headers)
     assert answer.status_code == 200
