@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from tailbone.client.token import Token
 
 _COMMAND_S = 30.0
+_RESERVE_S = 15 * 60.0
+"""What a file's token has left when it is renewed: azure-identity keeps what it has read for 10 min, and the
+other 5 min are for the issuer to come back."""
+_MOST_SOURCES = 256
+"""Of tokens that no file has; each keeps a token in memory, and a program can ask for any audience."""
 
 
 class Reload(NamedTuple):
@@ -94,24 +99,34 @@ class Agent:
             reload: what to do after a renewal.
         """
         self._issuer = issuer
-        self._sources: dict[tuple[str, float | None], AsyncTokenSource] = {}
+        self._of_files: dict[tuple[str, float | None], AsyncTokenSource] = {}
+        self._of_programs: dict[tuple[str, float | None], AsyncTokenSource] = {}
         self._reload = reload or Reload()
         self._renewed = asyncio.Event()
         self._keepers = [
-            Keeper(file, self._source(file.audience, file.ttl), on_renewal=self._renewed.set)
-            for file in files
+            Keeper(file, self._source_of_file(file), on_renewal=self._renewed.set) for file in files
         ]
         self._endpoint = Endpoint(self._get, self.metrics)
 
-    def _source(self, audience: str, ttl: float | None) -> AsyncTokenSource:
-        """Return the source of such tokens, which files and local programs share."""
+    def _source_of_file(self, file: TokenFile) -> AsyncTokenSource:
+        key = file.audience, file.ttl
+        if key not in self._of_files:
+            self._of_files[key] = AsyncTokenSource(*key, reserve=_RESERVE_S, issuer=self._issuer)
+        return self._of_files[key]
+
+    def _source_of_program(self, audience: str, ttl: float | None) -> AsyncTokenSource:
+        """Return the source of a local program's tokens, which it shares with files and other programs."""
         key = audience, ttl
-        if key not in self._sources:
-            self._sources[key] = AsyncTokenSource(audience, ttl, issuer=self._issuer)
-        return self._sources[key]
+        source = self._of_files.get(key) or self._of_programs.pop(key, None)
+        source = source or AsyncTokenSource(*key, issuer=self._issuer)
+        if key not in self._of_files:
+            self._of_programs[key] = source  # at the end: the first one is the least recently used
+            if len(self._of_programs) > _MOST_SOURCES:
+                del self._of_programs[next(iter(self._of_programs))]
+        return source
 
     async def _get(self, audience: str, ttl: float | None) -> tuple[Token, float]:
-        source = self._source(audience, ttl)
+        source = self._source_of_program(audience, ttl)
         token = await source.token()
         return token, source.left_s
 
@@ -137,7 +152,7 @@ class Agent:
 
     def renew(self) -> None:
         """Renew all tokens now."""
-        for source in self._sources.values():
+        for source in (*self._of_files.values(), *self._of_programs.values()):
             source.expedite()
 
     async def keep(self, on_ready: Callable[[], None] = lambda: None) -> None:

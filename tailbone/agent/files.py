@@ -190,7 +190,7 @@ class Keeper:
         return missing
 
     async def keep(self) -> None:
-        """Renew the file at half of its token's life, and again when it is deleted, until cancelled."""
+        """Renew the file when its source does, and write it again when it is deleted, until cancelled."""
         while True:
             try:
                 await self.write()

@@ -83,8 +83,9 @@ def agent(
 ) -> None:
     """Keep token files fresh, and give tokens to local programs.
 
-    A file is renewed at half of its token's life, and written again if a reader deletes it. SIGHUP renews all
-    tokens now. The files stay when the agent ends. Other commands of tailbone ask the agent if it runs.
+    A file is renewed at half of its token's life; if tokens live for 20 minutes or more, at least 15 minutes
+    before its end. It is written again if a reader deletes it. SIGHUP renews all tokens now. The files stay
+    when the agent ends. Other commands of tailbone ask the agent if it runs.
     """
     from tailbone.agent.agent import Agent, Reload
     from tailbone.agent.files import read_files, token_file

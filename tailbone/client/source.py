@@ -23,6 +23,8 @@ _T = TypeVar("_T")
 _MIN_TTL_S: Final = 1.0
 _SHORTEST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
+_RESERVED_SHARE: Final = 0.75
+"""The largest share of a token's life that is a reserve: otherwise it would be renewed all the time."""
 _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
 
@@ -39,11 +41,15 @@ class Cache:
         error: why the last request failed; None if it did not.
     """
 
-    def __init__(self, min_ttl: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, min_ttl: float, reserve: float, clock: Callable[[], float], jitter: Callable[[], float]
+    ) -> None:
         self.token: Token | None = None
         self.error: TailboneError | None = None
         self._min_ttl = min_ttl
+        self._reserve = reserve
         self._clock = clock
+        self._jitter = jitter
         self._renew_at = self._next_try = clock()
         self._usable_until = -math.inf
         self._failures = 0
@@ -60,11 +66,13 @@ class Cache:
 
     @property
     def due_in_s(self) -> float:
-        """Return the seconds until the next request is due: at half of the token's life, or after a pause."""
+        """Return the seconds until the next request is due: see ``store`` and ``failed``."""
         return max(self._renew_at, self._next_try) - self._clock()
 
     def store(self, token: Token, asked_at: float) -> None:
-        """Store a token that was requested at ``asked_at``.
+        """Store a token that was requested at ``asked_at``; the next request is due at half of its life.
+
+        If its life is long enough, it is due before less than ``reserve`` is left.
 
         Raises:
             IssuerRefusedError: its lifetime is shorter than ``min_ttl``.
@@ -76,13 +84,16 @@ class Cache:
         self.token, self.error, self._failures = token, None, 0
         self._usable_until = asked_at + token.life_s - self._min_ttl
         # Spreads out the requests of programs that started at the same time.
-        self._renew_at = min(asked_at + token.life_s * random.uniform(0.45, 0.5), self._usable_until)
+        renew_s = token.life_s * (0.45 + 0.05 * self._jitter())
+        if token.life_s * _RESERVED_SHARE >= self._reserve:
+            renew_s = min(renew_s, token.life_s - self._reserve)
+        self._renew_at = min(asked_at + renew_s, self._usable_until)
 
     def failed(self, error: TailboneError) -> None:
         """Record a failed request. Each failure doubles the wait before the next request."""
         self.error = error
         longest = min(_LONGEST_PAUSE_S, 2 * _SHORTEST_PAUSE_S * 2**self._failures)
-        self._next_try = self._clock() + random.uniform(longest / 2, longest)
+        self._next_try = self._clock() + longest * (1 + self._jitter()) / 2
         self._failures = min(self._failures + 1, 16)
 
     def expedite(self) -> None:
@@ -104,8 +115,10 @@ class _Source:
         ttl: float | None = None,
         *,
         min_ttl: float = _MIN_TTL_S,
+        reserve: float = 0.0,
         issuer: Tokens | None = None,
         clock: Callable[[], float] = elapsed,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         """Create a source; the first ``get`` requests a token.
 
@@ -113,14 +126,17 @@ class _Source:
             audience: the claim ``aud``; empty for tokens without it.
             ttl: lifetime to request, in whole seconds; by default the issuer's.
             min_ttl: how many seconds a token must still be valid for.
+            reserve: how many seconds a token should still be valid for when it is renewed, for readers that
+                keep a copy; ignored for tokens whose life is less than 4/3 of it.
             issuer: issues the tokens; by default ``Issuer()``.
             clock: returns seconds of a monotonic clock.
+            jitter: returns random numbers from 0 to 1, which spread out renewals.
         """
         self._audience = audience
         self._ttl = ttl
         self._issuer = issuer or Issuer()
         self._clock = clock
-        self._cache = Cache(min_ttl, clock)
+        self._cache = Cache(min_ttl, reserve, clock, jitter)
         self._lock = threading.Lock()
 
     @property

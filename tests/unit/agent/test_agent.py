@@ -13,6 +13,7 @@ from harness.waiting import until_async
 
 from tailbone.agent.agent import Agent, Reload
 from tailbone.agent.files import TokenFile
+from tailbone.client.local_agent import LocalAgent
 from tailbone.errors import ConfigError, IssuerUnreachableError
 
 if TYPE_CHECKING:
@@ -29,6 +30,24 @@ async def test_files_of_one_audience_share_a_token(issuer: Issuer, tmp_path: Pat
     await Agent(issuer, [*files(tmp_path, "one", "two"), other]).write()
     assert issuer.asked == [("a", None), ("a", 60.0)]
     assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == "token-1"
+
+
+async def test_programs_can_ask_for_any_number_of_audiences(issuer: Issuer, tmp_path: Path) -> None:
+    """The agent keeps the tokens of those that were asked for last, and those of its files."""
+    agent = Agent(issuer, files(tmp_path, "one"))
+    await agent.listen(tmp_path / "socket")
+    programs = LocalAgent(tmp_path / "socket")
+
+    async def ask(audience: str) -> str:
+        return (await asyncio.to_thread(programs.issue, audience)).value
+
+    of_file, first, second = [await ask(audience) for audience in ("a", "0", "1")]
+    for number in range(2, 256):
+        await ask(str(number))
+    assert await ask("0") == first
+    await ask("256")
+    assert (await ask("0"), await ask("a")) == (first, of_file)
+    assert await ask("1") != second
 
 
 async def test_write_raises_what_fails(issuer: Issuer, tmp_path: Path) -> None:

@@ -72,6 +72,41 @@ def test_a_token_is_kept_for_the_first_part_of_its_life(
     assert issuer.asked == 1
 
 
+@pytest.mark.parametrize(("jitter", "due_s"), [(0.0, 45.0), (0.5, 47.5), (1.0, 50.0)])
+def test_programs_that_start_together_renew_at_different_times(
+    issuer: Issuer, clock: Clock, jitter: float, due_s: float
+) -> None:
+    """From 45 to 50 % of the token's life."""
+    source = TokenSource(issuer=issuer, clock=clock, jitter=lambda: jitter)
+    source.get()
+    assert source.due_in_s == due_s
+
+
+@pytest.mark.parametrize(("jitter", "shares"), [(0.0, 0.5), (1.0, 1.0)])
+def test_programs_that_fail_together_ask_again_at_different_times(
+    issuer: Issuer, clock: Clock, jitter: float, shares: float
+) -> None:
+    """The longest pause doubles, from 2 to 60 s; half of it is random."""
+    source = TokenSource(issuer=issuer, clock=clock, jitter=lambda: jitter)
+    issuer.error = IssuerUnreachableError("away")
+    for longest_s in (2, 4, 8, 16, 32, 60, 60):
+        with pytest.raises(IssuerUnreachableError):
+            source.get()
+        assert source.due_in_s == longest_s * shares
+        clock.now += source.due_in_s
+
+
+@pytest.mark.parametrize(
+    ("life_s", "due_s"),
+    [(3600.0, 1800.0), (1800.0, 900.0), (1500.0, 600.0), (1200.0, 300.0), (1000.0, 500.0)],
+)
+def test_a_reserve_for_readers_that_keep_a_copy(clock: Clock, life_s: float, due_s: float) -> None:
+    """15 min are left at each renewal, if a token lives for 20 min or more."""
+    source = TokenSource(issuer=Issuer(life_s), clock=clock, reserve=900.0, jitter=lambda: 1.0)
+    source.get()
+    assert source.due_in_s == due_s
+
+
 def test_it_is_renewed_in_the_background_at_half_of_its_life(
     source: TokenSource, issuer: Issuer, clock: Clock
 ) -> None:
