@@ -40,7 +40,6 @@ _NEEDED: Final[Mapping[str, Role | None]] = {
     "/proto.AdminService/RemoveKey": Role.ADMIN,
     # A probe learns only that the port answers. It, too, must come from a known caller.
     "/grpc.health.v1.Health/Check": None,
-    "/grpc.health.v1.Health/List": None,
     "/grpc.health.v1.Health/Watch": None,
 }
 

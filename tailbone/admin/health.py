@@ -18,8 +18,8 @@ _Response = health_pb2.HealthCheckResponse
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
     """Health of the services of one server.
 
-    grpcio-health-checking gives the messages and the stubs. Its own asyncio servicer has no List, and a watch
-    there does not end with the server: one monitoring client would take the whole grace of every shutdown.
+    grpcio-health-checking gives the messages and the stubs. A watch of its own asyncio servicer does not end
+    with the server: one monitoring client would take the whole grace of every shutdown.
     """
 
     # ruff: noqa: N802  the methods have the wire's names
@@ -41,9 +41,6 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
         if request.service not in self._services:
             raise UnknownPathError("no such service is served here")
         return self._now(request.service)
-
-    async def List(self, _request: Any, _: Any) -> Any:
-        return health_pb2.HealthListResponse(statuses={name: self._now(name) for name in self._services})
 
     async def Watch(self, request: Any, context: Any) -> None:
         await context.write(self._now(request.service))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TextIO
 
 from tailbone.process.render import Console, Render, render_json
@@ -161,13 +162,53 @@ _output = _unconfigured()
 # --- the libraries' own lines
 
 
+_BURST: Final = 20
+
+
+class _Allowance:
+    """How many lines a logger may write now: up to ``_BURST``, and one more each second.
+
+    Attributes:
+        withheld: how many more there were since the last line.
+    """
+
+    __slots__ = ("_at", "_lines", "withheld")
+
+    def __init__(self) -> None:
+        self._at, self._lines = time.monotonic(), float(_BURST)
+        self.withheld = 0
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self._lines, self._at = min(_BURST, self._lines + now - self._at), now
+        if self._lines < 1:
+            self.withheld += 1
+            return False
+        self._lines -= 1
+        return True
+
+
 class _Handler(logging.Handler):
-    """Writes the lines of sanic, grpc, botocore, asyncio and Python's warnings to the same stream."""
+    """Writes the lines of sanic, grpc, botocore, asyncio and Python's warnings to the same stream.
+
+    Any peer can make a library complain about each of its requests: a logger's warnings and errors are
+    limited, and the next line has their number (``withheld``).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._allowances: dict[str, _Allowance] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Render and write one record."""
         try:
             fields: dict[str, Any] = {"logger": record.name}
+            if record.levelno >= logging.WARNING:
+                allowance = self._allowances.setdefault(record.name, _Allowance())
+                if not allowance.take():
+                    return
+                if allowance.withheld:
+                    fields["withheld"], allowance.withheld = allowance.withheld, 0
             if record.exc_info:
                 fields["exc_info"] = record.exc_info
             _output.write(_level_name(record.levelno), record.getMessage(), fields)

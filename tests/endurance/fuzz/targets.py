@@ -280,6 +280,7 @@ _CALLS: Final = {
 
 _END_S: Final = 20.0
 _SILENCE_S: Final = 0.3
+_GRPC: Final = b'"logger":"grpc._cython.cygrpc"'
 
 
 class _Live(_Simple):
@@ -307,7 +308,9 @@ class _Live(_Simple):
             log.seek(self._read)
             new = log.read()
             self._read = log.tell()
-        assert b'"level":"error"' not in new, new.decode()
+        # What grpc itself says about a peer's bytes is an error to grpc alone.
+        errors = [line for line in new.splitlines() if b'"level":"error"' in line and _GRPC not in line]
+        assert not errors, errors
 
     async def _send(self, inputs: Sequence[bytes]) -> list[bytes]:
         address = self.address(self._place)

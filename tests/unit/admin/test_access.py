@@ -25,7 +25,7 @@ METHODS = {
     "/proto.AdminService/RemoveKey": "admin",
 }
 INCLUDED = {"viewer": 1, "operator": 2, "admin": 3}
-HEALTH = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/List"]
+HEALTH = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"]
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -42,16 +42,6 @@ async def test_health_refuses_unknown_callers(run: Running) -> None:
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_health_of_all_services(run: Running) -> None:
-    """The health service lists what is served: the server as a whole, and the admin service."""
-    async with grpc.aio.insecure_channel(run.address) as channel:
-        answer = await health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest())
-    assert {name: status.status for name, status in answer.statuses.items()} == {
-        "": 1,
-        "proto.AdminService": 1,
-    }
-
-
 async def test_a_watch_of_an_unknown_service(run: Running) -> None:
     """A watch of an unknown service receives SERVICE_UNKNOWN and stays open, as the protocol says."""
     async with grpc.aio.insecure_channel(run.address) as channel:

@@ -189,6 +189,29 @@ async def test_a_silent_connection_has_ten_seconds(
         writer.close()
 
 
+async def test_a_path_that_is_not_utf_8(run: Running) -> None:
+    """It is one call that fails: the server goes on."""
+    names = ((b":path", b"/service/\xff"), (b":authority", b"x"), (b"content-type", b"application/grpc"))
+    # POST and http from the static table, and literals (RFC 7541 sections 6.1 and 6.2.2).
+    fields = b"\x83\x86" + b"".join(
+        bytes([0, len(name)]) + name + bytes([len(value)]) + value
+        for name, value in (*names, (b"te", b"trailers"))
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", run.port)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+    writer.write(len(fields).to_bytes(3, "big") + b"\x01\x05\0\0\0\x01" + fields)
+    kind, flags = 0, 0
+    async with asyncio.timeout(10):
+        # Until the field block that ends the answer (RFC 9113 section 6.2).
+        while not (kind == 1 and flags & 1):
+            frame = await reader.readexactly(9)
+            kind, flags = frame[3], frame[4]
+            await reader.readexactly(int.from_bytes(frame[:3], "big"))
+    writer.close()
+    async with grpc.aio.insecure_channel(run.address) as channel:
+        await admin_pb2_grpc.AdminServiceStub(channel).ListKeys(pb.ListKeysRequest())
+
+
 async def test_close_twice(run: Running) -> None:
     """Closing again, also at the same moment, does nothing."""
     await asyncio.gather(run.server.close(1.0), run.server.close(1.0))

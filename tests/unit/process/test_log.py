@@ -251,6 +251,21 @@ def test_a_librarys_traceback_is_logged(stream: Stream) -> None:
     assert "KeyError: 'gone'" in stream.records[0]["exception"]
 
 
+def test_a_librarys_lines_are_limited(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer can make it complain a thousand times a second: 20 lines, then one a second with a count."""
+    now = 100.0
+    monkeypatch.setattr(log.time, "monotonic", lambda: now)
+    log.configure(Settings(), stream=stream)
+    for _ in range(1000):
+        logging.getLogger("grpc").error("Invalid encoding")
+    logging.getLogger("asyncio").error("another")
+    assert [record["event"] for record in stream.records] == 20 * ["Invalid encoding"] + ["another"]
+    now = 101.0
+    for _ in range(2):
+        logging.getLogger("grpc").error("Invalid encoding")
+    assert [record.get("withheld") for record in stream.records[21:]] == [980]
+
+
 def test_a_librarys_broken_line_is_reported(stream: Stream, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong format string is reported on standard error, as the standard library does."""
     log.configure(Settings(), stream=stream)
