@@ -59,6 +59,16 @@ class Invocation:
                 click.echo(f"tailbone: note: {note}", err=True)
         return self.config
 
+    def reread(self) -> Config:
+        """Load the settings again, with the same flags and variables, and the file as it is now.
+
+        Raises:
+            ConfigError: a setting is invalid, or the file can be read only once.
+        """
+        from tailbone.config.load import load
+
+        return load(self.flags, config_file=self.config_file, again=True)
+
     def output(self) -> str:
         """Return the output format from flag and variable alone, for commands that tolerate broken settings.
 

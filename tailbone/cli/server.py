@@ -28,24 +28,26 @@ def start(invocation: Invocation) -> None:
     """Join the tailnet and serve the issuer, the admin API, or both.
 
     The first login needs an auth key or identity federation; otherwise a login URL is printed. Logs go to
-    standard output.
+    standard output. SIGHUP rereads log level, audiences, allowed hosts, expiry and deny list from the
+    settings file.
     """
-    config = invocation.load(quiet=True)
+    loaded = invocation.load(quiet=True)
     from tailbone.config.load import read_authkey
     from tailbone.federation import log_in
     from tailbone.process import log
     from tailbone.tsnet.environment import check_environment
 
-    log.configure(config.log, stream=sys.stdout)
-    config = read_authkey(config)
+    log.configure(loaded.log, stream=sys.stdout)
+    config = read_authkey(loaded)
     check_environment()
     config = log_in(config)
     log.add_secret(config.server.tailscale.authkey)
     for note in config.notes:
         log.get_logger().warning("settings", note=note)
     from tailbone.daemon import daemon
+    from tailbone.daemon.reload import Reloader
 
-    click.get_current_context().exit(daemon.run(config))
+    click.get_current_context().exit(daemon.run(config, Reloader(loaded, invocation.reread)))
 
 
 @server.command(cls=Command, settings="server housekeeping", only_own=True)

@@ -28,6 +28,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     config_file: str | os.PathLike[str] | None = None,
     isolated: bool = False,
+    again: bool = False,
 ) -> Config:
     """Load the settings of a run.
 
@@ -39,6 +40,7 @@ def load(
         isolated: for ``tailbone dev``, which must never touch production: read no settings file other than
             *config_file*, and take keys.bucket, keys.dir, keys.keyPath and server.tailscale.* from no
             variable, not even from tailscale's own.
+        again: the settings were loaded before: refuse a file that can be read only once, such as a pipe.
 
     Raises:
         ConfigError: a setting is unknown, malformed or contradicts another; the message names it and its
@@ -47,7 +49,10 @@ def load(
     environ = os.environ if environ is None else environ
     flags = flags or {}
     notes = sources.unknown_variables(environ)
-    file, in_file = _read_settings_file(environ, config_file, notes, isolated=isolated)
+    file = _settings_file(environ, config_file, notes, isolated=isolated)
+    if file and again and file.exists() and not file.is_file():
+        raise ConfigError(f"{file}: the settings file cannot be read again: not a regular file")
+    in_file = sources.read_file(file) if file else {}
     # Check overridden values too, so that removing a flag does not reveal an old mistake.
     from_file = {s.path: _checked(s, in_file[s.path], str(file)) for s in SETTINGS if s.path in in_file}
     values: dict[str, Any] = {}
@@ -73,25 +78,22 @@ def load(
     return _build(values, origins, notes)
 
 
-def _read_settings_file(
+def _settings_file(
     environ: Mapping[str, str],
     config_file: str | os.PathLike[str] | None,
     notes: list[str],
     *,
     isolated: bool,
-) -> tuple[Path, dict[str, Any]]:
-    path: Path | None
+) -> Path | None:
     if config_file is not None:
         if not os.fspath(config_file):
             raise ConfigError("flag --config: the name of the settings file is empty")
-        path = Path(config_file)
-    elif isolated:
-        path = None
-    elif named := environ.get(sources.CONFIG_VARIABLE, ""):
-        path = Path(named)
-    else:
-        path = sources.file_in_home(environ, notes)
-    return (path, sources.read_file(path)) if path else (Path(), {})
+        return Path(config_file)
+    if isolated:
+        return None
+    if named := environ.get(sources.CONFIG_VARIABLE, ""):
+        return Path(named)
+    return sources.file_in_home(environ, notes)
 
 
 def _flag(setting: Setting, given: str | Sequence[str]) -> tuple[str, str]:

@@ -45,6 +45,7 @@ class Setting(NamedTuple):
         fallbacks: tailscale's own variables, in order, which are read if nothing else sets it.
         default_text: describes the default if it is not a plain value.
         production: it points at production's resources, so ``tailbone dev`` never reads it from a variable.
+        live: SIGHUP applies a new value in the settings file to a running server.
     """
 
     path: str
@@ -58,6 +59,7 @@ class Setting(NamedTuple):
     fallbacks: tuple[str, ...] = ()
     default_text: str = ""
     production: bool = False
+    live: bool = False
 
     @property
     def variable(self) -> str:
@@ -134,6 +136,7 @@ SETTINGS: tuple[Setting, ...] = (
         group=ISSUER,
         flags=("--allowed-host",),
         commands=_SERVING,
+        live=True,
     ),
     Setting(
         path="server.maxConnections",
@@ -174,6 +177,7 @@ SETTINGS: tuple[Setting, ...] = (
         group=ISSUER,
         flags=("--expiry",),
         commands=_SERVING,
+        live=True,
     ),
     Setting(
         path="keys.backdate",
@@ -191,6 +195,7 @@ SETTINGS: tuple[Setting, ...] = (
         group=ISSUER,
         flags=("--audience",),
         commands=_SERVING,
+        live=True,
     ),
     Setting(
         path="issuer.allowShared",
@@ -224,6 +229,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="Users, nodes and tags that get no token, whatever the policy grants them.",
         group=ISSUER,
         commands=_SERVING,
+        live=True,
     ),
     # --- keys and their publication
     Setting(
@@ -580,6 +586,7 @@ SETTINGS: tuple[Setting, ...] = (
         group=GENERAL,
         flags=("--log-level",),
         commands=(EVERYWHERE,),
+        live=True,
     ),
     Setting(
         path="log.format",

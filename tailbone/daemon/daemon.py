@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +18,7 @@ from tailbone.daemon.servers import Dependencies, Server, discovery_document, im
 from tailbone.daemon.sockets import socket_directory
 from tailbone.errors import Problem, TailboneError
 from tailbone.process.cancellation import gather_or_cancel
-from tailbone.process.log import get_logger
+from tailbone.process.log import get_logger, set_level
 from tailbone.process.signals import stop_on_signals
 from tailbone.token.void_rules import VoidRules
 from tailbone.version import commit, version
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from tailbone.config.model import Config
     from tailbone.daemon.public_check import PublicCheck
+    from tailbone.daemon.reload import Reloader
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
     from tailbone.process.signals import Stop
@@ -47,8 +49,12 @@ hundred bytes.
 """
 
 
-def run(config: Config) -> int:
+def run(config: Config, reloader: Reloader) -> int:
     """Run ``tailbone server start`` until a signal ends it.
+
+    Args:
+        config: all settings.
+        reloader: is asked by SIGHUP.
 
     Returns:
         The exit code.
@@ -56,14 +62,15 @@ def run(config: Config) -> int:
     Raises:
         TailboneError: the server could not start.
     """
-    return asyncio.run(_run(config))
+    return asyncio.run(_run(config, reloader))
 
 
-async def _run(config: Config) -> int:
+async def _run(config: Config, reloader: Reloader) -> int:
     log = get_logger()
     with stop_on_signals(within_s=_SHUTDOWN_S) as stop:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.asked.set)
         # No token or answer of the admin API leaves without its line in the log.
-        async with Daemon(config, audit=get_logger(strict=True), stop=stop) as daemon:
+        async with Daemon(config, audit=get_logger(strict=True), stop=stop, reloader=reloader) as daemon:
             if await stop.run_until_stopped(daemon.start()) is None:
                 log.info("stopped before it was up")
                 return 0
@@ -93,6 +100,7 @@ class Daemon:
         audit: Logger | None = None,
         on_login_url: Callable[[str], None] | None = None,
         stop: Stop | None = None,
+        reloader: Reloader | None = None,
         grace_s: float = _GRACE_S,
     ) -> None:
         """Make a daemon that has not started.
@@ -105,6 +113,7 @@ class Daemon:
                 ``log``.
             on_login_url: shows a person where to log in; by default a line on standard error.
             stop: removes the socket directory when a second signal ends the process at once.
+            reloader: rereads the settings once the server has started; by default they stay as they are.
             grace_s: how long requests in flight may take at the end, in seconds.
         """
         self._config = config
@@ -113,6 +122,8 @@ class Daemon:
         self._audit = audit
         self._on_login_url = on_login_url
         self._stop = stop
+        self._reloader = reloader
+        self._on_reload: list[Callable[[Config], None]] = []
         self._grace_s = grace_s
         self._stack = AsyncExitStack()
         self._node: TailnetNode | None = None
@@ -165,6 +176,8 @@ class Daemon:
         sockets = stack.enter_context(socket_directory(Path(config.server.tailscale.dir), self._stop))
         stack.push_async_callback(self._stop_serving)
         await self._start_serving(node, keys, sockets, addresses)
+        if self._reloader is not None:
+            self._background.append(asyncio.create_task(self._reloader.run(self._apply)))
 
         # What exists now lives as long as the process: the garbage collector need not look at it again.
         gc.collect()
@@ -208,6 +221,12 @@ class Daemon:
         render = discovery_document(self._config)
         return None if jwks is None or render is None else render(jwks)
 
+    def _apply(self, config: Config) -> None:
+        """Apply new settings. All parts change before the event loop goes on to another request."""
+        set_level(config.log.level)
+        for apply in self._on_reload:
+            apply(config)
+
     # --- opening
 
     async def _prepare(self) -> KeyLifecycle:
@@ -227,6 +246,7 @@ class Daemon:
         """Start each component's server on a Unix socket, and let the node listen for it."""
         config = self._config
         ports = {"issuer": config.server.port, "admin": config.admin.port}
+        self._on_reload.append(lambda config: keys.set_expiry(config.keys.expiry_s))
         needs = Dependencies(
             config=config,
             node=node,
@@ -236,6 +256,7 @@ class Daemon:
             void_rules=VoidRules(self._log),
             log=self._log,
             audit=self._audit or self._log,
+            on_reload=self._on_reload,
         )
         for component in config.components:
             server = make_server(component, needs)

@@ -50,6 +50,7 @@ class Dependencies:
         void_rules: warns of void rules in the tailnet's policy, and counts them.
         log: for everything that happens.
         audit: gets the line of each token and admin call, before the token or answer leaves.
+        on_reload: functions that apply new settings to a running server; each server adds its own.
     """
 
     config: Config
@@ -60,6 +61,7 @@ class Dependencies:
     void_rules: VoidRules
     log: Logger
     audit: Logger
+    on_reload: list[Callable[[Config], None]]
 
 
 def import_servers(components: Sequence[str]) -> None:
@@ -77,13 +79,19 @@ def _issuer(needs: Dependencies) -> IssuerServer:
     from tailbone.server import AllowedHosts, Endpoints, IssuerServer, RateLimit
 
     config = needs.config
+    allowed = config.server.allowed_hosts
 
     def hosts(dns_name: str, addresses: Sequence[str]) -> AllowedHosts:
         short = dns_name.partition(".")[0]
-        return AllowedHosts([*addresses, dns_name, short, *config.server.allowed_hosts])
+        return AllowedHosts([*addresses, dns_name, short, *allowed])
 
     def renamed(dns_name: str, addresses: Sequence[str]) -> None:
         endpoints.hosts = hosts(dns_name, addresses)
+
+    def reloaded(config: Config) -> None:
+        nonlocal allowed
+        allowed = config.server.allowed_hosts
+        endpoints.hosts = hosts(*needs.node.known_as)
 
     endpoints = Endpoints(
         issuer=_token_issuer(needs),
@@ -101,6 +109,7 @@ def _issuer(needs: Dependencies) -> IssuerServer:
         audit=needs.audit,
     )
     needs.node.on_renamed = renamed
+    needs.on_reload.append(reloaded)
     return IssuerServer(endpoints, needs.log)
 
 
@@ -108,7 +117,13 @@ def _token_issuer(needs: Dependencies) -> Issuer:
     """Return what makes tokens, and explains them."""
     from tailbone.token.issuer import Issuer
 
-    return Issuer(issuer_settings(needs.config), lambda: needs.keys.ring, note_void=needs.void_rules.note)
+    issuer = Issuer(issuer_settings(needs.config), lambda: needs.keys.ring, note_void=needs.void_rules.note)
+
+    def reloaded(config: Config) -> None:
+        issuer.settings = issuer_settings(config)
+
+    needs.on_reload.append(reloaded)
+    return issuer
 
 
 def issuer_settings(config: Config) -> IssuerSettings:

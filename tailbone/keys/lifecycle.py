@@ -8,6 +8,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+import msgspec
+
 from tailbone.algorithms import ALGORITHMS, NEW_RSA_BITS, Algorithm
 from tailbone.errors import (
     BadParameterError,
@@ -94,7 +96,6 @@ class KeyLifecycle:
             sleep: waits this many seconds.
         """
         self._folder = folder
-        self._settings = settings
         self._log = log
         self._discovery = discovery
         self._monotonic = monotonic
@@ -127,6 +128,14 @@ class KeyLifecycle:
         self._retry_s = _RETRY_S[0]
 
     # --- state
+
+    def set_expiry(self, expiry_s: float) -> None:
+        """Change the longest lifetime of a token; a longer one counts once the signing key's record has it.
+
+        Args:
+            expiry_s: in seconds.
+        """
+        self._observer.settings = msgspec.structs.replace(self._observer.settings, expiry_s=expiry_s)
 
     @property
     def ring(self) -> KeyRing:
@@ -197,11 +206,11 @@ class KeyLifecycle:
         await in_thread(self._folder.prepare)
         await self._load_folder()
         await self._observer.load_saved_copy()
-        if self._settings.activate_after_s < self._settings.max_age_s:
+        if self._observer.settings.activate_after_s < self._observer.settings.max_age_s:
             self._log.warning(
                 "keys.activateAfter is less than keys.maxAge: caches may lack a key that signs already",
-                activate_after_s=self._settings.activate_after_s,
-                max_age_s=self._settings.max_age_s,
+                activate_after_s=self._observer.settings.activate_after_s,
+                max_age_s=self._observer.settings.max_age_s,
             )
         self._observer.refresh_ring()
         with contextlib.suppress(KeyStateError):
@@ -288,8 +297,8 @@ class KeyLifecycle:
         view = self._observer.view()
         if any(view.phase(entry) in (Phase.PENDING, Phase.REMOVING) for entry in view.usable):
             # These need a read of the document for their next step.
-            return min(_UNFINISHED_S, self._settings.max_age_s)
-        return self._settings.max_age_s
+            return min(_UNFINISHED_S, self._observer.settings.max_age_s)
+        return self._observer.settings.max_age_s
 
     @contextlib.contextmanager
     def _recording(self, what: str) -> Iterator[None]:
@@ -335,11 +344,11 @@ class KeyLifecycle:
             StoreOutcomeUnknownError: it is unknown whether the key was published; publication is retried once
                 the store is reachable.
         """
-        wanted = algorithm or self._settings.algorithm
+        wanted = algorithm or self._observer.settings.algorithm
         kind = next((known for known in ALGORITHMS if known == wanted), None)
         if kind is None:
             raise BadParameterError(f"no such algorithm; allowed are {', '.join(ALGORITHMS)}")
-        bits = self._settings.size if size is None else size
+        bits = self._observer.settings.size if size is None else size
         if kind == "RS256" and bits not in NEW_RSA_BITS:
             raise BadParameterError(f"no such size; allowed are {', '.join(map(str, NEW_RSA_BITS))}")
         if self._generating:

@@ -132,6 +132,17 @@ def configure(settings: LogSettings, *, stream: TextIO | None = None) -> None:
     _route_libraries(_output.level)
 
 
+def set_level(level: str) -> None:
+    """Change the lowest level that is logged.
+
+    Args:
+        level: one of :data:`LEVELS`.
+    """
+    global _output
+    _output = _output._replace(level=LEVELS[level])
+    _route_libraries(_output.level)
+
+
 def add_secret(secret: str) -> None:
     """Mask a value wherever it appears in later lines; values under 8 characters are not masked."""
     _output.sink.add_secret(secret)

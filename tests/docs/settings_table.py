@@ -22,7 +22,8 @@ def _row(setting: Setting) -> str:
     flags = ", ".join(f"`{flag}`" for flag in setting.flags)
     variables = ", ".join(f"`{name}`" for name in (setting.variable, *setting.fallbacks))
     default = setting.default_text or (f"`{setting.shown_default}`" if setting.shown_default else "")
-    cells = (f"`{setting.path}`", flags, variables, default, setting.kind.brief, setting.help)
+    what = f"{setting.help} SIGHUP rereads it." if setting.live else setting.help
+    cells = (f"`{setting.path}`", flags, variables, default, setting.kind.brief, what)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

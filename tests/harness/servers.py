@@ -84,6 +84,8 @@ def start_server(
         "TB_SERVER_TAILSCALE_HOSTNAME": name,
         "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
         "TB_SERVER_TAILSCALE_AUTHKEY": key,
+        # A test that waits asks again and again.
+        "TB_SERVER_RATELIMIT": "0",
     }
     server = Server(
         start("server", "start", *args, **(defaults | variables)), name, own, key, tailnet.control_url

@@ -17,6 +17,7 @@ from harness.waiting import until_async
 from tailbone.config.load import load
 from tailbone.daemon import daemon as daemon_module
 from tailbone.daemon.daemon import Daemon
+from tailbone.daemon.reload import Reloader
 from tailbone.errors import LoginRefusedError
 from tailbone.keys.lifecycle import KeyLifecycle
 from tailbone.process.signals import Stop
@@ -200,7 +201,8 @@ async def test_failure_of_background_work(
     log = Recorder()
     monkeypatch.setattr(KeyLifecycle, "tick", failing_tick)
     monkeypatch.setattr(daemon_module, "get_logger", lambda **_: log)
-    serving = asyncio.ensure_future(daemon_module._run(config_for(devnet, key, tmp_path)))
+    config = config_for(devnet, key, tmp_path)
+    serving = asyncio.ensure_future(daemon_module._run(config, Reloader(config, lambda: config)))
     await until_async(lambda: "started" in log.events("info"))
     failing.set()
     assert await asyncio.wait_for(serving, 15) == 1

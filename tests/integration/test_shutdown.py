@@ -88,7 +88,7 @@ def test_every_answer_arrives_under_load(
     server: Callable[..., Server], caller: Callable[..., Caller], number: signal.Signals
 ) -> None:
     """Every token in the log has reached its caller, on new and on kept connections."""
-    started = server(TB_SERVER_RATELIMIT="0")
+    started = server()
     route = caller().to(started.name)
     assert route.issue().status == 200
     clients = [

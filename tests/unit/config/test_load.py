@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,16 @@ def refused(flags: Mapping[str, str | Sequence[str]] | None = None, **environ: s
     with pytest.raises(ConfigError) as error:
         load(flags, environ=environ)
     return str(error.value)
+
+
+def test_a_file_that_is_read_again(file: Path, tmp_path: Path) -> None:
+    """A regular file can be read again; a pipe is refused, since it would be empty or never end."""
+    assert load(environ={}, config_file=file, again=True) == load(environ={}, config_file=file)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError) as error:
+        load(environ={}, config_file=pipe, again=True)
+    assert str(error.value) == f"{pipe}: the settings file cannot be read again: not a regular file"
 
 
 def test_a_flag_wins_over_everything(file: Path) -> None:

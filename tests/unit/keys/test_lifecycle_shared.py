@@ -201,6 +201,16 @@ async def test_a_longer_expiry_is_on_disk_before_a_token_has_it(server: Callable
     assert state["expiry_s"] == 3600.0
 
 
+async def test_the_expiry_changes_while_it_runs(server: Callable[..., Server]) -> None:
+    """A longer one counts when it is on disk; a shorter one leaves the record, which earlier tokens need."""
+    one = await server().start()
+    for expiry_s, before, after in ((3600.0, 1200.0, 3600.0), (60.0, 3600.0, 3600.0)):
+        one.keys.set_expiry(expiry_s)
+        assert one.keys.ring.expiry_s == before
+        await one.keys.tick()
+        assert one.keys.ring.expiry_s == after
+
+
 async def test_another_process_shorter_expiry_takes_no_signing_key_away(
     server: Callable[..., Server],
 ) -> None:

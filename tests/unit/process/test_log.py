@@ -342,3 +342,17 @@ def test_a_line_below_the_level_is_not_rendered(stream: Stream) -> None:
     log.get_logger().debug("x", value=Unrendered())
     log.get_logger().trace("x", value=Unrendered())
     assert stream.lines == []
+
+
+def test_the_level_changes(stream: Stream) -> None:
+    """A new level counts for our own lines and for those of libraries; format and stream stay."""
+    log.configure(Settings(), stream=stream)
+    logger = log.get_logger()
+    logger.debug("hidden")
+    log.set_level("debug")
+    logger.debug("shown")
+    logging.getLogger("sanic").info("shown, too")
+    log.set_level("error")
+    logger.warning("hidden")
+    logging.getLogger("sanic").warning("hidden")
+    assert [record["event"] for record in stream.records] == ["shown", "shown, too"]
