@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import grp
-import os
 import pwd
 import tomllib
 from pathlib import Path
@@ -124,7 +123,7 @@ class Keeper:
     Attributes:
         file: its settings.
         renewals: how often a new token was written.
-        restored: how often the file was written again after somebody deleted it.
+        restored: how often the file was written again after somebody deleted it or put a link in its place.
         tried: set when ``keep`` has written the file for the first time, or has failed to.
     """
 
@@ -176,8 +175,8 @@ class Keeper:
             return await self._source.token()
 
     def _put(self, token: Token, *, always: bool) -> bool:
-        """Write the token always, or if the file is missing; return whether it was missing."""
-        missing = not os.path.lexists(self.file.path)
+        """Write the token always, or if the file is missing or a link; return whether it was."""
+        missing = self.file.path.is_symlink() or not self.file.path.is_file()
         if always or missing:
             # Without a newline: botocore and azure-identity do not strip it.
             self._disk.replace(

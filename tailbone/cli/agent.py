@@ -99,6 +99,8 @@ def agent(
         for audience, path in (parse_pair(text, "--file", "PATH") for text in pairs)
     ]
     files += read_files(list_file) if list_file else []
+    if once and not files:
+        raise ConfigError("flag --once: there is no file to write; name one with --file or --from")
     reload = Reload(signal_name.removeprefix("SIG"), pid_file, command)
     reload.check()
     loopback = _loopback(listen, bearer_file)

@@ -144,6 +144,22 @@ async def test_a_deleted_file_is_restored_while_the_issuer_does_not_answer(
     assert path.read_text() == "token-2"
 
 
+@pytest.mark.parametrize("target", ["other", "none"])
+async def test_a_link_that_replaces_the_file_is_replaced(issuer: Issuer, tmp_path: Path, target: str) -> None:
+    """At once, not at the next renewal, whether or not its target exists, which is not touched."""
+    path = tmp_path / "t"
+    keeper, renewed, _ = keeper_of(issuer, path)
+    await keeper.write()
+    (tmp_path / "other").write_text("kept")
+    path.unlink()
+    path.symlink_to(tmp_path / target)
+    await keeper.write()
+    assert (path.is_symlink(), path.read_text()) == (False, "token-1")
+    assert (tmp_path / "other").read_text() == "kept"
+    assert not (tmp_path / "none").exists()
+    assert (len(renewed), keeper.restored) == (1, 1)
+
+
 async def test_a_link_is_replaced(issuer: Issuer, tmp_path: Path) -> None:
     """Its target keeps its content."""
     (tmp_path / "target").write_text("kept")

@@ -21,6 +21,13 @@ def test_once_writes_the_files_and_ends(issuer: LoopbackIssuer, tmp_path: Path) 
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_once_without_files_is_wrong_usage(issuer: LoopbackIssuer) -> None:
+    """The message names the flags that name files."""
+    result = issuer.run("agent", "--once")
+    assert result.exit_code == 2
+    assert "name one with --file or --from" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
