@@ -16,7 +16,7 @@ from tailbone.daemon.node import TailnetNode
 from tailbone.daemon.node_folder import check_folders
 from tailbone.daemon.servers import Dependencies, Server, discovery_document, import_servers, make_server
 from tailbone.daemon.sockets import socket_directory
-from tailbone.errors import Problem, TailboneError
+from tailbone.errors import Problem, TailboneError, UnknownCallerError
 from tailbone.process.cancellation import gather_or_cancel
 from tailbone.process.log import get_logger, set_level
 from tailbone.process.signals import stop_on_signals
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
     from tailbone.process.signals import Stop
+    from tailbone.token.identity import Identity
     from tailbone.tsnet.node import Listener, NodeStatus
 
 _GRACE_S = 5.0
@@ -210,6 +211,16 @@ class Daemon:
             return []
         public = [self._public_check.note] if self._public_check and self._public_check.note else []
         return [*self._node.notes, *self._keys.notes(), *public]
+
+    def whois(self, source: str) -> Identity:
+        """Return who is at a tailnet address; see ``Node.whois``.
+
+        Raises:
+            UnknownCallerError: nobody, or the node is not in the tailnet.
+        """
+        if self._node is None:
+            raise UnknownCallerError("the node is not in the tailnet")
+        return self._node.node.whois(source)
 
     def published_document(self) -> bytes | None:
         """Return the last good copy of the published JWKS; None until one exists."""

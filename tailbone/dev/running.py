@@ -13,7 +13,14 @@ import msgspec
 
 from tailbone.daemon.daemon import Daemon
 from tailbone.dev.flags import LOOPBACK_NAMES, Endpoint, node_name
-from tailbone.errors import AddressInUseError, ConfigError, NodeClosedError, TailboneError, TailnetError
+from tailbone.errors import (
+    AddressInUseError,
+    ConfigError,
+    NodeClosedError,
+    TailboneError,
+    TailnetError,
+    UnknownCallerError,
+)
 from tailbone.jwks.discovery import DISCOVERY_PATH, JWKS_PATH
 from tailbone.jwks.serving import serve_documents
 from tailbone.process.cancellation import gather_or_cancel
@@ -37,6 +44,9 @@ _GRACE_S = 1.0
 _JOIN_S = 20.0
 _READY_S = 10.0
 _READY_PAUSE_S = 0.005
+_GRANTS_PAUSE_S = 0.005
+_GRANTS_CAPABILITY = "tailbone.dev/cap/dev-grants"
+"""Has the number of the last ``set_grants``, so that the server's node shows when it has these grants."""
 
 
 class DevInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +114,8 @@ class Dev:
         self._stack = AsyncExitStack()
         self._daemon: Daemon | None = None
         self._devnet: Devnet | None = None
+        self._callers: Sequence[Node] = ()
+        self._grants_set = 0
         # With an explicit level, the user wants to see every line.
         self._log = QuietLog(get_logger(), quiet=not config.is_set("log.level"))
 
@@ -132,8 +144,8 @@ class Dev:
             Daemon(config, isolated=True, log=cast("Logger", self._log), stop=self._stop, grace_s=_GRACE_S)
         )
         callers = [self._caller(devnet, folder, identity, keys[identity]) for identity in settings.identities]
-        _, nodes = await gather_or_cancel(daemon.start(), gather_or_cancel(*callers))
-        info = await self._open_ports(devnet, jwks, config, nodes, keys)
+        _, self._callers = await gather_or_cancel(daemon.start(), gather_or_cancel(*callers))
+        info = await self._open_ports(devnet, jwks, config, self._callers, keys)
         await self._until_ready(daemon)
         self._log.quiet = False
         return info
@@ -141,12 +153,22 @@ class Dev:
     async def set_grants(self, grants: Sequence[dict[str, Any]]) -> None:
         """Replace the tailnet's grants, but for the one that lets all nodes connect to each other.
 
+        Returns when they count, if the server has started.
+
         Args:
             grants: see ``Devnet.set_grants``.
         """
         if self._devnet is None:
             raise NodeClosedError("not started")
-        await self._devnet.set_grants([_grant(self._config.admin.capability), *grants])
+        self._grants_set += 1
+        own = _grant(
+            {self._config.admin.capability: {"roles": ["admin"]}, _GRANTS_CAPABILITY: self._grants_set}
+        )
+        await self._devnet.set_grants([own, *grants])
+        if self._daemon is not None and self._callers:
+            source = f"{(await self._callers[0].status()).addresses[0]}:1"
+            while not _has_grants(self._daemon, source, self._grants_set):  # noqa: ASYNC110 -- has no event
+                await asyncio.sleep(_GRANTS_PAUSE_S)
 
     async def failure(self) -> BaseException:
         """Wait until the server's background work fails, and return the error."""
@@ -328,6 +350,16 @@ def _cannot_listen(endpoint: Endpoint, error: OSError) -> TailboneError:
     )
 
 
-def _grant(capability: str) -> dict[str, Any]:
-    """Return a grant of all connections, and of every role of the admin API, to all nodes."""
-    return {"src": ["*"], "dst": ["*"], "ip": ["*"], "app": {capability: [{"roles": ["admin"]}]}}
+def _has_grants(daemon: Daemon, source: str, number: int) -> bool:
+    """Return whether the server's node has the grants of that number, or later ones."""
+    try:
+        values = daemon.whois(source).capabilities.get(_GRANTS_CAPABILITY, ())
+    except UnknownCallerError:  # the node has not heard of that caller yet
+        return False
+    return any(int(value) >= number for value in values)
+
+
+def _grant(capabilities: dict[str, Any]) -> dict[str, Any]:
+    """Return a grant of all connections, and of these capabilities, to all nodes."""
+    app = {name: [value] for name, value in capabilities.items()}
+    return {"src": ["*"], "dst": ["*"], "ip": ["*"], "app": app}

@@ -11,9 +11,9 @@ from tailbone.client.issuer import Issuer
 from tailbone.config.load import load
 from tailbone.dev.flags import DevSettings, Endpoint, check_identities
 from tailbone.dev.running import Dev
-from tailbone.errors import IssuerRefusedError, NodeClosedError, TailnetError
+from tailbone.errors import NodeClosedError, TailnetError
 from tailbone.process.signals import Stop
-from tailbone.token.grants import ANY_AUDIENCE, TOKEN_CAPABILITY
+from tailbone.token.grants import ANY_AUDIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,6 @@ _FREE: Final = Endpoint("127.0.0.1", 0)
 _START_S: Final = 60.0
 _STOP_S: Final = 30.0
 _GRANTED_S: Final = 10.0
-_PAUSE_S: Final = 0.005
 
 
 class Tailnet:
@@ -51,7 +50,6 @@ class Tailnet:
         self._started: Future[tuple[Dev, DevInfo]] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Stop | None = None
-        self._grants_set = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -62,7 +60,7 @@ class Tailnet:
                     "src": ["*"],
                     "dst": ["*"],
                     "ip": ["*"],
-                    "app": {TOKEN_CAPABILITY: [{"audiences": [ANY_AUDIENCE]}]},
+                    "app": {self._config.issuer.capability: [{"audiences": [ANY_AUDIENCE]}]},
                 }
             )
         except BaseException:
@@ -122,29 +120,8 @@ class Tailnet:
                 ``tag:tailbone``.
         """
         dev, _ = self._started.result(0)
-        self._grants_set += 1
-        # The grants have arrived when this audience can be requested.
-        marker = f"tailbone-testing-grants-{self._grants_set}"
-        everyone = {
-            "src": ["*"],
-            "dst": ["*"],
-            "ip": ["*"],
-            "app": {self._config.issuer.capability: [{"audiences": [marker]}]},
-        }
-        setting = dev.set_grants([everyone, *map(dict, grants)])
+        setting = dev.set_grants([dict(grant) for grant in grants])
         asyncio.run_coroutine_threadsafe(setting, self._running_loop()).result(_GRANTED_S)
-        waiting = self._until_granted(marker)
-        asyncio.run_coroutine_threadsafe(waiting, self._running_loop()).result(_GRANTED_S)
-
-    async def _until_granted(self, marker: str) -> None:
-        issuer = Issuer(self._url(""))
-        while True:
-            try:
-                await asyncio.to_thread(issuer.explain, marker)
-            except IssuerRefusedError:
-                await asyncio.sleep(_PAUSE_S)
-            else:
-                return
 
     @property
     def _info(self) -> DevInfo:
