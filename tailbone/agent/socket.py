@@ -29,7 +29,7 @@ from tailbone.errors import (
     TailboneError,
 )
 from tailbone.process.log import get_logger
-from tailbone.process.peercred import peer_credentials
+from tailbone.process.peercred import peer_uid
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -101,7 +101,7 @@ class Endpoint:
             raise AddressInUseError(f"{host}:{port}: {error.strerror}") from None
 
     async def _serve_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        allowed = peer_credentials(writer.get_extra_info("socket")).uid in (0, os.geteuid())
+        allowed = peer_uid(writer.get_extra_info("socket")) in (0, os.geteuid())
         refusal = None if allowed else _error(403, "forbidden", "this agent serves its own user only")
         await self._serve(reader, writer, lambda _: refusal)
 

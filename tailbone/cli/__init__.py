@@ -68,6 +68,9 @@ _COMMANDS = {
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
 
 
+_UNIX_MODULES = frozenset({"fcntl", "grp", "pwd", "resource"})
+
+
 def _described(error: OSError) -> TailboneError:
     """Return a system error with a one-line message. An error of standard output has no file name."""
     writing = error.filename is None and error.errno in _WRITE_ERRORS
@@ -96,6 +99,11 @@ def _failures_reported(context: click.Context) -> Iterator[None]:
         if error.errno == errno.EPIPE:
             raise  # click exits silently
         invocation.report(_described(error))
+        context.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name not in _UNIX_MODULES:
+            raise
+        invocation.report(TailboneError("this needs Linux or macOS"))
         context.exit(1)
 
 

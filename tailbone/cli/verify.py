@@ -100,6 +100,8 @@ def _serve(
     if not issuer or not audiences:
         raise ConfigError("flag --serve: it needs --issuer and --audience")
     config = invocation.load()
+    import fcntl  # noqa: F401 -- the server's signals need Unix, too; `Root` reports that in one line
+
     from tailbone import forward_auth
     from tailbone.process import log
     from tailbone.verify import AsyncVerifier

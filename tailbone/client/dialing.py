@@ -69,8 +69,10 @@ def dial_unix(path: Path | str, *, timeout_s: float) -> socket.socket:
     """Connect to a Unix socket.
 
     Raises:
-        OSError: nothing listens there.
+        OSError: nothing listens there, or this system has no such sockets.
     """
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(timeout_s)
     try:

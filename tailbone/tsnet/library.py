@@ -138,7 +138,12 @@ class Library:
             with contextlib.suppress(OSError, ValueError):
                 faulthandler.enable(sys.__stderr__)
         with _coarse_timers():
-            from tailbone.tsnet import _ffi
+            try:
+                from tailbone.tsnet import _ffi
+            except ModuleNotFoundError:
+                raise TailnetError(
+                    "this installation has no node: the native library is built on Linux with glibc only"
+                ) from None
 
         self._ffi: Any = _ffi.ffi
         self._lib: Any = _ffi.lib
