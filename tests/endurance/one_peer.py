@@ -61,7 +61,11 @@ def measure(names: Sequence[str], seconds: float) -> Iterator[Row]:
     """Play peers one after the other, each on the same server."""
     with scene() as (tailnet, folder, stack):
         bucket = folder / "bucket"
-        variables = {"TB_KEYS_BUCKET": bucket.as_uri(), "TB_KEYS_ALGORITHM": "ES256"}
+        variables = {
+            "TB_KEYS_BUCKET": bucket.as_uri(),
+            "TB_KEYS_ALGORITHM": "ES256",
+            "TB_SERVER_RATELIMIT": "",  # as by default
+        }
         server = stack.enter_context(ServerProcess(tailnet, folder, "server", **variables))
         honest = stack.enter_context(CallerProcess(tailnet, folder, "honest", server.name))
         hostile = stack.enter_context(

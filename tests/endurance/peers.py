@@ -85,9 +85,16 @@ async def _read_to_the_end(sock: socket.socket) -> None:
 
 
 async def _read_answers(sock: socket.socket, count: int) -> None:
-    """Receive until ``count`` status lines have come, or the end."""
+    """Receive until ``count`` status lines have come.
+
+    Raises:
+        ConnectionError: the server ended the connection before.
+    """
     seen, last = 0, b""
-    while seen < count and (data := await _receive(sock)):
+    while seen < count:
+        data = await _receive(sock)
+        if not data:
+            raise ConnectionError("ended by the server")
         seen += (last + data).count(b"HTTP/1.1 ")
         last = data[-8:]
 

@@ -99,8 +99,7 @@ class ServerProcess:
             TB_SERVER_TAILSCALE_CONTROLURL=tailnet.control_url,
             TB_SERVER_TAILSCALE_AUTHKEY=tailnet.key("tag:tailbone"),
             # One node asks for as many tokens as it can get.
-            TB_SERVER_RATELIMIT="0",
-            **variables,
+            **({"TB_SERVER_RATELIMIT": "0"} | variables),
         )
         self._process: Popen[bytes] | None = None
         self._log_begins = 0
