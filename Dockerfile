@@ -1,5 +1,8 @@
+# Any Debian with `python` and `pip` on the PATH.
+ARG BASE=python:3.13-slim-bookworm
+
 # Wheel stage: Python, a C compiler, and the Go toolchain that pip brings; nothing of it reaches the image.
-FROM python:3.13-slim-bookworm AS wheel
+FROM ${BASE} AS wheel
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev git \
     && rm -rf /var/lib/apt/lists/*
@@ -9,7 +12,7 @@ ARG TAILBONE_COMMIT=""
 RUN --mount=type=cache,target=/root/.cache \
     pip wheel --no-deps --wheel-dir /wheels .
 
-FROM python:3.13-slim-bookworm
+FROM ${BASE}
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-compile /wheels/*.whl \
     && python -m compileall -q "$(python -c 'import tailbone; print(tailbone.__path__[0])')" \
@@ -24,5 +27,7 @@ ENV TB_SERVER_TAILSCALE_DIR=/var/lib/tailbone/tsnet \
     TB_KEYS_DIR=/var/lib/tailbone/keys \
     TB_LOG_FORMAT=json \
     PYTHONDONTWRITEBYTECODE=1
+# Kubernetes ignores it: see deploy/kubernetes. Podman keeps it only in images built with `--format docker`.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["tailbone", "health"]
 ENTRYPOINT ["tailbone"]
 CMD ["server", "start"]

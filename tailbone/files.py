@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shlex
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -32,6 +33,16 @@ def others_who_can(access: int, mode: int, uid: int) -> str:
     if uid not in (0, os.geteuid()):
         return f"user {uid}"
     return "the group" if mode & access << 3 else ""
+
+
+def fix_of_denial(path: Path) -> str:
+    """Return what lets this process use a file or folder that it may not read or write.
+
+    It names the process's user id, which in a container has no name.
+    """
+    uid, name = os.geteuid(), shlex.quote(str(path))
+    make = "" if os.path.lexists(path) else f"mkdir -p {name} && "
+    return f"this process is user {uid}: run  {make}chown -R {uid} {name}"
 
 
 def read_regular(path: Path, limit: int) -> tuple[bytes, os.stat_result]:

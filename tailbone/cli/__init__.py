@@ -58,6 +58,9 @@ _COMMANDS = {
         "tailbone.cli.explain:explain", "Show what a node would get for an audience, and why."
     ),
     "doctor": _Mounted("tailbone.cli.doctor:doctor", "Check whether verifiers will accept the tokens."),
+    "health": _Mounted(
+        "tailbone.cli.health:health", "Check whether the server on this machine can issue tokens."
+    ),
     "policy": _Mounted("tailbone.cli.policy:policy", "Check the tailnet's policy file."),
     "config": _Mounted("tailbone.cli.config:config", "Show the settings, or check a settings file."),
     "version": _Mounted("tailbone.cli.version:version", "Print version and commit."),

@@ -469,7 +469,7 @@ SETTINGS: tuple[Setting, ...] = (
         help="Folder of the node's state. Anyone with a copy of it can act as this node.",
         group=TAILNET,
         flags=("--ts-dir",),
-        commands=("server",),
+        commands=("server", "health"),
         production=True,
     ),
     Setting(

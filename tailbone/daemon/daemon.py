@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tailbone.daemon.addresses import check_ports, listen_addresses
 from tailbone.daemon.descriptors import check_descriptors
+from tailbone.daemon.health import Health, health_socket
 from tailbone.daemon.keys import key_lifecycle
 from tailbone.daemon.node import TailnetNode
 from tailbone.daemon.node_folder import check_folders
@@ -20,6 +21,7 @@ from tailbone.errors import Problem, TailboneError, UnknownCallerError
 from tailbone.process.cancellation import gather_or_cancel
 from tailbone.process.log import get_logger, set_level
 from tailbone.process.signals import stop_on_signals
+from tailbone.process.systemd import notify, watchdog
 from tailbone.token.void_rules import VoidRules
 from tailbone.version import commit, version
 
@@ -75,12 +77,23 @@ async def _run(config: Config, reloader: Reloader) -> int:
             if await stop.run_until_stopped(daemon.start()) is None:
                 log.info("stopped before it was up")
                 return 0
-            failure = await stop.run_until_stopped(daemon.failure())
+            notify("READY=1")
+            failure = await stop.run_until_stopped(_until_failure(daemon))
+            notify("STOPPING=1")
             if failure is None:
                 log.info("stopping")
                 return 0
             log.error("background work failed: stopping", exc_info=failure)
             return 1
+
+
+async def _until_failure(daemon: Daemon) -> BaseException:
+    """Feed systemd's watchdog until a background task of the daemon fails, and return its exception."""
+    async with asyncio.TaskGroup() as group:
+        feeding = group.create_task(watchdog())
+        failure = await daemon.failure()
+        feeding.cancel()
+    return failure
 
 
 class Daemon:
@@ -161,6 +174,10 @@ class Daemon:
         self._node = node = await stack.enter_async_context(
             TailnetNode(config, log=self._log, isolated=self._isolated, on_login_url=self._on_login_url)
         )
+        if not self._isolated:
+            await stack.enter_async_context(
+                health_socket(Path(config.server.tailscale.dir), self._health, self._log)
+            )
         stack.push_async_callback(self._close_keys)
         # The node joins on its own threads; meanwhile the keys are read and the servers imported.
         status, keys = await gather_or_cancel(node.join(), self._prepare())
@@ -221,6 +238,9 @@ class Daemon:
         if self._node is None:
             raise UnknownCallerError("the node is not in the tailnet")
         return self._node.node.whois(source)
+
+    def _health(self) -> Health:
+        return Health(tuple(self.reasons()), tuple(self.notes()))
 
     def published_document(self) -> bytes | None:
         """Return the last good copy of the published JWKS; None until one exists."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tailbone.errors import TailnetError
-from tailbone.files import others_who_can
+from tailbone.files import fix_of_denial, others_who_can
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,15 +41,17 @@ def check_folders(config: Config, log: Logger) -> None:
 
 
 def check_node_folder(folder: Path) -> list[str]:
-    """Check which other users could copy this node's identity or replace it.
+    """Check that this user can use the node's state, and which others could copy or replace it.
 
     Returns:
         Warnings.
 
     Raises:
-        TailnetError: every user can; the message says what to do.
+        TailnetError: this user cannot, or every user can; the message says what to do.
     """
     state = folder / _NODE_STATE
+    _check_usable(folder)
+    _check_usable(state)
     fix = f"chmod o-w {shlex.quote(str(folder))}, or name a folder inside it (--ts-dir)"
     return [
         *_check_access(folder, stat.S_IWOTH, "write to the node's folder", fix),
@@ -60,6 +62,23 @@ def check_node_folder(folder: Path) -> list[str]:
             f"chmod 600 {shlex.quote(str(state))}",
         ),
     ]
+
+
+def _check_usable(path: Path) -> None:
+    """Check this user's access to a file or folder, or to the nearest parent, if it does not exist yet.
+
+    Raises:
+        TailnetError: it is denied.
+    """
+    path = path.absolute()
+    existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+    if os.access(existing, os.R_OK | os.W_OK if existing == path else os.W_OK):
+        return
+    if os.statvfs(existing).f_flag & os.ST_RDONLY:
+        raise TailnetError(
+            f"the node's state cannot be written: {existing} is read-only: mount a volume there"
+        )
+    raise TailnetError(f"the node's state cannot be read and written; {fix_of_denial(path)}")
 
 
 def _check_access(path: Path, access: int, can: str, fix: str) -> list[str]:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from tailbone.errors import ForeignDocumentError, KeyFileError, KeyStateError
-from tailbone.files import TEMPORARY_SUFFIX, Disk, ProcessLock, others_who_can, read_regular
+from tailbone.files import (
+    TEMPORARY_SUFFIX,
+    Disk,
+    ProcessLock,
+    fix_of_denial,
+    others_who_can,
+    read_regular,
+)
 from tailbone.jwks.document import Document
 from tailbone.keys.record import KeyRecord, Phase
 from tailbone.keys.signing_key import SigningKey, created_at_of, parse_jwk, thumbprint_of
@@ -33,6 +40,7 @@ _SAVED_COPY: Final = ".last-published.json"
 _LARGEST_FILE: Final = 64 * 1024
 # The document is stored as a JSON string, where each quote and line end takes two bytes.
 _LARGEST_COPY: Final = 4 * 1024 * 1024
+_DENIED: Final = (errno.EACCES, errno.EPERM)
 
 _Stamp = tuple[int, int, int, int, int]
 _T = TypeVar("_T")
@@ -329,7 +337,8 @@ class KeyFolder:
                 if cached:
                     # A key that was read before keeps signing while its file cannot be read.
                     return cached[1]
-            return _Half(fault=f"cannot be read: {error.strerror or 'input/output error'}")
+            fix = f"; {fix_of_denial(path)}" if error.errno in _DENIED else ""
+            return _Half(fault=f"cannot be read: {error.strerror or 'input/output error'}{fix}")
         except KeyFileError as error:
             half = _Half(fault=error.message)
         self._parsed[name] = (stamp, half)
@@ -406,8 +415,10 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 
 def _unusable(path: Path, what: str, error: OSError) -> KeyFileError:
     fix = ""
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        fix = "; it must be a folder that this user can read and write (set it with --dir or TB_KEYS_DIR)"
+    if error.errno in _DENIED:
+        fix = f"; {fix_of_denial(path)}, or name another folder (--dir or TB_KEYS_DIR)"
+    elif error.errno == errno.EROFS:
+        fix = "; mount a volume there, or name another folder (--dir or TB_KEYS_DIR)"
     return KeyFileError(
         f"cannot {what} the key folder {path}: {error.strerror or 'input/output error'}{fix}",
         detail=str(error),

@@ -82,6 +82,7 @@ def test_every_command_is_in_the_readme() -> None:
         "dev",
         "server start",
         "server housekeeping",
+        "health",
         "keys generate",
         "keys list",
         "keys remove",

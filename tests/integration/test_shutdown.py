@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import signal
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import jwt
 import pytest
-from harness.waiting import until
+from harness.clients import Clients
 
 if TYPE_CHECKING:
     import socket
@@ -23,65 +19,6 @@ if TYPE_CHECKING:
     from harness.servers import Server
     from harness.tailnet import Caller, Route, Tailnet
 
-NEW_CONNECTIONS, KEPT_CONNECTIONS = 4, 8
-
-
-class Client:
-    """Requests tokens as fast as it can, until the server no longer answers.
-
-    Attributes:
-        jtis: of the tokens that have arrived whole.
-        broken: answers that began and did not arrive whole.
-    """
-
-    def __init__(self, route: Route, *, keep: bool) -> None:
-        self.jtis: list[str] = []
-        self.broken: list[str] = []
-        self._way = route
-        self._keep = keep
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        connection = self._connection()
-        while True:
-            try:
-                connection.request("POST", "/issue", headers={"Host": self._way.host})
-                response = connection.getresponse()
-            except (OSError, http.client.HTTPException):
-                # No byte of an answer has arrived: the server may have closed an idle connection.
-                connection.close()
-                if not self._ask_once():
-                    return
-                continue
-            try:
-                token = json.loads(response.read())["token"]
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                self.broken.append(repr(error))
-                return
-            self.jtis.append(jwt.decode(token, options={"verify_signature": False})["jti"])
-            if not self._keep or response.will_close:
-                connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._way.address, timeout=10)
-
-    def _ask_once(self) -> bool:
-        """Return whether a new connection is answered."""
-        connection = self._connection()
-        try:
-            connection.request("GET", "/_healthz", headers={"Host": self._way.host})
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def join(self) -> None:
-        """Wait until the server no longer answers."""
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_every_answer_arrives_under_load(
@@ -91,21 +28,15 @@ def test_every_answer_arrives_under_load(
     started = server()
     route = caller().to(started.name)
     assert route.issue().status == 200
-    clients = [
-        Client(route, keep=index >= NEW_CONNECTIONS) for index in range(NEW_CONNECTIONS + KEPT_CONNECTIONS)
-    ]
-    until(lambda: all(len(client.jtis) > 20 for client in clients), "load", timeout_s=30)
+    clients = Clients(route)
     began = time.monotonic()
     started.program.send(number)
     assert started.program.wait() == 0
     assert time.monotonic() - began < 8
-    for client in clients:
-        client.join()
-    assert [client.broken for client in clients if client.broken] == []
-    arrived = {jti for client in clients for jti in client.jtis}
-    [first] = {line["jti"] for line in started.events("token issued")} - arrived
+    clients.join()
+    [first] = {line["jti"] for line in started.events("token issued")} - clients.jtis
     assert first == started.events("token issued")[0]["jti"]
-    assert arrived <= {line["jti"] for line in started.events("token issued")}
+    assert clients.jtis <= {line["jti"] for line in started.events("token issued")}
 
 
 def test_pooled_connections_do_not_hold_it_up(

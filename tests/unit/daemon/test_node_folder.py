@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +13,7 @@ from tailbone.daemon.node_folder import check_node_folder, volatile_folders
 from tailbone.errors import TailnetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -66,6 +67,48 @@ def test_another_users_folder_is_a_warning(node: Path) -> None:
         f"user 1000 can write to the node's folder {node}",
         f"user 1001 can read or write the node's state {node / 'tailscaled.state'}",
     ]
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """Act as a user who owns nothing; gives the user's id."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    os.setresuid(12345, 12345, 0)
+    yield 12345
+    os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user can enter."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_another_users_state_is_refused(shared: Path, stranger: int) -> None:
+    """The message has this user's id and the command that helps."""
+    os.setresuid(0, 0, 0)
+    (shared / "tailscaled.state").touch(0o600)
+    shared.chmod(0o777)
+    os.setresuid(stranger, stranger, 0)
+    with pytest.raises(TailnetError) as failure:
+        check_node_folder(shared)
+    assert failure.value.message == (
+        "the node's state cannot be read and written; this process is user 12345: "
+        f"run  chown -R 12345 {shared / 'tailscaled.state'}"
+    )
+
+
+def test_a_folder_that_cannot_be_created(shared: Path, stranger: int) -> None:
+    """The message says how to create it for this user."""
+    with pytest.raises(TailnetError) as failure:
+        check_node_folder(shared / "node")
+    assert failure.value.message == (
+        "the node's state cannot be read and written; this process is user 12345: "
+        f"run  mkdir -p {shared}/node && chown -R 12345 {shared}/node"
+    )
 
 
 @pytest.fixture
