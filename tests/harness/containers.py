@@ -25,6 +25,9 @@ HARDENED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges")
 
 # By default podman raises these limits, which a sandbox forbids.
 _LIMITS = ("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096")
+_HOME = "/root"
+"""Of the user in the Dockerfile's stages."""
+
 _CLIENT_SETTINGS = ("/etc/ssl/certs", "/etc/pip.conf")
 """What the host's package clients are set up with."""
 
@@ -56,8 +59,8 @@ def build_image() -> None:
     command = [go_command(), "env", "-json", "GOCACHE", "GOMODCACHE"]
     caches = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     volumes = [f"--volume={path}:{path}:ro" for path in _CLIENT_SETTINGS if os.path.lexists(path)]
-    volumes += [f"--volume={caches['GOCACHE']}:/root/.cache/go-build"]
-    volumes += [f"--volume={caches['GOMODCACHE']}:/root/go/pkg/mod"]
+    volumes += [f"--volume={caches['GOCACHE']}:{_HOME}/.cache/go-build"]
+    volumes += [f"--volume={caches['GOMODCACHE']}:{_HOME}/go/pkg/mod"]
     podman(
         "build",
         # Otherwise the image has no HEALTHCHECK.

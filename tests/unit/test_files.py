@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tailbone.files import Disk, ProcessLock, read_regular
+from tailbone.files import Disk, ProcessLock, fix_of_denial, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,3 +178,12 @@ def test_a_kill_frees_the_lock(tmp_path: Path) -> None:
     holder.stdout.close()
     assert lock.try_acquire()
     lock.release()
+
+
+def test_the_fix_of_a_denial_names_the_user_and_the_command(tmp_path: Path) -> None:
+    """What does not exist yet is created first."""
+    uid = os.geteuid()
+    assert fix_of_denial(tmp_path) == f"this process is user {uid}: run  chown -R {uid} {tmp_path}"
+    assert fix_of_denial(tmp_path / "a b") == (
+        f"this process is user {uid}: run  mkdir -p '{tmp_path}/a b' && chown -R {uid} '{tmp_path}/a b'"
+    )
