@@ -267,11 +267,11 @@ async def _kill_again_and_again(
         server.start()
         if not early:
             # A first contact that comes too early is lost, and repeated only after five seconds.
-            await _until(server.started)
+            await _until(server.started, server.text)
         async with callers.calling():
             before = report.changes
             if not early:
-                await _until(lambda: report.changes > before)  # noqa: B023 -- called at once
+                await _until(lambda: report.changes > before, server.text)  # noqa: B023 -- called at once
             await asyncio.sleep(moments.uniform(0, _LATEST_S))
             server.kill()
         report.kills += 1
@@ -282,10 +282,13 @@ async def _kill_again_and_again(
             show(report)
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(_BACK_S):
-        while not condition():
-            await asyncio.sleep(_RETRY_S)
+async def _until(condition: Callable[[], bool], shows: Callable[[], str]) -> None:
+    try:
+        async with asyncio.timeout(_BACK_S):
+            while not condition():
+                await asyncio.sleep(_RETRY_S)
+    except TimeoutError:
+        raise AssertionError(f"not within {_BACK_S:g} s:\n{shows()[-4000:]}") from None
 
 
 @asynccontextmanager

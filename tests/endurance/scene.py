@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 ISSUER_PORT: Final = 80
 ADMIN_PORT: Final = 50051
 _LONGEST_S: Final = 24 * 3600.0
-_STARTED: Final = b'"event":"started"'
+_STARTED: Final = '"event":"started"'
 
 
 class Place(NamedTuple):
@@ -134,11 +134,15 @@ class ServerProcess:
             AssertionError: it has ended.
         """
         assert self._process is not None
+        text = self.text()
+        assert self._process.poll() is None, f"the server has ended:\n{text[-4000:]}"
+        return _STARTED in text
+
+    def text(self) -> str:
+        """Return its log since the last start."""
         with self.log.open("rb") as log:
             log.seek(self._log_begins)
-            text = log.read()
-        assert self._process.poll() is None, f"the server has ended:\n{text[-4000:].decode()}"
-        return _STARTED in text
+            return log.read().decode(errors="replace")
 
     def kill(self) -> None:
         """Send SIGKILL, and wait for the end."""
