@@ -34,7 +34,7 @@ _LOAD_PAUSE_S: Final = 0.01
 _CHANGE_PAUSE_S: Final = 0.02
 _RETRY_S: Final = 0.05
 _CALL_S: Final = 10.0
-_BACK_S: Final = 30.0
+_BACK_S: Final = 120.0
 _LATEST_S: Final = 2.0
 _EARLY: Final = 0.3
 """How many of the kills come during the start."""
