@@ -7,21 +7,19 @@ all of these fields, empty ones too, so that a proxy replaces those that the cli
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from sanic import Sanic
 from sanic.response import text
 
 from tailbone import web
-from tailbone.errors import AddressInUseError
 from tailbone.process.log import get_logger
 from tailbone.process.signals import stop_on_signals
 from tailbone.text import host_port
 from tailbone.verify.sanic import protect
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
 
     from sanic import Request
@@ -76,24 +74,7 @@ class ForwardAuth:
         self._server = await web.start(self._app, self._listening, backlog=_BACKLOG)
 
     async def __aexit__(self, *_: object) -> None:
-        closed = self._server.close()
-        for connection in list(self._server.connections):
-            connection.close()
-        Sanic.unregister_app(self._app)
-        await closed
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a bound socket.
-
-    Raises:
-        AddressInUseError: the address cannot be listened on.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise AddressInUseError(f"{host} port {port} cannot be listened on: {error.strerror}") from None
+        await web.close(self._app, self._server)
 
 
 def run(verifier: AsyncVerifier, require: Requirement, listening: socket.socket) -> None:

@@ -1,14 +1,14 @@
-"""Sanic apps on one listening socket each: how this package makes and starts them."""
+"""Sanic apps on one listening socket each: how this package makes, starts and closes them."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+import socket
+from typing import Any
 
 from sanic import Sanic
 
-if TYPE_CHECKING:
-    import socket
+from tailbone.errors import AddressInUseError
 
 
 def make_app(name: str, **options: Any) -> Any:
@@ -24,6 +24,19 @@ def make_app(name: str, **options: Any) -> Any:
     # Sanic's advice about a --debug option, which no command here has.
     os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
     return app
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a bound TCP socket.
+
+    Raises:
+        AddressInUseError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise AddressInUseError(f"{host} port {port} cannot be listened on: {error.strerror}") from None
 
 
 async def start(app: Any, listening: socket.socket, **options: Any) -> Any:
@@ -49,3 +62,12 @@ async def start(app: Any, listening: socket.socket, **options: Any) -> Any:
         Sanic.unregister_app(app)
         raise
     return server
+
+
+async def close(app: Any, server: Any) -> None:
+    """Stop a started server at once, and free the app's name."""
+    closed = server.close()
+    for connection in list(server.connections):
+        connection.close()
+    Sanic.unregister_app(app)
+    await closed

@@ -102,13 +102,13 @@ def _serve(
     config = invocation.load()
     import fcntl  # noqa: F401 -- the server's signals need Unix, too; `Root` reports that in one line
 
-    from tailbone import forward_auth
+    from tailbone import forward_auth, web
     from tailbone.process import log
     from tailbone.verify import AsyncVerifier
 
     log.configure(config.log, stream=sys.stdout)
     verifier = AsyncVerifier(issuer, audiences, jwks_url=jwks_url)
-    forward_auth.run(verifier, requirement, forward_auth.listen(*address))
+    forward_auth.run(verifier, requirement, web.listen(*address))
 
 
 def _from_standard_input() -> str:

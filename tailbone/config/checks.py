@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from tailbone.text import bracketed
+from tailbone.text import bracketed, host_port
 
 # RFC 3986 section 3.3.
 _URL_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:/-]|%[0-9A-Fa-f]{2})*")
@@ -16,6 +16,10 @@ _URL_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:/-]|%[0-9A-Fa-f]{2})*")
 
 TAG = r"tag:[A-Za-z][A-Za-z0-9-]*"
 """The form of a tag of the tailnet's policy."""
+
+
+TAILNET = "tailnet"
+"""In server.metricsBinding: the issuer's own port on the tailnet."""
 
 
 class SecretInValueError(ValueError):
@@ -188,3 +192,19 @@ def parse_host_port(text: str) -> tuple[str, int]:
     if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def metrics_binding(text: str) -> str:
+    """Check ``tailnet``, or a loopback host and port."""
+    if text == TAILNET:
+        return text
+    host, port = parse_host_port(text)
+    if not is_loopback(host):
+        raise ValueError("is neither tailnet nor a loopback address with a port")
+    return host_port(host, port)
+
+
+def probe_binding(text: str) -> str:
+    """Check a host and a port."""
+    host, port = parse_host_port(text)
+    return host_port(host_name(host), port)

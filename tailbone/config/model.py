@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from tailbone.algorithms import Algorithm  # noqa: TC001 -- msgspec resolves it
+from tailbone.config.checks import TAILNET
 from tailbone.config.durations import format_duration
 from tailbone.config.table import BY_PATH, default
 from tailbone.errors import ConfigError
@@ -102,6 +103,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = default("server.allowedHosts")
     max_connections: int = default("server.maxConnections")
     rate_limit: int = default("server.rateLimit")
+    metrics_binding: str = default("server.metricsBinding")
+    probe_binding: str = default("server.probeBinding")
     tailscale: Tailscale = Tailscale()
 
 
@@ -161,6 +164,11 @@ def check_together(config: Config) -> None:
         ConfigError: two settings contradict each other; the message names both.
     """
     _check_rotation(config)
+    if config.server.metrics_binding == TAILNET and "issuer" not in config.components:
+        raise ConfigError(
+            f"server.metricsBinding ({config.origin('server.metricsBinding')}): tailnet needs the issuer, "
+            "which components leaves out; allowed: a loopback HOST:PORT"
+        )
     node = "server.tailscale."
     logins = [
         f"{node}{name}"

@@ -156,6 +156,35 @@ SETTINGS: tuple[Setting, ...] = (
         commands=_SERVING,
     ),
     Setting(
+        path="server.metricsBinding",
+        kind=Text(
+            "tailnet, or a loopback HOST:PORT",
+            check=checks.metrics_binding,
+            if_empty="",
+            metavar="tailnet|HOST:PORT",
+        ),
+        default="",
+        default_text="off",
+        help="Serve `GET /metrics` for Prometheus: on the issuer's own port on the tailnet, or on a port of "
+        "this machine.",
+        group=ISSUER,
+        flags=("--metrics-binding",),
+        commands=("server",),
+        production=True,
+    ),
+    Setting(
+        path="server.probeBinding",
+        kind=Text("HOST:PORT", check=checks.probe_binding, if_empty="", metavar="HOST:PORT"),
+        default="",
+        default_text="off",
+        help="Serve `/_healthz`, `/_readyz` and `/metrics` outside the tailnet, such as for a kubelet, also "
+        "while the node joins.",
+        group=ISSUER,
+        flags=("--probe-binding",),
+        commands=("server",),
+        production=True,
+    ),
+    Setting(
         path="keys.issuer",
         kind=Text(
             "an https URL with a lower-case host, without port, query and trailing slash; or a name",

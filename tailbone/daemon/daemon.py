@@ -5,35 +5,49 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections import Counter
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tailbone.counting import Histogram, IssuerCounts
 from tailbone.daemon.addresses import check_ports, listen_addresses
 from tailbone.daemon.descriptors import check_descriptors
 from tailbone.daemon.health import Health, health_socket
 from tailbone.daemon.keys import key_lifecycle
 from tailbone.daemon.node import TailnetNode
 from tailbone.daemon.node_folder import check_folders
-from tailbone.daemon.servers import Dependencies, Server, discovery_document, import_servers, make_server
+from tailbone.daemon.servers import (
+    Dependencies,
+    Server,
+    discovery_document,
+    import_servers,
+    make_server,
+    probes,
+)
 from tailbone.daemon.sockets import socket_directory
 from tailbone.errors import Problem, TailboneError, UnknownCallerError
+from tailbone.process.audit_log import AuditLog
 from tailbone.process.cancellation import gather_or_cancel
 from tailbone.process.log import get_logger, set_level
 from tailbone.process.signals import stop_on_signals
 from tailbone.process.systemd import notify, watchdog
 from tailbone.token.void_rules import VoidRules
+from tailbone.tsnet import library
 from tailbone.version import commit, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from tailbone.config.model import Config
+    from tailbone.daemon.metrics import State
     from tailbone.daemon.public_check import PublicCheck
     from tailbone.daemon.reload import Reloader
     from tailbone.keys.lifecycle import KeyLifecycle
     from tailbone.process.log import Logger
     from tailbone.process.signals import Stop
+    from tailbone.server.probes import Page
     from tailbone.token.identity import Identity
     from tailbone.tsnet.node import Listener, NodeStatus
 
@@ -133,7 +147,7 @@ class Daemon:
         self._config = config
         self._isolated = isolated
         self._log = log or get_logger()
-        self._audit = audit
+        self._audit = AuditLog(audit or self._log)
         self._on_login_url = on_login_url
         self._stop = stop
         self._reloader = reloader
@@ -143,6 +157,9 @@ class Daemon:
         self._node: TailnetNode | None = None
         self._keys: KeyLifecycle | None = None
         self._public_check: PublicCheck | None = None
+        self._metrics: Callable[[str], Page] | None = None
+        self._counts = IssuerCounts()
+        self._store_calls: Counter[tuple[str, str]] = Counter()
         self._background: list[asyncio.Task[None]] = []
         self._servers: list[Server] = []
         self._listeners: list[Listener] = []
@@ -168,6 +185,9 @@ class Daemon:
         check_descriptors(config)
         if not self._isolated:
             await asyncio.to_thread(check_folders, config, self._log)
+
+        if config.server.metrics_binding or config.server.probe_binding:
+            await self._watch(stack)
 
         # The parts in the order in which they are opened. What closes a part is pushed before it is opened:
         # a start that fails half-way is closed, too.
@@ -220,7 +240,7 @@ class Daemon:
         """Return why no token can be issued now; empty when one can."""
         if self._node is None or self._keys is None:
             return [Problem("starting", "server: starting")]
-        return [*self._node.reasons, *self._keys.reasons()]
+        return [*self._node.reasons, *self._keys.reasons(), *self._audit.reasons()]
 
     def notes(self) -> list[Problem]:
         """Return the problems that do not stop token issuance (shown by ``/_readyz``)."""
@@ -260,9 +280,43 @@ class Daemon:
 
     # --- opening
 
+    async def _watch(self, stack: AsyncExitStack) -> None:
+        """Serve probes and metrics from now on, where the settings say so."""
+        await asyncio.to_thread(import_module, "tailbone.daemon.metrics")
+        from tailbone.daemon.metrics import LAG_BOUNDS_S, Metrics, measured_lag
+        from tailbone.daemon.outside import serve_outside
+
+        lag_s = Histogram(LAG_BOUNDS_S)
+        await stack.enter_async_context(measured_lag(lag_s))
+        self._metrics = Metrics(lambda: self._state(lag_s)).page
+        outside = probes(self.reasons, self.notes, self._metrics)
+        await stack.enter_async_context(serve_outside(self._config, outside, self._log))
+
+    def _state(self, lag_s: Histogram) -> State:
+        """Return what the metrics show now."""
+        from tailbone.daemon.metrics import State
+
+        node, keys = self._node, self._keys
+        note = self._public_check.note if self._public_check else None
+        return State(
+            version=version(),
+            commit=commit(),
+            counts=self._counts,
+            lag_s=lag_s,
+            store_calls=self._store_calls,
+            reasons=self.reasons(),
+            notes=self.notes(),
+            keys=keys.known_keys() if keys else (),
+            jwks_read_at=keys.jwks_read_at if keys else None,
+            outside_ok=note.code == "outside_ok" if note else None,
+            node_state=node.node.state if node else "",
+            node_key_expiry=node.key_expiry if node else None,
+            native=library.stats() if node else None,
+        )
+
     async def _prepare(self) -> KeyLifecycle:
         """Read the keys and import the servers; imports are slow, so threads make them."""
-        self._keys = keys = await asyncio.to_thread(key_lifecycle, self._config, self._log)
+        self._keys = keys = await asyncio.to_thread(key_lifecycle, self._config, self._log, self._store_calls)
         await keys.start()
         await asyncio.to_thread(import_servers, self._config.components)
         return keys
@@ -284,9 +338,11 @@ class Daemon:
             keys=keys,
             readiness=self.reasons,
             notes=self.notes,
+            metrics=self._metrics,
+            counts=self._counts,
             void_rules=VoidRules(self._log),
             log=self._log,
-            audit=self._audit or self._log,
+            audit=self._audit,
             on_reload=self._on_reload,
         )
         for component in config.components:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tailbone.errors import ConfigError
 from tailbone.jwks import store_of
+from tailbone.jwks.counted import CountedStore
 from tailbone.process.log import get_logger
 
 if TYPE_CHECKING:
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 
-def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
+def key_lifecycle(config: Config, log: Logger, store_calls: Counter[tuple[str, str]]) -> KeyLifecycle:
     """Make the keys' lifecycle, not started; the imports that this needs take up to half a second.
+
+    Args:
+        config: all settings.
+        log: receives an event for each change.
+        store_calls: counts the calls of the JWKS's store, by operation and outcome.
 
     Raises:
         ConfigError: keys.bucket does not name a store.
@@ -30,7 +37,8 @@ def key_lifecycle(config: Config, log: Logger) -> KeyLifecycle:
     from tailbone.keys.lifecycle import KeyLifecycle
 
     keys = config.keys
-    store = store_of(keys.bucket)
+    bucket = store_of(keys.bucket)
+    store = CountedStore(bucket, store_calls) if bucket else None
     return KeyLifecycle(
         folder=KeyFolder(Path(keys.dir)),
         store=store,
@@ -91,7 +99,7 @@ async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housek
         raise ConfigError(
             "keys.bucket is not set: there is no published JWKS to bring the key folder in line with"
         )
-    keys = key_lifecycle(config, get_logger())
+    keys = key_lifecycle(config, get_logger(), Counter())
     try:
         return await keys.housekeeping(force=force, dry_run=dry_run)
     finally:

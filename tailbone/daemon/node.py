@@ -107,6 +107,11 @@ class TailnetNode:
         """Problems that do not stop token issuance (shown by ``/_readyz``)."""
         return self._health.notes
 
+    @property
+    def key_expiry(self) -> float | None:
+        """When the node must log in again, in Unix seconds; None for never, and before the join."""
+        return self._health.key_expiry
+
     async def join(self) -> NodeStatus:
         """Join the tailnet.
 

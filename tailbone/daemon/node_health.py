@@ -51,6 +51,11 @@ class NodeHealth:
         self._control_note: Problem | None = None
 
     @property
+    def key_expiry(self) -> float | None:
+        """When the node must log in again, in Unix seconds; None for never, and before the join."""
+        return self._key_expiry
+
+    @property
     def notes(self) -> list[Problem]:
         """The current problems, which do not stop token issuance."""
         notes = []

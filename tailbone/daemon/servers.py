@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
+from tailbone.config.checks import TAILNET
 from tailbone.version import commit, version
 
 if TYPE_CHECKING:
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from tailbone.admin.access import Access
     from tailbone.admin.service import AdminServer
     from tailbone.config.model import Config
+    from tailbone.counting import IssuerCounts
     from tailbone.daemon.node import TailnetNode
     from tailbone.errors import Problem
     from tailbone.keys.lifecycle import KeyLifecycle
+    from tailbone.process.audit_log import AuditLog
     from tailbone.process.log import Logger
-    from tailbone.server import IssuerServer
+    from tailbone.server import IssuerServer, Probes
+    from tailbone.server.probes import Page
     from tailbone.token.issuer import Issuer
     from tailbone.token.policy import IssuerSettings
     from tailbone.token.void_rules import VoidRules
@@ -47,6 +51,8 @@ class Dependencies:
         keys: sign the tokens; the admin API manages them.
         readiness: returns why no token can be issued now; nothing when one can.
         notes: returns problems that do not stop token issuance.
+        metrics: renders the metrics for an Accept field; None if they are not served.
+        counts: counts the issuer's requests.
         void_rules: warns of void rules in the tailnet's policy, and counts them.
         log: for everything that happens.
         audit: gets the line of each token and admin call, before the token or answer leaves.
@@ -58,9 +64,11 @@ class Dependencies:
     keys: KeyLifecycle
     readiness: Callable[[], Sequence[Problem]]
     notes: Callable[[], Sequence[Problem]]
+    metrics: Callable[[str], Page] | None
+    counts: IssuerCounts
     void_rules: VoidRules
     log: Logger
-    audit: Logger
+    audit: AuditLog
     on_reload: list[Callable[[Config], None]]
 
 
@@ -80,6 +88,7 @@ def _issuer(needs: Dependencies) -> IssuerServer:
 
     config = needs.config
     allowed = config.server.allowed_hosts
+    tailnet = config.server.metrics_binding == TAILNET
 
     def hosts(dns_name: str, addresses: Sequence[str]) -> AllowedHosts:
         short = dns_name.partition(".")[0]
@@ -99,18 +108,27 @@ def _issuer(needs: Dependencies) -> IssuerServer:
         rate_limit=RateLimit(config.server.rate_limit),
         roles=_access(config).roles_of,
         hosts=hosts(*needs.node.known_as),
-        readiness=needs.readiness,
-        notes=needs.notes,
+        probes=probes(needs.readiness, needs.notes, needs.metrics if tailnet else None),
+        counts=needs.counts,
         published_jwks=needs.keys.published_document,
         discovery_of=discovery_document(config),
         max_age_s=config.keys.max_age_s,
-        version=version(),
-        commit=commit(),
         audit=needs.audit,
     )
     needs.node.on_renamed = renamed
     needs.on_reload.append(reloaded)
-    return IssuerServer(endpoints, needs.log)
+    return IssuerServer(endpoints, needs.log, needs.counts)
+
+
+def probes(
+    readiness: Callable[[], Sequence[Problem]],
+    notes: Callable[[], Sequence[Problem]],
+    metrics: Callable[[str], Page] | None,
+) -> Probes:
+    """Return what this process says about itself."""
+    from tailbone.server import Probes
+
+    return Probes(readiness=readiness, notes=notes, version=version(), commit=commit(), metrics=metrics)
 
 
 def _token_issuer(needs: Dependencies) -> Issuer:
@@ -175,7 +193,7 @@ def _admin(needs: Dependencies) -> AdminServer:
         void_rules=needs.void_rules,
         status=status,
         log=needs.log,
-        audit=needs.audit,
+        audit=needs.audit.log,
     )
 
 

@@ -169,6 +169,19 @@ class KeyLifecycle:
             notes.append(Problem("jwks_stale", f"jwks: stale: {last}"))
         return notes
 
+    @property
+    def jwks_read_at(self) -> float | None:
+        """When the last successful read of the published JWKS began, in Unix seconds; None before one."""
+        observer = self._observer
+        if math.isinf(observer.read_at):
+            return None
+        return observer.clock() - (self._monotonic() - observer.read_at)
+
+    def known_keys(self) -> tuple[KeyInfo, ...]:
+        """Return the same as ``list_keys``, by the last good JWKS, without a read."""
+        last_good = self._observer.last_good
+        return list_keys(self._observer.view(Read(last_good) if last_good else None))
+
     async def list_keys(self) -> tuple[KeyInfo, ...]:
         """Return the keys of the JWKS and own keys that are not in it yet, oldest first.
 
@@ -182,7 +195,7 @@ class KeyLifecycle:
         except (StoreError, TimeoutError):
             if last_good is None:
                 raise
-            return list_keys(self._observer.view(Read(last_good)))
+            return self.known_keys()
 
     # --- start, run, close
 

@@ -21,14 +21,16 @@ from tailbone.process.cancellation import Closing
 from tailbone.process.peercred import peer_credentials
 from tailbone.server.refusals import Refusals
 from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT, parse_head
+from tailbone.server.routes import add_routes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tailbone.counting import IssuerCounts
     from tailbone.process.log import Logger
-    from tailbone.server.endpoints import Endpoints
     from tailbone.server.request_head import Head
     from tailbone.server.responses import Request
+    from tailbone.server.routes import Handlers
 
 BACKLOG: Final = 4096
 """How many connections may wait to be accepted: connect on a full Unix backlog fails at once."""
@@ -113,17 +115,18 @@ class _Seen:
 
 
 class IssuerServer:
-    """The issuer's HTTP server on one Unix socket, with the routes of ``Endpoints``."""
+    """The issuer's HTTP server on one socket, with the routes of ``Endpoints`` or ``OutsideProbes``."""
 
-    def __init__(self, endpoints: Endpoints, log: Logger) -> None:
+    def __init__(self, handlers: Handlers, log: Logger, counts: IssuerCounts) -> None:
         """Make a server that does not listen yet.
 
         Args:
-            endpoints: answer the requests.
+            handlers: answer the requests.
             log: receives a line for refused requests.
+            counts: counts them.
         """
-        self._endpoints = endpoints
-        self._refusals = Refusals(log)
+        self._handlers = handlers
+        self._refusals = Refusals(log, handlers.routes, counts)
         self._closing = Closing()
         self._server: Any = None
         self._app: Any = None
@@ -144,7 +147,10 @@ class IssuerServer:
         Args:
             unix_path: where the socket is made; only this process's user may reach its folder.
         """
-        listening = _bound(unix_path)
+        await self.start_on(_bound(unix_path))
+
+    async def start_on(self, listening: socket.socket) -> None:
+        """Listen on a bound socket, which the server closes; when this returns, connections are accepted."""
         number = next(_numbers)
         self._app = app = web.make_app(
             f"tailbone-issuer-{number}",
@@ -166,7 +172,7 @@ class IssuerServer:
         app.add_signal(_let_others_run, "http.lifecycle.read_body")
         # Sanic also runs it before it handles an error of its own router, such as 404.
         app.register_middleware(self._check, "request")
-        self._endpoints.add_to(app)
+        add_routes(app, self._handlers)
         app.exception(Exception)(self._refusals.answer)
         self._server = await web.start(app, listening, protocol=_Connection, backlog=BACKLOG)
 
@@ -261,8 +267,11 @@ def _check_process(transport: Any) -> None:
     """Refuse other processes: a peer's name is visible to them (``/proc/net/unix``) and can be copied.
 
     Raises:
-        UnknownCallerError: the other end is not the bridge in this process.
+        UnknownCallerError: the other end of a Unix socket is not the bridge in this process.
     """
-    pid = peer_credentials(transport.get_extra_info("socket")).pid
+    connection = transport.get_extra_info("socket")
+    if connection.family != socket.AF_UNIX:
+        return
+    pid = peer_credentials(connection).pid
     if pid != os.getpid():
         raise UnknownCallerError("the caller did not come over the tailnet", detail=f"from process {pid}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
+
+from tailbone.errors import BrowserRequestError, WrongHostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tailbone.server.request_head import Head
 
 # An IPv6 address without brackets has no port: it comes from the node, never from a Host field.
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]*))?")
@@ -23,8 +27,14 @@ class AllowedHosts:
     the visitor's requests here. The browser sends the page's name as Host (RFC 9110 section 7.2).
     """
 
-    def __init__(self, hosts: Iterable[str]) -> None:
-        """Allow each of ``hosts``: a DNS name or an IP address; with a port, only that port; without, any."""
+    def __init__(self, hosts: Iterable[str], *, any_address: bool = False) -> None:
+        """Allow each of ``hosts``: a DNS name or an IP address; with a port, only that port; without, any.
+
+        Args:
+            hosts: the names and addresses.
+            any_address: allow all IP addresses too. A web page's own name is never one.
+        """
+        self._any_address = any_address
         normal = (_normal(host) for host in hosts)
         self._allowed = frozenset((name, port or _ANY_PORT) for name, port in normal if name)
         # Clients send the same few spellings again and again.
@@ -42,7 +52,30 @@ class AllowedHosts:
 
     def _matches(self, host: str) -> bool:
         name, port = _normal(host)
+        if self._any_address and _is_address(name):
+            return True
         return (name, _ANY_PORT) in self._allowed or (name, port or _HTTP_PORT) in self._allowed
+
+
+def check_source(head: Head, hosts: AllowedHosts) -> None:
+    """Refuse a request that a web page may have sent.
+
+    Raises:
+        WrongHostError: its Host field is not in ``hosts``.
+        BrowserRequestError: it has fields of browsers.
+    """
+    if head.host not in hosts:
+        raise WrongHostError("Host is neither an address nor a name of this server, nor an allowed host")
+    if head.origin or head.fetch_site != "none":
+        raise BrowserRequestError("a web page may not ask for its visitor's token (Origin, Sec-Fetch-Site)")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _normal(host: str) -> tuple[str, str]:

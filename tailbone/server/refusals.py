@@ -17,6 +17,7 @@ from sanic.exceptions import (
 )
 
 from tailbone import errors
+from tailbone.counting import FAILED, REFUSED, UNREAD_AUDIENCE
 from tailbone.errors import (
     BodyTooLargeError,
     MalformedRequestError,
@@ -28,20 +29,20 @@ from tailbone.errors import (
     status_in,
 )
 from tailbone.process.refusal_log import RefusalLog
-from tailbone.server.endpoints import ROUTES
 from tailbone.server.request_head import BODY_LIMIT, HEAD_LIMIT
 from tailbone.server.responses import Refusal, Request, Response
+from tailbone.server.routes import ISSUE_PATH
 from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tailbone.counting import IssuerCounts
     from tailbone.process.log import Logger
+    from tailbone.server.routes import Route
 
 MOST_REFUSALS: Final = 100
 """How many requests of a connection are refused before it is closed."""
-
-_PATHS: Final = ", ".join(f"{route.methods[0]} {path}" for path, route in ROUTES.items())
 
 # RFC 9110 section 15, and RFC 6585 section 4 for 429. Clients should retry only after 429 and 503.
 STATUSES: Final[Mapping[type[TailboneError], int]] = {
@@ -62,11 +63,13 @@ STATUSES: Final[Mapping[type[TailboneError], int]] = {
 
 
 class Refusals:
-    """Answers failed requests, and logs why they failed."""
+    """Answers failed requests, logs why they failed, and counts them."""
 
-    def __init__(self, log: Logger) -> None:
-        """Write to ``log``."""
+    def __init__(self, log: Logger, routes: Mapping[str, Route], counts: IssuerCounts) -> None:
+        """Write to ``log``, and count in ``counts``; ``routes`` are the paths that exist."""
         self._log = RefusalLog(log)
+        self._routes = routes
+        self._counts = counts
 
     def close(self) -> None:
         """Log the counts that are still pending."""
@@ -90,11 +93,12 @@ class Refusals:
                 # Otherwise Sanic would wait for the rest of the body without a time limit.
                 request.stream.request_body = None
                 error = RequestTimeout()
-        error = _own_error(request, error)
+        error = _own_error(request, error, self._routes)
         fields: dict[str, Any] = {"path": request.path} if request.head else {}
         fields |= getattr(request.ctx, "caller", {})
         fields["peer"] = peer = address_of(request.transport.get_extra_info("peername"))
         _end_connection(request, error)
+        self._count(request, error)
         if not isinstance(error, TailboneError):
             self._log.add(
                 "internal", peer, "error", "request failed", code="internal", exc_info=error, **fields
@@ -114,6 +118,14 @@ class Refusals:
             response.headers["Retry-After"] = "1"
         return response
 
+    def _count(self, request: Request, error: Exception) -> None:
+        code = error.code if isinstance(error, TailboneError) else "internal"
+        self._counts.refusals[code] += 1
+        if request.path == ISSUE_PATH and request.method == "POST":
+            refused = isinstance(error, TailboneError) and status_in(STATUSES, type(error)) < 500
+            audience = getattr(request.ctx, "audience", UNREAD_AUDIENCE)
+            self._counts.requests[REFUSED if refused else FAILED, audience] += 1
+
 
 def _response(status: int, code: str, message: str) -> Response:
     return Response(msgspec.json.encode(Refusal(code, message)), status)
@@ -129,14 +141,15 @@ def _end_connection(request: Request, error: Exception) -> None:
         request.stream.keep_alive = False
 
 
-def _own_error(request: Request, error: Exception) -> Exception:
+def _own_error(request: Request, error: Exception, routes: Mapping[str, Route]) -> Exception:
     """Translate Sanic's exceptions."""
     # Sanic also raises MethodNotAllowed for some paths with a final slash.
-    unknown = isinstance(error, MethodNotAllowed) and request.path not in ROUTES
+    unknown = isinstance(error, MethodNotAllowed) and request.path not in routes
     if unknown or isinstance(error, NotFound):
-        return UnknownPathError(f"no such path; there are {_PATHS}")
+        paths = ", ".join(f"{route.methods[0]} {path}" for path, route in routes.items())
+        return UnknownPathError(f"no such path; there are {paths}")
     if isinstance(error, MethodNotAllowed):
-        allow = ", ".join(ROUTES[request.path].methods)
+        allow = ", ".join(routes[request.path].methods)
         return MethodNotAllowedError(f"{request.path} accepts only {allow}", allow=allow)
     if isinstance(error, PayloadTooLarge) and request.head:
         return BodyTooLargeError(f"at most {BODY_LIMIT} bytes of body are read, and ignored")

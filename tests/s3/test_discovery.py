@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness import s3
@@ -23,7 +24,7 @@ async def publish(folder: Path, bucket: str, *, issuer: str = "https://issuer.ex
     """Publish as a new server does, and return its notes."""
     settings = {"keys.dir": str(folder / "keys"), "keys.bucket": bucket, "keys.issuer": issuer}
     config = load({**settings, "keys.algorithm": "ES256"}, environ={})
-    async with key_lifecycle(config, Lines()) as keys:  # type: ignore[arg-type]
+    async with key_lifecycle(config, Lines(), Counter()) as keys:  # type: ignore[arg-type]
         await keys.sync()
         return keys.notes()
 

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from harness.refusals import AUDIENCE, TAG, bearer, refused
 
+from tailbone import web
 from tailbone.errors import AddressInUseError
-from tailbone.forward_auth import ForwardAuth, identity_fields, listen
+from tailbone.forward_auth import ForwardAuth, identity_fields
 from tailbone.testing import FakeIssuer
 from tailbone.verify import AsyncVerifier, Claims, require
 
@@ -26,7 +27,7 @@ def issuer() -> Iterator[FakeIssuer]:
 
 @pytest.fixture
 async def client(issuer: FakeIssuer) -> AsyncIterator[httpx.AsyncClient]:
-    listening = listen("127.0.0.1", 0)
+    listening = web.listen("127.0.0.1", 0)
     _, port = listening.getsockname()
     async with (
         ForwardAuth(AsyncVerifier(issuer.url, AUDIENCE), require(tags=TAG), listening),
@@ -81,4 +82,4 @@ def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(AddressInUseError, match=str(port)):
-            listen("127.0.0.1", port)
+            web.listen("127.0.0.1", port)

@@ -58,3 +58,11 @@ def test_identity_federation_needs_a_client_id_and_tags() -> None:
     with pytest.raises(ConfigError, match="both set"):
         load(flags | {"server.tailscale.authkey": "x"}, environ={})
     assert load(flags, environ={"TS_AUTHKEY": "x"}).server.tailscale.authkey == ""
+
+
+def test_metrics_on_the_tailnet_need_the_issuer() -> None:
+    """They are served on its port."""
+    flags = {"server.metricsBinding": "tailnet"}
+    assert load(flags, environ={}).server.metrics_binding == "tailnet"
+    with pytest.raises(ConfigError, match="tailnet needs the issuer"):
+        load(flags | {"components": "admin"}, environ={})

@@ -137,4 +137,5 @@ def test_settings_that_point_at_production() -> None:
     production = {setting.path for setting in SETTINGS if setting.production}
     assert {"keys.bucket", "keys.dir", "keys.keyPath"} < production
     assert {path for path in BY_PATH if path.startswith("server.tailscale.")} < production
-    assert all(path.startswith(("keys.", "server.tailscale.")) for path in production)
+    bindings = {"server.metricsBinding", "server.probeBinding"}
+    assert all(path.startswith(("keys.", "server.tailscale.")) for path in production - bindings)

@@ -13,10 +13,12 @@ import msgspec
 import pytest
 from harness.settings import issuer_settings
 
+from tailbone.counting import IssuerCounts
 from tailbone.errors import Problem, UnknownCallerError
 from tailbone.keys.signing_key import SigningKey
 from tailbone.keys.view import KeyRing
-from tailbone.server import AllowedHosts, Endpoints, IssuerServer, RateLimit
+from tailbone.process.audit_log import AuditLog
+from tailbone.server import AllowedHosts, Endpoints, IssuerServer, Probes, RateLimit
 from tailbone.token.identity import Identity
 from tailbone.token.issuer import Issuer
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from tailbone.server.probes import Page
 
 HOSTS = frozenset(
     {"100.64.0.1", "fd7a:115c:a1e0::1", "tailbone", "tailbone.dev.tailnet.test", "127.0.0.1:8080"}
@@ -119,6 +123,8 @@ class World:
         self.rate_limit = RateLimit(0)
         self.log = MemoryLog()
         self.audit = MemoryLog()
+        self.counts = IssuerCounts()
+        self.metrics: Callable[[str], Page] | None = None
         self.endpoints: Endpoints
 
     def ring(self) -> KeyRing:
@@ -140,22 +146,27 @@ class World:
 
     def server(self) -> IssuerServer:
         """A server in this world; not yet started."""
+        audit = AuditLog(self.audit)  # type: ignore[arg-type]
         self.endpoints = Endpoints(
             issuer=Issuer(self.settings, self.ring, clock=lambda: 1795518230.5),
             identify=self.identify,
             rate_limit=self.rate_limit,
             roles=lambda identity: ["viewer"],
             hosts=AllowedHosts(HOSTS),
-            readiness=lambda: self.reasons,
-            notes=lambda: self.notes,
+            probes=Probes(
+                readiness=lambda: [*self.reasons, *audit.reasons()],
+                notes=lambda: self.notes,
+                version="1.2.3",
+                commit="abc1234",
+                metrics=self.metrics,
+            ),
+            counts=self.counts,
             published_jwks=lambda: self.jwks,
             discovery_of=self.discovery if self.is_url else None,
             max_age_s=300.0,
-            version="1.2.3",
-            commit="abc1234",
-            audit=self.audit,
+            audit=audit,
         )
-        return IssuerServer(self.endpoints, self.log)
+        return IssuerServer(self.endpoints, self.log, self.counts)
 
 
 class Response(NamedTuple):

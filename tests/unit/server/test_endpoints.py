@@ -363,8 +363,8 @@ async def test_other_paths_are_not_found(running: Running, method: bytes, target
         {
             "error": "not_found",
             "message": "no such path; there are "
-            "POST /issue, GET /whoami, GET /_healthz, GET /_readyz, GET /.well-known/jwks.json, "
-            "GET /.well-known/openid-configuration",
+            "POST /issue, GET /whoami, GET /_healthz, GET /_readyz, GET /metrics, "
+            "GET /.well-known/jwks.json, GET /.well-known/openid-configuration",
         },
     )
 
