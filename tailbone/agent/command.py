@@ -167,9 +167,9 @@ def serve_command(process: CommandProcess, issuer: Tokens, wanted: Wanted, folde
 async def _serve_until_end(process: CommandProcess, issuer: Tokens, wanted: Wanted, folder: Path) -> None:
     serving = asyncio.ensure_future(_serve(process, issuer, wanted, folder))
     ended = asyncio.ensure_future(process.ended())
-    await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        serving.result()
+    finished, _ = await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+    for task in finished:
+        task.result()
     serving.cancel()
     await asyncio.wait({serving})
 

@@ -37,8 +37,9 @@ def test_the_app_is_protected(
     start: Callable[..., Program], environment: dict[str, str], tmp_path: Path
 ) -> None:
     """A new user's commands, on other ports: a person is greeted, and only the tagged node deploys."""
-    issuer, install, serve, greet, deploy = COMMANDS
-    assert install == "pip install fastapi uvicorn"
+    install, issuer, activate, serve, activate_again, greet, deploy = COMMANDS
+    assert install == f"python3 -m venv .venv && {activate} && pip install . fastapi uvicorn"
+    assert activate == activate_again
     dev = start(*issuer.split()[1:], "--listen", "127.0.0.1:0", "-o", "json")
     facts = json.loads(dev.wait_for('{"tailnet"'))
     [port] = free_ports(1)
