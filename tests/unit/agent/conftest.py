@@ -19,12 +19,14 @@ class Issuer:
     Attributes:
         asked: audience and lifetime of each request so far.
         error: raised instead of an answer.
+        life_s: how long its tokens are valid.
         may_answer: requests wait while it is not set.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float | None]] = []
         self.error: TailboneError | None = None
+        self.life_s = 1000.0
         self.may_answer = threading.Event()
         self.may_answer.set()
 
@@ -33,7 +35,7 @@ class Issuer:
         self.may_answer.wait(30)
         if self.error:
             raise self.error
-        return Token(f"token-{len(self.asked)}", 2000, 1000.0)
+        return Token(f"token-{len(self.asked)}", 2000, self.life_s)
 
 
 @pytest.fixture

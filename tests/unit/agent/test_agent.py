@@ -32,6 +32,15 @@ async def test_files_of_one_audience_share_a_token(issuer: Issuer, tmp_path: Pat
     assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == "token-1"
 
 
+async def test_a_file_is_renewed_while_15_minutes_are_left(issuer: Issuer, tmp_path: Path) -> None:
+    """Even with the default lifetime of 20 minutes: azure-identity keeps what it has read for 10 minutes."""
+    issuer.life_s = 1200.0
+    agent = Agent(issuer, files(tmp_path, "t"))
+    await agent.write()
+    [source] = agent._of_files.values()
+    assert source.left_s - source.due_in_s == pytest.approx(900.0, abs=1.0)
+
+
 async def test_programs_can_ask_for_any_number_of_audiences(issuer: Issuer, tmp_path: Path) -> None:
     """The agent keeps the tokens of those that were asked for last, and those of its files."""
     agent = Agent(issuer, files(tmp_path, "one"))
