@@ -8,6 +8,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness import monitoring
 from harness.waiting import until
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -53,9 +54,7 @@ def get(address: str, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-@pytest.fixture
-def refused_audience() -> str:
-    return "a-secret-audience"
+REFUSED_AUDIENCE = "a-secret-audience"
 
 
 def test_a_scrape_after_tokens_refusals_and_key_changes(
@@ -63,7 +62,6 @@ def test_a_scrape_after_tokens_refusals_and_key_changes(
     caller: Callable[..., Caller],
     tailbone: Callable[..., Program],
     tmp_path: Path,
-    refused_audience: str,
 ) -> None:
     """The numbers are those of what happened; no label has a name, an address or a caller's text."""
     running = server(
@@ -78,12 +76,11 @@ def test_a_scrape_after_tokens_refusals_and_key_changes(
     person = caller()
     route = person.to(running.name)
     until(lambda: route.get("/_readyz").status == 200, "ready")
-    sub = ""
     for query, status in (
         ("", 200),
         ("", 200),
         ("?audience=vault", 200),
-        (f"?audience={refused_audience}", 403),
+        (f"?audience={REFUSED_AUDIENCE}", 403),
         ("?ttl=x", 400),
     ):
         answer = route.issue(query)
@@ -125,7 +122,7 @@ def test_a_scrape_after_tokens_refusals_and_key_changes(
     assert (value(samples, "process_resident_memory_bytes") or 0) > 20e6
 
     labels = {text for _, pairs in samples for pair in pairs for text in pair}
-    for private in (refused_audience, sub, running.name, person.name, *running.addresses, *person.addresses):
+    for private in (REFUSED_AUDIENCE, sub, running.name, person.name, *running.addresses, *person.addresses):
         assert not [label for label in labels if private in label]
 
 
@@ -141,6 +138,37 @@ def test_metrics_on_the_tailnet(server: Callable[..., Server], caller: Callable[
     refused = route.get("/metrics", headers={"Host": "evil.example"})
     assert (refused.status, refused.json["error"]) == (421, "wrong_host")
     assert running.events("serving outside the tailnet") == []
+
+
+def test_dashboard_and_alerts_use_metrics_that_exist(
+    server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet, tmp_path: Path
+) -> None:
+    """Each name is in the scrape of a server with a bucket, rotation, outside check and an expiring node."""
+    running = server(
+        "--metrics-binding",
+        "127.0.0.1:0",
+        # Nobody serves the documents there, which the outside check reports.
+        "--issuer",
+        "http://127.0.0.1:9",
+        authkey=tailnet.key("dev@example.com"),
+        TB_KEYS_BUCKET=(tmp_path / "bucket").as_uri(),
+        TB_KEYS_ROTATEEVERY="24h",
+        TB_KEYS_OUTSIDECHECK="on",
+    )
+    [address] = outside(running.program)
+    route = caller().to(running.name)
+    until(lambda: route.get("/_readyz").status == 200, "ready")
+    assert route.issue("?audience=other").status == 403
+
+    def names() -> set[str]:
+        return {name for name, _ in parsed(get(address, "/metrics")[1])}
+
+    found = until(
+        lambda: found if "tailbone_note" in (found := names()) else None, "a note of the outside check"
+    )
+    # It exists while there are reasons, as in test_probes_before_and_after_the_join.
+    used = monitoring.metrics() - {"tailbone_not_ready_reason"}
+    assert {name for name in used if not {name, f"{name}_bucket"} & found} == set()
 
 
 def codes(body: str) -> Any:
@@ -161,6 +189,7 @@ def test_probes_before_and_after_the_join(
         assert set(codes(body)) <= {"starting", "node_not_running", "key_not_published", "key_waiting"}
         samples = parsed(get(address, "/metrics")[1])
         assert value(samples, "tailbone_ready") == 0
+        assert any(name == "tailbone_not_ready_reason" for name, _ in samples)
         assert value(samples, "tailbone_node_state", state="Running") == 0
     finally:
         tailnet.do("resume_control")
