@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from harness import containers, s3
+from harness.containers import HARDENED, Running, container
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from harness.tailnet import Tailnet
 
 _numbers = itertools.count(1)
 
@@ -47,3 +51,29 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     with s3.moto(tmp_path_factory.mktemp("moto")) as endpoint:
         s3.make_bucket(endpoint)
         yield s3.environment(endpoint) | {"TB_KEYS_BUCKET": s3.BUCKET}
+
+
+@pytest.fixture
+def serve(image: str, tailnet: Tailnet, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start the image's own command: ``serve("--volume=v:/var/lib/tailbone", TB_KEYS_BUCKET="b")``."""
+    with ExitStack() as stack:
+
+        def start(
+            *flags: str, name: str = "", key: bool = True, ready: bool = True, **variables: str
+        ) -> Running:
+            name = name or f"tailbone-test-{next(_numbers)}"
+            settings = {
+                "TB_SERVER_TAILSCALE_HOSTNAME": name,
+                "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
+                "TB_SERVER_TAILSCALE_AUTHKEY": tailnet.key("tag:tailbone") if key else "",
+            }
+            program = stack.enter_context(
+                container(
+                    tmp_path, flags=(*HARDENED, f"--name={name}", *flags), variables=settings | variables
+                )
+            )
+            if ready:
+                program.wait_for('"event":"started"', timeout_s=60)
+            return Running(name, program)
+
+        yield start

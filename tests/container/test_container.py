@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from harness import s3
 from harness.clients import Clients
-from harness.containers import HARDENED, container, inspect, messages, podman
+from harness.containers import container, inspect, messages, podman
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from harness.programs import Program
+    from harness.containers import Running
     from harness.tailnet import Caller, Route, Tailnet
 
 STATE = "/var/lib/tailbone"
@@ -26,56 +24,6 @@ OTHER_USER = "--user=1234567890:0"
 """As on OpenShift: a user id that the image does not know, in group 0."""
 
 LOST = "this state is lost with the container, or at the next reboot: put it on a volume"
-
-_numbers = itertools.count(1)
-
-
-class Running:
-    """A server in a container.
-
-    Attributes:
-        name: of the container, and of the node.
-        program: podman in the foreground, with the server's log.
-    """
-
-    def __init__(self, name: str, program: Program) -> None:
-        self.name = name
-        self.program = program
-
-    def events(self, text: str) -> list[dict[str, Any]]:
-        """Return all log records with that event."""
-        return [record for record in self.program.records() if record["event"] == text]
-
-    def stop(self) -> int:
-        """Stop the container as `docker stop` does, and return its exit code."""
-        podman("stop", "--time=10", self.name)
-        return self.program.wait()
-
-
-@pytest.fixture
-def serve(image: str, tailnet: Tailnet, tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Start the image's own command: ``serve("--volume=v:/var/lib/tailbone", TB_KEYS_BUCKET="b")``."""
-    with ExitStack() as stack:
-
-        def start(
-            *flags: str, name: str = "", key: bool = True, ready: bool = True, **variables: str
-        ) -> Running:
-            name = name or f"tailbone-test-{next(_numbers)}"
-            settings = {
-                "TB_SERVER_TAILSCALE_HOSTNAME": name,
-                "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
-                "TB_SERVER_TAILSCALE_AUTHKEY": tailnet.key("tag:tailbone") if key else "",
-            }
-            program = stack.enter_context(
-                container(
-                    tmp_path, flags=(*HARDENED, f"--name={name}", *flags), variables=settings | variables
-                )
-            )
-            if ready:
-                program.wait_for('"event":"started"', timeout_s=60)
-            return Running(name, program)
-
-        yield start
 
 
 def without_shell(tmp_path: Path) -> str:
@@ -213,7 +161,7 @@ def test_another_users_state(serve: Callable[..., Running], volume: str) -> None
     )
     elsewhere = {"TB_SERVER_TAILSCALE_DIR": f"{STATE}/another"}
     assert refusal(serve(*flags, OTHER_USER, ready=False, **elsewhere)) == (
-        f"tailbone: cannot read the key folder {STATE}/keys: Permission denied; "
+        f"tailbone: cannot write to the key folder {STATE}/keys: Permission denied; "
         f"this process is user 1234567890: run chown -R 1234567890 {STATE}/keys, "
         "or name another folder (--dir or TB_KEYS_DIR)"
     )

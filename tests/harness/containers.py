@@ -102,6 +102,28 @@ def container(
     return Program(command, env=clean_environment(folder))
 
 
+class Running:
+    """A server in a container.
+
+    Attributes:
+        name: of the container, and of the node.
+        program: podman in the foreground, with the server's log.
+    """
+
+    def __init__(self, name: str, program: Program) -> None:
+        self.name = name
+        self.program = program
+
+    def events(self, text: str) -> list[dict[str, Any]]:
+        """Return all log records with that event."""
+        return [record for record in self.program.records() if record["event"] == text]
+
+    def stop(self) -> int:
+        """Stop the container as `docker stop` does, and return its exit code."""
+        podman("stop", "--time=10", self.name)
+        return self.program.wait()
+
+
 def messages(program: Program) -> list[str]:
     """Return what a container wrote to standard error, without the log of podman.
 

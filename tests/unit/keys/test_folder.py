@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +20,6 @@ from tailbone.keys.signing_key import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 KID = f"tb-{START:.0f}"
 
@@ -152,6 +153,24 @@ def test_a_link_to_nowhere_is_a_fault(folder: KeyFolder) -> None:
     """It is named, not stumbled over."""
     (folder.path / "lost.private.jwk").symlink_to(folder.path / "nowhere")
     assert fault(folder, "lost") == "the private half cannot be read: No such file or directory"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_users_key_is_a_fault() -> None:
+    """It has this user's id and the command that helps."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        path = Path(name, f"{KID}.private.jwk")
+        path.touch(0o600)
+        os.setresuid(12345, 12345, 0)
+        try:
+            found = fault(KeyFolder(Path(name)))
+        finally:
+            os.setresuid(0, 0, 0)
+    assert found == (
+        "the private half cannot be read: Permission denied; "
+        f"this process is user 12345: run  chown -R 12345 {path}"
+    )
 
 
 def test_a_huge_file_is_not_read(folder: KeyFolder) -> None:
