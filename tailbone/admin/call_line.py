@@ -66,7 +66,7 @@ class CallLine:
             LogUnavailableError: the line cannot be written.
         """
         try:
-            self._audit.info("admin call begins", **self._fields)
+            self._audit.info("admin call begins", outcome="begins", **self._fields)
         except OSError as error:
             raise LogUnavailableError(
                 "the server cannot log the call, and changes nothing", detail=str(error)

@@ -18,6 +18,7 @@ from tailbone.admin.interceptor import AdminInterceptor, current_caller
 from tailbone.admin.key import key_message
 from tailbone.errors import AddressInUseError, BadParameterError, PeerNotFoundError, UnknownCallerError
 from tailbone.process.cancellation import Closing
+from tailbone.process.log import both
 from tailbone.token.policy import TokenRequest
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class AdminServer:
         status: Callable[[], ServerStatus],
         log: Logger,
         audit: Logger,
+        trail: Logger | None = None,
     ) -> None:
         """Make a server that listens nowhere yet.
 
@@ -116,12 +118,17 @@ class AdminServer:
             log: receives the lines of failures and health checks.
             audit: receives a line before each answer, and before each change; if it raises OSError, there is
                 no answer or change.
+            trail: receives the lines of failures, too, if there is an audit file.
         """
         self._access = access
         self._log = log
         self._servicer = _Servicer(lifecycle, find, explain, access, void_rules, status)
         self._interceptor = AdminInterceptor(
-            identify=identify, access=access, note_void=void_rules.note, log=log, audit=audit
+            identify=identify,
+            access=access,
+            note_void=void_rules.note,
+            log=both(log, trail),
+            audit=audit,
         )
         self._health = Health([SERVICE])
         self._server: Any = None

@@ -27,6 +27,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     level: Literal["trace", "debug", "info", "warn", "error"] = default("log.level")
     format: Literal["console", "json"] = default("log.format")
     no_color: bool = default("log.no_color")
+    audit_file: str = default("log.auditFile")
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):

@@ -627,6 +627,17 @@ SETTINGS: tuple[Setting, ...] = (
         commands=(EVERYWHERE,),
     ),
     Setting(
+        path="log.auditFile",
+        kind=Text("a file's path", if_empty="", metavar="FILE"),
+        default="",
+        default_text="the log",
+        help="File that gets a line of JSON for each token, admin call and key change; the lines of issued "
+        "tokens and successful calls are then not in the log.",
+        group=GENERAL,
+        flags=("--audit-file",),
+        commands=("server",),
+    ),
+    Setting(
         path="log.no_color",
         kind=Switch(),
         default=False,

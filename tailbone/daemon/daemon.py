@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tailbone.counting import Histogram, IssuerCounts
 from tailbone.daemon.addresses import check_ports, listen_addresses
+from tailbone.daemon.audit import open_audit_file, reopen
 from tailbone.daemon.descriptors import check_descriptors
 from tailbone.daemon.health import Health, health_socket
 from tailbone.daemon.keys import key_lifecycle
@@ -84,10 +85,23 @@ def run(config: Config, reloader: Reloader) -> int:
 
 async def _run(config: Config, reloader: Reloader) -> int:
     log = get_logger()
+    audit_file = open_audit_file(config)
+
+    def hung_up() -> None:
+        if audit_file is not None:
+            reopen(audit_file, log)
+        reloader.asked.set()
+
     with stop_on_signals(within_s=_SHUTDOWN_S) as stop:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.asked.set)
-        # No token or answer of the admin API leaves without its line in the log.
-        async with Daemon(config, audit=get_logger(strict=True), stop=stop, reloader=reloader) as daemon:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+        async with Daemon(
+            config,
+            # No token or answer of the admin API leaves without its line.
+            audit=audit_file.required if audit_file else get_logger(strict=True),
+            trail=audit_file.log if audit_file else None,
+            stop=stop,
+            reloader=reloader,
+        ) as daemon:
             if await stop.run_until_stopped(daemon.start()) is None:
                 log.info("stopped before it was up")
                 return 0
@@ -126,6 +140,7 @@ class Daemon:
         isolated: bool = False,
         log: Logger | None = None,
         audit: Logger | None = None,
+        trail: Logger | None = None,
         on_login_url: Callable[[str], None] | None = None,
         stop: Stop | None = None,
         reloader: Reloader | None = None,
@@ -139,6 +154,7 @@ class Daemon:
             log: for everything that happens; by default the process's.
             audit: gets the line of each token and admin call, before the token or answer leaves; by default
                 ``log``.
+            trail: gets the lines of refused tokens, failed calls and changes of keys, too.
             on_login_url: shows a person where to log in; by default a line on standard error.
             stop: removes the socket directory when a second signal ends the process at once.
             reloader: rereads the settings once the server has started; by default they stay as they are.
@@ -147,7 +163,7 @@ class Daemon:
         self._config = config
         self._isolated = isolated
         self._log = log or get_logger()
-        self._audit = AuditLog(audit or self._log)
+        self._audit = AuditLog(audit or self._log, trail)
         self._on_login_url = on_login_url
         self._stop = stop
         self._reloader = reloader
@@ -316,7 +332,9 @@ class Daemon:
 
     async def _prepare(self) -> KeyLifecycle:
         """Read the keys and import the servers; imports are slow, so threads make them."""
-        self._keys = keys = await asyncio.to_thread(key_lifecycle, self._config, self._log, self._store_calls)
+        self._keys = keys = await asyncio.to_thread(
+            key_lifecycle, self._config, self._log, self._store_calls, self._audit.trail
+        )
         await keys.start()
         await asyncio.to_thread(import_servers, self._config.components)
         return keys

@@ -7,10 +7,11 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from tailbone.daemon.audit import open_audit_file
 from tailbone.errors import ConfigError
 from tailbone.jwks import store_of
 from tailbone.jwks.counted import CountedStore
-from tailbone.process.log import get_logger
+from tailbone.process.log import both, get_logger
 
 if TYPE_CHECKING:
     from tailbone.config.model import Config
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
     from tailbone.process.log import Logger
 
 
-def key_lifecycle(config: Config, log: Logger, store_calls: Counter[tuple[str, str]]) -> KeyLifecycle:
+def key_lifecycle(
+    config: Config, log: Logger, store_calls: Counter[tuple[str, str]], trail: Logger | None = None
+) -> KeyLifecycle:
     """Make the keys' lifecycle, not started; the imports that this needs take up to half a second.
 
     Args:
         config: all settings.
-        log: receives an event for each change.
+        log: for everything that happens to keys.
         store_calls: counts the calls of the JWKS's store, by operation and outcome.
+        trail: gets the lines of changes, too, if there is an audit file.
 
     Raises:
         ConfigError: keys.bucket does not name a store.
@@ -45,6 +49,7 @@ def key_lifecycle(config: Config, log: Logger, store_calls: Counter[tuple[str, s
         path=keys.key_path,
         settings=key_settings(config),
         log=log,
+        changes=both(log, trail),
         discovery=_discovery_publisher(config, store, log) if store else None,
     )
 
@@ -99,8 +104,11 @@ async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housek
         raise ConfigError(
             "keys.bucket is not set: there is no published JWKS to bring the key folder in line with"
         )
-    keys = key_lifecycle(config, get_logger(), Counter())
+    audit_file = None if dry_run else open_audit_file(config)
+    keys = key_lifecycle(config, get_logger(), Counter(), audit_file.log if audit_file else None)
     try:
         return await keys.housekeeping(force=force, dry_run=dry_run)
     finally:
         await keys.close()
+        if audit_file is not None:
+            audit_file.close()

@@ -117,7 +117,7 @@ def _issuer(needs: Dependencies) -> IssuerServer:
     )
     needs.node.on_renamed = renamed
     needs.on_reload.append(reloaded)
-    return IssuerServer(endpoints, needs.log, needs.counts)
+    return IssuerServer(endpoints, needs.log, needs.counts, needs.audit.trail)
 
 
 def probes(
@@ -194,6 +194,7 @@ def _admin(needs: Dependencies) -> AdminServer:
         status=status,
         log=needs.log,
         audit=needs.audit.log,
+        trail=needs.audit.trail,
     )
 
 

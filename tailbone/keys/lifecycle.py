@@ -77,6 +77,7 @@ class KeyLifecycle:
         path: str,
         settings: KeySettings,
         log: Logger,
+        changes: Logger | None = None,
         discovery: DiscoveryPublisher | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -89,7 +90,8 @@ class KeyLifecycle:
             store: contains the JWKS. If None, nothing is published, and the document is the folder's keys.
             path: the JWKS's path in the store.
             settings: the current settings.
-            log: receives an event for each change.
+            log: receives warnings, and errors of the background work.
+            changes: receives a line for each change of a key; by default ``log``.
             discovery: publishes the discovery document in the same store; None if there is none.
             clock: returns Unix time in seconds.
             monotonic: returns seconds of a monotonic clock.
@@ -116,6 +118,7 @@ class KeyLifecycle:
             publisher=self._publisher,
             settings=settings,
             log=log,
+            changes=changes or log,
             clock=clock,
             monotonic=monotonic,
         )

@@ -49,14 +49,26 @@ class Observer:
         publisher: Publisher | None,
         settings: KeySettings,
         log: Logger,
+        changes: Logger,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """Create an observer that has read nothing yet. If ``publisher`` is None, nothing is published."""
+        """Create an observer that has read nothing yet.
+
+        Args:
+            folder: the key folder.
+            publisher: reads and changes the document; None if nothing is published.
+            settings: the current settings.
+            log: receives warnings.
+            changes: receives a line for each change of a key.
+            clock: returns Unix time in seconds.
+            monotonic: returns seconds of a monotonic clock.
+        """
         self.folder = folder
         self.publisher = publisher
         self.settings = settings
         self.log = log
+        self.changes = changes
         self.clock = clock
         self.monotonic = monotonic
         self.snapshot = Snapshot()
@@ -114,7 +126,7 @@ class Observer:
         before, self.ring = self.ring, self.view().ring()
         kid, old = (ring.signing.kid if ring.signing else "" for ring in (self.ring, before))
         if kid != old:
-            say = self.log.info if kid else self.log.warning
+            say = self.changes.info if kid else self.changes.warning
             say("signing key changed", kid=kid, before=old)
         if {key.kid for key in self.ring.published} - self._revoked:
             self._needs_first_key = False

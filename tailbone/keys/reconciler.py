@@ -168,7 +168,7 @@ class Writer:
         self._observer = observer
         self._folder = observer.folder
         self._publisher = observer.publisher
-        self._log = observer.log
+        self._changes = observer.changes
         self._generated_kids = generated_kids
         self._deadline = deadline
         self._read_until = observer.monotonic() + _FIRST_READ_S
@@ -237,7 +237,7 @@ class Writer:
         record = KeyRecord.new(key.thumbprint, origin, now=now, location=observer.location)
         await in_thread(self._folder.add, key, record)
         await observer.rescan()
-        self._log.info(
+        self._changes.info(
             "key is generated", kid=key.kid, algorithm=key.algorithm, size=key.size, origin=origin.value
         )
         return key.kid
@@ -250,16 +250,16 @@ class Writer:
         match step:
             case WriteRecord():
                 await in_thread(self._folder.write_record, step.kid, step.record)
-                say = self._log.warning if step.warn else self._log.info
+                say = self._changes.warning if step.warn else self._changes.info
                 say(step.event, kid=step.kid)
             case WritePublic():
                 await in_thread(self._folder.write_public, step.key)
             case RemoveFiles(how=Removal.DELETE):
                 await in_thread(self._folder.delete, step.entry)
-                self._log.info("key is removed", kid=step.entry.kid)
+                self._changes.info("key is removed", kid=step.entry.kid)
             case RemoveFiles():
                 await in_thread(self._folder.move_to_removed, step.entry)
-                self._log.warning(f"key's files are moved to {REMOVED}/", kid=step.entry.kid)
+                self._changes.warning(f"key's files are moved to {REMOVED}/", kid=step.entry.kid)
             case SaveCopy():
                 await in_thread(self._folder.write_saved_copy, self._observer.location, step.document)
                 self._observer.saved_copy = step.document
@@ -274,7 +274,7 @@ class Writer:
         outcome = await self._publisher.change(step.edit, deadline=self._deadline)
         self._observer.record_read(outcome.after, self._observer.monotonic())
         if step.event and outcome.wrote:
-            self._log.warning(step.event, kids=[key.kid for key in step.put])
+            self._changes.warning(step.event, kids=[key.kid for key in step.put])
         had_none = outcome.wrote and not (outcome.before and outcome.before.keys)
         fresh = frozenset(key.kid for key in step.put) if had_none else frozenset[str]()
         self.last_read = Read(outcome.after, fresh)

@@ -17,11 +17,13 @@ class AuditLog:
 
     Attributes:
         log: where; it raises OSError if a line cannot be written (``get_logger(strict=True)``).
+        trail: gets the lines of refused tokens, failed calls and changes of keys; None if the log is enough.
     """
 
-    def __init__(self, log: Logger) -> None:
-        """Write to ``log``."""
+    def __init__(self, log: Logger, trail: Logger | None = None) -> None:
+        """Write to ``log``; ``trail`` is for others."""
         self.log = log
+        self.trail = trail
         self._fails = False
 
     def write(self, event: str, **fields: Any) -> None:

@@ -51,8 +51,8 @@ class LogSettings(Protocol):
         """Use no colours, even on a terminal."""
 
 
-class _Output(NamedTuple):
-    """The settings of :func:`configure`, shared by all loggers."""
+class Output(NamedTuple):
+    """Where lines go, in which form, and from which level on."""
 
     level: int
     render: Render
@@ -74,10 +74,12 @@ class Logger:
     ``exc_info=True``, or an exception, adds a traceback.
     """
 
-    __slots__ = ("_strict",)
+    __slots__ = ("_output", "_strict")
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool, output: Output | None = None) -> None:
+        """Make a logger; see :func:`get_logger`. Without ``output``, it writes to the process's log."""
         self._strict = strict
+        self._output = output
 
     def trace(self, event: str, /, **fields: Any) -> None:
         """Log network details for debugging."""
@@ -100,8 +102,28 @@ class Logger:
         self._log("error", event, fields)
 
     def _log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        if self._strict or LEVELS[level] >= _output.level:
-            _output.write(level, event, fields, strict=self._strict)
+        output = self._output or _output
+        if self._strict or LEVELS[level] >= output.level:
+            output.write(level, event, fields, strict=self._strict)
+
+
+class _Both(Logger):
+    """Writes each line to two logs."""
+
+    __slots__ = ("_logs",)
+
+    def __init__(self, *logs: Logger) -> None:
+        super().__init__(strict=False)
+        self._logs = logs
+
+    def _log(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        for log in self._logs:
+            log._log(level, event, fields)  # noqa: SLF001
+
+
+def both(log: Logger, other: Logger | None) -> Logger:
+    """Return a logger whose lines go to both; ``log`` itself if there is no other."""
+    return log if other is None else _Both(log, other)
 
 
 def get_logger(*, strict: bool = False) -> Logger:
@@ -128,7 +150,7 @@ def configure(settings: LogSettings, *, stream: TextIO | None = None) -> None:
         render: Render = render_json
     else:
         render = Console(colors=_wants_colors(stream, no_color=settings.no_color))
-    _output = _Output(LEVELS[settings.level], render, Sink(stream))
+    _output = Output(LEVELS[settings.level], render, Sink(stream))
     _route_libraries(_output.level)
 
 
@@ -158,8 +180,8 @@ def reset() -> None:
     _output = _unconfigured()
 
 
-def _unconfigured() -> _Output:
-    return _Output(LEVELS["warn"], Console(colors=False), Sink())
+def _unconfigured() -> Output:
+    return Output(LEVELS["warn"], Console(colors=False), Sink())
 
 
 def _wants_colors(stream: TextIO, *, no_color: bool) -> bool:

@@ -7,13 +7,20 @@ import os
 import select
 import sys
 import threading
-from typing import Final, TextIO
+from typing import Final, Protocol, TextIO, cast
 
 from tailbone.text import MARKS, MASK, redact
 
 _SHORTEST_SECRET: Final = 8
 _STALL_TIMEOUT_MS: Final = 250
 """How long a line waits for a stalled reader. This blocks the event loop, so it happens once per stall."""
+
+
+class HasDescriptor(Protocol):
+    """A stream, or anything else with a file descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
 
 
 class Sink:
@@ -23,7 +30,7 @@ class Sink:
         lost: how many lines could not be written since the last one that could.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: HasDescriptor | None = None) -> None:
         """Write to ``stream``; by default, to what ``sys.stderr`` is at each write.
 
         Args:
@@ -43,6 +50,15 @@ class Sink:
             self._secrets.append(secret)
             self._marks.append(secret.encode())
 
+    def begin(self, *, torn: bool) -> None:
+        """Continue a file that may end with a part of a line.
+
+        Args:
+            torn: whether it does; the next line then begins with a newline.
+        """
+        with self._lock:
+            self._torn = torn
+
     def write(self, line: bytes) -> None:
         """Write one line, which ends with a newline.
 
@@ -59,8 +75,9 @@ class Sink:
             fd = stream.fileno()
         except (io.UnsupportedOperation, AttributeError):
             # A stream in memory, with which tests and embedding programs replace a standard stream.
-            stream.write(line.decode("utf-8", "replace"))
-            stream.flush()
+            memory = cast("TextIO", stream)
+            memory.write(line.decode("utf-8", "replace"))
+            memory.flush()
             return
         with self._lock:
             self._write(fd, line)

@@ -117,16 +117,19 @@ class _Seen:
 class IssuerServer:
     """The issuer's HTTP server on one socket, with the routes of ``Endpoints`` or ``OutsideProbes``."""
 
-    def __init__(self, handlers: Handlers, log: Logger, counts: IssuerCounts) -> None:
+    def __init__(
+        self, handlers: Handlers, log: Logger, counts: IssuerCounts, trail: Logger | None = None
+    ) -> None:
         """Make a server that does not listen yet.
 
         Args:
             handlers: answer the requests.
             log: receives a line for refused requests.
             counts: counts them.
+            trail: receives a line for refused tokens, if there is an audit file.
         """
         self._handlers = handlers
-        self._refusals = Refusals(log, handlers.routes, counts)
+        self._refusals = Refusals(log, handlers.routes, counts, trail)
         self._closing = Closing()
         self._server: Any = None
         self._app: Any = None

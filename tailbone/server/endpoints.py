@@ -20,6 +20,7 @@ from tailbone.server.query import parse_query
 from tailbone.server.responses import Refusal, Request, Response
 from tailbone.server.routes import ROUTES
 from tailbone.token.explain import ExplainedRule  # noqa: TC001 -- msgspec resolves it
+from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,7 @@ class Endpoints:
         """
         began = perf_counter()
         identity = self._caller(request)
-        audience = UNREAD_AUDIENCE
+        audience, wanted = UNREAD_AUDIENCE, None
         try:
             caller = self.issuer.admit(identity)
             wanted = parse_query(request.conn_info.ctx.head.query)
@@ -133,7 +134,9 @@ class Endpoints:
                 return Response(_encode(_Preview(preview.claims, preview.rules, preview.notes)))
             issued = await self.issuer.issue(caller, wanted)
             # Logged before the token is sent, so that no token is issued unlogged.
-            by = {} if issued.caller == issued.sub else {"caller": issued.caller}
+            by: dict[str, Any] = {} if issued.caller == issued.sub else {"caller": issued.caller}
+            if issued.rules:
+                by["rules"] = issued.rules
             self.audit.write(
                 "token issued",
                 sub=issued.sub,
@@ -142,10 +145,13 @@ class Endpoints:
                 jti=issued.jti,
                 aud=issued.aud,
                 node=issued.node,
+                address=address_of(request.transport.get_extra_info("peername")),
             )
         except TailboneError:
             _name_caller(request, identity)
             request.ctx.audience = audience
+            if wanted is not None:
+                request.ctx.caller |= {"aud": wanted.audience} | ({"dry_run": True} if wanted.dry_run else {})
             raise
         self.counts.issued(audience, perf_counter() - began)
         return Response(_encode(_Issued(issued.token, issued.expires_at)))

@@ -65,15 +65,26 @@ STATUSES: Final[Mapping[type[TailboneError], int]] = {
 class Refusals:
     """Answers failed requests, logs why they failed, and counts them."""
 
-    def __init__(self, log: Logger, routes: Mapping[str, Route], counts: IssuerCounts) -> None:
-        """Write to ``log``, and count in ``counts``; ``routes`` are the paths that exist."""
+    def __init__(
+        self, log: Logger, routes: Mapping[str, Route], counts: IssuerCounts, trail: Logger | None = None
+    ) -> None:
+        """Write to ``log``, and count in ``counts``.
+
+        Args:
+            log: receives a line for refused requests.
+            routes: the paths that exist.
+            counts: counts refusals.
+            trail: receives a line for refused tokens; None without an audit file.
+        """
         self._log = RefusalLog(log)
         self._routes = routes
         self._counts = counts
+        self._trail = None if trail is None else RefusalLog(trail)
 
     def close(self) -> None:
         """Log the counts that are still pending."""
-        self._log.close()
+        for log in filter(None, (self._log, self._trail)):
+            log.close()
 
     def answer(self, request: Request, error: Exception) -> Response:
         """Log why a request failed, and answer it without any inner exception's text.
@@ -98,7 +109,7 @@ class Refusals:
         fields |= getattr(request.ctx, "caller", {})
         fields["peer"] = peer = address_of(request.transport.get_extra_info("peername"))
         _end_connection(request, error)
-        self._count(request, error)
+        self._count(request, error, peer)
         if not isinstance(error, TailboneError):
             self._log.add(
                 "internal", peer, "error", "request failed", code="internal", exc_info=error, **fields
@@ -118,13 +129,16 @@ class Refusals:
             response.headers["Retry-After"] = "1"
         return response
 
-    def _count(self, request: Request, error: Exception) -> None:
+    def _count(self, request: Request, error: Exception, peer: str) -> None:
         code = error.code if isinstance(error, TailboneError) else "internal"
         self._counts.refusals[code] += 1
         if request.path == ISSUE_PATH and request.method == "POST":
             refused = isinstance(error, TailboneError) and status_in(STATUSES, type(error)) < 500
             audience = getattr(request.ctx, "audience", UNREAD_AUDIENCE)
             self._counts.requests[REFUSED if refused else FAILED, audience] += 1
+            if self._trail is not None:
+                caller = getattr(request.ctx, "caller", {})
+                self._trail.add(code, peer, "info", "token refused", outcome=code, **caller, address=peer)
 
 
 def _response(status: int, code: str, message: str) -> Response:

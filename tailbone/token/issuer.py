@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tailbone.token.identity import Identity
 
 
+_MOST_RULES: Final = 10
+
+
 class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
     """A token, and the facts about it that may be logged.
 
@@ -30,6 +33,7 @@ class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
         token: the JWS in compact form (RFC 7515 section 3.1). Never log it: its holder can act as the caller.
         expires_at: the claim ``exp``, Unix time in seconds.
         caller: the caller's own subject, which differs from ``sub`` where a grant names the subject.
+        rules: the rules of the tailnet's policy that gave it, as they are written there; the first ten.
     """
 
     token: str
@@ -40,6 +44,7 @@ class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
     jti: str
     aud: str | None
     node: str
+    rules: tuple[Any, ...]
 
     def __repr__(self) -> str:
         """Omit the token, since a repr ends up in logs and tracebacks."""
@@ -89,7 +94,8 @@ class Issuer:
             SigningBusyError: too many signatures with a large key are in progress.
         """
         settings = self.settings
-        decision = policy.decide(request, settings, self._granted(caller.identity))
+        rules = self._granted(caller.identity)
+        decision = policy.decide(request, settings, rules)
         ring = self._ring()
         key = ring.require()
         jti = os.urandom(16).hex()
@@ -111,6 +117,7 @@ class Issuer:
             jti=jti,
             aud=decision.audience,
             node=content.node,
+            rules=_applied(rules, request.audience) if rules else (),
         )
 
     def available(self, identity: Identity) -> policy.Available:
@@ -147,3 +154,7 @@ class Issuer:
             self._header = base64url.encode(header) + b"."
             self._header_key = key
         return self._header
+
+
+def _applied(rules: Sequence[GrantRule], audience: str | None) -> tuple[Any, ...]:
+    return tuple(rule.source for rule in rules if rule.covers(audience))[:_MOST_RULES]

@@ -71,6 +71,8 @@ def _parse(peer: bytes | str, prefix: str) -> PeerName | None:
     return PeerName(parts[1], None if slot is None else Slot(int(slot[1], 36), int(slot[2], 36)))
 
 
+# As for _parse, but of callers whose name is not the bridge's, too.
+@lru_cache(maxsize=1024)
 def address_of(peer: object) -> str:
     """Return the part of a peer's name that may be logged, never its random part.
 

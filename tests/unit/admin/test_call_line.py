@@ -84,10 +84,10 @@ def test_a_generated_key_is_named() -> None:
 
 
 def test_a_change_that_begins() -> None:
-    """Its line has no outcome yet."""
+    """Its outcome is that it begins."""
     logs = Logs()
     logs.line().begins()
-    assert only(logs.audit) == ("info", "admin call begins", WHERE)
+    assert only(logs.audit) == ("info", "admin call begins", {"outcome": "begins", **WHERE})
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_every_server_flag_works_before_the_command(daemon: Daemon) -> None:
         "--ts-tags tag:a --ts-control-url http://c --ts-hostname n --ts-dir t --ts-ephemeral "
         "--ts-join-timeout 5s --ts-join-retry 2s --ts-loopback off --admin-port 5 --admin-binding auto "
         "--metrics-binding tailnet --probe-binding 0.0.0.0:8081 "
-        "--log-level warn --log-format json -o json --config /dev/null"
+        "--log-level warn --log-format json --audit-file a -o json --config /dev/null"
     )
     result = invoke(*flags.split(), "start")
     assert result.exit_code == 0, result.output

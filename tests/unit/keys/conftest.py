@@ -53,6 +53,7 @@ def observer(tmp_path: Path, bucket: Path, time: FakeTime) -> Callable[..., Obse
             publisher=publisher if publishes else None,
             settings=EC,
             log=log,
+            changes=log,
             clock=time.clock,
             monotonic=time.monotonic,
         )

@@ -123,6 +123,7 @@ class World:
         self.rate_limit = RateLimit(0)
         self.log = MemoryLog()
         self.audit = MemoryLog()
+        self.trail = MemoryLog()
         self.counts = IssuerCounts()
         self.metrics: Callable[[str], Page] | None = None
         self.endpoints: Endpoints
@@ -166,7 +167,7 @@ class World:
             max_age_s=300.0,
             audit=audit,
         )
-        return IssuerServer(self.endpoints, self.log, self.counts)
+        return IssuerServer(self.endpoints, self.log, self.counts, self.trail)  # type: ignore[arg-type]
 
 
 class Response(NamedTuple):

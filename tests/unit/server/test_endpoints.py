@@ -104,7 +104,7 @@ async def test_the_caller_is_who_the_transport_says(running: Running, world: Wor
 
 
 async def test_one_line_for_a_token_and_never_the_token(running: Running, world: World) -> None:
-    """sub, kid, jti, aud and node; whoever reads the log cannot use what it says."""
+    """sub, kid, jti, aud, node and address; whoever reads the log cannot use what it says."""
     answer = await running.ask(ISSUE.replace(b"/issue", b"/issue?audience=sts.example"))
     claims = jwt.decode(answer.json["token"], options={"verify_signature": False})
     assert world.audit.lines == [
@@ -117,10 +117,11 @@ async def test_one_line_for_a_token_and_never_the_token(running: Running, world:
                 "jti": claims["jti"],
                 "aud": "sts.example",
                 "node": "laptop.dev.tailnet.test",
+                "address": "100.64.0.2:50123",
             },
         )
     ]
-    assert world.log.lines == []
+    assert (world.log.lines, world.trail.lines) == ([], [])
 
 
 async def test_without_its_line_no_token_leaves(running: Running, world: World) -> None:
@@ -135,6 +136,23 @@ async def test_without_its_line_no_token_leaves(running: Running, world: World) 
         },
     )
     assert [line.event for line in world.log.lines] == ["request refused"]
+
+
+async def test_refused_tokens_are_audited(running: Running, world: World) -> None:
+    """Each request to /issue that fails, with who asked and for what as far as that is known; no other."""
+    for target in ("/issue?audience=other", "/issue?audience=other&dry_run=true", "/issue?ttl=x", "/nowhere"):
+        await running.ask(f"POST {target} HTTP/1.1\r\nHost: tailbone\r\n\r\n".encode())
+    await running.ask(ISSUE.replace(b"Host: tailbone", b"Host: evil.example"))
+    who = {"sub": "user:123", "node": "laptop.dev.tailnet.test"}
+    where = {"address": "100.64.0.2:50123"}
+    assert world.trail.of("token refused") == [
+        ("info", "token refused", {"outcome": "audience_not_allowed", **who, "aud": "other", **where}),
+        ("info", "token refused", {"outcome": "bad_parameter", **who, **where}),
+        ("info", "token refused", {"outcome": "wrong_host", **where}),
+    ]
+    await running.server.close(0.0)
+    [*_, counted] = world.trail.lines
+    assert (counted.fields["count"], counted.fields["dry_run"]) == (1, True)
 
 
 async def test_a_node_that_asks_too_often(running: Running, world: World) -> None:
