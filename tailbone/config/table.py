@@ -610,8 +610,8 @@ SETTINGS: tuple[Setting, ...] = (
         path="log.level",
         kind=Choice("trace", "debug", "info", "warn", "error", metavar="LEVEL"),
         default="info",
-        help="Lowest level that is logged: trace, debug, info, warn or error. The line of a token is always "
-        "logged. At trace, tailscale's own log is included, and errors have tracebacks.",
+        help="Lowest level that is logged: trace, debug, info, warn or error. The line of a token is logged "
+        "at every level. At trace, tailscale's own log is included, and errors have tracebacks.",
         group=GENERAL,
         flags=("--log-level",),
         commands=(EVERYWHERE,),

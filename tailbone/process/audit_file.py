@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_LONGEST: Final = 1 << 20
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -38,7 +39,8 @@ class AuditFile:
         """
         self._path = path
         self._fd = _open(path)
-        self._sink = Sink(self)
+        # A line is appended as a whole, so that those of several processes do not mix.
+        self._sink = Sink(self, at_once=_LONGEST)
         self._sink.begin(torn=_is_torn(self._fd))
         output = Output(LEVELS["info"], _render, self._sink)
         self.required = Logger(strict=True, output=output)

@@ -30,13 +30,16 @@ class Sink:
         lost: how many lines could not be written since the last one that could.
     """
 
-    def __init__(self, stream: HasDescriptor | None = None) -> None:
+    def __init__(self, stream: HasDescriptor | None = None, *, at_once: int = select.PIPE_BUF) -> None:
         """Write to ``stream``; by default, to what ``sys.stderr`` is at each write.
 
         Args:
             stream: where lines go; its file descriptor is used if it has one.
+            at_once: how many bytes are written at once. A pipe that has room takes PIPE_BUF without blocking
+                (pipe(7)).
         """
         self._stream = stream
+        self._at_once = at_once
         self._secrets: list[str] = []
         self._marks = [mark.encode() for mark in MARKS]
         self._lock = threading.Lock()
@@ -89,8 +92,7 @@ class Sink:
         try:
             while done < len(data):
                 self._wait(fd)
-                # A pipe that has room takes this much without blocking (pipe(7), PIPE_BUF).
-                done += os.write(fd, data[done : done + select.PIPE_BUF])
+                done += os.write(fd, data[done : done + self._at_once])
         except OSError:
             if done:
                 self._torn = data[done - 1] != ord("\n")

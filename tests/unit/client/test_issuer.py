@@ -51,8 +51,14 @@ def test_a_refusal_has_the_issuers_text() -> None:
     body = b'{"error": "no_grant", "message": "no rule\\n is for you"}'
     with pytest.raises(IssuerRefusedError, match=r"^no rule is for you \(no_grant\)$"):
         decode_answer(Response(403, body, 0.0), "http://tailbone")
-    with pytest.raises(IssuerUnavailableError, match="no_grant"):
-        decode_answer(Response(503, body, 0.0), "http://tailbone")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_refusal_for_now(status: int) -> None:
+    """A later request may succeed, so the client keeps its token and tries again."""
+    body = b'{"error": "rate_limited", "message": "try again in a second"}'
+    with pytest.raises(IssuerUnavailableError, match=r"^try again in a second \(rate_limited\)$"):
+        decode_answer(Response(status, body, 0.0), "http://tailbone")
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, b"[]"), (302, b""), (404, b"{}")])

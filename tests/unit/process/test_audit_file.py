@@ -6,10 +6,14 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.waiting import until
 
 from tailbone.process.audit_file import AuditFile
 
@@ -41,6 +45,22 @@ def test_a_line(audit: AuditFile, tmp_path: Path) -> None:
     first, second = (json.loads(line) for line in (tmp_path / "audit").read_text().splitlines())
     assert list(first) == ["time", "level", "event", "outcome", "sub", "aud"]
     assert (first["outcome"], first["aud"], second["outcome"]) == ("ok", "[redacted]", "denied")
+
+
+def test_lines_of_several_processes_do_not_mix(audit: AuditFile, tmp_path: Path) -> None:
+    """Long ones, too: each is one write."""
+    path = tmp_path / "audit"
+    script = (
+        "import sys; from pathlib import Path; from tailbone.process.audit_file import AuditFile\n"
+        "file = AuditFile(Path(sys.argv[1]))\n"
+        "for _ in range(50): file.required.info('theirs', text='x' * 50_000)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", script, str(path)])
+    until(lambda: path.stat().st_size, "the first line", timeout_s=60)
+    for _ in range(50):
+        audit.required.info("ours", text="y" * 50_000)
+    assert other.wait(60) == 0
+    assert Counter(events(path)) == {"ours": 50, "theirs": 50}
 
 
 def test_only_the_owner_can_read_it(audit: AuditFile, tmp_path: Path) -> None:
