@@ -23,8 +23,10 @@ IMAGE = "localhost/tailbone-under-test"
 
 HARDENED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges")
 
-# By default podman raises these limits, which a sandbox forbids.
-_LIMITS = ("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096")
+LIMITS = {"nofile": 4096, "nproc": 4096}
+"""Limits of every container: by default podman raises them, which a sandbox forbids."""
+
+_LIMIT_FLAGS = tuple(f"--ulimit={name}={limit}:{limit}" for name, limit in LIMITS.items())
 _HOME = "/root"
 """Of the user in the Dockerfile's stages."""
 
@@ -69,7 +71,7 @@ def build_image() -> None:
         "--network=host",
         f"--build-arg=BASE={BASE}",
         f"--tag={IMAGE}",
-        *_LIMITS,
+        *_LIMIT_FLAGS,
         *volumes,
         str(ROOT),
         timeout_s=1500.0,
@@ -93,7 +95,7 @@ def container(
         "run",
         "--rm",
         "--network=host",
-        *_LIMITS,
+        *_LIMIT_FLAGS,
         *flags,
         *given,
         IMAGE,
