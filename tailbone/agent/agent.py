@@ -12,17 +12,20 @@ from tailbone.agent.files import Keeper, TokenFile
 from tailbone.agent.socket import Endpoint
 from tailbone.client.source import AsyncTokenSource
 from tailbone.errors import ConfigError
+from tailbone.files import read_regular
 from tailbone.process import systemd
 from tailbone.process.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from tailbone.client.issuer import Tokens
     from tailbone.client.token import Token
 
 _COMMAND_S = 30.0
+_PID_FILE_LIMIT = 64
 _RESERVE_S = 15 * 60.0
 """What a file's token has left when it is renewed: azure-identity keeps what it has read for 10 min, and the
 other 5 min are for the issuer to come back."""
@@ -44,11 +47,17 @@ class Reload(NamedTuple):
     command: str = ""
 
     def check(self) -> None:
-        """Raise ConfigError if the settings are incomplete or the signal does not exist."""
+        """Raise ConfigError if the settings are incomplete or malformed, or the signal does not exist."""
         if bool(self.signal) != (self.pid_file is not None):
             raise ConfigError("--signal and --pid-file need each other")
         if self.signal and f"SIG{self.signal}" not in signal.Signals.__members__:
             raise ConfigError(f"unknown signal {self.signal!r}; write it as HUP or USR1")
+        try:
+            empty = bool(self.command) and not shlex.split(self.command)
+        except ValueError as error:
+            raise ConfigError(f"--command: {str(error).lower()}") from None
+        if empty:
+            raise ConfigError("--command is empty")
 
     async def run(self) -> None:
         """Send the signal and run the command. A failure is only logged, since the files are right."""
@@ -59,11 +68,12 @@ class Reload(NamedTuple):
 
     async def _send(self, pid_file: Path) -> None:
         try:
-            pid = int(await asyncio.to_thread(pid_file.read_text))
+            text, _ = await asyncio.to_thread(read_regular, pid_file, _PID_FILE_LIMIT)
+            pid = int(text)
             if pid <= 0:
                 raise ValueError("not the id of one process")  # noqa: TRY301 -- as int() does
             os.kill(pid, signal.Signals[f"SIG{self.signal}"])
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             get_logger().warning("a reader could not be signalled", pid_file=str(pid_file), error=str(error))
 
     async def _run_command(self) -> None:
@@ -72,7 +82,7 @@ class Reload(NamedTuple):
             process = await asyncio.create_subprocess_exec(
                 *shlex.split(self.command), stdin=quiet, stdout=quiet, stderr=quiet
             )
-        except (OSError, ValueError) as error:
+        except OSError as error:
             get_logger().warning("the command after a renewal cannot be run", error=str(error))
             return
         try:
@@ -142,13 +152,13 @@ class Agent:
         await self._reload.run()
         self._renewed.clear()
 
-    async def listen(self, path: Path) -> asyncio.Server:
+    def listen(self, path: Path) -> AbstractAsyncContextManager[None]:
         """Answer local programs on a Unix socket; see ``Endpoint.on_socket``."""
-        return await self._endpoint.on_socket(path)
+        return self._endpoint.on_socket(path)
 
-    async def listen_on_loopback(self, host: str, port: int, bearer: bytes) -> asyncio.Server:
+    def listen_on_loopback(self, host: str, port: int, bearer: bytes) -> AbstractAsyncContextManager[int]:
         """Answer local programs with a bearer token; see ``Endpoint.on_loopback``."""
-        return await self._endpoint.on_loopback(host, port, bearer)
+        return self._endpoint.on_loopback(host, port, bearer)
 
     def renew(self) -> None:
         """Renew all tokens now."""

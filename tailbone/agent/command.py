@@ -178,7 +178,7 @@ async def _serve(process: CommandProcess, issuer: Tokens, wanted: Wanted, folder
     agent = Agent(issuer, [*wanted.files, *(setup.file for setup in wanted.setups)])
     socket = folder / "agent.sock"
     variables = await _prepare(agent, issuer, wanted)
-    async with await agent.listen(socket):
+    async with agent.listen(socket):
         process.start_command({**variables, SOCKET_VARIABLE: str(socket)})
         await agent.keep()
 

@@ -141,15 +141,16 @@ def for_kubernetes(folder: Path, audience: str, kubeconfig: Path) -> Setup:
         document: Any = yaml.safe_load(kubeconfig.read_text())
         context = _named(document["contexts"], document["current-context"])["context"]
         cluster = dict(_named(document["clusters"], context["cluster"])["cluster"])
+        if "certificate-authority" in cluster:
+            # Relative paths start at the folder of the original.
+            authority = kubeconfig.absolute().parent / cluster["certificate-authority"]
+            cluster["certificate-authority"] = str(authority)
     except OSError as error:
         raise ConfigError(f"{kubeconfig}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError):
+    except (yaml.YAMLError, ValueError, LookupError, TypeError):
         raise ConfigError(
             f"{kubeconfig} is not a kubeconfig with a current context and its cluster"
         ) from None
-    if "certificate-authority" in cluster:
-        # Relative paths start at the folder of the original.
-        cluster["certificate-authority"] = str(kubeconfig.parent / cluster["certificate-authority"])
     path, copy = folder / "kubernetes", folder / "kubeconfig"
     own = {
         "apiVersion": "v1",

@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import socket
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -32,7 +33,7 @@ from tailbone.process.log import get_logger
 from tailbone.process.peercred import peer_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tailbone.client.token import Token
@@ -72,10 +73,12 @@ class Endpoint:
         self._get = get
         self._metrics = metrics
         self._bearer = b""
+        self._connections: set[asyncio.StreamWriter] = set()
         self.answered = self.refused = 0
 
-    async def on_socket(self, path: Path) -> asyncio.Server:
-        """Listen on a Unix socket that only this user and root can use.
+    @asynccontextmanager
+    async def on_socket(self, path: Path) -> AsyncIterator[None]:
+        """Listen on a Unix socket that only this user and root can use, until the context ends.
 
         Raises:
             AddressInUseError: another agent listens there.
@@ -83,22 +86,41 @@ class Endpoint:
         listening = socket.socket(socket.AF_UNIX)
         try:
             _bind(listening, path)
-            return await asyncio.start_unix_server(self._serve_peer, sock=listening)
+            server = await asyncio.start_unix_server(self._serve_peer, sock=listening)
         except BaseException:
             listening.close()
             raise
+        async with self._closing(server):
+            yield
 
-    async def on_loopback(self, host: str, port: int, bearer: bytes) -> asyncio.Server:
-        """Listen on a loopback port, for clients that send the bearer token.
+    @asynccontextmanager
+    async def on_loopback(self, host: str, port: int, bearer: bytes) -> AsyncIterator[int]:
+        """Listen on a loopback port, for clients that send the bearer token, until the context ends.
+
+        Yields:
+            The port.
 
         Raises:
             AddressInUseError: the port is in use.
         """
         self._bearer = bearer
         try:
-            return await asyncio.start_server(self._serve_bearer, host, port)
+            server = await asyncio.start_server(self._serve_bearer, host, port)
         except OSError as error:
             raise AddressInUseError(f"{host}:{port}: {error.strerror}") from None
+        async with self._closing(server):
+            yield server.sockets[0].getsockname()[1]
+
+    @asynccontextmanager
+    async def _closing(self, server: asyncio.Server) -> AsyncIterator[None]:
+        """Close a server at the end, and its connections: since Python 3.12, it waits for their ends."""
+        try:
+            yield
+        finally:
+            server.close()
+            for connection in self._connections:
+                connection.transport.abort()
+            await server.wait_closed()
 
     async def _serve_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         allowed = peer_uid(writer.get_extra_info("socket")) in (0, os.geteuid())
@@ -121,6 +143,7 @@ class Endpoint:
         writer: asyncio.StreamWriter,
         refusal: Callable[[bytes], _Answer | None],
     ) -> None:
+        self._connections.add(writer)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -138,6 +161,7 @@ class Endpoint:
         except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
             get_logger().debug("a local request failed", error=type(error).__name__)
         finally:
+            self._connections.discard(writer)
             writer.close()
 
     async def _answer(self, method: str, target: str) -> _Answer:

@@ -174,12 +174,11 @@ async def _serve(agent: Agent, path: Path, loopback: tuple[str, int, bytes] | No
         # Not a reason to stop here: a service manager's reload means "renew now".
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, agent.renew)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(await agent.listen(path))
+            await stack.enter_async_context(agent.listen(path))
             stack.callback(path.unlink, missing_ok=True)
             if loopback is not None:
-                server = await agent.listen_on_loopback(*loopback)
-                await stack.enter_async_context(server)
-                log.info("listening", port=server.sockets[0].getsockname()[1])
+                port = await stack.enter_async_context(agent.listen_on_loopback(*loopback))
+                log.info("listening", port=port)
             await stop.run_until_stopped(agent.keep(ready))
             notify("STOPPING=1")
         log.info("stopped")

@@ -50,7 +50,7 @@ class CredentialsCache:
         """Return the entry; empty if there is none, or if others could have written it."""
         try:
             data, status = read_regular(self._path, _LIMIT)
-        except OSError:
+        except (OSError, ValueError):  # the latter for what is not a file, or too long
             return {}
         trusted = not others_who_can(0o006, status.st_mode, status.st_uid)
         return (parse_object(data) or {}) if trusted else {}

@@ -44,19 +44,19 @@ async def test_a_file_is_renewed_while_15_minutes_are_left(issuer: Issuer, tmp_p
 async def test_programs_can_ask_for_any_number_of_audiences(issuer: Issuer, tmp_path: Path) -> None:
     """The agent keeps the tokens of those that were asked for last, and those of its files."""
     agent = Agent(issuer, files(tmp_path, "one"))
-    await agent.listen(tmp_path / "socket")
     programs = LocalAgent(tmp_path / "socket")
 
     async def ask(audience: str) -> str:
         return (await asyncio.to_thread(programs.issue, audience)).value
 
-    of_file, first, second = [await ask(audience) for audience in ("a", "0", "1")]
-    for number in range(2, 256):
-        await ask(str(number))
-    assert await ask("0") == first
-    await ask("256")
-    assert (await ask("0"), await ask("a")) == (first, of_file)
-    assert await ask("1") != second
+    async with agent.listen(tmp_path / "socket"):
+        of_file, first, second = [await ask(audience) for audience in ("a", "0", "1")]
+        for number in range(2, 256):
+            await ask(str(number))
+        assert await ask("0") == first
+        await ask("256")
+        assert (await ask("0"), await ask("a")) == (first, of_file)
+        assert await ask("1") != second
 
 
 async def test_write_raises_what_fails(issuer: Issuer, tmp_path: Path) -> None:
@@ -84,20 +84,35 @@ async def test_a_signal_goes_to_the_process_of_the_file(tmp_path: Path) -> None:
         await asyncio.wait_for(got.wait(), 10)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
-    for text in ("0", "-1", "x"):
+    for text in ("0", "-1", "x", "9" * 20, "9" * 5000):
         pid.write_text(text)
         await Reload("KILL", pid).run()
 
 
-@pytest.mark.parametrize("command", ["false", "no-such-command", "'"])
+async def test_a_pipe_in_place_of_the_pid_file_is_not_waited_for(tmp_path: Path) -> None:
+    """Its reader would otherwise keep the agent from ending."""
+    os.mkfifo(tmp_path / "pid")
+    await asyncio.wait_for(Reload("HUP", tmp_path / "pid").run(), 10)
+
+
+@pytest.mark.parametrize("command", ["false", "no-such-command"])
 async def test_a_command_that_fails_is_not_fatal(command: str) -> None:
     """The files are right."""
     await Reload(command=command).run()
 
 
-@pytest.mark.parametrize("reload", [Reload("HUP"), Reload(pid_file=Path("x")), Reload("NONE", Path("x"))])
-def test_incomplete_notifications_are_refused(reload: Reload) -> None:
-    """A signal needs a process, and must exist."""
+@pytest.mark.parametrize(
+    "reload",
+    [
+        Reload("HUP"),
+        Reload(pid_file=Path("x")),
+        Reload("NONE", Path("x")),
+        Reload(command=" "),
+        Reload(command="'"),
+    ],
+)
+def test_wrong_notifications_are_refused(reload: Reload) -> None:
+    """A signal needs a process, and must exist; a command line has a first word, and its quotes end."""
     with pytest.raises(ConfigError):
         reload.check()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ROLE = "arn:aws:iam::123456789012:role/Deploy"
 KUBECONFIG = {
@@ -77,6 +77,28 @@ def test_kubernetes(tmp_path: Path) -> None:
     assert own["users"] == [{"name": "tailbone", "user": {"tokenFile": str(setup.file.path)}}]
     assert own["contexts"][0]["context"]["namespace"] == "n"
     assert own["clusters"][0]["cluster"]["certificate-authority"] == str(tmp_path / "ca.pem")
+
+
+def test_kubernetes_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy is in another folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("kubeconfig").write_text(yaml.safe_dump(KUBECONFIG))
+    setup = sdk.for_kubernetes(tmp_path / "private", "cluster", Path("kubeconfig"))
+    [text] = setup.documents.values()
+    authority = yaml.safe_load(text)["clusters"][0]["cluster"]["certificate-authority"]
+    assert authority == str(tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    "cluster", ["text", {"certificate-authority": 5}, "2026-99-99"], ids=["text", "number", "date"]
+)
+def test_a_malformed_kubeconfig_is_refused(cluster: object, tmp_path: Path) -> None:
+    """In one line."""
+    config = tmp_path / "kubeconfig"
+    document = {**KUBECONFIG, "clusters": [{"name": "d", "cluster": cluster}]}
+    config.write_text(yaml.safe_dump(document).replace("'", ""))
+    with pytest.raises(ConfigError, match="not a kubeconfig"):
+        sdk.for_kubernetes(tmp_path, "a", config)
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,8 @@ def endpoint(source: Source) -> Endpoint:
 @pytest.fixture
 async def ask(endpoint: Endpoint) -> AsyncIterator[Callable[..., Any]]:
     """Send a request to the loopback port; return the status and the body."""
-    server = await endpoint.on_loopback("127.0.0.1", 0, BEARER)
-    port = server.sockets[0].getsockname()[1]
 
-    def request(target: str, method: str, fields: dict[str, str]) -> tuple[int, Any]:
+    def request(port: int, target: str, method: str, fields: dict[str, str]) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request(method, target, headers={"Authorization": f"Bearer {BEARER.decode()}"} | fields)
         answer = connection.getresponse()
@@ -65,9 +63,9 @@ async def ask(endpoint: Endpoint) -> AsyncIterator[Callable[..., Any]]:
         return answer.status, json.loads(body) if body.startswith(b"{") else body
 
     async def call(target: str, method: str = "GET", **fields: str) -> tuple[int, Any]:
-        return await asyncio.to_thread(request, target, method, fields)
+        return await asyncio.to_thread(request, port, target, method, fields)
 
-    async with server:
+    async with endpoint.on_loopback("127.0.0.1", 0, BEARER) as port:
         yield call
 
 
@@ -118,9 +116,8 @@ async def test_a_failure_is_the_issuers(
 @pytest.mark.parametrize("raw", [b"GET\r\n\r\n", b"\xff / x\r\n\r\n", b"x" * 100_000, b"GET / HTTP/1.1\r\n"])
 async def test_what_is_not_http_is_closed(raw: bytes, endpoint: Endpoint) -> None:
     """Without an answer; others are still served."""
-    server = await endpoint.on_loopback("127.0.0.1", 0, BEARER)
-    async with server:
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    async with endpoint.on_loopback("127.0.0.1", 0, BEARER) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(raw)
         writer.write_eof()
         assert await asyncio.wait_for(_rest(reader), 10) == b""
@@ -140,7 +137,7 @@ async def test_a_status_has_its_phrase(
     """Clients show it to people."""
     source.error = error
     path = tmp_path / "agent.sock"
-    async with await endpoint.on_socket(path):
+    async with endpoint.on_socket(path):
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(f"{method} /token HTTP/1.1\r\n\r\n".encode())
         assert (await asyncio.wait_for(reader.readline(), 10)).strip() == line
@@ -157,28 +154,41 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
 async def test_the_socket_is_for_its_user(endpoint: Endpoint, tmp_path: Path) -> None:
     """The client's LocalAgent understands the answer."""
     path = tmp_path / "agent.sock"
-    async with await endpoint.on_socket(path):
+    async with endpoint.on_socket(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         token = await asyncio.to_thread(LocalAgent(path).issue, "a", 60)
         assert token == Token("token", 2000, 500)
 
 
+async def test_a_client_that_asks_nothing_does_not_delay_the_end(endpoint: Endpoint, tmp_path: Path) -> None:
+    """Its connection is closed, too."""
+    path = tmp_path / "agent.sock"
+    async with asyncio.timeout(5):
+        async with endpoint.on_socket(path):
+            silent, writer = await asyncio.open_unix_connection(path)
+            answered, other = await asyncio.open_unix_connection(path)
+            other.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            await answered.read()  # the server has accepted both
+        assert await _rest(silent) == b""
+        writer.close()
+        other.close()
+
+
 async def test_a_killed_agents_socket_is_taken_over(endpoint: Endpoint, tmp_path: Path) -> None:
     """That of a running one is not."""
     path = tmp_path / "agent.sock"
-    first = await endpoint.on_socket(path)
-    with pytest.raises(AddressInUseError, match="another agent"):
-        await endpoint.on_socket(path)
-    first.close()
+    async with endpoint.on_socket(path):
+        with pytest.raises(AddressInUseError, match="another agent"):
+            await endpoint.on_socket(path).__aenter__()
     assert path.exists()
-    async with await endpoint.on_socket(path):
+    async with endpoint.on_socket(path):
         assert LocalAgent(path).runs
 
 
 async def test_a_path_that_is_too_long(endpoint: Endpoint, tmp_path: Path) -> None:
     """A Unix socket's has about 100 bytes."""
     with pytest.raises(AddressInUseError, match="path too long"):
-        await endpoint.on_socket(tmp_path / ("a" * 120))
+        await endpoint.on_socket(tmp_path / ("a" * 120)).__aenter__()
 
 
 async def test_a_file_in_place_of_the_socket_stays(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -186,5 +196,5 @@ async def test_a_file_in_place_of_the_socket_stays(endpoint: Endpoint, tmp_path:
     path = tmp_path / "agent.sock"
     path.write_text("kept")
     with pytest.raises(AddressInUseError):
-        await endpoint.on_socket(path)
+        await endpoint.on_socket(path).__aenter__()
     assert path.read_text() == "kept"

@@ -35,7 +35,7 @@ def test_an_entry_is_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(entry_of(tmp_path / "tailbone").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", "\xff"])
+@pytest.mark.parametrize("text", ["", "[1]", "{", "\xff", " " * 100_000 + "{}"])
 def test_what_is_no_entry_is_empty(text: str, tmp_path: Path) -> None:
     """As after a crash of another program."""
     cache = CredentialsCache(["a"], tmp_path)
