@@ -306,7 +306,7 @@ class Daemon:
         await stack.enter_async_context(measured_lag(lag_s))
         self._metrics = Metrics(lambda: self._state(lag_s)).page
         outside = probes(self.reasons, self.notes, self._metrics)
-        await stack.enter_async_context(serve_outside(self._config, outside, self._log))
+        await stack.enter_async_context(serve_outside(self._config, outside, self._log, self._on_reload))
 
     def _state(self, lag_s: Histogram) -> State:
         """Return what the metrics show now."""

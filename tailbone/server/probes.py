@@ -100,6 +100,7 @@ class OutsideProbes:
 
     Attributes:
         routes: the paths that are answered there.
+        hosts: the Host fields of requests for metrics.
     """
 
     def __init__(self, probes: Probes, paths: Iterable[str], hosts: AllowedHosts) -> None:
@@ -108,11 +109,11 @@ class OutsideProbes:
         Args:
             probes: what is answered.
             paths: where.
-            hosts: the Host fields of requests for metrics.
+            hosts: see the attribute.
         """
         self.routes: Mapping[str, Route] = {path: ROUTES[path] for path in paths}
         self._probes = probes
-        self._hosts = hosts
+        self.hosts = hosts
 
     async def healthz(self, _request: Request) -> Response:
         """See ``Probes.healthz``."""
@@ -124,7 +125,7 @@ class OutsideProbes:
 
     async def metrics(self, request: Request) -> Response:
         """See ``Probes.metrics_for``."""
-        check_source(request.conn_info.ctx.head, self._hosts)
+        check_source(request.conn_info.ctx.head, self.hosts)
         return self._probes.metrics_for(request)
 
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from tailbone.errors import UnknownCallerError
-from tailbone.text import safe_text
+from tailbone.text import host_port, safe_text
 
 _SLOT: Final = re.compile(r"([0-9a-z]{1,6})\.([0-9a-z]{1,7})")
 
@@ -77,8 +77,11 @@ def address_of(peer: object) -> str:
     """Return the part of a peer's name that may be logged, never its random part.
 
     Returns:
-        ``ip:port`` of a bridged peer; the kind of any other address; empty without a name.
+        ``ip:port`` of a bridged peer, or of one over TCP; the kind of any other address; empty without a
+        name.
     """
+    if isinstance(peer, tuple):
+        return host_port(*peer[:2])
     name = _name_of(peer)
     parts = name.split("/")
     if parts[0] == "tailnet" and len(parts) == 5:

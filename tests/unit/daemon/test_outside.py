@@ -32,7 +32,7 @@ async def test_each_binding_has_its_paths() -> None:
     log = Lines()
     config = load({"server.probeBinding": "127.0.0.1:0", "server.metricsBinding": "localhost:0"}, environ={})
     async with (
-        serve_outside(config, PROBES, cast("Logger", log)),
+        serve_outside(config, PROBES, cast("Logger", log), []),
         httpx.AsyncClient(trust_env=False) as client,
     ):
         found = {
@@ -50,7 +50,7 @@ async def test_metrics_on_the_tailnet_have_no_port_of_their_own() -> None:
     """The issuer serves them."""
     log = Lines()
     async with serve_outside(
-        load({"server.metricsBinding": "tailnet"}, environ={}), PROBES, cast("Logger", log)
+        load({"server.metricsBinding": "tailnet"}, environ={}), PROBES, cast("Logger", log), []
     ):
         assert log.lines == []
 
@@ -64,7 +64,24 @@ async def test_a_port_in_use_is_an_error() -> None:
             {"server.probeBinding": "127.0.0.1:0", "server.metricsBinding": f"127.0.0.1:{port}"}, environ={}
         )
         with pytest.raises(AddressInUseError, match=f"127.0.0.1 port {port}"):
-            async with serve_outside(config, PROBES, cast("Logger", log)):
+            async with serve_outside(config, PROBES, cast("Logger", log), []):
                 pass
     host, _, other = addresses(log)[0].rpartition(":")
     web.listen(host, int(other)).close()
+
+
+async def test_allowed_hosts_are_reread() -> None:
+    """As for the issuer, at SIGHUP."""
+    log, on_reload = Lines(), []
+    before = load({"server.probeBinding": "127.0.0.1:0", "server.allowedHosts": "old.example"}, environ={})
+    after = load({"server.allowedHosts": "new.example"}, environ={})
+    async with (
+        serve_outside(before, PROBES, cast("Logger", log), on_reload),
+        httpx.AsyncClient(base_url=f"http://{addresses(log)[0]}", trust_env=False) as client,
+    ):
+        for host, status in (("old.example", 200), ("new.example", 421)):
+            assert (await client.get("/metrics", headers={"Host": host})).status_code == status
+        for apply in on_reload:
+            apply(after)
+        for host, status in (("old.example", 421), ("new.example", 200)):
+            assert (await client.get("/metrics", headers={"Host": host})).status_code == status

@@ -72,3 +72,11 @@ def test_the_prefix_of_a_node_that_was_not_entered_matches_no_peer() -> None:
     """It begins with a NUL, which no peer name has there."""
     with pytest.raises(UnknownCallerError):
         parse(b"\0\0", "\0")
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"), [(("127.0.0.1", 4711), "127.0.0.1:4711"), (("::1", 4711, 0, 0), "[::1]:4711")]
+)
+def test_the_address_of_a_tcp_peer(peer: object, address: str) -> None:
+    """As sockets give it, for ports outside the tailnet."""
+    assert address_of(peer) == address
