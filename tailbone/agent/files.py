@@ -107,7 +107,7 @@ def read_files(path: Path) -> list[TokenFile]:
         document = msgspec.convert(tomllib.loads(path.read_text()), _Document)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
         raise ConfigError(f"{path}: invalid TOML") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from None

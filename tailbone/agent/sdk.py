@@ -147,7 +147,7 @@ def for_kubernetes(folder: Path, audience: str, kubeconfig: Path) -> Setup:
             cluster["certificate-authority"] = str(authority)
     except OSError as error:
         raise ConfigError(f"{kubeconfig}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, LookupError, TypeError):
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError):
         raise ConfigError(
             f"{kubeconfig} is not a kubeconfig with a current context and its cluster"
         ) from None

@@ -118,6 +118,8 @@ def _toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         # tomllib's messages contain a position, and at most one character or a key's name: never a value.
         raise ConfigError(f"{path}{_position(str(error))}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: its arrays are nested too deeply") from None
 
 
 def _position(message: str) -> str:

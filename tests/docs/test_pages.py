@@ -35,6 +35,12 @@ def test_the_command_exists(command: str) -> None:
     assert result.exit_code == 0, result.output
 
 
+def test_it_is_installed_from_a_checkout() -> None:
+    """The package index may have another package of this name."""
+    pages = [*DOCS.glob("*.md"), DOCS.parent / "README.md"]
+    assert not [page.name for page in pages if "pip install tailbone" in page.read_text()]
+
+
 def test_an_unknown_flag_would_be_noticed() -> None:
     """The check of the other tests works."""
     assert CliRunner().invoke(tailbone, ["exec", "--help", "--no-such-flag"]).exit_code == 2

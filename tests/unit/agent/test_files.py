@@ -79,7 +79,9 @@ def test_a_list_of_files(tmp_path: Path) -> None:
     assert [(row.path.name, row.audience) for row in read_files(file)] == [("a", "x"), ("b", "")]
 
 
-@pytest.mark.parametrize("text", ["[", "[[agent.files]]\npath = 1\n", "[agent]\nfile = []\n", "x = 1\n"])
+@pytest.mark.parametrize(
+    "text", ["[", "[[agent.files]]\npath = 1\n", "[agent]\nfile = []\n", "x = 1\n", "x = " + "[" * 5000]
+)
 def test_a_malformed_list_is_an_error(text: str, tmp_path: Path) -> None:
     """An unknown name too, which may be a typing error."""
     file = tmp_path / "files.toml"

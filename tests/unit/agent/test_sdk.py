@@ -90,7 +90,9 @@ def test_kubernetes_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "cluster", ["text", {"certificate-authority": 5}, "2026-99-99"], ids=["text", "number", "date"]
+    "cluster",
+    ["text", {"certificate-authority": 5}, "2026-99-99", "[" * 5000],
+    ids=["text", "number", "date", "nested"],
 )
 def test_a_malformed_kubeconfig_is_refused(cluster: object, tmp_path: Path) -> None:
     """In one line."""

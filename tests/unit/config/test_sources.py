@@ -145,6 +145,12 @@ def test_invalid_toml_is_located(home: Path) -> None:
     assert refused(home).startswith(f"{path}, line 3, column ")
 
 
+def test_deeply_nested_arrays_are_refused(home: Path) -> None:
+    """Python's parser would exceed its recursion limit."""
+    path = write(home, "x = " + "[" * 5000)
+    assert refused(home) == f"{path}: its arrays are nested too deeply"
+
+
 def test_invalid_utf_8_is_located(home: Path) -> None:
     """The error names file and line."""
     path = home / ".tailbone.toml"
