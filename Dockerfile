@@ -10,9 +10,12 @@ WORKDIR /src
 COPY . .
 ARG TAILBONE_COMMIT=""
 RUN --mount=type=cache,target=/root/.cache \
-    pip wheel --no-deps --wheel-dir /wheels .
+    pip wheel --no-deps --wheel-dir /wheels . \
+    && sha256sum /wheels/*.whl > /wheel.sha256
 
 FROM ${BASE}
+# Podman's cache takes a mounted file for unchanged, but not a copied one: without this, a new wheel is not installed.
+COPY --from=wheel /wheel.sha256 /usr/local/share/tailbone/
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-compile /wheels/*.whl \
     && python -m compileall -q "$(python -c 'import tailbone; print(tailbone.__path__[0])')" \

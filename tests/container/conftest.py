@@ -66,6 +66,7 @@ def serve(image: str, tailnet: Tailnet, tmp_path: Path) -> Iterator[Callable[...
                 "TB_SERVER_TAILSCALE_HOSTNAME": name,
                 "TB_SERVER_TAILSCALE_CONTROLURL": tailnet.control_url,
                 "TB_SERVER_TAILSCALE_AUTHKEY": tailnet.key("tag:tailbone") if key else "",
+                "TB_SERVER_RATELIMIT": "0",
             }
             program = stack.enter_context(
                 container(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGEST = 180_000_000
+PACKAGE = Path(__file__).parents[2] / "tailbone"
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,15 @@ def files(image: str) -> Iterator[Path]:
 def test_its_size(image: str) -> None:
     """It adds at most 180 MB to its base."""
     assert inspect("image", image)["Size"] - inspect("image", BASE)["Size"] < LARGEST
+
+
+def test_it_is_built_from_this_source(files: Path) -> None:
+    """No cache of the container engine has kept an older version."""
+    [installed] = (files / "usr/local/lib").glob("python3*/site-packages/tailbone")
+    modules = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    assert {path.relative_to(installed) for path in installed.rglob("*.py")} == modules
+    changed = [name for name in modules if (installed / name).read_bytes() != (PACKAGE / name).read_bytes()]
+    assert changed == []
 
 
 def test_it_contains_only_what_runs(files: Path) -> None:

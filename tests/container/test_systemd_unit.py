@@ -94,7 +94,7 @@ def seccomp_profile() -> dict[str, Any]:
     ]
     for name, arguments in conditional.items():
         rules += [{"names": [name], "action": "SCMP_ACT_ALLOW", "args": [argument]} for argument in arguments]
-    return {"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": rules}
+    return {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}
 
 
 def masked(index: int, mask: int, value: int) -> dict[str, Any]:
