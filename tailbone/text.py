@@ -6,6 +6,7 @@
 - ``shorten`` truncates long text and ends it with an ellipsis.
 - ``host_port`` and ``bracketed`` write an address, IPv6 in brackets.
 - ``quote`` puts a value into an error message: redacted, shortened, escaped, in quotes.
+- ``moment`` and ``about`` write a time and a duration for people.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ _SECRETS: Final = (
     r"(?:ts|hs)key-[A-Za-z0-9_-]+(?:\?[^\s\"'\\]*)?"
     r"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*"
 )
+UNKNOWN: Final = "unknown"
+"""What ``moment`` returns for a time that is not known."""
+
 _LONGEST_QUOTED: Final = 60
+_UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _REPLACEMENT: Final = "\ufffd"
 # Cc controls, Cf invisible and direction-changing characters, Cs unpaired surrogates, Zl and Zp separators:
 # they could make one name look like another, or break a log line or a header into which a verifier copies
@@ -92,3 +97,29 @@ def shorten(text: str, limit: int) -> str:
 def quote(text: str, *, limit: int = _LONGEST_QUOTED) -> str:
     """Return *text* in quotes for an error message: secrets masked, on one line, shortened to *limit*."""
     return f'"{escape(shorten(redact(text), limit))}"'
+
+
+def moment(at: float) -> str:
+    """Return Unix seconds as date and time; a kid or an older server may contain an impossible time."""
+    # The verifier, which shows no time, need not load this.
+    from datetime import UTC, datetime
+
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z" if at else UNKNOWN
+    except (ValueError, OverflowError, OSError):
+        return UNKNOWN
+
+
+def about(seconds: float) -> str:
+    """Return a duration in its two largest units, in whole seconds: ``4m10s``, ``22m``, ``12d``."""
+    left = max(0, round(seconds))
+    for place, (unit, length) in enumerate(_UNITS):
+        count, rest = divmod(left, length)
+        if not count:
+            continue
+        if place + 1 < len(_UNITS):
+            small, small_length = _UNITS[place + 1]
+            if rest >= small_length:
+                return f"{count}{unit}{rest // small_length}{small}"
+        return f"{count}{unit}"
+    return "0s"

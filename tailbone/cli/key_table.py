@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from tailbone.cli.output import columns
-from tailbone.text import escape
+from tailbone.text import UNKNOWN, about, escape, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 _HEADERS = ("KEY ID", "ALGORITHM", "STATE", "CREATED", "NEXT")
 _STYLES = {"active": "green", "faulty": "red", "foreign": "dim"}
-_UNKNOWN = "unknown"
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def show(keys: Sequence[Key]) -> None:
@@ -47,34 +44,11 @@ def row(key: Key, now: float) -> tuple[str, ...]:
         key: the key.
         now: Unix seconds.
     """
-    created = _moment(key.created_at)
+    created = moment(key.created_at)
     state = key.state
     if key.foreign:
-        state = "foreign" if created == _UNKNOWN else f"foreign, {about(now - key.created_at)} old"
+        state = "foreign" if created == UNKNOWN else f"foreign, {about(now - key.created_at)} old"
     return tuple(map(escape, (key.key_id, key.algorithm, state, created, _next(key, now))))
-
-
-def _moment(at: float) -> str:
-    """Return Unix seconds as date and time; a kid or an older server may contain an impossible time."""
-    try:
-        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z" if at else _UNKNOWN
-    except (ValueError, OverflowError, OSError):
-        return _UNKNOWN
-
-
-def about(seconds: float) -> str:
-    """Return a duration in its two largest units, in whole seconds: ``4m10s``, ``22m``, ``12d``."""
-    left = max(0, round(seconds))
-    for place, (unit, length) in enumerate(_UNITS):
-        count, rest = divmod(left, length)
-        if not count:
-            continue
-        if place + 1 < len(_UNITS):
-            small, small_length = _UNITS[place + 1]
-            if rest >= small_length:
-                return f"{count}{unit}{rest // small_length}{small}"
-        return f"{count}{unit}"
-    return "0s"
 
 
 def status_lines(status: GetStatusResponse) -> list[str]:
@@ -82,7 +56,7 @@ def status_lines(status: GetStatusResponse) -> list[str]:
     void_rules = [("void rules", f"{status.void_rules} in the tailnet's policy: the log says why")]
     rows = [
         ("server", f"tailbone {status.version} (commit {status.commit})"),
-        ("up since", _moment(status.started_at)),
+        ("up since", moment(status.started_at)),
         ("tokens", "yes" if status.ready else "no"),
         *(("", reason) for reason in status.reasons),
         ("signs", status.signing_key_id or "no key"),

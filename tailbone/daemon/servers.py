@@ -114,6 +114,7 @@ def _issuer(needs: Dependencies) -> IssuerServer:
         discovery_of=discovery_document(config),
         max_age_s=config.keys.max_age_s,
         audit=needs.audit,
+        keys=needs.keys.known_keys,
     )
     needs.node.on_renamed = renamed
     needs.on_reload.append(reloaded)

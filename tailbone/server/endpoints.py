@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence  # noqa: TC003 -- msgspec resolves them
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from tailbone.counting import PREVIEWED, UNREAD_AUDIENCE, audience_class
-from tailbone.errors import Problem, RateLimitError, TailboneError, UnknownPathError
+from tailbone.errors import RateLimitError, TailboneError, UnknownPathError
+from tailbone.jwks.discovery import DISCOVERY_PATH, JWKS_PATH
 from tailbone.jwks.store import cache_control
-from tailbone.server.hosts import check_source
+from tailbone.server.hosts import check_source, check_visit
+from tailbone.server.overview import Overview, key_line, offers, who_am_i
+from tailbone.server.page import page_response
 from tailbone.server.query import parse_query
-from tailbone.server.responses import Refusal, Request, Response
+from tailbone.server.responses import Request, Response
 from tailbone.server.routes import ROUTES
 from tailbone.token.explain import ExplainedRule  # noqa: TC001 -- msgspec resolves it
 from tailbone.tsnet.peername import address_of
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tailbone.counting import IssuerCounts
+    from tailbone.keys.listing import KeyInfo
     from tailbone.process.audit_log import AuditLog
     from tailbone.server.hosts import AllowedHosts
     from tailbone.server.probes import Probes
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from tailbone.token.identity import Identity
     from tailbone.token.issuer import Issuer
 
-_NO_JWKS: Final = Problem("no_jwks", "jwks: no key is published yet")
+_NO_JWKS: Final = ("no_jwks",)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,35 +53,6 @@ class _Preview(msgspec.Struct, frozen=True):
     claims: Mapping[str, Any]
     rules: Sequence[ExplainedRule]
     notes: Sequence[str]
-
-
-class _WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of ``GET /whoami``.
-
-    Attributes:
-        user: the login name; absent for a tagged node, as is ``display_name``.
-        tags: absent for a person's node.
-        key_expires_at: when the node's key expires, in Unix seconds; null for never.
-        audiences: which may be requested; ``*`` means any.
-        without_audience: whether a token without ``aud`` may be requested.
-        refusal: why nothing may be requested; null if something may.
-        roles: the caller's roles in the admin API.
-    """
-
-    sub: str
-    user: str | UnsetType = UNSET
-    display_name: str | UnsetType = UNSET
-    tags: tuple[str, ...] | UnsetType = UNSET
-    node: str
-    node_id: str
-    addresses: tuple[str, ...]
-    shared: bool
-    expired: bool
-    key_expires_at: int | None
-    audiences: Sequence[str]
-    without_audience: bool
-    refusal: Refusal | None
-    roles: Sequence[str]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -96,6 +71,8 @@ class Endpoints:
         discovery_of: makes the discovery document for that JWKS; None if the issuer is not a URL.
         max_age_s: how long the two documents may be cached, in seconds.
         audit: receives one line for each token before it is sent; if it raises, the token is not sent.
+        keys: returns the keys by the last good JWKS.
+        clock: returns Unix time in seconds.
     """
 
     issuer: Issuer
@@ -109,6 +86,8 @@ class Endpoints:
     discovery_of: Callable[[bytes], bytes] | None
     max_age_s: float
     audit: AuditLog
+    keys: Callable[[], Sequence[KeyInfo]]
+    clock: Callable[[], float] = time.time
 
     @property
     def routes(self) -> Mapping[str, Route]:
@@ -156,10 +135,11 @@ class Endpoints:
         self.counts.issued(audience, perf_counter() - began)
         return Response(_encode(_Issued(issued.token, issued.expires_at)))
 
-    def _caller(self, request: Request) -> Identity:
+    def _caller(
+        self, request: Request, check: Callable[[Head, AllowedHosts], None] = check_source
+    ) -> Identity:
         """Return who calls, after the checks of Host, browser fields and rate limit."""
-        head: Head = request.conn_info.ctx.head
-        check_source(head, self.hosts)
+        check(request.conn_info.ctx.head, self.hosts)
         identity = self.identify(request.transport.get_extra_info("peername"))
         if not self.rate_limit.admits(identity.node_id):
             _name_caller(request, identity)
@@ -172,29 +152,27 @@ class Endpoints:
     async def whoami(self, request: Request) -> Response:
         """``GET /whoami``: who the caller is and what it may request, even if it gets no token."""
         identity = self._caller(request)
-        tagged = bool(identity.tags)
-        available = self.issuer.available(identity)
-        refusal = available.refusal
-        return Response(
-            _encode(
-                _WhoAmI(
-                    sub=identity.subject,
-                    user=UNSET if tagged else identity.login,
-                    display_name=UNSET if tagged else identity.display_name,
-                    tags=identity.tags if tagged else UNSET,
-                    node=identity.node,
-                    node_id=identity.node_id,
-                    addresses=identity.addresses,
-                    shared=identity.shared,
-                    expired=identity.expired,
-                    key_expires_at=identity.key_expiry or None,
-                    audiences=available.audiences,
-                    without_audience=available.without_audience,
-                    refusal=None if refusal is None else Refusal(refusal.code, refusal.message),
-                    roles=self.roles(identity),
-                )
-            )
+        return Response(_encode(who_am_i(identity, self.issuer, self.roles(identity))))
+
+    async def page(self, request: Request) -> Response:
+        """``GET /``: a page for people, or its JSON if the Accept field names that."""
+        destination = request.headers.get("sec-fetch-dest", "")
+        identity = self._caller(request, partial(check_visit, destination=destination))
+        caller = who_am_i(identity, self.issuer, self.roles(identity))
+        overview = Overview(
+            issuer=self.issuer.settings.issuer,
+            version=self.probes.version,
+            caller=caller,
+            offers=offers(identity, self.issuer, caller),
+            keys=[key_line(key) for key in self.keys()],
+            state=self.probes.state(),
+            jwks=JWKS_PATH,
+            discovery=None if self.discovery_of is None else DISCOVERY_PATH,
         )
+        if "application/json" in request.headers.get("accept", "").lower():
+            return Response(_encode(overview))
+        host = request.conn_info.ctx.head.host.lower()
+        return page_response(overview, host, self.clock())
 
     async def healthz(self, _request: Request) -> Response:
         """See ``Probes.healthz``."""
@@ -214,7 +192,7 @@ class Endpoints:
         document = self.published_jwks()
         if document is None:
             # An empty document would be cached by verifiers for minutes.
-            return self.probes.not_ready([_NO_JWKS])
+            return self.probes.not_ready(_NO_JWKS)
         return self._document(request, document)
 
     async def discovery(self, request: Request) -> Response:
@@ -227,7 +205,7 @@ class Endpoints:
             raise UnknownPathError("no discovery document: this server's issuer is not a URL")
         jwks = self.published_jwks()
         if jwks is None:
-            return self.probes.not_ready([_NO_JWKS])
+            return self.probes.not_ready(_NO_JWKS)
         return self._document(request, self.discovery_of(jwks))
 
     def _document(self, request: Request, document: bytes) -> Response:

@@ -6,6 +6,8 @@ import re
 from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from tailbone.errors import BrowserRequestError, WrongHostError
 
 if TYPE_CHECKING:
@@ -68,6 +70,27 @@ def check_source(head: Head, hosts: AllowedHosts) -> None:
         raise WrongHostError("Host is neither an address nor a name of this server, nor an allowed host")
     if head.origin or head.fetch_site != "none":
         raise BrowserRequestError("a web page may not ask for its visitor's token (Origin, Sec-Fetch-Site)")
+
+
+def check_visit(head: Head, hosts: AllowedHosts, destination: str) -> None:
+    """Check a request for the page, as ``check_source`` does, but accept links from elsewhere.
+
+    A browser that follows a link opens the page in a tab, where only its user reads it: there is no CORS
+    and no framing. Scripts, images and frames of other sites have other destinations. A browser sends
+    these fields to https and loopback addresses only; by plain http, the page relies on its own fields.
+
+    Args:
+        head: the request's.
+        hosts: the accepted Host fields.
+        destination: the Sec-Fetch-Dest field, which web pages cannot set (W3C Fetch Metadata, section 2.1).
+
+    Raises:
+        WrongHostError: its Host field is not in ``hosts``.
+        BrowserRequestError: a web page sent it, to use the answer itself.
+    """
+    if destination == "document":
+        head = msgspec.structs.replace(head, fetch_site="none")
+    check_source(head, hosts)
 
 
 def _is_address(name: str) -> bool:

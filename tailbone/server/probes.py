@@ -37,7 +37,15 @@ class _NotReady(msgspec.Struct, frozen=True):
     notes: Sequence[str]
 
 
-class _Ready(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True):
+    """Whether a token could be issued now, in what any peer may see.
+
+    Attributes:
+        ready: whether one could.
+        reasons: codes of what stops it.
+        notes: codes of other problems, or the texts of what is public anyway.
+    """
+
     ready: bool
     reasons: Sequence[str]
     notes: Sequence[str]
@@ -73,13 +81,16 @@ class Probes:
 
     def readyz(self) -> Response:
         """``GET /_readyz``: whether a token could be issued now."""
-        if reasons := self.readiness():
-            return self.not_ready(reasons)
-        return Response(_encode(_Ready(ready=True, reasons=(), notes=_notes(self.notes()))))
+        state = self.state()
+        return Response(_encode(state)) if state.ready else self.not_ready(state.reasons)
 
-    def not_ready(self, reasons: Sequence[Problem]) -> Response:
-        """Answer 503 with the codes of ``reasons``."""
-        codes = _codes(reasons)
+    def state(self) -> State:
+        """Return whether a token could be issued now."""
+        reasons = _codes(self.readiness())
+        return State(not reasons, reasons, _notes(self.notes()))
+
+    def not_ready(self, codes: Sequence[str]) -> Response:
+        """Answer 503 with the codes of the reasons."""
         message = f"not ready: {', '.join(codes)}; tailbone keys status says more"
         return Response(_encode(_NotReady("not_ready", message, codes, _notes(self.notes()))), 503)
 

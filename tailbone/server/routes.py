@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 ISSUE_PATH: Final = "/issue"
 WHOAMI_PATH: Final = "/whoami"
+PAGE_PATH: Final = "/"
 HEALTH_PATH: Final = "/_healthz"
 READY_PATH: Final = "/_readyz"
 METRICS_PATH: Final = "/metrics"
@@ -27,6 +28,7 @@ _GET: Final = ("GET", "HEAD")
 ROUTES: Final = {
     ISSUE_PATH: Route(("POST",), "issue"),
     WHOAMI_PATH: Route(_GET, "whoami"),
+    PAGE_PATH: Route(_GET, "page"),
     HEALTH_PATH: Route(_GET, "healthz"),
     READY_PATH: Route(_GET, "readyz"),
     METRICS_PATH: Route(_GET, "metrics"),

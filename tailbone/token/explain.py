@@ -39,12 +39,14 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         claims: of the token, without ``jti``; empty if it is refused.
+        lifetime_s: of the token, in seconds; 0 if it is refused.
         rules: the caller's, the valid ones first; fifty at most, and a note says how many there are.
         notes: facts that explain the result.
         refusal: why there is no token; None if there would be one.
     """
 
     claims: dict[str, Any]
+    lifetime_s: int
     rules: list[ExplainedRule]
     notes: list[str]
     refusal: TailboneError | None
@@ -73,6 +75,7 @@ def explain(
     ]
     explained += [ExplainedRule(rule=void.shown, matches=False, void=void.reason) for void in found.void]
     content: dict[str, Any] = {}
+    lifetime_s = 0
     refusal: TailboneError | None = None
     try:
         policy.admit(identity, settings)
@@ -82,10 +85,17 @@ def explain(
     else:
         built = claims.of_decision(decision, identity, settings, now=now, expiry_s=expiry_s)
         content = msgspec.json.decode(claims.encode(built, decision.claims))
+        lifetime_s = built.exp - int(now)
     notes = _notes(found.rules, request, settings)
     if len(explained) > _MOST_SHOWN:
         notes.append(f"{_MOST_SHOWN} of {len(explained)} rules are shown")
-    return Explanation(claims=content, rules=explained[:_MOST_SHOWN], notes=notes, refusal=refusal)
+    return Explanation(
+        claims=content,
+        lifetime_s=lifetime_s,
+        rules=explained[:_MOST_SHOWN],
+        notes=notes,
+        refusal=refusal,
+    )
 
 
 def _notes(

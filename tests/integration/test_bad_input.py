@@ -122,7 +122,6 @@ def test_an_issuer_that_is_not_a_url_has_no_discovery_document(route: Route) -> 
 
 
 UNKNOWN_PATHS = [
-    "/",
     "/issue/",
     "/Issue",
     "/%69ssue",

@@ -3,48 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tailbone.admin._proto.admin_pb2 import GetStatusResponse, Key
-from tailbone.cli.key_table import about, row, status_lines
+from tailbone.cli.key_table import row, status_lines
 
 NOW = 1795518230.0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0s"),
-        (-5, "0s"),
-        (0.4, "0s"),
-        (59, "59s"),
-        (60, "1m"),
-        (250, "4m10s"),
-        (1320, "22m"),
-        (3600, "1h"),
-        (3630, "1h"),
-        (3660, "1h1m"),
-        (90000, "1d1h"),
-        (86400 * 400, "400d"),
-    ],
-)
-def test_spans(seconds: float, text: str) -> None:
-    """A span shows its two largest units, without units that are zero."""
-    assert about(seconds) == text
-
-
-@given(st.floats(min_value=0, max_value=1e9))
-def test_spans_are_close(seconds: float) -> None:
-    """A span read back is at most half a second too long, and short by less than its smallest unit."""
-    lengths = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    text, read, smallest = about(seconds), 0, 86400
-    while text:
-        end = next(place for place, letter in enumerate(text) if letter in lengths)
-        smallest = lengths[text[end]]
-        read += int(text[:end]) * smallest
-        text = text[end + 1 :]
-    assert read - 0.5 <= seconds < read + max(smallest, 60)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from tailbone.keys.listing import KeyInfo
     from tailbone.server.probes import Page
 
 HOSTS = frozenset(
@@ -120,6 +121,7 @@ class World:
         self.notes: list[Problem] = []
         self.jwks: bytes | None = JWKS
         self.is_url = True
+        self.keys: list[KeyInfo] = []
         self.rate_limit = RateLimit(0)
         self.log = MemoryLog()
         self.audit = MemoryLog()
@@ -166,6 +168,8 @@ class World:
             discovery_of=self.discovery if self.is_url else None,
             max_age_s=300.0,
             audit=audit,
+            keys=lambda: self.keys,
+            clock=lambda: 1795518230.5,
         )
         return IssuerServer(self.endpoints, self.log, self.counts, self.trail)  # type: ignore[arg-type]
 

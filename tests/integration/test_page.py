@@ -1,0 +1,42 @@
+"""The page for people, from nodes of a tailnet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.servers import Server
+    from harness.tailnet import Caller, Tailnet
+
+
+def test_each_node_sees_itself(
+    server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet
+) -> None:
+    """A person, a tagged node and a node of another tailnet see who they are, and what they may request."""
+    name = server("--audience", "vault").name
+    person, robot = caller("dev@example.com", hostname="desk").to(name), caller("tag:ci").to(name)
+    guest = caller("dev@example.com", shared=True).to(name)
+    until(lambda: person.get("/_readyz").status == 200, "ready")
+    kid = person.get("/.well-known/jwks.json").json["keys"][0]["kid"]
+    page = person.get("/", headers={"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document"})
+    assert page.status == 200
+    text = page.body.decode()
+    for shown in (
+        "<h1>You are <bdi>dev@example.com</bdi></h1>",
+        f"<code>user:{tailnet.known('desk')['user_id']}</code>",
+        "<bdi>desk.dev.tailnet.test</bdi>",
+        "<code>vault</code>",
+        f"http://{person.host}/issue?audience=vault",
+        f"<code>{kid}</code>",
+        "can be issued",
+    ):
+        assert shown in text
+    assert "<h1>You are <bdi>tag:ci</bdi></h1>" in robot.get("/").body.decode()
+    said = guest.get("/", headers={"Accept": "application/json"}).json
+    assert (said["caller"]["shared"], said["offers"]) == (True, [])
+    assert said["caller"]["refusal"]["error"] == "shared_caller"
+    assert said["caller"] == guest.get("/whoami").json
