@@ -63,17 +63,15 @@ class IssuerCounts:
     __slots__ = ("issue_s", "refusals", "requests")
 
     def __init__(self) -> None:
-        # Zeros, so that a rate sees the first request of a kind.
-        self.requests = Counter(
-            {
-                **{(outcome, audience): 0 for outcome in (ISSUED, PREVIEWED) for audience in _READ},
-                **{
-                    (outcome, audience): 0
-                    for outcome in (REFUSED, FAILED)
-                    for audience in (*_READ, UNREAD_AUDIENCE)
-                },
-            }
-        )
+        # Zeros, so that a rate sees the first request of a kind. A Counter takes more time than a dict.
+        self.requests = {
+            **{(outcome, audience): 0 for outcome in (ISSUED, PREVIEWED) for audience in _READ},
+            **{
+                (outcome, audience): 0
+                for outcome in (REFUSED, FAILED)
+                for audience in (*_READ, UNREAD_AUDIENCE)
+            },
+        }
         self.refusals: Counter[str] = Counter()
         self.issue_s = Histogram(ISSUE_BOUNDS_S)
 

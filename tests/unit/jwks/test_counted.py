@@ -41,7 +41,7 @@ class TestAsAnyStore(StoreContract):
 
 
 async def test_calls_are_counted_by_outcome(store: CountedStore, calls: Counter[tuple[str, str]]) -> None:
-    """A document that does not exist is no failure; a conflict is one."""
+    """A read of a document that does not exist succeeds; a conflict is a failure."""
     await store.read(PATH)
     await store.write(PATH, b"one", etag=None, **HOW)
     with pytest.raises(StoreConflictError):

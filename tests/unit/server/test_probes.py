@@ -129,7 +129,7 @@ async def test_each_request_for_a_token_is_counted_once(running: Running, world:
     await running.ask(ask % (b"", b"tailbone"))
     await running.ask(b"GET /nowhere HTTP/1.1\r\nHost: tailbone\r\n\r\n")
     counts: Any = world.counts
-    assert +counts.requests == {
+    assert {kind: count for kind, count in counts.requests.items() if count} == {
         ("issued", "none"): 1,
         ("issued", "listed"): 1,
         ("refused", "other"): 1,
@@ -152,5 +152,6 @@ async def test_a_token_without_its_line_is_a_failure_of_a_known_audience(
     """The audience was read before the line was written."""
     world.audit.fails = OSError(28, "No space left on device")
     await running.ask(b"POST /issue HTTP/1.1\r\nHost: tailbone\r\n\r\n")
-    assert +world.counts.requests == {("failed", "none"): 1}
+    requests = world.counts.requests
+    assert {kind: count for kind, count in requests.items() if count} == {("failed", "none"): 1}
     assert sum(world.counts.issue_s.counts) == 0
