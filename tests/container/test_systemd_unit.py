@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tailbone.config.load import load
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -111,3 +113,12 @@ def test_the_server_runs_under_its_filter(
     server = serve(f"--security-opt=seccomp={profile}", f"--volume={volume}:/var/lib/tailbone")
     assert caller().to(server.name).issue().status == 200
     assert server.stop() == 0
+
+
+def test_its_variables_are_settings() -> None:
+    """tailbone accepts each variable; the auth key is the credential that systemd loads."""
+    variables = dict(line.split("=", 1) for line in values("Environment"))
+    config = load(environ=variables)
+    assert config.notes == ()
+    [credential] = values("LoadCredential")
+    assert config.server.tailscale.authkey_file == f"%d/{credential.partition(':')[0]}"
