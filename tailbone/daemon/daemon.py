@@ -99,6 +99,7 @@ async def _run(config: Config, reloader: Reloader) -> int:
             # No token or answer of the admin API leaves without its line.
             audit=audit_file.required if audit_file else get_logger(strict=True),
             trail=audit_file.log if audit_file else None,
+            audit_last=audit_file.last if audit_file else None,
             stop=stop,
             reloader=reloader,
         ) as daemon:
@@ -141,6 +142,7 @@ class Daemon:
         log: Logger | None = None,
         audit: Logger | None = None,
         trail: Logger | None = None,
+        audit_last: Callable[[int], Sequence[str]] | None = None,
         on_login_url: Callable[[str], None] | None = None,
         stop: Stop | None = None,
         reloader: Reloader | None = None,
@@ -155,6 +157,7 @@ class Daemon:
             audit: gets the line of each token and admin call, before the token or answer leaves; by default
                 ``log``.
             trail: gets the lines of refused tokens, failed calls and changes of keys, too.
+            audit_last: returns that many last lines of the audit file, the newest first.
             on_login_url: shows a person where to log in; by default a line on standard error.
             stop: removes the socket directory when a second signal ends the process at once.
             reloader: rereads the settings once the server has started; by default they stay as they are.
@@ -163,7 +166,7 @@ class Daemon:
         self._config = config
         self._isolated = isolated
         self._log = log or get_logger()
-        self._audit = AuditLog(audit or self._log, trail)
+        self._audit = AuditLog(audit or self._log, trail, audit_last)
         self._on_login_url = on_login_url
         self._stop = stop
         self._reloader = reloader

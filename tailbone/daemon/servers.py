@@ -115,6 +115,8 @@ def _issuer(needs: Dependencies) -> IssuerServer:
         max_age_s=config.keys.max_age_s,
         audit=needs.audit,
         keys=needs.keys.known_keys,
+        # With acl, whoever reaches the admin port is an admin, but this port is for everybody.
+        audit_last=needs.audit.last if config.admin.access == "grant" else None,
     )
     needs.node.on_renamed = renamed
     needs.on_reload.append(reloaded)

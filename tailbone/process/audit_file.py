@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST: Final = 1 << 20
+_TAIL: Final = 64 * 1024
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -63,6 +64,13 @@ class AuditFile:
         finally:
             os.close(fd)
         self._sink.begin(torn=torn)
+
+    def last(self, most: int) -> list[str]:
+        """Return the last lines, the newest first: at most ``most``, and 64 KiB."""
+        size = os.fstat(self._fd).st_size
+        start = max(0, size - _TAIL)
+        whole = os.pread(self._fd, _TAIL, start).split(b"\n")[1 if start else 0 : -1]
+        return [line.decode(errors="replace") for line in reversed(whole[-most:])]
 
     def close(self) -> None:
         """Close the file."""

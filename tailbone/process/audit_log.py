@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tailbone.errors import LogUnavailableError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tailbone.process.log import Logger
 
@@ -18,12 +18,19 @@ class AuditLog:
     Attributes:
         log: where; it raises OSError if a line cannot be written (``get_logger(strict=True)``).
         trail: gets the lines of refused tokens, failed calls and changes of keys; None if the log is enough.
+        last: returns that many last lines of the audit file, the newest first; None without a file.
     """
 
-    def __init__(self, log: Logger, trail: Logger | None = None) -> None:
-        """Write to ``log``; ``trail`` is for others."""
+    def __init__(
+        self,
+        log: Logger,
+        trail: Logger | None = None,
+        last: Callable[[int], Sequence[str]] | None = None,
+    ) -> None:
+        """Write to ``log``; ``trail`` and ``last`` are for others."""
         self.log = log
         self.trail = trail
+        self.last = last
         self._fails = False
 
     def write(self, event: str, **fields: Any) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tailbone.token.identity import Identity
     from tailbone.token.issuer import Issuer
 
+_AUDIT_LINES: Final = 20
 _NO_JWKS: Final = ("no_jwks",)
 
 _encode = msgspec.json.Encoder().encode
@@ -72,6 +73,7 @@ class Endpoints:
         max_age_s: how long the two documents may be cached, in seconds.
         audit: receives one line for each token before it is sent; if it raises, the token is not sent.
         keys: returns the keys by the last good JWKS.
+        audit_last: returns that many last lines of the audit file, for admins; None if nobody sees them.
         clock: returns Unix time in seconds.
     """
 
@@ -87,6 +89,7 @@ class Endpoints:
     max_age_s: float
     audit: AuditLog
     keys: Callable[[], Sequence[KeyInfo]]
+    audit_last: Callable[[int], Sequence[str]] | None = None
     clock: Callable[[], float] = time.time
 
     @property
@@ -168,6 +171,7 @@ class Endpoints:
             state=self.probes.state(),
             jwks=JWKS_PATH,
             discovery=None if self.discovery_of is None else DISCOVERY_PATH,
+            audit=self.audit_last(_AUDIT_LINES) if self.audit_last and "admin" in caller.roles else None,
         )
         if "application/json" in request.headers.get("accept", "").lower():
             return Response(_encode(overview))

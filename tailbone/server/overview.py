@@ -99,6 +99,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         state: whether a token could be issued now.
         jwks: the path of the JWKS.
         discovery: the path of the discovery document; null if there is none.
+        audit: the last lines of the audit file, the newest first; null if the caller may not see them.
     """
 
     issuer: str
@@ -109,6 +110,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     jwks: str
     discovery: str | None
+    audit: Sequence[str] | None
 
 
 def who_am_i(identity: Identity, issuer: Issuer, roles: Sequence[str]) -> WhoAmI:

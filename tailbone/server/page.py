@@ -22,7 +22,7 @@ from tailbone.text import UNKNOWN, about, escape, moment
 from tailbone.token.grants import ANY_AUDIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tailbone.server.overview import KeyLine, Offer, Overview, WhoAmI
     from tailbone.server.probes import State
@@ -57,6 +57,7 @@ a { color: var(--link); }
 code, pre { font: .875rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 pre { margin: 0; padding: .6rem .75rem; background: var(--code); border-radius: .4rem; }
 pre { white-space: pre-wrap; }
+.word { display: inline-block; max-width: 100%; }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .35rem 1rem; margin: 0; }
 dl, .row { align-items: baseline; }
 dt, .quiet { color: var(--quiet); }
@@ -114,6 +115,7 @@ $keys
 <dl>$server</dl>
 </section>
 </div>
+$audit
 </main>
 <footer>
 <p>tailbone $version. This page shows no token and changes nothing. All of it as JSON:
@@ -149,6 +151,13 @@ _HOWTO: Final = Template("""<section aria-labelledby="howto">
 $ways
 </section>""")
 _WAY: Final = Template("<h3>$title</h3>\n<pre><code>$command</code></pre>\n")
+_WORD: Final = Template('<span class="word">$text</span>')
+
+_AUDIT: Final = Template("""<section aria-labelledby="audit">
+<h2 id="audit">Last lines of the audit file</h2>
+$lines
+</section>""")
+_AUDIT_LINE: Final = Template("<li><code>$line</code></li>\n")
 
 _KEY: Final = Template(
     '<li><div class="row"><code>$kid</code> <span class="$tone">$state</span></div>'
@@ -201,6 +210,7 @@ def render(overview: Overview, host: str, now: float) -> str:
         howto=_howto(caller, url),
         keys=_list(_key(key, now) for key in overview.keys) or _fill(_TEXT, text="No key yet."),
         server=_server(overview),
+        audit=_audit(overview.audit),
         version=overview.version,
     )
 
@@ -288,29 +298,28 @@ def _howto(caller: WhoAmI, url: str) -> _Html:
     """Return the commands that get a token; nothing for a caller who gets none."""
     if caller.refusal is not None:
         return _Html()
-    ways = (_fill(_WAY, title=title, command=command) for title, command in _ways(caller, url))
+    ways = (_fill(_WAY, title=title, command=_words(words)) for title, words in _ways(caller, url))
     return _fill(_HOWTO, ways=_join(ways))
 
 
-def _ways(caller: WhoAmI, url: str) -> Iterator[tuple[str, str]]:
+def _ways(caller: WhoAmI, url: str) -> Iterator[tuple[str, list[str]]]:
     """Yield titles and commands, for the first audience that has a name."""
     named = [audience for audience in caller.audiences if audience != ANY_AUDIENCE]
     audience = named[0] if named else "AUDIENCE" if caller.audiences else ""
     query = f"?audience={quote_url(audience, safe='')}" if audience else ""
-    option = f" --audience {_shell(audience)}" if audience else ""
-    yield "With curl", f"curl -X POST {_shell(f'{url}/issue{query}')}"
-    yield "With tailbone", f"tailbone token --issuer-url {_shell(url)}{option}"
+    option = ["--audience", audience] if audience else []
+    yield "With curl", ["curl", "-X", "POST", f"{url}/issue{query}"]
+    yield "With tailbone", ["tailbone", "token", "--issuer-url", url, *option]
     if audience:
-        pair = _shell(f"{audience}=TOKEN")
         yield (
             "For a program that reads it from a variable",
-            f"tailbone exec --issuer-url {_shell(url)} --env {pair} -- COMMAND",
+            ["tailbone", "exec", "--issuer-url", url, "--env", f"{audience}=TOKEN", "--", "COMMAND"],
         )
 
 
-def _shell(text: str) -> str:
-    """Quote a word for a shell; one that cannot be typed is shown with escapes, and is not valid."""
-    return shell_quote(escape(text))
+def _words(words: Iterable[str]) -> _Html:
+    """Quote words for a shell; lines break between them. One that cannot be typed is shown with escapes."""
+    return _Html(" ".join(_fill(_WORD, text=shell_quote(escape(word))) for word in words))
 
 
 def _key(key: KeyLine, now: float) -> _Html:
@@ -336,6 +345,14 @@ def _server(overview: Overview) -> _Html:
         ("JWKS", _fill(_LINK, path=overview.jwks)),
         ("Discovery", _fill(_LINK, path=overview.discovery) if overview.discovery else ""),
     )
+
+
+def _audit(lines: Sequence[str] | None) -> _Html:
+    """Return the section with the audit's lines; nothing for callers who may not see them."""
+    if lines is None:
+        return _Html()
+    shown = _list(_fill(_AUDIT_LINE, line=escape(line)) for line in lines)
+    return _fill(_AUDIT, lines=shown or _fill(_TEXT, text="No line yet."))
 
 
 def _state(state: State) -> _Html:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.tailnet import EVERYTHING
 from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from harness.servers import Server
     from harness.tailnet import Caller, Tailnet
@@ -40,3 +42,24 @@ def test_each_node_sees_itself(
     assert (said["caller"]["shared"], said["offers"]) == (True, [])
     assert said["caller"]["refusal"]["error"] == "shared_caller"
     assert said["caller"] == guest.get("/whoami").json
+
+
+def test_only_admins_by_grant_see_the_audit(
+    server: Callable[..., Server], caller: Callable[..., Caller], tailnet: Tailnet, tmp_path: Path
+) -> None:
+    """Without admin.access = grant, a caller of the issuer's port is not known to be an admin."""
+    file = str(tmp_path / "audit")
+    for access in ("acl", "grant"):
+        name = server("--audit-file", file, TB_ADMIN_ACCESS=access, hostname=f"audited-{access}").name
+        admin, robot = caller().to(name), caller("tag:ci").to(name)
+        until(lambda route=admin: route.get("/_readyz").status == 200, "ready")
+        assert admin.issue().status == 200
+        assert "audit file" not in admin.get("/").body.decode()
+    roles = {"tailbone.dev/cap/admin": [{"roles": ["admin"]}]}
+    tailnet.grant(EVERYTHING, {"src": ["dev@example.com"], "dst": ["*"], "app": roles})
+    page = until(
+        lambda: text if "audit file" in (text := admin.get("/").body.decode()) else None, "the role's grant"
+    )
+    assert "token issued" in page
+    assert "audit file" not in robot.get("/").body.decode()
+    tailnet.grant(EVERYTHING)

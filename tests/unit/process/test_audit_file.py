@@ -157,3 +157,16 @@ def test_a_rotation_that_fails(audit: AuditFile, tmp_path: Path) -> None:
         audit.reopen()
     audit.required.info("line")
     assert (events(old), descriptors()) == (["line"], before)
+
+
+def test_the_last_lines(audit: AuditFile, tmp_path: Path) -> None:
+    """The newest first, whole ones only, also of a file that is longer than what is read."""
+    assert audit.last(3) == []
+    for number in range(2000):
+        audit.log.info("event", number=number)
+    with (tmp_path / "audit").open("a") as file:
+        file.write('{"torn')
+    assert [json.loads(line)["number"] for line in audit.last(3)] == [1999, 1998, 1997]
+    every = audit.last(5000)
+    assert 100 < len(every) < 2000
+    assert [json.loads(line)["number"] for line in every] == list(range(1999, 1999 - len(every), -1))

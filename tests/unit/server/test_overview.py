@@ -55,6 +55,7 @@ async def test_json(running: Running, world: World, accept: str) -> None:
         "state": {"ready": True, "reasons": [], "notes": ["jwks_stale"]},
         "jwks": "/.well-known/jwks.json",
         "discovery": "/.well-known/openid-configuration",
+        "audit": None,
     }
 
 
