@@ -103,7 +103,9 @@ class Disk:
             finally:
                 os.close(fd)
             self.rename(temporary, path)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # write(2) and fsync(2) know only a descriptor
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
             raise

@@ -107,7 +107,13 @@ class Agent:
             issuer: whom to ask for tokens.
             files: the files to keep fresh.
             reload: what to do after a renewal.
+
+        Raises:
+            ConfigError: two of the files have one path.
         """
+        paths = [file.path.absolute() for file in files]
+        if doubled := next((path for path in paths if paths.count(path) > 1), None):
+            raise ConfigError(f"{doubled}: two tokens cannot be in one file")
         self._issuer = issuer
         self._of_files: dict[tuple[str, float | None], AsyncTokenSource] = {}
         self._of_programs: dict[tuple[str, float | None], AsyncTokenSource] = {}

@@ -57,10 +57,15 @@ def log_in(address: str, role: str, jwt: str, *, mount: str = "jwt") -> Login:
         raise ExchangeError(f"Vault at {address} cannot be reached") from None
     answer = parse_object(content) or {}
     if status >= 300:
-        texts = answer.get("errors") or [f"status {status}"]
+        texts = answer.get("errors")
+        if not isinstance(texts, list) or not texts:
+            texts = [f"status {status}"]
         text = redact(" ".join(" ".join(map(str, texts)).split()))[:500]
         raise ExchangeError(f"Vault refused the token: {text}")
     auth = answer.get("auth")
     if not isinstance(auth, dict) or not isinstance(auth.get("client_token"), str):
         raise ExchangeError(f"Vault at {address} did not answer with a token")
-    return Login(auth["client_token"], int(auth.get("lease_duration") or 0), bool(auth.get("renewable")))
+    lease_s = auth.get("lease_duration")
+    return Login(
+        auth["client_token"], lease_s if isinstance(lease_s, int) else 0, bool(auth.get("renewable"))
+    )

@@ -53,11 +53,12 @@ def test_a_file_is_synced_before_it_is_renamed(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_only_the_old_content(tmp_path: Path) -> None:
-    """The partly written temporary file is deleted."""
+    """The partly written temporary file is deleted, and the error names the file."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as failure:
         FullDisk().replace(path, b"new", mode=0o600)
+    assert failure.value.filename == str(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -32,6 +32,13 @@ async def test_files_of_one_audience_share_a_token(issuer: Issuer, tmp_path: Pat
     assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == "token-1"
 
 
+async def test_a_file_has_one_token(issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that is named twice is refused, however it is written."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="two tokens cannot be in one file"):
+        Agent(issuer, [*files(tmp_path, "one", "two"), *files(Path(), "one")])
+
+
 async def test_a_file_is_renewed_while_15_minutes_are_left(issuer: Issuer, tmp_path: Path) -> None:
     """Even with the default lifetime of 20 minutes: azure-identity keeps what it has read for 10 minutes."""
     issuer.life_s = 1200.0

@@ -51,6 +51,20 @@ def test_other_failures(vault: WebServer) -> None:
         log_in(f"{vault.url}/\u00fc", "ci", "eyJ.a.b")
 
 
+@pytest.mark.parametrize("errors", [b"5", b'"text"', b"[]"])
+def test_a_refusal_in_an_unknown_form(vault: WebServer, errors: bytes) -> None:
+    """It has at least the status."""
+    vault.pages[PATH] = Page(b'{"errors": ' + errors + b"}", status=403)
+    with pytest.raises(ExchangeError, match=r"^Vault refused the token: status 403$"):
+        log_in(vault.url, "ci", "eyJ.a.b")
+
+
+def test_a_life_in_an_unknown_form(vault: WebServer) -> None:
+    """The token counts as one whose life is not known."""
+    vault.pages[PATH] = Page(b'{"auth": {"client_token": "hvs.x", "lease_duration": "ten minutes"}}')
+    assert log_in(vault.url, "ci", "eyJ.a.b") == ("hvs.x", 0, False)
+
+
 @pytest.mark.parametrize("address", ["vault:8200", "http://vault:x", "http://[vault", "https://me:pw@vault"])
 def test_an_address_must_be_a_url(address: str) -> None:
     """A password is not shown."""
