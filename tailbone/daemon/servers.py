@@ -115,7 +115,7 @@ def _issuer(needs: Dependencies) -> IssuerServer:
         max_age_s=config.keys.max_age_s,
         audit=needs.audit,
         keys=needs.keys.known_keys,
-        # With acl, whoever reaches the admin port is an admin, but this port is for everybody.
+        # With acl, everybody who reaches the admin port is an admin, but this is another port.
         audit_last=needs.audit.last if config.admin.access == "grant" else None,
     )
     needs.node.on_renamed = renamed
