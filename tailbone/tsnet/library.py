@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
+import importlib
 import os
 import sys
 import threading
@@ -139,7 +140,7 @@ class Library:
                 faulthandler.enable(sys.__stderr__)
         with _coarse_timers():
             try:
-                from tailbone.tsnet import _ffi
+                _ffi = importlib.import_module("tailbone.tsnet._ffi")
             except ModuleNotFoundError:
                 raise TailnetError(
                     "this installation has no node: the native library is built on Linux with glibc only"

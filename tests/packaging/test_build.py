@@ -21,7 +21,7 @@ build = pytest.importorskip("build", reason="setuptools is not installed beside 
 def test_other_systems_get_the_client_and_the_verifier(
     monkeypatch: pytest.MonkeyPatch, platform: str, libc: str, built: bool
 ) -> None:
-    """The build leaves out the library, and does not fail."""
+    """The build leaves out the library, needs no Go, and does not fail."""
     from setuptools import Distribution, Extension
 
     monkeypatch.setattr(build.sys, "platform", platform)
@@ -30,6 +30,9 @@ def test_other_systems_get_the_client_and_the_verifier(
     command = build.BuildExt(Distribution({"ext_modules": [extension]}))
     command.finalize_options()
     assert command.extensions == ([extension] if built else [])
+    monkeypatch.chdir(ROOT)
+    for needs in (build.get_requires_for_build_wheel(), build.get_requires_for_build_editable()):
+        assert (build.GO in needs) == built
 
 
 def test_the_library_uploads_no_logs() -> None:

@@ -76,6 +76,23 @@ def test_what_needs_unix_says_so_in_one_line(
     assert "Traceback" not in ended.output()
 
 
+@pytest.mark.parametrize("arguments", [("token", "--join"), ("dev",), ("server", "start")])
+def test_what_needs_a_node_says_so_in_one_line(
+    python: Callable[..., Program], environment: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    """As on Alpine: Unix modules are there, and the native library is not."""
+    environment |= {"TS_AUTHKEY": "tskey-x", "TS_CONTROL_URL": "http://127.0.0.1:9"}
+    script = (
+        "from harness import without_unix; without_unix.NAMES.clear();"
+        "without_unix.MODULES = frozenset({'tailbone.tsnet._ffi'}); without_unix.hide();"
+        "from tailbone.__main__ import main; main()"
+    )
+    ended = python("-c", script, *arguments)
+    text = "this installation has no node: the native library is built on Linux with glibc only"
+    assert (ended.wait(), ended.err[-1:]) == (1, [f"tailbone: {text}"]), ended.output()
+    assert "Traceback" not in ended.output()
+
+
 def test_no_agent_runs(python: Callable[..., Program]) -> None:
     """There are no Unix sockets, so commands ask the issuer."""
     script = (
