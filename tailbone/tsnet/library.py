@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
-import importlib
 import os
 import sys
 import threading
@@ -140,7 +139,8 @@ class Library:
                 faulthandler.enable(sys.__stderr__)
         with _coarse_timers():
             try:
-                _ffi = importlib.import_module("tailbone.tsnet._ffi")
+                # "from … import" would raise an ImportError that does not say which module is missing.
+                import tailbone.tsnet._ffi as _ffi
             except ModuleNotFoundError:
                 raise TailnetError(
                     "this installation has no node: the native library is built on Linux with glibc only"

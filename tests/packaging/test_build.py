@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 build = pytest.importorskip("build", reason="setuptools is not installed beside the tests")
 
 
+@pytest.mark.filterwarnings("ignore:.*is still \\*experimental")  # setuptools, of its table in pyproject.toml
 @pytest.mark.parametrize(
     ("platform", "libc", "built"),
     [("linux", "glibc", True), ("linux", "", False), ("darwin", "", False), ("win32", "", False)],
