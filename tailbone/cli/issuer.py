@@ -28,7 +28,14 @@ class IssuerFlags(TypedDict):
     join_state: Path | None
 
 
-_JOIN_VARIABLES = ("TS_AUTHKEY", "TS_CLIENT_ID", "TS_ID_TOKEN_FILE", "TS_ADVERTISE_TAGS", "TS_CONTROL_URL")
+_JOIN_VARIABLES = (
+    "TS_AUTHKEY",
+    "TS_CLIENT_ID",
+    "TS_ID_TOKEN_FILE",
+    "TS_ID_TOKEN_FROM",
+    "TS_ADVERTISE_TAGS",
+    "TS_CONTROL_URL",
+)
 _OPTIONS = (
     click.option(
         "--issuer-url",
@@ -48,7 +55,7 @@ _OPTIONS = (
         "--join",
         is_flag=True,
         help="Join the tailnet as another node, without tailscaled. It logs in with TS_AUTHKEY, or by "
-        "identity federation with TS_CLIENT_ID, TS_ID_TOKEN_FILE and TS_ADVERTISE_TAGS.",
+        "identity federation with TS_CLIENT_ID, TS_ADVERTISE_TAGS, and TS_ID_TOKEN_FILE or TS_ID_TOKEN_FROM.",
     ),
     click.option(
         "--join-state",
@@ -86,7 +93,7 @@ def issuer_of(**flags: Unpack[IssuerFlags]) -> Iterator[Issuer]:
         raise ConfigError("--join and --proxy are two ways to the issuer: use one")
     from tailbone.agent.joined import JoinSettings, joined
     from tailbone.config.load import load, read_authkey
-    from tailbone.federation import log_in
+    from tailbone.federation.login import log_in
 
     state = flags["join_state"]
     node = {"server.tailscale.dir": str(state)} if state else {"server.tailscale.ephemeral": "true"}

@@ -33,7 +33,7 @@ def start(invocation: Invocation) -> None:
     """
     loaded = invocation.load(quiet=True)
     from tailbone.config.load import read_authkey
-    from tailbone.federation import log_in
+    from tailbone.federation.login import log_in
     from tailbone.process import log
     from tailbone.tsnet.environment import check_environment
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from tailbone.client.aws import Credentials
 from tailbone.config.checks import web_url
 from tailbone.errors import ConfigError, ExchangeError
-from tailbone.http_post import post
+from tailbone.http_request import post
 from tailbone.text import redact
 
 if TYPE_CHECKING:

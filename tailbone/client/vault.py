@@ -8,7 +8,7 @@ from urllib.parse import quote as quote_path
 
 from tailbone.config.checks import web_url
 from tailbone.errors import ConfigError, ExchangeError
-from tailbone.http_post import post
+from tailbone.http_request import post
 from tailbone.json_object import parse_object
 from tailbone.text import redact
 

@@ -70,9 +70,9 @@ def load(
             continue
         values[setting.path], origins[setting.path] = value, origin
     key = "server.tailscale.authkey"
-    if {f"{key}File", "server.tailscale.idTokenFile"} & values.keys() and origins.get(key, "").removeprefix(
-        "variable "
-    ) in BY_PATH[key].fallbacks:
+    others = {f"{key}File", "server.tailscale.idTokenFile"} & values.keys()
+    asks_cloud = values.get("server.tailscale.idTokenFrom", "file") != "file"
+    if (others or asks_cloud) and origins.get(key, "").removeprefix("variable ") in BY_PATH[key].fallbacks:
         # Tailscale's own variables have the lowest precedence, so this is not a contradiction.
         del values[key], origins[key]
     return _build(values, origins, notes)

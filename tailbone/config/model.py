@@ -78,6 +78,7 @@ class Tailscale(msgspec.Struct, frozen=True, kw_only=True):
     authkey_file: str = default("server.tailscale.authkeyFile")
     client_id: str = default("server.tailscale.clientId")
     id_token_file: str = default("server.tailscale.idTokenFile")
+    id_token_from: Literal["file", "github", "gcp", "aws"] = default("server.tailscale.idTokenFrom")
     tags: tuple[str, ...] = default("server.tailscale.tags")
     join_timeout_s: float = default("server.tailscale.joinTimeout")
     join_retry_s: float = default("server.tailscale.joinRetry")
@@ -86,6 +87,11 @@ class Tailscale(msgspec.Struct, frozen=True, kw_only=True):
     control_url: str = default("server.tailscale.controlUrl")
     ephemeral: bool = default("server.tailscale.ephemeral")
     loopback: Literal["auto", "on", "off"] = default("server.tailscale.loopback")
+
+    @property
+    def asks_cloud(self) -> bool:
+        """Whether the ID token comes from a cloud, not from a file."""
+        return self.id_token_from != "file"  # noqa: S105 -- not a token
 
     def __repr__(self) -> str:
         """Return what msgspec would, with the auth key masked."""
@@ -171,21 +177,18 @@ def check_together(config: Config) -> None:
             "which components leaves out; allowed: a loopback HOST:PORT"
         )
     node = "server.tailscale."
-    logins = [
-        f"{node}{name}"
-        for name in ("authkey", "authkeyFile", "idTokenFile")
-        if config.is_set(f"{node}{name}")
-    ]
+    tailscale = config.server.tailscale
+    names = ("authkey", "authkeyFile", "idTokenFile", *(["idTokenFrom"] if tailscale.asks_cloud else []))
+    logins = [f"{node}{name}" for name in names if config.is_set(f"{node}{name}")]
     if len(logins) > 1:
         key, file = logins[:2]
         raise ConfigError(
             f"{key} ({config.origin(key)}) and {file} ({config.origin(file)}) are both set: use one of them"
         )
-    tailscale = config.server.tailscale
-    if tailscale.id_token_file and not (tailscale.client_id and tailscale.tags):
-        raise ConfigError(
-            f"{node}idTokenFile ({config.origin(f'{node}idTokenFile')}) needs {node}clientId and {node}tags"
-        )
+    federated = tailscale.id_token_file or tailscale.asks_cloud
+    if federated and not (tailscale.client_id and tailscale.tags):
+        path = f"{node}idTokenFrom" if tailscale.asks_cloud else f"{node}idTokenFile"
+        raise ConfigError(f"{path} ({config.origin(path)}) needs {node}clientId and {node}tags")
 
 
 def _check_rotation(config: Config) -> None:

@@ -454,6 +454,18 @@ SETTINGS: tuple[Setting, ...] = (
         production=True,
     ),
     Setting(
+        path="server.tailscale.idTokenFrom",
+        kind=Choice("file", "github", "gcp", "aws"),
+        default="file",
+        help="Identity federation: file, or the cloud that this machine is in. Each login asks the cloud for "
+        "an ID token with the audience api.tailscale.com/ID.",
+        group=TAILNET,
+        flags=("--ts-id-token-from",),
+        commands=("server",),
+        fallbacks=("TS_ID_TOKEN_FROM",),
+        production=True,
+    ),
+    Setting(
         path="server.tailscale.tags",
         kind=Words(Text("tags such as tag:tailbone", check=checks.tag, metavar="TAG")),
         default=(),

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.clouds import SECRETS, Clouds
 from harness.federation import FederatingControl
 
 if TYPE_CHECKING:
@@ -109,6 +110,47 @@ def test_a_server_joins_with_an_id_token(
     output = started.program.output()
     assert "tskey" not in output
     assert control.id_token not in output
+
+
+@pytest.mark.parametrize("cloud", ["github", "gcp", "aws"])
+def test_a_server_joins_with_the_id_token_of_its_cloud(
+    cloud: str, control: FederatingControl, server: Callable[..., Server]
+) -> None:
+    """It asks for the audience of its client id; no secret of the cloud is in its output."""
+    with Clouds(control.id_token, f"api.tailscale.com/{control.client_id}") as clouds:
+        flags = (
+            "--ts-client-id",
+            control.client_id,
+            "--ts-id-token-from",
+            cloud,
+            "--ts-tags",
+            "tag:tailbone",
+        )
+        variables = {**clouds.variables[cloud], "TB_SERVER_TAILSCALE_CONTROLURL": control.url}
+        started = server(*flags, "--log-level", "trace", authkey="", **variables)
+        assert len(clouds.requests) == 1
+    assert len(control.created) == 1
+    output = started.program.output()
+    found = [secret for secret in (*SECRETS, control.id_token, "tskey") if secret in output]
+    assert found == []
+
+
+def test_a_job_of_github_actions_joins(
+    control: FederatingControl, server: Callable[..., Server], tailbone: Callable[..., Program]
+) -> None:
+    """With a variable instead of the file."""
+    issuer = f"http://{server().name}"
+    with Clouds(control.id_token, f"api.tailscale.com/{control.client_id}") as clouds:
+        joining = {
+            "TS_CLIENT_ID": control.client_id,
+            "TS_ID_TOKEN_FROM": "github",
+            "TS_ADVERTISE_TAGS": "tag:job",
+            "TS_CONTROL_URL": control.url,
+            **clouds.variables["github"],
+        }
+        done = tailbone("token", "--join", "--claims", "--issuer-url", issuer, **joining)
+        assert done.wait() == 0, done.output()
+    assert json.loads("\n".join(done.out))["tags"] == ["tag:job"]
 
 
 def test_a_refusal_is_one_line(

@@ -95,7 +95,9 @@ def test_a_named_agent_wins_over_a_named_issuer(monkeypatch: pytest.MonkeyPatch)
         assert tokens.url == "http://flagged"
 
 
-@pytest.mark.parametrize("name", ["TS_AUTHKEY", "TS_CLIENT_ID", "TS_ADVERTISE_TAGS", "TS_CONTROL_URL"])
+@pytest.mark.parametrize(
+    "name", ["TS_AUTHKEY", "TS_CLIENT_ID", "TS_ID_TOKEN_FROM", "TS_ADVERTISE_TAGS", "TS_CONTROL_URL"]
+)
 def test_the_login_of_a_joined_node_decides(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another login is another caller, whose credentials must not come from a cache. Only --join uses it."""
     monkeypatch.setenv(name, "one")

@@ -148,9 +148,8 @@ def test_every_server_flag_works_before_the_command(daemon: Daemon) -> None:
     taken = {
         setting.path for setting in SETTINGS if setting.flags and {"server", "*"} & set(setting.commands)
     }
-    assert taken - {"server.tailscale.authkeyFile", "server.tailscale.idTokenFile"} == set(
-        daemon.configs[0].origins
-    )
+    others = {f"server.tailscale.{name}" for name in ("authkeyFile", "idTokenFile", "idTokenFrom")}
+    assert taken - others == set(daemon.configs[0].origins)
 
 
 def test_housekeeping_accepts_the_servers_flags(daemon: Daemon) -> None:

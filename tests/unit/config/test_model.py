@@ -60,6 +60,28 @@ def test_identity_federation_needs_a_client_id_and_tags() -> None:
     assert load(flags, environ={"TS_AUTHKEY": "x"}).server.tailscale.authkey == ""
 
 
+@pytest.mark.parametrize("cloud", ["github", "gcp", "AWS"])
+def test_an_id_token_comes_from_one_place(cloud: str) -> None:
+    """A cloud instead of the file needs the same settings; tailscale's own variables do not contradict it."""
+    node = {"clientId": "k", "idTokenFrom": cloud, "tags": "tag:a"}
+    flags = {f"server.tailscale.{name}": value for name, value in node.items()}
+    tailscale = load(flags, environ={"TS_AUTHKEY": "x"}).server.tailscale
+    assert (tailscale.id_token_from, tailscale.asks_cloud, tailscale.authkey) == (cloud.lower(), True, "")
+    for missing in ("clientId", "tags"):
+        rest = {path: value for path, value in flags.items() if not path.endswith(missing)}
+        with pytest.raises(ConfigError, match="idTokenFrom"):
+            load(rest, environ={})
+    for other in ("idTokenFile", "authkeyFile", "authkey"):
+        with pytest.raises(ConfigError, match="both set"):
+            load(flags | {f"server.tailscale.{other}": "x"}, environ={})
+    federated = load(
+        flags | {"server.tailscale.idTokenFile": "x", "server.tailscale.idTokenFrom": "file"}, environ={}
+    )
+    assert not federated.server.tailscale.asks_cloud
+    alone = load({"server.tailscale.idTokenFrom": "file"}, environ={"TS_AUTHKEY": "x"})
+    assert alone.server.tailscale.authkey == "x"
+
+
 def test_metrics_on_the_tailnet_need_the_issuer() -> None:
     """They are served on its port."""
     flags = {"server.metricsBinding": "tailnet"}

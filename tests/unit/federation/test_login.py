@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import pytest
+from harness.clouds import Clouds
 from harness.web import Page, WebServer
 
 from tailbone.config.load import load
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError
-from tailbone.federation import log_in
+from tailbone.federation.login import log_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,8 @@ def settings(api: WebServer, folder: Path, **more: str) -> Config:
         "controlUrl": api.url,
         **more,
     }
-    return load({f"server.tailscale.{name}": value for name, value in node.items()}, environ={})
+    flags = {f"server.tailscale.{name}": value for name, value in node.items() if value}
+    return load(flags, environ={})
 
 
 def test_without_an_id_token_nothing_changes() -> None:
@@ -54,7 +56,7 @@ def test_without_an_id_token_nothing_changes() -> None:
 
 def test_without_an_id_token_no_http_client_is_loaded() -> None:
     """Each `server start` imports this module."""
-    code = "import sys, tailbone.federation; print('urllib.request' in sys.modules)"
+    code = "import sys, tailbone.federation.login; print('urllib.request' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -100,6 +102,37 @@ def test_attempts_end_after_the_join_timeout(
     [line] = capsys.readouterr().err.splitlines()
     assert "trying again" in line
     assert "127.0.0.1:9" in line
+
+
+@pytest.mark.parametrize("path", [EXCHANGE, KEYS])
+def test_a_refusal_does_not_repeat_what_was_sent(path: str, api: WebServer, tmp_path: Path) -> None:
+    """The ID token and the access token are masked, whatever they look like."""
+    api.pages[EXCHANGE] = Page(b'{"access_token": "opaque-access"}')
+    api.pages[path] = Page(b'{"message": "not first, nor opaque-access"}', status=401)
+    with pytest.raises(LoginRefusedError) as raised:
+        log_in(settings(api, tmp_path))
+    assert "first" not in raised.value.message
+    assert ("opaque-access" in raised.value.message) == (path == EXCHANGE)
+
+
+def test_each_attempt_asks_the_cloud_again(
+    api: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cloud is busy at first, then Tailscale's API: each attempt has its own ID token."""
+    with Clouds("eyJhbGciOi.eyJzdWIi.c2ln", "api.tailscale.com/kClient") as clouds:
+        monkeypatch.setenv("GCE_METADATA_HOST", clouds.url.removeprefix("http://"))
+        clouds.page = Page(status=503)
+        key = api.pages[KEYS]
+        api.pages[KEYS] = Page(status=503)
+
+        def sleep(_: float) -> None:
+            if clouds.page is None:
+                api.pages[KEYS] = key
+            clouds.page = None
+
+        log_in(settings(api, tmp_path, idTokenFile="", idTokenFrom="gcp"), sleep=sleep)
+        asked = len(clouds.requests)
+    assert (asked, [request["path"] for request in api.requests]) == (3, [EXCHANGE, KEYS, EXCHANGE, KEYS])
 
 
 @pytest.mark.parametrize("body", [b'{"message": "no  tags"}', b"[]", b"no JSON"])

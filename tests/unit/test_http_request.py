@@ -1,14 +1,16 @@
-"""A POST request, and what becomes of its answer."""
+"""A request, and what becomes of its answer."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 from harness.web import Page, WebServer
 
-from tailbone.http_post import post
+from tailbone import http_request
+from tailbone.http_request import get, post
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,3 +73,41 @@ def test_a_url_that_cannot_be_requested(url: str) -> None:
     """No port, or no URL."""
     with pytest.raises(OSError, match=r"."):
         post(url, b"")
+
+
+def test_a_get_request_has_no_body(web: WebServer) -> None:
+    """It has the same limits."""
+    web.pages["/x?a=b"] = Page(bytes(262145))
+    assert len(get(f"{web.url}/x?a=b", {"Metadata-Flavor": "Google"}).body) == 262144
+    [request] = web.requests
+    assert (request["body"], request["Metadata-Flavor"]) == ("", "Google")
+
+
+@pytest.mark.parametrize("by_proxy", [True, False])
+def test_a_proxy_is_used_unless_the_caller_excludes_it(
+    web: WebServer, monkeypatch: pytest.MonkeyPatch, by_proxy: bool
+) -> None:
+    """An address that means this machine alone must not be asked from another one."""
+    with WebServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        get(f"{web.url}/x", {}, by_proxy=by_proxy)
+        assert (len(proxy.requests), len(web.requests)) == (int(by_proxy), int(not by_proxy))
+
+
+async def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part comes in time, and there is always another one."""
+    monkeypatch.setattr(http_request, "_TIMEOUT_S", 0.2)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(get, f"http://127.0.0.1:{port}/", {})

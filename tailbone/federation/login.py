@@ -1,8 +1,4 @@
-"""Identity federation: get a node's auth key for a cloud's ID token, so that no auth key has to be stored.
-
-Tailscale's API exchanges the ID token for an access token, and that for an auth key. tsnet would do the same,
-but only with the AWS SDK compiled in (tailscale.com/feature/identityfederation).
-"""
+"""Exchange an ID token for a node's auth key."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError, TailboneError
+from tailbone.errors import ControlUnreachableError, LoginRefusedError, TailboneError
+from tailbone.federation.id_token import obtain, words
 from tailbone.json_object import parse_object
 from tailbone.process.log import get_logger
-from tailbone.text import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,17 +34,17 @@ def log_in(
 ) -> Config:
     """Return *config* with an auth key from identity federation, if the settings ask for it.
 
-    The ID token is read again for each attempt, since clouds renew its file. While Tailscale's API is
+    Each attempt gets a new ID token, since they expire within minutes. While Tailscale's API or the cloud is
     unreachable, retry for joinTimeout. If the node has state, it may be logged in already:
     then there is one attempt, and a failure becomes a note.
 
     Raises:
-        ConfigError: the ID token's file cannot be read.
-        LoginRefusedError: Tailscale refuses the ID token, or the tags.
-        ControlUnreachableError: Tailscale's API cannot be reached.
+        ConfigError: the settings do not lead to an ID token.
+        LoginRefusedError: the cloud refuses an ID token, or Tailscale refuses it or the tags.
+        ControlUnreachableError: the cloud or Tailscale's API cannot be reached.
     """
     settings = config.server.tailscale
-    if not settings.id_token_file:
+    if not (settings.id_token_file or settings.asks_cloud):
         return config
     if Path(settings.dir, _STATE).exists():
         try:
@@ -79,8 +75,9 @@ def _exchange(settings: Tailscale) -> str:
     """Return a new auth key for one node."""
     client_id, _, attribute = settings.client_id.partition("?")
     api = settings.control_url.rstrip("/") or _API
-    form = urlencode({"client_id": client_id, "jwt": _read(settings.id_token_file)})
-    access = _post(f"{api}/api/v2/oauth/token-exchange", form, {}, "access_token")
+    jwt = obtain(settings)
+    form = urlencode({"client_id": client_id, "jwt": jwt})
+    access = _post(f"{api}/api/v2/oauth/token-exchange", form, {}, "access_token", secrets=[jwt])
     create = {
         "reusable": False,
         "ephemeral": settings.ephemeral,
@@ -89,23 +86,12 @@ def _exchange(settings: Tailscale) -> str:
     }
     wanted = {"capabilities": {"devices": {"create": create}}, "expirySeconds": _KEY_LIFE_S}
     fields = {"Authorization": f"Bearer {access}", "Content-Type": "application/json"}
-    return _post(f"{api}/api/v2/tailnet/-/keys", json.dumps(wanted), fields, "key")
+    return _post(f"{api}/api/v2/tailnet/-/keys", json.dumps(wanted), fields, "key", secrets=[jwt, access])
 
 
-def _read(file: str) -> str:
-    try:
-        text = Path(file).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not a token"
-        raise ConfigError(f"server.tailscale.idTokenFile: {file} cannot be read: {why}") from None
-    if not text:
-        raise ConfigError(f"server.tailscale.idTokenFile: {file} is empty")
-    return text
-
-
-def _post(url: str, body: str, fields: dict[str, str], member: str) -> str:
-    """Send a request, and return a member of its answer."""
-    from tailbone.http_post import post  # a node with an auth key starts sooner without it
+def _post(url: str, body: str, fields: dict[str, str], member: str, *, secrets: list[str]) -> str:
+    """Send a request, and return a member of its answer. Its secrets are masked in a refusal."""
+    from tailbone.http_request import post  # a node with an auth key starts sooner without it
 
     try:
         status, content = post(url, body.encode(), fields)
@@ -115,7 +101,7 @@ def _post(url: str, body: str, fields: dict[str, str], member: str) -> str:
         raise ControlUnreachableError(f"{url} answered with status {status}")
     answer = parse_object(content) or {}
     if status >= 300:
-        text = redact(" ".join(str(answer.get("message", "")).split()))[:500]
+        text = words(answer.get("message"), secrets)
         raise LoginRefusedError(f"Tailscale refuses identity federation (status {status}): {text}")
     value = answer.get(member)
     if not isinstance(value, str) or not value:
