@@ -40,7 +40,7 @@ class Kind:
 
     @property
     def brief(self) -> str:
-        """What is allowed, for the README's table."""
+        """What is allowed, for docs/settings.md."""
         return self.allowed
 
     def convert(self, value: object) -> object:

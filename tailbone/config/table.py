@@ -24,7 +24,7 @@ KEYS = "Keys and JWKS"
 ADMIN = "Admin API"
 CLIENT = "Which server to ask"
 GROUPS = (ISSUER, KEYS, TAILNET, ADMIN, CLIENT, GENERAL)
-"""The order of the sections in ``--help`` and in the README's table."""
+"""The order of the sections in ``--help`` and in docs/settings.md."""
 
 EVERYWHERE = "*"
 """In :attr:`Setting.commands`: every command has the flag."""
@@ -37,8 +37,8 @@ class Setting(NamedTuple):
         path: its name and its place in the settings file: ``keys.keyPath``.
         kind: how its values are parsed, and which are allowed.
         default: its value if it is not set.
-        help: one sentence for ``--help`` and the README.
-        group: its section in ``--help`` and the README.
+        help: one sentence for ``--help`` and docs/settings.md.
+        group: its section in ``--help`` and docs/settings.md.
         flags: its flags, the short one first; rarely changed settings have none.
         commands: which commands have the flag; ``keys`` and ``server`` mean all of their subcommands.
         secret: the value is never shown in errors, reprs, logs or ``--help``.

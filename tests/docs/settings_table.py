@@ -1,4 +1,4 @@
-"""Generate the README's table of settings; as a script, this writes it into the README."""
+"""Generate the table of settings in docs/settings.md; as a script, this writes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tailbone.config.table import GROUPS, SETTINGS, Setting
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN = "<!-- settings: made by tests/docs/settings_table.py from tailbone/config/table.py -->\n"
 END = "<!-- /settings -->"
 
@@ -28,11 +28,11 @@ def _row(setting: Setting) -> str:
 
 
 def refresh(text: str) -> str:
-    """Return the README's *text* with the current table."""
+    """Return the page's *text* with the current table."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}{settings_table()}{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(refresh(README.read_text()))
+    PAGE.write_text(refresh(PAGE.read_text()))

@@ -1,4 +1,4 @@
-"""The README's section "Verify": its app, commands and tests work as they are."""
+"""docs/verify.md: its app, commands and tests work as they are."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-SECTION = README[README.index("\n## Verify\n") :].partition("\n## Grants\n")[0]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", SECTION, flags=re.DOTALL | re.MULTILINE)
+PAGE = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 APP, TESTS = (text for language, text in BLOCKS if language == "python")
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
 
