@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness.programs import TAILBONE, Program, clean_environment, run
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
     from harness.servers import Server
     from harness.tailnet import Caller, Tailnet
+
+
+# How long an example takes says how busy the machine is. All else stays as hypothesis sets it.
+settings.register_profile("tailbone", parent=settings.default, deadline=None)
+settings.load_profile("tailbone")
 
 
 def pytest_configure() -> None:

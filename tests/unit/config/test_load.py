@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tailbone.config.load import load, read_authkey
@@ -271,7 +271,6 @@ def test_a_secret_in_the_wrong_place_is_not_shown() -> None:
     assert '(variable TB_SERVER_PORT): "[redacted]" is not a port' in refused(TB_SERVER_PORT=SECRET)
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([setting.path for setting in SETTINGS]), st.text(max_size=30), max_size=len(SETTINGS)

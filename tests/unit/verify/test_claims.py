@@ -156,7 +156,7 @@ WORD = st.text("a \u00e9\ud7ff", max_size=3)
 JSON = SCALAR | WORD | st.lists(SCALAR | WORD, max_size=3) | st.dictionaries(WORD, SCALAR, max_size=3)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*Claims.__struct_fields__, "other", ""]), JSON))
 def test_any_members_are_typed_or_refused(members: dict[str, Any]) -> None:
     """What decodes has the types that it promises; the rest is a MalformedClaimsError."""

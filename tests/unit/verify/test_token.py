@@ -153,7 +153,7 @@ def test_a_long_token_is_refused() -> None:
         parse_token("a" * (LONGEST_TOKEN + 1))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_every_changed_character_is_noticed(data: st.DataObject) -> None:
     """No token but the signed one verifies: encodings have no second spelling."""
@@ -164,7 +164,6 @@ def test_every_changed_character_is_noticed(data: st.DataObject) -> None:
         check(text[:place] + changed + text[place + 1 :])
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.binary().map(lambda data: forge(HEADER, data)), st.binary().map(forge)))
 def test_any_text_passes_or_is_refused_with_a_reason(text: str) -> None:
     """Whatever arrives, nothing but a TokenError is raised."""
