@@ -60,10 +60,13 @@ def read(path: Path) -> str:
     return included(path.read_text())
 
 
-def blocks(path: Path) -> list[Block]:
-    """Return the blocks of code of a page."""
+def blocks(path: Path, section: str = "") -> list[Block]:
+    """Return the blocks of code of a page, or of the section with that heading."""
     name = str(path.relative_to(ROOT))
-    return [Block(name, language, textwrap.dedent(text)) for _, language, text in _FENCED.findall(read(path))]
+    text = read(path)
+    if section:
+        [text] = [part for part in text.split("\n## ") if part.startswith(f"{section}\n")]
+    return [Block(name, language, textwrap.dedent(code)) for _, language, code in _FENCED.findall(text)]
 
 
 def lines(text: str) -> list[str]:

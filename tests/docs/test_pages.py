@@ -5,21 +5,27 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import botocore.session
 import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from docs.pages import DOCS, PAGES, ROOT, Block, blocks, read, tailbone_commands
+from docs.pages import DOCS, PAGES, ROOT, Block, blocks, lines, read, tailbone_commands
 from tailbone.cli import tailbone
 from tailbone.cli.options import Invocation
+from tailbone.config.load import load
+from tailbone.policy_file.lint import Server, lint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,8 +65,17 @@ def parse_python(block: Block) -> None:
 
 
 def parse_json(block: Block) -> None:
-    """Parse the block as JSON."""
-    json.loads(block.text)
+    """Parse the block as JSON; in a policy, the server's own rules find nothing to correct."""
+    if "grants" in json.loads(block.text):
+        config = load({}, environ={})
+        server = Server(
+            token_capability=config.issuer.capability,
+            admin_capability=config.admin.capability,
+            port=config.server.port,
+            admin_port=config.admin.port,
+        )
+        findings, valid = lint(block.text, server)
+        assert (findings, valid) == ([], 1)
 
 
 def parse_yaml(block: Block) -> None:
@@ -68,9 +83,11 @@ def parse_yaml(block: Block) -> None:
     assert all(document is not None for document in yaml.safe_load_all(block.text))
 
 
-def parse_toml(block: Block) -> None:
-    """Parse the block as TOML."""
-    tomllib.loads(block.text)
+def parse_toml(block: Block, tmp_path: Path) -> None:
+    """Load the block as a settings file."""
+    path = tmp_path / "tailbone.toml"
+    path.write_text(block.text)
+    load({}, environ={}, config_file=path)
 
 
 def run_by(test: str) -> Callable[[Block], None]:
@@ -122,15 +139,17 @@ PARSERS: dict[str, Callable[[Block], None]] = {
     "sh": parse_shell,
     "sql": is_in_a_generated_part,
     "text": is_in_a_generated_part,
-    "toml": parse_toml,
     "yaml": parse_yaml,
 }
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page} {block.language}")
-def test_the_block_is_parsed(block: Block) -> None:
+def test_the_block_is_parsed(block: Block, tmp_path: Path) -> None:
     """By the parser of its language; a language that is not known here is an error."""
-    PARSERS[block.language](block)
+    if block.language == "toml":
+        parse_toml(block, tmp_path)
+    else:
+        PARSERS[block.language](block)
 
 
 def test_every_fence_is_read() -> None:
@@ -170,6 +189,39 @@ def test_the_command_is_parsed(page: str, words: list[str]) -> None:
     context, left = command_of(words)
     assert not isinstance(context.command, click.Group)
     context.command.parse_args(context, list(left))
+
+
+def command_lines(program: str) -> list[list[str]]:
+    """Return the words of each line of the pages that begins with the program."""
+    texts = [block.text for block in BLOCKS if block.language == "sh"]
+    rows = [line for text in texts for line in lines(text) if line.startswith(f"{program} ")]
+    return [shlex.split(row, comments=True) for row in rows]
+
+
+@pytest.mark.parametrize("words", [words for words in command_lines("aws") if words[1] != "s3"])
+def test_the_command_of_aws_exists(words: list[str]) -> None:
+    """The API has the operation, and a parameter for each flag; `aws s3` is no API."""
+    _, service, operation, *rest = words
+    loaded = botocore.session.get_session().get_service_model(service)
+    names = {botocore.xform_name(name, "-"): name for name in loaded.operation_names}
+    members = loaded.operation_model(names[operation]).input_shape.members
+    flags = {botocore.xform_name(name, "-") for name in members}
+    assert {word[2:] for word in rest if word.startswith("--")} <= flags
+
+
+@pytest.mark.parametrize("words", command_lines("kubectl"))
+def test_the_command_of_kubectl_exists(words: list[str]) -> None:
+    """Its help has the flags."""
+    kubectl = Path(sys.executable).with_name("kubectl")
+    if not kubectl.exists():
+        pytest.skip("there is no kubectl for this platform")
+    [place] = [number for number, word in enumerate([*words, "-"]) if word.startswith("-")][:1]
+    plain = [word for word in words[1:place] if word.isalpha() and word != "tailbone"]
+    shown = subprocess.run([kubectl, *plain, "--help"], capture_output=True, text=True, check=True).stdout
+    shown += subprocess.run([kubectl, "options"], capture_output=True, text=True, check=True).stdout
+    flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert [flag for flag in flags if f"{flag}=" not in shown] == []
+    assert f"  kubectl {words[1]} " in shown
 
 
 def flags_of(command: click.Command) -> set[str]:
@@ -219,7 +271,7 @@ OTHERS: set[str] = {
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_mentioned_flags_exist(page: Any) -> None:
+def test_the_mentioned_flags_exist(page: Path) -> None:
     """Each flag that stands alone in a sentence is one of tailbone's."""
     alone = {span.split()[0].partition("=")[0] for span in spans(read(page)) if span.startswith("--")}
     assert alone - OTHERS <= flags_of(tailbone)
@@ -249,7 +301,7 @@ def test_an_unknown_flag_would_be_noticed() -> None:
     with pytest.raises(AssertionError, match="there is no command"):
         command_of(["keys", "no-such-command"])
     with pytest.raises(KeyError):
-        test_the_block_is_parsed(Block("README.md", "cobol", ""))
+        test_the_block_is_parsed(Block("README.md", "cobol", ""), Path())
     with pytest.raises(AssertionError):
         parse_shell(Block("README.md", "sh", "if then"))
     assert CliRunner().invoke(tailbone, ["exec", "--no-such-flag"]).exit_code == 2
