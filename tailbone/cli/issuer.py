@@ -92,13 +92,13 @@ def issuer_of(**flags: Unpack[IssuerFlags]) -> Iterator[Issuer]:
     if proxy:
         raise ConfigError("--join and --proxy are two ways to the issuer: use one")
     from tailbone.agent.joined import JoinSettings, joined
-    from tailbone.config.load import load, read_authkey
+    from tailbone.config.load import load
     from tailbone.federation.login import log_in
 
     state = flags["join_state"]
     node = {"server.tailscale.dir": str(state)} if state else {"server.tailscale.ephemeral": "true"}
     variables = {name: os.environ.get(name, "") for name in _JOIN_VARIABLES}
-    config = log_in(read_authkey(load(node, environ=variables)))
+    config = log_in(load(node, environ=variables))
     for note in config.notes:
         click.echo(f"tailbone: note: {note}", err=True)
     tailscale = config.server.tailscale

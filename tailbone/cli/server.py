@@ -32,15 +32,13 @@ def start(invocation: Invocation) -> None:
     settings file.
     """
     loaded = invocation.load(quiet=True)
-    from tailbone.config.load import read_authkey
     from tailbone.federation.login import log_in
     from tailbone.process import log
     from tailbone.tsnet.environment import check_environment
 
     log.configure(loaded.log, stream=sys.stdout)
-    config = read_authkey(loaded)
     check_environment()
-    config = log_in(config)
+    config = log_in(loaded)
     log.add_secret(config.server.tailscale.authkey)
     for note in config.notes:
         log.get_logger().warning("settings", note=note)

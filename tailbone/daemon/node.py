@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -62,6 +63,7 @@ class TailnetNode:
         self._login_url = ""
         self._unreachable = False
         self._was_running = False
+        self._changed = asyncio.Event()
         self.known_as: tuple[str, tuple[str, ...]] = ("", ())
         self._health = NodeHealth(log)
         self._loopback = _wants_loopback(config)
@@ -144,9 +146,12 @@ class TailnetNode:
             return await self.node.up(left_s)
 
     async def watch(self) -> None:
-        """Check the node every 20 s: not all changes have an event, and events get lost."""
+        """Check the node when its state changes, and every 20 s: not all changes have an event."""
         while True:
-            await asyncio.sleep(_POLL_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_S):
+                    await self._changed.wait()
+            self._changed.clear()
             try:
                 status = await self.node.status()
             except TailnetError as error:
@@ -193,6 +198,7 @@ class TailnetNode:
     def _state_changed(self, state: str) -> None:
         if self.node.state == CLOSED:
             return
+        self._changed.set()
         if self._was_running and not self.node.running:
             self._log.warning(
                 "the node is no longer in its tailnet: no caller is served until it is admitted again, "

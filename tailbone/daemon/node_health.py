@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tailbone.errors import Problem
+from tailbone.text import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
     from tailbone.tsnet.node import NodeStatus
 
 _DAY_S = 86400.0
-_EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0)
+_EXPIRY_STEPS_S = (14 * _DAY_S, 7 * _DAY_S, _DAY_S, 3600.0, 0.0)
 """How long before the expiry of the node's key there is a warning; from the first one on, also a note."""
+
+_WAY_OUT = (
+    "disable its key expiry in the admin console, or restart the server with a valid auth key once it has "
+    "expired"
+)
+_EXPIRED = Problem(
+    "node_key_expired",
+    "node: its key has expired: restart the server with a valid auth key, or with identity federation",
+)
 
 _UNREACHABLE_S = 120.0
 """How long the control server may be away before there is a warning and a note."""
@@ -60,8 +70,9 @@ class NodeHealth:
         """The current problems, which do not stop token issuance."""
         notes = []
         if self._expiry_step and self._key_expiry is not None:
-            left_h = max(0.0, self._key_expiry - self._clock()) / 3600
-            notes.append(Problem("node_key_expires", f"node: its key expires in {left_h:.0f} h"))
+            left_s = self._key_expiry - self._clock()
+            soon = f"node: its key expires in {about(left_s)}: {_WAY_OUT}"
+            notes.append(Problem("node_key_expires", soon) if left_s > 0 else _EXPIRED)
         if self._control_note is not None:
             notes.append(self._control_note)
         return notes
@@ -84,9 +95,17 @@ class NodeHealth:
         self._key_expiry = status.key_expiry
         left_s = math.inf if status.key_expiry is None else status.key_expiry - self._clock()
         before, self._expiry_step = self._expiry_step, sum(left_s < step_s for step_s in _EXPIRY_STEPS_S)
-        if self._expiry_step > before:
+        if self._expiry_step <= before:
+            return
+        if left_s < 0:
             self._log.warning(
-                "the node's key expires soon, which cuts it off: log in again, or disable its key expiry",
+                "the node's key has expired, so no caller is served: restart the server with a valid auth "
+                "key, or with identity federation",
+                node=status.dns_name,
+            )
+        else:
+            self._log.warning(
+                f"the node's key expires soon, which cuts it off: {_WAY_OUT}",
                 node=status.dns_name,
                 expires_in_h=round(left_s / 3600, 1),
             )

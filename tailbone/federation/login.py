@@ -1,4 +1,4 @@
-"""Exchange an ID token for a node's auth key."""
+"""The auth key of a node's login: as set, from its file, or by identity federation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from tailbone.config.load import read_authkey
 from tailbone.errors import ControlUnreachableError, LoginRefusedError, TailboneError
 from tailbone.federation.id_token import obtain, words
 from tailbone.json_object import parse_object
@@ -32,26 +33,26 @@ def log_in(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Config:
-    """Return *config* with an auth key from identity federation, if the settings ask for it.
+    """Return *config* with the auth key that its settings lead to.
 
-    Each attempt gets a new ID token, since they expire within minutes. While Tailscale's API or the cloud is
-    unreachable, retry for joinTimeout. If the node has state, it may be logged in already:
-    then there is one attempt, and a failure becomes a note.
+    With identity federation, each attempt gets a new ID token, since they expire within minutes. While
+    Tailscale's API or the cloud is unreachable, retry for joinTimeout. If the node has state, it may be
+    logged in already: then there is one attempt, and a failure becomes a note.
 
     Raises:
-        ConfigError: the settings do not lead to an ID token.
+        ConfigError: the settings lead neither to an auth key nor to an ID token.
         LoginRefusedError: the cloud refuses an ID token, or Tailscale refuses it or the tags.
         ControlUnreachableError: the cloud or Tailscale's API cannot be reached.
     """
     settings = config.server.tailscale
-    if not (settings.id_token_file or settings.asks_cloud):
-        return config
-    if Path(settings.dir, _STATE).exists():
+    # An ephemeral node has logged out when it ended.
+    if not settings.ephemeral and Path(settings.dir, _STATE).exists():
         try:
             return _with_key(config)
         except TailboneError as error:
-            note = f"identity federation failed; relying on the node's existing login: {error.message}"
-            return msgspec.structs.replace(config, notes=(*config.notes, note))
+            note = f"no auth key; relying on the node's existing login: {error.message}"
+            config = msgspec.structs.replace(config, notes=(*config.notes, note))
+            return _with(config, authkey="", authkey_file="")
     end = clock() + settings.join_timeout_s
     warned = False
     while True:
@@ -67,7 +68,14 @@ def log_in(
 
 
 def _with_key(config: Config) -> Config:
-    node = msgspec.structs.replace(config.server.tailscale, authkey=_exchange(config.server.tailscale))
+    settings = config.server.tailscale
+    if settings.id_token_file or settings.asks_cloud:
+        return _with(config, authkey=_exchange(settings))
+    return read_authkey(config)
+
+
+def _with(config: Config, **changes: str) -> Config:
+    node = msgspec.structs.replace(config.server.tailscale, **changes)
     return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, tailscale=node))
 
 

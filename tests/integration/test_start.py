@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import socket
 import subprocess
-import threading
 import time
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.oauth import oauth_api
 from harness.programs import TAILBONE, Program, run
 from harness.waiting import until
 
@@ -359,37 +357,8 @@ def test_tags_that_it_may_not_have(server: Callable[..., Server], tailnet: Tailn
 
 @pytest.fixture
 def tailscale_api(tailnet: Tailnet) -> Iterator[str]:
-    """Tailscale's API as far as an OAuth client secret needs it: an auth key for the requested tags.
-
-    Gives its URL. The real one is https://api.tailscale.com.
-    """
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            sent = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/api/v2/oauth/token":
-                answer = {"access_token": "access", "token_type": "Bearer", "expires_in": 3600}
-            else:
-                assert self.path == "/api/v2/tailnet/-/keys"
-                assert self.headers["Authorization"] == "Bearer access"
-                [tag] = json.loads(sent)["capabilities"]["devices"]["create"]["tags"]
-                answer = {"id": "k", "key": tailnet.key(tag)}
-            body = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as api:
-        thread = threading.Thread(target=api.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{api.server_port}"
-        api.shutdown()
-        thread.join()
+    with oauth_api(tailnet) as url:
+        yield url
 
 
 def test_oauth_client_secret(server: Callable[..., Server], tailnet: Tailnet, tailscale_api: str) -> None:

@@ -45,21 +45,23 @@ def status(*, expires_in_s: float | None = None, reachable: bool = True) -> Node
     ("days", "warnings", "notes"),
     [
         ((None, 30, 15), 0, []),
-        ((30, 13.9, 13, 8), 1, ["node: its key expires in 192 h"]),
-        ((8, 6, 5, 0.9, 0.5, 0.04, 0.01), 4, ["node: its key expires in 0 h"]),
-        ((0.125,), 1, ["node: its key expires in 3 h"]),
-        ((3, 90, 3), 2, ["node: its key expires in 72 h"]),
+        ((30, 13.9, 13, 8), 1, ["node: its key expires in 8d: disable its key expiry"]),
+        ((8, 6, 5, 0.9, 0.5, 0.04, 0.01), 4, ["node: its key expires in 14m24s: disable its key expiry"]),
+        ((0.125,), 1, ["node: its key expires in 3h: disable its key expiry"]),
+        ((3, 90, 3), 2, ["node: its key expires in 3d: disable its key expiry"]),
+        ((0.01, -0.001, -1), 2, ["node: its key has expired: restart the server"]),
+        ((-1, 90), 1, []),
     ],
 )
 def test_the_nodes_key_expires(days: Sequence[float | None], warnings: int, notes: list[str]) -> None:
-    """Warnings come 14, 7 and 1 days and 1 h ahead, each once; from the first one on there is a note."""
+    """Warnings come 14, 7 and 1 days and 1 h ahead, and at the end, each once, and there is a note."""
     watched = Watched()
     for left in days:
         watched.health.check(status(expires_in_s=None if left is None else left * 86400))
-    assert ([level for level, _ in watched.log.events], texts(watched.health.notes)) == (
-        ["warning"] * warnings,
-        notes,
-    )
+    assert [level for level, _ in watched.log.events] == ["warning"] * warnings
+    for text, begins in zip(texts(watched.health.notes), notes, strict=True):
+        assert text.startswith(begins)
+        assert "restart the server with a valid auth key" in text
 
 
 def test_a_deleted_node() -> None:

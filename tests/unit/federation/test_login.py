@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ def settings(api: WebServer, folder: Path, **more: str) -> Config:
 def test_without_an_id_token_nothing_changes() -> None:
     """No request is sent."""
     config = load(environ={"TS_CLIENT_ID": "kClient"})
-    assert log_in(config) is config
+    assert log_in(config) == config
 
 
 def test_without_an_id_token_no_http_client_is_loaded() -> None:
@@ -159,6 +160,29 @@ def test_a_node_with_state_starts_without_the_api(api: WebServer, tmp_path: Path
     config = log_in(settings(api, tmp_path))
     assert config.server.tailscale.authkey == ""
     assert "status 503" in config.notes[-1]
+
+
+@pytest.mark.parametrize("content", [None, "", "two words"])
+@pytest.mark.parametrize("how", ["authkey", "authkeyFile"])
+def test_a_node_with_state_starts_without_the_file_of_its_key(
+    how: str, content: str | None, tmp_path: Path
+) -> None:
+    """Once logged in, it needs no auth key. An ephemeral one does, since it has logged out."""
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_text(content)
+    flags = {
+        "server.tailscale.dir": str(tmp_path),
+        f"server.tailscale.{how}": f"{'file:' if how == 'authkey' else ''}{file}",
+    }
+    with pytest.raises(ConfigError, match=re.escape(str(file))):
+        log_in(load(flags, environ={}))
+    (tmp_path / "tailscaled.state").touch()
+    config = log_in(load(flags, environ={}))
+    assert (config.server.tailscale.authkey, config.server.tailscale.authkey_file) == ("", "")
+    assert config.notes[-1].startswith("no auth key; relying on the node's existing login: server.tailscale")
+    with pytest.raises(ConfigError, match=re.escape(str(file))):
+        log_in(load(flags | {"server.tailscale.ephemeral": "true"}, environ={}))
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff"])
