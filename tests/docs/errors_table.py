@@ -116,7 +116,11 @@ READINESS: Final = {
     "node_not_running": ("the node is not connected to the tailnet", "see the log; it may need a login"),
     "node_deleted": ("the control server has deleted the node", "start with a new auth key"),
     "control_unreachable": ("the control server does not answer", "look at the network"),
-    "node_key_expires": ("the node's key expires soon", "log in again, or disable its expiry"),
+    "node_key_expires": (
+        "the node's key expires soon",
+        "disable its expiry in the admin console, or restart with a valid auth key once it has expired",
+    ),
+    "node_key_expired": ("the node's key has expired", "restart with a valid auth key"),
     "key_faulty": ("a key's files cannot be used", "`tailbone keys list --local` says why"),
     "key_not_published": ("the new key is not in the JWKS yet", "look at the bucket"),
     "key_waiting": ("the new key waits for verifiers' caches", "wait as long as `keys status` says"),
