@@ -150,8 +150,8 @@ SETTINGS: tuple[Setting, ...] = (
         path="server.rateLimit",
         kind=Number(0, 1_000_000),
         default=50,
-        help="Requests per second to `/issue` and `/whoami` that are answered for one node, after a burst of "
-        "twice as many; 0: no limit.",
+        help="Requests per second to `/issue`, `/whoami`, `/` and `/metrics` that are answered for one node, "
+        "after a burst of twice as many; 0: no limit.",
         group=ISSUER,
         commands=_SERVING,
     ),

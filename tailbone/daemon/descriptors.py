@@ -5,10 +5,14 @@ from __future__ import annotations
 import resource
 from typing import TYPE_CHECKING, Final
 
+from tailbone.config.checks import TAILNET
 from tailbone.errors import ConfigError
 
 if TYPE_CHECKING:
     from tailbone.config.model import Config
+
+CONNECTIONS_OUTSIDE: Final = 64
+"""How many connections a port outside the tailnet has at a time."""
 
 _BASE: Final = 64
 """An idle server has 27 open. The rest is for its keys, the bucket and other callers."""
@@ -22,7 +26,12 @@ _MIN_SHARE: Final = 16
 def descriptors_needed(config: Config) -> int:
     """Return how many descriptors are enough while one address has all the connections that it may have."""
     share = max(config.server.max_connections // 4, _MIN_SHARE)
-    return _BASE + _PER_CONNECTION * share * len(config.components)
+    outside = sum(
+        binding not in ("", TAILNET)
+        for binding in (config.server.probe_binding, config.server.metrics_binding)
+    )
+    # As many again are accepted before the oldest are ended.
+    return _BASE + _PER_CONNECTION * share * len(config.components) + 2 * CONNECTIONS_OUTSIDE * outside
 
 
 def check_descriptors(config: Config) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tailbone import web
 from tailbone.config.checks import TAILNET, parse_host_port
 from tailbone.counting import IssuerCounts
+from tailbone.daemon.descriptors import CONNECTIONS_OUTSIDE
 from tailbone.server import AllowedHosts, IssuerServer, OutsideProbes
 from tailbone.server.routes import HEALTH_PATH, METRICS_PATH, READY_PATH
 from tailbone.text import host_port
@@ -65,7 +66,7 @@ def _reload(handlers: OutsideProbes, config: Config) -> None:
 
 async def _serve(binding: str, handlers: OutsideProbes, log: Logger) -> IssuerServer:
     # Its refusals are not the issuer's.
-    server = IssuerServer(handlers, log, IssuerCounts())
+    server = IssuerServer(handlers, log, IssuerCounts(), most_connections=CONNECTIONS_OUTSIDE)
     listening = web.listen(*parse_host_port(binding))
     address = host_port(*listening.getsockname()[:2])
     await server.start_on(listening)

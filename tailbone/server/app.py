@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -64,11 +65,25 @@ class _Request(SanicRequest):
 class _Connection(HttpProtocol):
     """Sanic's connection, which also answers a client that has closed its side (``printf … | nc``)."""
 
-    __slots__ = ("_ended",)
+    __slots__ = ("_ended", "_most", "since")
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, most: int | None, **kwargs: Any) -> None:
+        """Make one; see ``IssuerServer`` for ``most``."""
         super().__init__(**kwargs)
         self._ended = False
+        self._most = most
+        self.since = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin, and end the oldest connection if there are too many."""
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
+        self.since = self.loop.time()
+        if self._most is not None and len(self.connections) > self._most:
+            oldest = min(self.connections, key=lambda connection: connection.since)
+            # Otherwise it would be found again before it is lost, in the loop's next turn.
+            self.connections.discard(oldest)
+            if oldest.transport is not None:  # as of one that Sanic has just aborted
+                oldest.transport.abort()
 
     @property
     def is_last(self) -> bool:
@@ -118,7 +133,13 @@ class IssuerServer:
     """The issuer's HTTP server on one socket, with the routes of ``Endpoints`` or ``OutsideProbes``."""
 
     def __init__(
-        self, handlers: Handlers, log: Logger, counts: IssuerCounts, trail: Logger | None = None
+        self,
+        handlers: Handlers,
+        log: Logger,
+        counts: IssuerCounts,
+        trail: Logger | None = None,
+        *,
+        most_connections: int | None = None,
     ) -> None:
         """Make a server that does not listen yet.
 
@@ -127,8 +148,11 @@ class IssuerServer:
             log: receives a line for refused requests.
             counts: counts them.
             trail: receives a line for refused tokens, if there is an audit file.
+            most_connections: how many are open at a time: a further one ends the oldest, so that no client
+                keeps others out; None where the bridge limits them.
         """
         self._handlers = handlers
+        self._most_connections = most_connections
         self._refusals = Refusals(log, handlers.routes, counts, trail)
         self._closing = Closing()
         self._server: Any = None
@@ -177,7 +201,14 @@ class IssuerServer:
         app.register_middleware(self._check, "request")
         add_routes(app, self._handlers)
         app.exception(Exception)(self._refusals.answer)
-        self._server = await web.start(app, listening, protocol=_Connection, backlog=BACKLOG)
+        most = self._most_connections
+        self._server = await web.start(
+            app,
+            listening,
+            protocol=partial(_Connection, most=most),
+            # asyncio also accepts that many in one turn of the loop.
+            backlog=BACKLOG if most is None else most,
+        )
 
     async def _check(self, request: Request) -> None:
         """Parse the head strictly, unless the client repeats its last one byte for byte, as most do.

@@ -187,8 +187,8 @@ class Endpoints:
         return self.probes.readyz()
 
     async def metrics(self, request: Request) -> Response:
-        """See ``Probes.metrics_for``."""
-        check_source(request.conn_info.ctx.head, self.hosts)
+        """See ``Probes.metrics_for``; a page takes milliseconds, so the rate limit is for it, too."""
+        self._caller(request)
         return self.probes.metrics_for(request)
 
     async def jwks(self, request: Request) -> Response:

@@ -18,6 +18,11 @@ from tailbone.errors import ConfigError
         ({"TB_COMPONENTS": "issuer"}, 64 + 2 * 256),
         ({"TB_SERVER_MAXCONNECTIONS": "4000"}, 64 + 2 * 1000 * 2),
         ({"TB_SERVER_MAXCONNECTIONS": "1"}, 64 + 2 * 16 * 2),
+        ({"TB_SERVER_METRICSBINDING": "tailnet"}, 64 + 2 * 256 * 2),
+        (
+            {"TB_SERVER_METRICSBINDING": "127.0.0.1:1", "TB_SERVER_PROBEBINDING": "127.0.0.1:2"},
+            64 + 2 * 256 * 2 + 2 * 64 * 2,
+        ),
     ],
 )
 def test_one_address_can_have_all_its_connections(variables: dict[str, str], needed: int) -> None:

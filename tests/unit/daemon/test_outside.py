@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, cast
 
 import httpx
@@ -85,3 +87,24 @@ async def test_allowed_hosts_are_reread() -> None:
             apply(after)
         for host, status in (("old.example", 421), ("new.example", 200)):
             assert (await client.get("/metrics", headers={"Host": host})).status_code == status
+
+
+async def test_no_client_keeps_others_out() -> None:
+    """A port has 64 connections: a further one ends the oldest, whether it has sent anything or not."""
+    log = Lines()
+    config = load({"server.probeBinding": "127.0.0.1:0"}, environ={})
+    async with serve_outside(config, PROBES, cast("Logger", log), []), AsyncExitStack() as stack:
+        host, _, port = addresses(log)[0].rpartition(":")
+        flood = []
+        for number in range(300):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            stack.callback(writer.close)
+            writer.write(b"GET /_hea" * (number % 2))
+            flood.append(reader)
+        async with httpx.AsyncClient(base_url=f"http://{addresses(log)[0]}", trust_env=False) as client:
+            assert (await client.get("/_healthz")).status_code == 200
+            for reader in flood[:237]:
+                with suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            assert [reader.at_eof() for reader in flood[237:]] == [False] * 63
+            assert (await client.get("/_healthz")).status_code == 200

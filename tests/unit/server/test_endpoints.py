@@ -159,8 +159,9 @@ async def test_a_node_that_asks_too_often(running: Running, world: World) -> Non
     """429 with Retry-After; one warning names the caller, and only requests that name it count."""
     world.endpoints.rate_limit = exhausted()
     client = await running.connect()
-    answers = [await client.ask(ISSUE), await client.ask(ISSUE.replace(b"POST /issue", b"GET /whoami"))]
-    assert [(answer.status, answer.fields["Retry-After"]) for answer in answers] == [(429, "1")] * 2
+    asked = (b"POST /issue", b"GET /whoami", b"GET /", b"GET /metrics")
+    answers = [await client.ask(ISSUE.replace(b"POST /issue", request)) for request in asked]
+    assert [(answer.status, answer.fields["Retry-After"]) for answer in answers] == [(429, "1")] * 4
     assert answers[0].json == {
         "error": "rate_limited",
         "message": "your node makes more than 1 requests per second (server.rateLimit); "
