@@ -14,7 +14,7 @@ const gcPercent = 20
 
 // memoryLimit is the size from which Go collects more often and returns freed memory to
 // the system, so that a flood of connections leaves no unused heap behind.
-const memoryLimit = 160 << 20
+const memoryLimit = 128 << 20
 
 // init runs after the init functions of all imported packages. So the message with which
 // tailscale's envknob ends the process over a malformed variable still reaches standard

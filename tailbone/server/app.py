@@ -77,6 +77,7 @@ class _Connection(HttpProtocol):
     def connection_made(self, transport: Any) -> None:
         """Begin, and end the oldest connection if there are too many."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
+        transport.set_write_buffer_limits(high=HEAD_LIMIT)
         self.since = self.loop.time()
         if self._most is not None and len(self.connections) > self._most:
             oldest = min(self.connections, key=lambda connection: connection.since)
@@ -192,6 +193,8 @@ class IssuerServer:
             RESPONSE_TIMEOUT=REQUEST_TIME_S,
             REQUEST_MAX_SIZE=BODY_LIMIT,
             REQUEST_MAX_HEADER_SIZE=HEAD_LIMIT,
+            # Of what a client sends ahead, and of answers that it does not take, no more is held than this.
+            REQUEST_BUFFER_SIZE=HEAD_LIMIT,
             # Sanic then calls nothing for the signals without a handler, which halves its function calls.
             TOUCHUP=number == 1,
         )

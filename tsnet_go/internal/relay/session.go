@@ -161,8 +161,8 @@ func (s *Session) recoverPanic() {
 }
 
 // buffers holds one direction's bytes. A token's request and answer fit many times
-// over, and 1024 connections hold 16 MB.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 8<<10); return &b }}
+// over, and 1024 connections hold 8 MB.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
 
 // copyToLocal copies from the tailnet to the local side.
 func (s *Session) copyToLocal() {

@@ -178,6 +178,7 @@ func (l *Listener) serve(conn net.Conn, source netip.AddrPort) {
 		relay.Reset(conn)
 		return
 	}
+	relay.LimitBuffers(conn, acceptedBuffer)
 	s := &relay.Session{Events: l.node.events, Source: source.Addr(), WriteTimeout: writeTimeout}
 	s.SetTailnet(tailnet)
 	if !l.sessions.Add(s) {
@@ -231,6 +232,7 @@ func dialUnix(ctx context.Context, path, name string) (*net.UnixConn, error) {
 	for pause := dialFirstPause; ; pause = min(2*pause, dialMaxPause) {
 		conn, err := net.DialUnix("unix", from, to)
 		if err == nil {
+			_ = conn.SetWriteBuffer(unixBuffer) // fails on a closed connection only
 			return conn, nil
 		}
 		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(deadline) {

@@ -179,6 +179,36 @@ func TestListenerResetsAPeerThatReadsNothing(t *testing.T) {
 	}
 }
 
+// What a peer sends ahead of a server that reads nothing waits mostly at the peer.
+func TestListenerHoldsLittleOfWhatIsNotRead(t *testing.T) {
+	checkNoLeaks(t)
+	_, server, client := two(t)
+	done := make(chan struct{})
+	defer close(done)
+	server.listenOn(tbtest.StartUnixServer(t, func(*net.UnixConn) { <-done }), 10)
+	conn := client.mustDial(server.port80())
+	var written atomic.Int64
+	go func() {
+		for chunk := make([]byte, 4<<10); ; {
+			n, err := conn.Write(chunk)
+			written.Add(int64(n))
+			if err != nil { // the test has ended
+				return
+			}
+		}
+	}()
+	tbtest.Eventually(t, "the peer's writes are stalled", func() bool {
+		before := written.Load()
+		time.Sleep(100 * time.Millisecond)
+		return before > 0 && written.Load() == before
+	})
+	// The peer's own buffer, the accepted connection's, the socket's, and a piece in between.
+	if n := written.Load(); n > sendBuffer+acceptedBuffer+4*unixBuffer {
+		t.Errorf("%d bytes were accepted for a server that reads nothing", n)
+	}
+	conn.Close()
+}
+
 // A peer that sends faster than it may is delayed on all of its connections, and close
 // does not wait for it.
 func TestListenerDelaysAPeerThatSendsTooMuch(t *testing.T) {

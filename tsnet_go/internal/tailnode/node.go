@@ -40,6 +40,10 @@ const (
 	// sends much that is not read, must not fill the memory.
 	sendBuffer    = 64 << 10
 	receiveBuffer = 64 << 10
+	// acceptedBuffer is the same for a connection to a listener, of which a peer may have
+	// many, and unixBuffer for what is on its way from there to the Python server.
+	acceptedBuffer = 16 << 10
+	unixBuffer     = 16 << 10
 
 	// disconnectTimeout bounds each step of disconnecting from the control server.
 	disconnectTimeout = 3 * time.Second

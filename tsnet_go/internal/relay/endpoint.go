@@ -10,10 +10,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// Closing a gonet connection ends it with a FIN, which tells the peer that it has
-// received everything. Telling it that something is missing takes a RST, which only
-// the endpoint inside can send, and gonet does not export it. tailscale pins gvisor's
-// version; if the field has changed, Reset only closes, and a test fails.
+// gonet does not export the endpoint inside a connection, which alone can end it with a
+// RST (a close sends a FIN, which tells the peer that it has received everything) and
+// limit its buffers. tailscale pins gvisor's version; if the field has changed, Reset
+// only closes, LimitBuffers does nothing, and a test fails.
 
 // endpointOffset is where a gonet.TCPConn has its endpoint.
 var endpointOffset, endpointFound = func() (uintptr, bool) {
@@ -53,5 +53,15 @@ func acknowledged(conn net.Conn) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// LimitBuffers bounds what netstack holds of a connection, in bytes for each direction.
+// netstack gives an accepted connection 1 MiB to receive into, whatever the limit of the
+// whole stack is.
+func LimitBuffers(conn net.Conn, bytes int) {
+	if endpoint, ok := endpointOf(conn); ok {
+		endpoint.SocketOptions().SetReceiveBufferSize(int64(bytes), true)
+		endpoint.SocketOptions().SetSendBufferSize(int64(bytes), true)
 	}
 }
