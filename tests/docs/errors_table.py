@@ -20,6 +20,9 @@ END = "<!-- /errors -->"
 
 MEANINGS: Final = {
     "internal": "a bug in tailbone",
+    "browser_request": "a web page sent the request (`Origin`, or `Sec-Fetch-Site` other than `none`)",
+    "no_grant": 'with `issuer.access = "grant"`, no rule of the policy is for this caller and audience',
+    "wrong_host": "`Host` is not an address or name of this node; this stops DNS rebinding",
     "unknown_caller": "no node of this tailnet has the caller's address",
     "shared_caller": "the caller's node is shared in from another tailnet",
     "denied": "the caller's user, node or tag is in `issuer.deny`",
@@ -50,7 +53,7 @@ ADVICE: Final = {
     "wrong_host": "use the node's name or address, or add the name with `--allowed-host`",
     "rate_limited": "retry after `Retry-After`, keep tokens until they expire, or raise `server.rateLimit`",
     "internal": "look into the server's log, and report it",
-    "log_unavailable": "make room on the disk, or read the log; `/_readyz` answers 503 until then",
+    "log_unavailable": "make room on the disk, or see that something reads the log",
     "no_signing_key": "`/_readyz` and `tailbone keys status` say why",
     "signing_busy": "retry after `Retry-After`, or use keys of 2048 bits or ES256",
     "tailnet_error": "the log says what happened to the node; retry when `/_readyz` answers 200",
@@ -125,7 +128,10 @@ READINESS: Final = {
     "key_not_published": ("the new key is not in the JWKS yet", "look at the bucket"),
     "key_waiting": ("the new key waits for verifiers' caches", "wait as long as `keys status` says"),
     "no_key": ("there is no key", "`tailbone keys generate`"),
-    "log_unavailable": ("the line of a token cannot be written", "make room on the disk, or read the log"),
+    "log_unavailable": (
+        "the line of a token cannot be written",
+        "make room on the disk, or see that something reads the log",
+    ),
     "jwks_stale": ("the JWKS was not read for a while", "look at the bucket; tokens are still issued"),
     "outside_failed": ("verifiers would refuse the published documents", "the text says what and why"),
     "outside_ok": ("verifiers accept the published documents", "nothing"),

@@ -243,10 +243,10 @@ def test_a_key_is_removed_from_the_jwks_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_see_how_it_is(operator: Operator) -> None:
+def test_check_its_state(operator: Operator) -> None:
     """Each command ends with 0 while the server is well; so does the check before an upgrade."""
     operator.start(START, "one", "tailbone")
-    looks = commands("See how it is")
+    looks = commands("Check its state")
     assert len(looks) == 3
     [check] = [line for line in commands("Upgrade") if "config check" in line]
     assert all(map(operator.run, looks))
@@ -255,7 +255,7 @@ def test_see_how_it_is(operator: Operator) -> None:
 
 def test_each_command_is_run_by_a_test() -> None:
     """All but those of systemd, pip and AWS's CLI, which are parsed only."""
-    tested = ("Backup and restore", "Two servers", "A stolen key", "See how it is")
+    tested = ("Backup and restore", "Two servers", "A stolen key", "Check its state")
     left = [line for line in commands() if not any(line in commands(title) for title in tested)]
     assert left == [
         "/opt/tailbone/bin/pip install .",
