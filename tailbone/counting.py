@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 ISSUE_BOUNDS_S: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 """A signature takes 0.03 ms with ES256 and 0.6 ms with RSA-2048; larger keys sign in threads."""
 
+CALL_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""A call of S3 takes tens of milliseconds, and is given up after seconds."""
+
 NO_AUDIENCE: Final = "none"
 LISTED_AUDIENCE: Final = "listed"
 OTHER_AUDIENCE: Final = "other"
@@ -79,6 +82,26 @@ class IssuerCounts:
         """Count an issued token."""
         self.requests[ISSUED, audience] += 1
         self.issue_s.observe(seconds)
+
+
+class StoreCounts:
+    """The calls of the JWKS's store since the start.
+
+    Attributes:
+        calls: by operation and outcome.
+        took_s: how long each took, in seconds, whatever its outcome.
+    """
+
+    __slots__ = ("calls", "took_s")
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.took_s = Histogram(CALL_BOUNDS_S)
+
+    def called(self, operation: str, outcome: str, seconds: float) -> None:
+        """Count a call."""
+        self.calls[operation, outcome] += 1
+        self.took_s.observe(seconds)
 
 
 def audience_class(audience: str | None, listed: Collection[str]) -> str:

@@ -11,6 +11,7 @@ from tailbone.text import safe_text
 from tailbone.tsnet.peername import address_of
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable
 
     from tailbone.process.log import Logger
@@ -23,7 +24,15 @@ _HEALTH: Final = "/grpc.health.v1.Health/"
 class CallLine:
     """The log line of one call."""
 
-    def __init__(self, log: Logger, audit: Logger, refusals: RefusalLog, method: str, peer: str) -> None:
+    def __init__(
+        self,
+        log: Logger,
+        audit: Logger,
+        refusals: RefusalLog,
+        counts: Counter[str],
+        method: str,
+        peer: str,
+    ) -> None:
         """Begin the line of one call.
 
         Args:
@@ -31,13 +40,15 @@ class CallLine:
             audit: receives changes that begin, and successful calls; it raises OSError if a line cannot be
                 written.
             refusals: receives failed calls.
+            counts: counts calls by outcome, without health checks.
             method: as grpc names it, ``/SERVICE/METHOD``.
             peer: grpc's name of the caller's end.
         """
         self._log = log
         self._audit = audit
         self._refusals = refusals
-        self._method = method
+        self._counts = counts
+        self._is_health = method.startswith(_HEALTH)
         self._address = address_of(peer)
         self._began = time.monotonic()
         self._fields: dict[str, Any] = {
@@ -101,11 +112,17 @@ class CallLine:
 
     def _write(self, write: Callable[..., None], outcome: str) -> None:
         # Health checks repeat all the time, and a watch of the health ends by being cancelled.
-        write = self._log.debug if self._method.startswith(_HEALTH) else write
+        write = self._log.debug if self._is_health else write
         write("admin call", outcome=outcome, **self._all())
+        self._count(outcome)
 
     def _refuse(self, level: str, outcome: str, **why: Any) -> None:
+        self._count(outcome)
         self._refusals.add(outcome, self._address, level, "admin call", outcome=outcome, **why, **self._all())
+
+    def _count(self, outcome: str) -> None:
+        if not self._is_health:
+            self._counts[outcome] += 1
 
     def _all(self) -> dict[str, Any]:
         return self._fields | {"took_ms": round((time.monotonic() - self._began) * 1000, 1)}

@@ -27,6 +27,7 @@ from tailbone.errors import (
 from tailbone.process.refusal_log import RefusalLog
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from tailbone.admin.access import Access
@@ -90,6 +91,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         identify: Callable[[str], Identity],
         access: Access,
         note_void: Callable[[Identity, str, Sequence[Void]], None],
+        calls: Counter[str],
         log: Logger,
         audit: Logger,
     ) -> None:
@@ -99,6 +101,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
             identify: from grpc's name of the peer to its identity; raises UnknownCallerError.
             access: who may call what.
             note_void: called with each caller, the capability, and its void rules, which may be none.
+            calls: counts the calls, by outcome: ok, cancelled or an error's code.
             log: receives the lines of failures, of which repeated ones are counted, and of health checks.
             audit: receives a line before each answer, and before each change; if it raises OSError, there is
                 no answer or change.
@@ -109,6 +112,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         self._log = log
         self._audit = audit
         self._refusals = RefusalLog(log)
+        self._counts = calls
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(
@@ -198,7 +202,7 @@ class AdminInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         return answer
 
     def _line(self, method: str, context: Any) -> CallLine:
-        return CallLine(self._log, self._audit, self._refusals, method, context.peer())
+        return CallLine(self._log, self._audit, self._refusals, self._counts, method, context.peer())
 
     def _recognize(self, line: CallLine, context: Any) -> None:
         caller = self._identify(context.peer())

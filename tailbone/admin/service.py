@@ -22,6 +22,7 @@ from tailbone.process.log import both
 from tailbone.token.policy import TokenRequest
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -99,6 +100,7 @@ class AdminServer:
         access: Access,
         void_rules: VoidRules,
         status: Callable[[], ServerStatus],
+        calls: Counter[str],
         log: Logger,
         audit: Logger,
         trail: Logger | None = None,
@@ -115,6 +117,7 @@ class AdminServer:
             access: who may call what.
             void_rules: counts the void rules of the tailnet's policy.
             status: returns what GetStatus says.
+            calls: counts the calls, by outcome.
             log: receives the lines of failures and health checks.
             audit: receives a line before each answer, and before each change; if it raises OSError, there is
                 no answer or change.
@@ -127,6 +130,7 @@ class AdminServer:
             identify=identify,
             access=access,
             note_void=void_rules.note,
+            calls=calls,
             log=both(log, trail),
             audit=audit,
         )

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tailbone.counting import Histogram, IssuerCounts
+from tailbone.counting import Histogram, IssuerCounts, StoreCounts
 from tailbone.daemon.addresses import check_ports, listen_addresses
 from tailbone.daemon.audit import open_audit_file, reopen
 from tailbone.daemon.descriptors import check_descriptors
@@ -178,7 +178,9 @@ class Daemon:
         self._public_check: PublicCheck | None = None
         self._metrics: Callable[[str], Page] | None = None
         self._counts = IssuerCounts()
-        self._store_calls: Counter[tuple[str, str]] = Counter()
+        self._store_counts = StoreCounts()
+        # Zeros, so that a rate sees the first call.
+        self._admin_calls = Counter({"ok": 0, "forbidden": 0})
         self._background: list[asyncio.Task[None]] = []
         self._servers: list[Server] = []
         self._listeners: list[Listener] = []
@@ -322,7 +324,8 @@ class Daemon:
             commit=commit(),
             counts=self._counts,
             lag_s=lag_s,
-            store_calls=self._store_calls,
+            store=self._store_counts,
+            admin_calls=self._admin_calls,
             reasons=self.reasons(),
             notes=self.notes(),
             keys=keys.known_keys() if keys else (),
@@ -336,7 +339,7 @@ class Daemon:
     async def _prepare(self) -> KeyLifecycle:
         """Read the keys and import the servers; imports are slow, so threads make them."""
         self._keys = keys = await asyncio.to_thread(
-            key_lifecycle, self._config, self._log, self._store_calls, self._audit.trail
+            key_lifecycle, self._config, self._log, self._store_counts, self._audit.trail
         )
         await keys.start()
         await asyncio.to_thread(import_servers, self._config.components)
@@ -361,6 +364,7 @@ class Daemon:
             notes=self.notes,
             metrics=self._metrics,
             counts=self._counts,
+            admin_calls=self._admin_calls,
             void_rules=VoidRules(self._log),
             log=self._log,
             audit=self._audit,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from tailbone.counting import StoreCounts
 from tailbone.daemon.audit import open_audit_file
 from tailbone.errors import ConfigError
 from tailbone.jwks import store_of
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def key_lifecycle(
-    config: Config, log: Logger, store_calls: Counter[tuple[str, str]], trail: Logger | None = None
+    config: Config, log: Logger, store_counts: StoreCounts, trail: Logger | None = None
 ) -> KeyLifecycle:
     """Make the keys' lifecycle, not started; the imports that this needs take up to half a second.
 
     Args:
         config: all settings.
         log: for everything that happens to keys.
-        store_calls: counts the calls of the JWKS's store, by operation and outcome.
+        store_counts: counts the calls of the JWKS's store.
         trail: gets the lines of changes, too, if there is an audit file.
 
     Raises:
@@ -42,7 +42,7 @@ def key_lifecycle(
 
     keys = config.keys
     bucket = store_of(keys.bucket)
-    store = CountedStore(bucket, store_calls) if bucket else None
+    store = CountedStore(bucket, store_counts) if bucket else None
     return KeyLifecycle(
         folder=KeyFolder(Path(keys.dir)),
         store=store,
@@ -105,7 +105,7 @@ async def _housekeeping(config: Config, *, force: bool, dry_run: bool) -> Housek
             "keys.bucket is not set: there is no published JWKS to bring the key folder in line with"
         )
     audit_file = None if dry_run else open_audit_file(config)
-    keys = key_lifecycle(config, get_logger(), Counter(), audit_file.log if audit_file else None)
+    keys = key_lifecycle(config, get_logger(), StoreCounts(), audit_file.log if audit_file else None)
     try:
         return await keys.housekeeping(force=force, dry_run=dry_run)
     finally:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from tailbone.counting import Histogram, IssuerCounts
+    from tailbone.counting import Histogram, IssuerCounts, StoreCounts
     from tailbone.errors import Problem
     from tailbone.keys.listing import KeyInfo
     from tailbone.tsnet.library import Stats
@@ -53,7 +53,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         commit: of the build.
         counts: of the issuer.
         lag_s: how late the event loop was.
-        store_calls: calls of the JWKS's store, by operation and outcome.
+        store: calls of the JWKS's store.
+        admin_calls: calls of the admin API, by outcome.
         reasons: why no token can be issued now.
         notes: other problems.
         keys: the keys of the JWKS, and own keys that are not in it yet.
@@ -68,7 +69,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     counts: IssuerCounts
     lag_s: Histogram
-    store_calls: Mapping[tuple[str, str], int]
+    store: StoreCounts
+    admin_calls: Mapping[str, int]
     reasons: Sequence[Problem] = ()
     notes: Sequence[Problem] = ()
     keys: Sequence[KeyInfo] = ()
@@ -223,8 +225,21 @@ METRICS: Final = (
         "counter",
         "Calls of the store of keys.bucket, by operation (read, write) and outcome (ok, timeout, or an "
         "error's code).",
-        lambda state: _counted(state.store_calls),
+        lambda state: _counted(state.store.calls),
         ("operation", "outcome"),
+    ),
+    Definition(
+        "tailbone_store_call_duration_seconds",
+        "histogram",
+        "How long those calls took, whatever their outcome.",
+        lambda state: state.store.took_s,
+    ),
+    Definition(
+        "tailbone_admin_calls_total",
+        "counter",
+        "Calls of the admin API without health checks, by outcome (ok, cancelled, or an error's code).",
+        lambda state: _counted(state.admin_calls),
+        ("outcome",),
     ),
     Definition(
         "tailbone_node_state",

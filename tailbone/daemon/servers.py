@@ -10,6 +10,7 @@ from tailbone.config.checks import TAILNET
 from tailbone.version import commit, version
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -53,6 +54,7 @@ class Dependencies:
         notes: returns problems that do not stop token issuance.
         metrics: renders the metrics for an Accept field; None if they are not served.
         counts: counts the issuer's requests.
+        admin_calls: counts the calls of the admin API, by outcome.
         void_rules: warns of void rules in the tailnet's policy, and counts them.
         log: for everything that happens.
         audit: gets the line of each token and admin call, before the token or answer leaves.
@@ -66,6 +68,7 @@ class Dependencies:
     notes: Callable[[], Sequence[Problem]]
     metrics: Callable[[str], Page] | None
     counts: IssuerCounts
+    admin_calls: Counter[str]
     void_rules: VoidRules
     log: Logger
     audit: AuditLog
@@ -195,6 +198,7 @@ def _admin(needs: Dependencies) -> AdminServer:
         access=_access(config),
         void_rules=needs.void_rules,
         status=status,
+        calls=needs.admin_calls,
         log=needs.log,
         audit=needs.audit.log,
         trail=needs.audit.trail,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tailbone.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Iterator
 
+    from tailbone.counting import StoreCounts
     from tailbone.jwks.store import Store, Stored
 
 SUCCESS: Final = "ok"
@@ -21,11 +22,11 @@ TIMEOUT: Final = "timeout"
 class CountedStore:
     """Passes each call on, and counts it by operation and outcome: ``ok``, ``timeout`` or an error's code."""
 
-    def __init__(self, store: Store, calls: Counter[tuple[str, str]]) -> None:
-        """Count the calls of ``store`` in ``calls``."""
+    def __init__(self, store: Store, counts: StoreCounts) -> None:
+        """Count the calls of ``store`` in ``counts``."""
         self.location = store.location
         self._store = store
-        self._calls = calls
+        self._counts = counts
 
     async def read(self, path: str) -> Stored | None:
         """See ``Store.read``."""
@@ -59,13 +60,16 @@ class CountedStore:
 
     @contextmanager
     def _counting(self, operation: str) -> Iterator[None]:
+        began = time.monotonic()
+        outcome = SUCCESS
         try:
             yield
         except StoreError as error:
-            self._calls[operation, error.code] += 1
+            outcome = error.code
             raise
         except asyncio.CancelledError:
             # Its callers cancel a call that takes too long.
-            self._calls[operation, TIMEOUT] += 1
+            outcome = TIMEOUT
             raise
-        self._calls[operation, SUCCESS] += 1
+        finally:
+            self._counts.called(operation, outcome, time.monotonic() - began)

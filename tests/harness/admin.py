@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import socket
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
@@ -109,6 +110,7 @@ class Running:
     def __init__(self) -> None:
         self.lifecycle = MemoryLifecycle()
         self.log = CallLines()
+        self.calls: Counter[str] = Counter()
         self.caller: Identity | None = DEV
         self.peers: list[str] = []
         self.nodes: list[Identity] = [DEV, CI]
@@ -191,6 +193,7 @@ async def running(
         access=Access(mode=access, capability=CAPABILITY),
         void_rules=VoidRules(run.log),  # type: ignore[arg-type]
         status=status,
+        calls=run.calls,
         log=run.log,
         audit=audit or run.log,
     )

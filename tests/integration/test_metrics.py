@@ -56,6 +56,8 @@ def test_a_scrape_after_tokens_refusals_and_key_changes(
     host, _, port = admin.address.rpartition(":")
     generated = tailbone("keys", "generate", "--host", host, "--port", port)
     assert generated.wait() == 0, generated.output()
+    refused = tailbone("keys", "remove", "unknown", "--yes", "--host", host, "--port", port)
+    assert refused.wait() == 1, refused.output()
 
     status, text = get(address, "/metrics")
     assert status == 200
@@ -80,6 +82,9 @@ def test_a_scrape_after_tokens_refusals_and_key_changes(
     assert 0 < rotation - start < 24 * 3600 + 120
     assert (value(samples, "tailbone_jwks_read_timestamp_seconds") or 0) > start
     assert (value(samples, "tailbone_store_calls_total", operation="write", outcome="ok") or 0) >= 2
+    assert 0 < (value(samples, "tailbone_store_call_duration_seconds_sum") or 0) < 30
+    assert value(samples, "tailbone_admin_calls_total", outcome="ok") == 1
+    assert value(samples, "tailbone_admin_calls_total", outcome="unknown_key") == 1
     assert value(samples, "tailbone_node_state", state="Running") == 1
     assert (value(samples, "tailbone_connections") or 0) >= 0
     assert (value(samples, "tailbone_event_loop_lag_seconds_count") or 0) > 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness import s3
 from harness.log import Lines
 
 from tailbone.config.load import load
+from tailbone.counting import StoreCounts
 from tailbone.daemon.keys import key_lifecycle
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def publish(folder: Path, bucket: str, *, issuer: str = "https://issuer.ex
     """Publish as a new server does, and return its notes."""
     settings = {"keys.dir": str(folder / "keys"), "keys.bucket": bucket, "keys.issuer": issuer}
     config = load({**settings, "keys.algorithm": "ES256"}, environ={})
-    async with key_lifecycle(config, Lines(), Counter()) as keys:  # type: ignore[arg-type]
+    async with key_lifecycle(config, Lines(), StoreCounts()) as keys:  # type: ignore[arg-type]
         await keys.sync()
         return keys.notes()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -39,10 +40,12 @@ class Logs:
     def __init__(self) -> None:
         self.log = CallLines()
         self.audit = CallLines()
+        self.counts: Counter[str] = Counter()
         self.refusals = RefusalLog(cast("Logger", self.log))
 
     def line(self, method: str = REMOVE, audit: Any = None) -> CallLine:
-        return CallLine(cast("Logger", self.log), audit or self.audit, self.refusals, method, PEER)
+        log = cast("Logger", self.log)
+        return CallLine(log, audit or self.audit, self.refusals, self.counts, method, PEER)
 
 
 def only(lines: CallLines) -> tuple[str, str, dict[str, Any]]:
@@ -134,6 +137,21 @@ async def test_repeated_failures_are_one_line_and_a_count() -> None:
         logs.line().failed(StoreError("away"))
     logs.refusals.close()
     assert [facts.get("count") for facts in logs.log.calls] == [None, 4]
+
+
+async def test_calls_are_counted_by_outcome() -> None:
+    """Each once at its end; a call whose line cannot be written has failed. Health checks are not counted."""
+    logs = Logs()
+    logs.line().answered()
+    logs.line().cancelled()
+    logs.line().failed(StoreError("away"))
+    unlogged = logs.line(audit=Full())
+    with pytest.raises(LogUnavailableError) as error:
+        unlogged.answered()
+    unlogged.failed(error.value)
+    for finish in ("answered", "cancelled"):
+        getattr(logs.line(HEALTH), finish)()
+    assert logs.counts == {"ok": 1, "cancelled": 1, "store_unavailable": 1, "log_unavailable": 1}
 
 
 @pytest.mark.parametrize("outcome", ["answered", "cancelled"])

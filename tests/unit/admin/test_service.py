@@ -35,6 +35,7 @@ def server(run: Running) -> AdminServer:
         void_rules=VoidRules(run.log),  # type: ignore[arg-type]
         access=Access(mode="acl", capability="tailbone.dev/cap/admin"),
         status=ServerStatus,
+        calls=run.calls,
         log=run.log,
         audit=run.log,
     )

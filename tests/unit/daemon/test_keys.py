@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from harness.log import Lines
 
 from tailbone.config.load import load
+from tailbone.counting import StoreCounts
 from tailbone.daemon.keys import housekeeping, key_lifecycle
 from tailbone.errors import ConfigError, TailboneError
 
@@ -45,7 +45,7 @@ async def published(bucket: Path, **settings: str) -> tuple[list[str], Lines]:
     }
     named = {name.replace("_", "."): value for name, value in settings.items()}
     log = Lines()
-    async with key_lifecycle(load(flags | named, environ={}), log, Counter()) as keys:  # type: ignore[arg-type]
+    async with key_lifecycle(load(flags | named, environ={}), log, StoreCounts()) as keys:  # type: ignore[arg-type]
         await keys.sync()
         return keys.notes(), log
 
@@ -99,7 +99,7 @@ async def test_the_discovery_document_follows_the_published_keys(tmp_path: Path)
     bucket = tmp_path / "bucket"
     flags = {"keys.dir": str(tmp_path / "keys"), "keys.bucket": bucket.as_uri(), "keys.algorithm": "ES256"}
     config = load({**flags, "keys.issuer": "https://issuer.example"}, environ={})
-    async with key_lifecycle(config, Lines(), Counter()) as keys:  # type: ignore[arg-type]
+    async with key_lifecycle(config, Lines(), StoreCounts()) as keys:  # type: ignore[arg-type]
         await keys.sync()
         await keys.generate("RS256")
         await keys.sync()

@@ -13,7 +13,7 @@ from harness.waiting import until_async
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_metrics
 
-from tailbone.counting import Histogram, IssuerCounts
+from tailbone.counting import Histogram, IssuerCounts, StoreCounts
 from tailbone.daemon.metrics import LAG_BOUNDS_S, METRICS, Metrics, State, measured_lag
 from tailbone.errors import Problem
 from tailbone.keys.listing import KeyInfo
@@ -32,12 +32,15 @@ def state(**changes: Any) -> State:
     counts.issued("listed", 0.0007)
     counts.requests["refused", "other"] += 2
     counts.refusals["audience_not_allowed"] += 2
+    store = StoreCounts()
+    store.called("write", "store_conflict", 0.02)
     values: dict[str, Any] = {
         "version": "1.2.3",
         "commit": "abc1234",
         "counts": counts,
         "lag_s": Histogram(LAG_BOUNDS_S),
-        "store_calls": Counter({("read", "ok"): 5, ("write", "store_conflict"): 1}),
+        "store": store,
+        "admin_calls": Counter({"ok": 3, "forbidden": 2}),
         "reasons": [Problem("key_waiting", "keys: tb-1 signs in 3 s"), Problem("key_waiting", "keys: tb-2")],
         "notes": [Problem("outside_ok", "outside: ok"), Problem("jwks_stale", "jwks: stale")],
         "keys": [
@@ -115,6 +118,8 @@ def test_the_values() -> None:
     assert value("tailbone_jwks_read_timestamp_seconds", samples) == 1795518200.5
     assert value("tailbone_outside_check_success", samples) == 1
     assert value("tailbone_store_calls_total", samples, operation="write", outcome="store_conflict") == 1
+    assert value("tailbone_store_call_duration_seconds_sum", samples) == 0.02
+    assert value("tailbone_admin_calls_total", samples, outcome="forbidden") == 2
     assert value("tailbone_node_state", samples, state="Running") == 1
     assert value("tailbone_node_state", samples, state="NeedsLogin") == 0
     assert value("tailbone_node_key_expiry_timestamp_seconds", samples) == 1795999999
