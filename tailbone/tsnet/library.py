@@ -142,9 +142,7 @@ class Library:
                 # "from … import" would raise an ImportError that does not say which module is missing.
                 import tailbone.tsnet._ffi as _ffi
             except ModuleNotFoundError:
-                raise TailnetError(
-                    "this installation has no node: the native library is built on Linux with glibc only"
-                ) from None
+                raise TailnetError(_why_missing()) from None
 
         self._ffi: Any = _ffi.ffi
         self._lib: Any = _ffi.lib
@@ -302,6 +300,25 @@ class Library:
             raise
 
 
+def _why_missing() -> str:
+    """Return why this installation is without the library, and which ones have it."""
+    import platform
+    import sysconfig
+
+    if sys.platform != "linux":
+        reason = f"it is not available for {platform.system()}"
+    elif platform.libc_ver()[0] != "glibc":
+        reason = "this Python does not use glibc (musl cannot load it)"
+    elif sysconfig.get_config_var("Py_GIL_DISABLED"):
+        reason = "this Python is free-threaded"
+    else:
+        reason = "this is the wheel for any system"
+    return (
+        f"the native library is missing, which nodes need: {reason}; it is in the wheels for CPython 3.11 or "
+        "newer on Linux (x86_64 or aarch64, glibc 2.28 or newer), and in the container image"
+    )
+
+
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
@@ -314,7 +331,7 @@ def load() -> Library:
     """Return the native library; the first call loads it, which takes some milliseconds.
 
     Raises:
-        ImportError: the package was installed without its native library.
+        TailnetError: the package was installed without its native library.
     """
     global _library
     with _loading:

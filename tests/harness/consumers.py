@@ -98,10 +98,14 @@ class TrustedIssuer:
         """Take a key out of the JWKS."""
         self._keys_command("remove", kid, "--yes")
 
-    def _keys_command(self, *arguments: str) -> None:
+    def admin_flags(self) -> list[str]:
+        """Return the flags with which commands reach the admin API."""
         host, _, port = self._dev.facts["admin"].rpartition(":")
+        return ["--host", host, "--port", port]
+
+    def _keys_command(self, *arguments: str) -> None:
         subprocess.run(
-            [*TAILBONE, "keys", *arguments, "--host", host, "--port", port],
+            [*TAILBONE, "keys", *arguments, *self.admin_flags()],
             env=self._environment,
             check=True,
             capture_output=True,

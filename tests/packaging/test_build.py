@@ -14,26 +14,66 @@ sys.path.insert(0, str(ROOT))
 build = pytest.importorskip("build", reason="setuptools is not installed beside the tests")
 
 
+ANY = ("py3", "none", "any")
+
+
 @pytest.mark.filterwarnings("ignore:.*is still \\*experimental")  # setuptools, of its table in pyproject.toml
 @pytest.mark.parametrize(
-    ("platform", "libc", "built"),
-    [("linux", "glibc", True), ("linux", "", False), ("darwin", "", False), ("win32", "", False)],
+    ("platform", "libc", "free_threaded", "built"),
+    [
+        ("linux", "glibc", 0, True),
+        ("linux", "glibc", 1, False),
+        ("linux", "", 0, False),
+        ("darwin", "", 0, False),
+        ("win32", "", 0, False),
+    ],
 )
-def test_other_systems_get_the_client_and_the_verifier(
-    monkeypatch: pytest.MonkeyPatch, platform: str, libc: str, built: bool
+def test_other_systems_get_the_wheel_without_the_library(
+    monkeypatch: pytest.MonkeyPatch, platform: str, libc: str, free_threaded: int, built: bool
 ) -> None:
-    """The build leaves out the library, needs no Go, and does not fail."""
+    """It needs no Go, and its tag says that it suits every system."""
     from setuptools import Distribution, Extension
 
     monkeypatch.setattr(build.sys, "platform", platform)
     monkeypatch.setattr(build.platform, "libc_ver", lambda: (libc, ""))
-    extension = Extension("tailbone.tsnet._ffi", [])
-    command = build.BuildExt(Distribution({"ext_modules": [extension]}))
-    command.finalize_options()
-    assert command.extensions == ([extension] if built else [])
+    monkeypatch.setattr(build.sysconfig, "get_config_var", {"Py_GIL_DISABLED": free_threaded}.get)
+    distribution = Distribution({"name": "tailbone", "ext_modules": [Extension("tailbone.tsnet._ffi", [])]})
+    command = build.BdistWheel(distribution)
+    command.ensure_finalized()
+    assert bool(distribution.ext_modules) == built
+    assert (command.get_tag() == ANY) != built
     monkeypatch.chdir(ROOT)
     for needs in (build.get_requires_for_build_wheel(), build.get_requires_for_build_editable()):
         assert (build.GO in needs) == built
+
+
+@pytest.mark.filterwarnings("ignore:.*is still \\*experimental")
+@pytest.mark.parametrize(
+    ("wheel", "requirements"),
+    [
+        ("any", set()),
+        ("manylinux_2_28_x86_64", {build.GO, build.ZIG}),
+        ("manylinux_2_28_aarch64", {build.GO, build.ZIG}),
+    ],
+)
+def test_the_build_of_a_released_wheel_needs(
+    monkeypatch: pytest.MonkeyPatch, wheel: str, requirements: set[str]
+) -> None:
+    """Zig, as the C compiler, where there is something to compile."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(build, "_wanted", "")
+    assert requirements <= set(build.get_requires_for_build_wheel({"wheel": wheel}))
+    if not requirements:
+        assert not {build.GO, build.ZIG} & set(build.get_requires_for_build_wheel({"wheel": wheel}))
+
+
+def test_an_unknown_wheel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names those that can be built."""
+    monkeypatch.setattr(build, "_wanted", "")
+    with pytest.raises(
+        SystemExit, match="unknown wheel 'musllinux': allowed are any, manylinux_2_28_x86_64, "
+    ):
+        build.get_requires_for_build_wheel({"wheel": "musllinux"})
 
 
 def test_the_library_uploads_no_logs() -> None:
