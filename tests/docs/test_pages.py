@@ -200,7 +200,7 @@ def command_lines(program: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("words", [words for words in command_lines("aws") if words[1] != "s3"])
 def test_the_command_of_aws_exists(words: list[str]) -> None:
-    """The API has the operation, and a parameter for each flag; `aws s3` is no API."""
+    """The API has the operation, and a parameter for each flag; `aws s3` is not one of an API."""
     _, service, operation, *rest = words
     loaded = botocore.session.get_session().get_service_model(service)
     names = {botocore.xform_name(name, "-"): name for name in loaded.operation_names}
