@@ -34,11 +34,13 @@ def start(invocation: Invocation) -> None:
     loaded = invocation.load(quiet=True)
     from tailbone.federation.login import log_in
     from tailbone.process import log
+    from tailbone.process.signals import exit_on_signals
     from tailbone.tsnet.environment import check_environment
 
     log.configure(loaded.log, stream=sys.stdout)
     check_environment()
-    config = log_in(loaded)
+    with exit_on_signals():
+        config = log_in(loaded)
     log.add_secret(config.server.tailscale.authkey)
     for note in config.notes:
         log.get_logger().warning("settings", note=note)

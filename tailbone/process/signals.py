@@ -77,6 +77,25 @@ class Stop:
 
 
 @contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Exit with 0 on SIGINT or SIGTERM, before there is an event loop; restore the handlers at the end.
+
+    The first process of a container would not end otherwise: it has no default actions (pid_namespaces(7)).
+    """
+
+    def received(_number: int, _frame: object) -> None:
+        get_logger().info("stopped before it was up")
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, received) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def stop_on_signals(*, within_s: float = math.inf) -> Iterator[Stop]:
     """Handle SIGINT, SIGTERM and SIGHUP on the running loop; restore the previous handlers at the end.
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -133,6 +136,23 @@ def test_a_server_joins_with_the_id_token_of_its_cloud(
     output = started.program.output()
     found = [secret for secret in (*SECRETS, control.id_token, "tskey") if secret in output]
     assert found == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_cloud_does_not_answer(
+    number: signal.Signals, server: Callable[..., Server]
+) -> None:
+    """It ends the server in order and soon, which is the first process of its container."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        flags = ("--ts-client-id", "k", "--ts-id-token-from", "gcp", "--ts-tags", "tag:tailbone")
+        program = server(*flags, authkey="", ready=False, GCE_METADATA_HOST=host).program
+        connection, _ = silent.accept()
+        with connection:
+            began = time.monotonic()
+            assert program.stop(number) == 0
+            assert time.monotonic() - began < 5
+    assert program.event("stopped before it was up") is not None
 
 
 def test_a_job_of_github_actions_joins(

@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from tailbone.process.signals import Stop, stop_on_signals
+from tailbone.process.signals import Stop, exit_on_signals, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -29,6 +30,16 @@ async def test_handlers_are_restored() -> None:
     with stop_on_signals():
         pass
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_there_is_an_event_loop(number: signal.Signals) -> None:
+    """It ends what waits; the previous handlers are active again afterwards."""
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, exit_on_signals():
+        os.kill(os.getpid(), number)
+        threading.Event().wait(5)
+    assert (ended.value.code, signal.getsignal(number)) == (0, before)
 
 
 async def test_nohup_is_respected() -> None:
