@@ -298,7 +298,10 @@ class Metrics(Collector):
 
     def page(self, accept: str) -> Page:
         """Return all metrics in the best form for an Accept field: Prometheus's text, or OpenMetrics."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except TypeError:  # it cannot compare a version that is not a number
+            encode, content_type = choose_encoder("")
         return Page(encode(self._registry), content_type)
 
 

@@ -171,6 +171,13 @@ def test_both_formats_can_be_parsed() -> None:
     assert len(list(text_metrics(plain.body.decode()))) == len(list(open_metrics(modern.body.decode())))
 
 
+@pytest.mark.parametrize("version", ["abc", "1.x", ""])
+def test_a_version_that_is_not_a_number(version: str) -> None:
+    """Any peer may send it: it is answered with the text, not with an internal error."""
+    page = Metrics(state).page(f"application/openmetrics-text; version={version}")
+    assert page.body.startswith(b"# HELP tailbone_build_info ")
+
+
 async def test_the_lag_of_the_event_loop_is_measured() -> None:
     """While the context is open."""
     lag = Histogram(LAG_BOUNDS_S)
