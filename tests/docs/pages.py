@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 README: Final = ROOT / "README.md"
-PAGES: Final = (README, *sorted(DOCS.glob("*.md")))
+PAGES: Final = (README, *sorted(DOCS.glob("*.md")), ROOT / "release" / "verify" / "README.md")
 """What users read."""
 DOCUMENTS: Final = (
     *PAGES,
