@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
+from botocore import exceptions as boto
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from botocore.parsers import ResponseParserError
 
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError
@@ -36,16 +36,17 @@ def id_token(audience: str) -> str:
         answer = client.get_web_identity_token(
             Audience=[audience], SigningAlgorithm="ES384", DurationSeconds=_LIFE_S
         )
-    except NoRegionError:
+    except boto.NoRegionError:
         raise ConfigError(f"{SETTING}: aws needs the region: set AWS_REGION") from None
-    except ClientError as error:
+    except boto.ClientError as error:
         raise _refusal(error, audience) from None
     except (ResponseParserError, LookupError):
         # botocore looks for members of other XML.
         answer = {}
-    except OSError:
+    except (OSError, boto.ConnectionError, boto.HTTPClientError):
+        # botocore's are of the credentials: for a role that it assumes, for example.
         raise ControlUnreachableError("AWS STS cannot be reached for an ID token") from None
-    except (BotoCoreError, ValueError) as error:
+    except (boto.BotoCoreError, ValueError) as error:
         raise ConfigError(
             f"{SETTING}: no ID token with these AWS settings ({type(error).__name__}): set AWS_PROFILE, or "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
@@ -82,7 +83,7 @@ def _send(request: Any, **_: Any) -> Any:
     return AWSResponse(request.url, answer.status, {}, _Body(answer.body))
 
 
-def _refusal(error: ClientError, audience: str) -> ControlUnreachableError | LoginRefusedError:
+def _refusal(error: boto.ClientError, audience: str) -> ControlUnreachableError | LoginRefusedError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(error.response.get("Error", {}).get("Code", ""))
     if status >= 500 or code in _THROTTLED:

@@ -82,6 +82,19 @@ def test_an_sts_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         id_token(AUDIENCE)
 
 
+@pytest.mark.usefixtures("sts")
+def test_credentials_that_cannot_be_fetched_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As those of a role: it may be asked again."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_PROFILE", "role")
+    (tmp_path / "config").write_text(
+        "[profile role]\nrole_arn = arn:aws:iam::123456789012:role/x\ncredential_source = Environment\n"
+    )
+    with pytest.raises(ControlUnreachableError, match="AWS STS cannot be reached"):
+        id_token(AUDIENCE)
+
+
 @pytest.mark.parametrize(
     ("name", "needed"),
     [
