@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,18 @@ def test_the_links_of_the_site_lead_somewhere(pages: dict[Path, Elements], site:
             there = target.exists() and (not parts.fragment or unquote(parts.fragment) in pages[target].ids)
             faults += [] if there else [(str(page.relative_to(site)), link)]
     assert faults == []
+
+
+def test_the_markup_of_each_page_is_understood(site: Path) -> None:
+    """No markup is shown as text, and a numbered list goes on after a block of code within it."""
+    for page in site.rglob("index.html"):
+        found = re.search(r"<article.*?</article>", page.read_text(), re.DOTALL)
+        assert found
+        shown = re.sub(r"<(pre|code|script)\b.*?</\1>|<[^>]*>", "", found[0], flags=re.DOTALL)
+        assert [mark for mark in ("](", "```", "--8<--", ":::", "|---", "**") if mark in shown] == [], page
+        source = DOCS / f"{page.parent.name}.md"
+        steps = re.findall(r"^\d+\. ", source.read_text(), re.MULTILINE) if source.exists() else []
+        assert found[0].count("<ol>") == steps.count("1. "), page
 
 
 def test_the_security_model_is_included(site: Path) -> None:
