@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
 
 from docs.errors_table import ADVICE, BEGIN, END, MEANINGS, PAGE, READINESS, kinds, problems, refresh
+from tailbone.cli import tailbone
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CODES = {kind.code for kind in kinds()}
 
@@ -26,3 +34,34 @@ def test_nothing_is_said_of_codes_that_do_not_exist() -> None:
     assert set(ADVICE) == CODES
     assert set(MEANINGS) < CODES
     assert set(READINESS) == problems()
+
+
+NOBODY = ("--issuer-url", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [
+        (0, ("version",)),
+        (1, ("token", *NOBODY)),
+        (1, ("verify",)),
+        (1, ("policy", "lint", "policy.json")),
+        (1, ("health", "--ts-dir", "nowhere")),
+        (2, ("no-such-command",)),
+        (2, ("config", "check", "policy.json")),
+        (126, ("exec", *NOBODY, "--file", "a=token", "--", "./policy.json")),
+        (127, ("exec", *NOBODY, "--file", "a=token", "--", "no-such-command")),
+    ],
+)
+def test_exit_statuses(
+    status: int, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are as the page says; those of running servers and commands are tested in tests/integration."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rule = '{"no-such-member": 1}'
+    (tmp_path / "policy.json").write_text(
+        f'{{"grants": [{{"app": {{"tailbone.dev/cap/token": [{rule}]}}}}]}}'
+    )
+    assert CliRunner().invoke(tailbone, command, input="not a token\n").exit_code == status
+    assert re.search(rf"^\| (\d+, )?{status}(, \d+)? \|", PAGE.read_text(), re.MULTILINE)
