@@ -65,26 +65,16 @@ class _Request(SanicRequest):
 class _Connection(HttpProtocol):
     """Sanic's connection, which also answers a client that has closed its side (``printf … | nc``)."""
 
-    __slots__ = ("_ended", "_most", "since")
+    __slots__ = ("_ended",)
 
-    def __init__(self, *, most: int | None, **kwargs: Any) -> None:
-        """Make one; see ``IssuerServer`` for ``most``."""
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._ended = False
-        self._most = most
-        self.since = 0.0
 
     def connection_made(self, transport: Any) -> None:
-        """Begin, and end the oldest connection if there are too many."""
+        """Begin; a client that reads nothing has 16 KiB of answers waiting at most."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         transport.set_write_buffer_limits(high=HEAD_LIMIT)
-        self.since = self.loop.time()
-        if self._most is not None and len(self.connections) > self._most:
-            oldest = min(self.connections, key=lambda connection: connection.since)
-            # Otherwise it would be found again before it is lost, in the loop's next turn.
-            self.connections.discard(oldest)
-            if oldest.transport is not None:  # as of one that Sanic has just aborted
-                oldest.transport.abort()
 
     @property
     def is_last(self) -> bool:
@@ -111,6 +101,28 @@ class _Connection(HttpProtocol):
             if self.http is None or self.http.stage is Stage.IDLE:
                 raise asyncio.CancelledError
             raise BadRequest
+
+
+class _LimitedConnection(_Connection):
+    """One of at most so many connections: a further one ends the oldest."""
+
+    __slots__ = ("_most", "since")
+
+    def __init__(self, *, most: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._most = most
+        self.since = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin, and end the oldest connection if there are too many."""
+        super().connection_made(transport)
+        self.since = self.loop.time()
+        if len(self.connections) > self._most:
+            oldest = min(self.connections, key=lambda connection: connection.since)
+            # Otherwise it would be found again before it is lost, in the loop's next turn.
+            self.connections.discard(oldest)
+            if oldest.transport is not None:  # as of one that Sanic has just aborted
+                oldest.transport.abort()
 
 
 class _Seen:
@@ -208,7 +220,7 @@ class IssuerServer:
         self._server = await web.start(
             app,
             listening,
-            protocol=partial(_Connection, most=most),
+            protocol=_Connection if most is None else partial(_LimitedConnection, most=most),
             # asyncio also accepts that many in one turn of the loop.
             backlog=BACKLOG if most is None else most,
         )
