@@ -243,15 +243,13 @@ def spans(text: str) -> list[str]:
 
 
 def mentioned() -> list[tuple[str, str]]:
-    """Return page and text of each command of tailbone that a sentence mentions."""
-    return sorted(
-        {
-            (str(page.relative_to(ROOT)), " ".join(span.split()))
-            for page in PAGES
-            for span in spans(read(page))
-            if re.match(r"tailbone [a-z]", span)
-        }
-    )
+    """Return page and text of each command of tailbone that a sentence or table mentions."""
+    found = set()
+    for page in PAGES:
+        for span in spans(read(page)):
+            command = re.search(r'(?:^|/usr/bin/)(tailbone [a-z][^"]*)', " ".join(span.split()))
+            found |= {(str(page.relative_to(ROOT)), command[1])} if command else set()
+    return sorted(found)
 
 
 @pytest.mark.parametrize(("page", "text"), mentioned())
