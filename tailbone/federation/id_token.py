@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError
+from tailbone.federation.secret_file import read_secret
 from tailbone.json_object import parse_object
 from tailbone.text import MASK, redact, shorten
 
@@ -47,7 +47,7 @@ def obtain(settings: Tailscale) -> str:
 
             return aws.id_token(audience)
         case _:
-            return _from_file(settings.id_token_file)
+            return read_secret(settings.id_token_file, "server.tailscale.idTokenFile")
 
 
 def words(message: object, secrets: Collection[str]) -> str:
@@ -66,17 +66,6 @@ def checked(asked: str, text: str) -> str:
     """
     if not _JWT.fullmatch(text):
         raise LoginRefusedError(f"{asked} did not answer with an ID token")
-    return text
-
-
-def _from_file(file: str) -> str:
-    try:
-        text = Path(file).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not a token"
-        raise ConfigError(f"server.tailscale.idTokenFile: {file} cannot be read: {why}") from None
-    if not text:
-        raise ConfigError(f"server.tailscale.idTokenFile: {file} is empty")
     return text
 
 

@@ -10,9 +10,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from tailbone.config.load import read_authkey
-from tailbone.errors import ControlUnreachableError, LoginRefusedError, TailboneError
+from tailbone.config.kinds import refuse_wrapping
+from tailbone.config.table import BY_PATH
+from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError, TailboneError
 from tailbone.federation.id_token import obtain, words
+from tailbone.federation.secret_file import read_secret
 from tailbone.json_object import parse_object
 from tailbone.process.log import get_logger
 
@@ -71,7 +73,29 @@ def _with_key(config: Config) -> Config:
     settings = config.server.tailscale
     if settings.id_token_file or settings.asks_cloud:
         return _with(config, authkey=_exchange(settings))
-    return read_authkey(config)
+    return _with(config, authkey=_authkey(config), authkey_file="")
+
+
+def _authkey(config: Config) -> str:
+    """Return the auth key that is set, read from its file if a setting names one."""
+    path = "server.tailscale.authkey"
+    node = config.server.tailscale
+    authkey = node.authkey
+    file = node.authkey_file or (authkey.removeprefix("file:") if authkey.startswith("file:") else "")
+    if file:
+        setting = f"{path} ({config.origin(f'{path}File' if node.authkey_file else path)})"
+        text = read_secret(file, setting)
+        try:
+            refuse_wrapping(text, is_list=False)
+            authkey = str(BY_PATH[path].kind.parse(text))
+        except ValueError as error:
+            raise ConfigError(f"{setting}: the content of {file} {error}") from None
+    if authkey.startswith("tskey-client-") and not node.tags:
+        raise ConfigError(
+            f"{path} ({config.origin(path)}): an OAuth client secret needs tags for the node: "
+            "set --ts-tags, TS_ADVERTISE_TAGS or server.tailscale.tags"
+        )
+    return authkey
 
 
 def _with(config: Config, **changes: str) -> Config:
