@@ -42,8 +42,10 @@ def oauth_api(tailnet: Tailnet) -> Iterator[str]:
             """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as api:
-        thread = threading.Thread(target=api.serve_forever)
+        thread = threading.Thread(target=api.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{api.server_port}"
-        api.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{api.server_port}"
+        finally:
+            api.shutdown()
+            thread.join()
