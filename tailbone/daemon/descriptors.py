@@ -30,7 +30,7 @@ def descriptors_needed(config: Config) -> int:
         binding not in ("", TAILNET)
         for binding in (config.server.probe_binding, config.server.metrics_binding)
     )
-    # As many again are accepted before the oldest are ended.
+    # Further ones are accepted before the oldest are ended.
     return _BASE + _PER_CONNECTION * share * len(config.components) + 2 * CONNECTIONS_OUTSIDE * outside
 
 

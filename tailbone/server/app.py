@@ -72,7 +72,7 @@ class _Connection(HttpProtocol):
         self._ended = False
 
     def connection_made(self, transport: Any) -> None:
-        """Begin; a client that reads nothing has 16 KiB of answers waiting at most."""
+        """Begin, with a small buffer for answers that the client does not take."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         transport.set_write_buffer_limits(high=HEAD_LIMIT)
 
@@ -221,8 +221,9 @@ class IssuerServer:
             app,
             listening,
             protocol=_Connection if most is None else partial(_LimitedConnection, most=most),
-            # asyncio also accepts that many in one turn of the loop.
-            backlog=BACKLOG if most is None else most,
+            # asyncio accepts that many in one turn of the loop: a flood leaves time for other work, and a
+            # connection lasts until it is answered.
+            backlog=BACKLOG if most is None else most // 4,
         )
 
     async def _check(self, request: Request) -> None:
