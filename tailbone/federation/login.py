@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -47,8 +48,8 @@ def log_in(
         ControlUnreachableError: the cloud or Tailscale's API cannot be reached.
     """
     settings = config.server.tailscale
-    # An ephemeral node has logged out when it ended.
-    if not settings.ephemeral and Path(settings.dir, _STATE).exists():
+    # An ephemeral node has logged out when it ended. A folder that this user cannot search is reported later.
+    if not settings.ephemeral and os.path.lexists(Path(settings.dir, _STATE)):
         try:
             return _with_key(config)
         except TailboneError as error:
