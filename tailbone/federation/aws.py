@@ -36,8 +36,6 @@ def id_token(audience: str) -> str:
         answer = client.get_web_identity_token(
             Audience=[audience], SigningAlgorithm="ES384", DurationSeconds=_LIFE_S
         )
-    except boto.NoRegionError:
-        raise ConfigError(f"{SETTING}: aws needs the region: set AWS_REGION") from None
     except boto.ClientError as error:
         raise _refusal(error, audience) from None
     except (ResponseParserError, LookupError):
@@ -55,11 +53,14 @@ def id_token(audience: str) -> str:
 
 
 def _client() -> Any:
-    client = botocore.session.get_session().create_client(
-        "sts",
-        # botocore alone reads only AWS_DEFAULT_REGION.
-        region_name=os.environ.get("AWS_REGION") or None,
-        config=Config(retries={"total_max_attempts": 1}),
+    session = botocore.session.get_session()
+    # botocore alone reads only AWS_DEFAULT_REGION. Without a region it asks the global STS, which lacks this
+    # call.
+    region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+    if not region:
+        raise ConfigError(f"{SETTING}: aws needs the region: set AWS_REGION")
+    client = session.create_client(
+        "sts", region_name=region, config=Config(retries={"total_max_attempts": 1})
     )
     client.meta.events.register("before-send.sts.GetWebIdentityToken", _send)
     return client

@@ -106,7 +106,10 @@ def test_credentials_that_cannot_be_fetched_now(monkeypatch: pytest.MonkeyPatch,
 def test_incomplete_aws_settings_are_wrong_usage(
     sts: Clouds, monkeypatch: pytest.MonkeyPatch, name: str, needed: str
 ) -> None:
-    """The message says which to set; nothing is sent."""
+    """The message says which to set; nothing is sent, above all not to the global STS."""
+    if name == "AWS_REGION":
+        monkeypatch.delenv("AWS_ENDPOINT_URL_STS")
+        monkeypatch.setenv("https_proxy", sts.url)
     monkeypatch.delenv(name, raising=False)
     if name == "AWS_PROFILE":
         monkeypatch.setenv(name, "missing")
