@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError
-from tailbone.federation.id_token import SETTING, checked, words
+from tailbone.federation.answers import SETTING, checked, words
 from tailbone.http_request import post
 
 if TYPE_CHECKING:

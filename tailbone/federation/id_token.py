@@ -8,22 +8,17 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError
+from tailbone.federation.answers import SETTING, checked, words
 from tailbone.federation.secret_file import read_secret
 from tailbone.json_object import parse_object
-from tailbone.text import MASK, redact, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from tailbone.config.model import Tailscale
 
-SETTING: Final = "server.tailscale.idTokenFrom"
 _GITHUB_URL: Final = "ACTIONS_ID_TOKEN_REQUEST_URL"
 _GITHUB_TOKEN: Final = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # noqa: S105 -- a variable's name
 _GCP_HOST: Final = "GCE_METADATA_HOST"
 _GCP_PATH: Final = "/computeMetadata/v1/instance/service-accounts/default/identity"
-_JWT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
-_LONGEST_WORDS: Final = 500
 
 
 def obtain(settings: Tailscale) -> str:
@@ -48,25 +43,6 @@ def obtain(settings: Tailscale) -> str:
             return aws.id_token(audience)
         case _:
             return read_secret(settings.id_token_file, "server.tailscale.idTokenFile")
-
-
-def words(message: object, secrets: Collection[str]) -> str:
-    """Return the message of another service, on one line, shortened, and with secrets masked."""
-    text = " ".join(str(message or "").split())
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return shorten(redact(text), _LONGEST_WORDS)
-
-
-def checked(asked: str, text: str) -> str:
-    """Return *text* if it looks like an ID token.
-
-    Raises:
-        LoginRefusedError: it does not.
-    """
-    if not _JWT.fullmatch(text):
-        raise LoginRefusedError(f"{asked} did not answer with an ID token")
-    return text
 
 
 def _from_github(audience: str) -> str:

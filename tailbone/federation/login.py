@@ -14,7 +14,8 @@ import msgspec
 from tailbone.config.kinds import refuse_wrapping
 from tailbone.config.table import BY_PATH
 from tailbone.errors import ConfigError, ControlUnreachableError, LoginRefusedError, TailboneError
-from tailbone.federation.id_token import obtain, words
+from tailbone.federation.answers import words
+from tailbone.federation.id_token import obtain
 from tailbone.federation.secret_file import read_secret
 from tailbone.json_object import parse_object
 from tailbone.process.log import get_logger
