@@ -248,14 +248,14 @@ class BuildExt(build_ext):
 
     def use_zig(self, architecture: Architecture, include: Path) -> None:
         """Compile with Zig alone: none of the options that this machine's Python was built with."""
-        # Debian's pyconfig.h includes the one of the architecture, which has no difference that matters here.
-        debian = (
-            include
-            / f"{architecture.zig.split('-')[0]}-linux-gnu"
-            / f"python{sysconfig.get_python_version()}"
-        )
-        debian.mkdir(parents=True)
-        shutil.copy2(sysconfig.get_config_h_filename(), debian)
+        # Debian's pyconfig.h includes that of the architecture, from a folder where Zig does not look. This
+        # machine's serves for both: all that it says of types is the same.
+        header = Path(sysconfig.get_config_h_filename())
+        version, machine = header.parent.name, architecture.zig.partition("-")[0]
+        own = header.parents[1] / str(sysconfig.get_config_var("MULTIARCH")) / version / header.name
+        target = include / f"{machine}-linux-gnu" / version
+        target.mkdir(parents=True)
+        shutil.copy(own if own.exists() else header, target)
         command = [*zig_command(architecture), "-O2", "-fPIC", "-DNDEBUG", "-g0", f"-I{include}"]
         self.compiler.set_executables(compiler_so=command, linker_so=[*command, "-shared", "-s"])
 

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from io import BytesIO
@@ -39,11 +38,7 @@ def main() -> None:
     os.environ.setdefault("SOURCE_DATE_EPOCH", _time_of_the_commit())
     with tempfile.TemporaryDirectory(prefix="tailbone-wheels-") as folder:
         first, second = Path(folder, "first"), Path(folder, "another", "folder")
-        _build_all(build.ROOT, first, [*build.RELEASED, "any"])
-        [source] = first.glob("*.tar.gz")
-        with tarfile.open(source) as archive:
-            archive.extractall(second, filter="data")
-        unpacked = second / source.name.removesuffix(".tar.gz")
+        unpacked = _build_all(build.ROOT, first, [*build.RELEASED, "any"])
         # setuptools adds it to a source distribution, and would list it as a source in the next one.
         (unpacked / "setup.cfg").unlink()
         _build_all(unpacked, second, _TWICE)
@@ -68,15 +63,18 @@ def _time_of_the_commit() -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
-def _build_all(source: Path, target: Path, wheels: Iterable[str]) -> None:
-    """Build a source distribution from a source tree, the wheels from it, and tailbone-verify's wheel."""
+def _build_all(source: Path, target: Path, wheels: Iterable[str]) -> Path:
+    """Build a source distribution from a source tree, and all wheels from it; return where it is unpacked."""
     _uv_build(source, target, "--sdist")
     [made] = target.glob("*.tar.gz")
     for name in wheels:
         _uv_build(made, target, "--wheel", "--config-setting", f"wheel={name}")
-    with tempfile.TemporaryDirectory(dir=target) as folder:
-        _copy_verifier(source, Path(folder))
-        _uv_build(Path(folder), target, "--wheel")
+    shutil.unpack_archive(made, target / "unpacked")
+    [unpacked] = (target / "unpacked").iterdir()
+    verifier = target / "verifier"
+    _copy_verifier(unpacked, verifier)
+    _uv_build(verifier, target, "--wheel")
+    return unpacked
 
 
 def _uv_build(source: Path, target: Path, *options: str) -> None:
@@ -88,13 +86,13 @@ def _uv_build(source: Path, target: Path, *options: str) -> None:
 
 
 def _copy_verifier(source: Path, target: Path) -> None:
-    shutil.copytree(source / "release" / "verify", target, dirs_exist_ok=True)
+    shutil.copytree(source / "release" / "verify", target)
     shutil.copy(source / "LICENSE", target)
     (target / "VERSION").write_text(build.version())
+    (target / "tailbone").mkdir()
     for name in _VERIFIER:
         path = source / "tailbone" / name
         copy = shutil.copytree if path.is_dir() else shutil.copy
-        (target / "tailbone").mkdir(exist_ok=True)
         copy(path, target / "tailbone" / name)
 
 

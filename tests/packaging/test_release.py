@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 
 pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
 import build
-from release import go_modules, licences, sbom
+from release import go_modules, licences, sbom, wheels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,3 +52,31 @@ def test_the_library_contains_these_modules() -> None:
         if component.get("purl", "").startswith("pkg:golang/") and component["name"] != "std"
     }
     assert listed == linked
+
+
+def wheel_with(folder: Path, content: str) -> Path:
+    """Return a wheel that contains one file."""
+    path = folder / "some.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tailbone/file", content)
+    return path
+
+
+def test_a_path_of_this_machine_in_a_wheel_is_found(tmp_path: Path) -> None:
+    """It names file and path."""
+    wheel = wheel_with(tmp_path, f"compiled in {ROOT}/tsnet_go")
+    assert f"some.whl: tailbone/file contains {ROOT}/" in list(wheels._paths(wheel, "/a/folder"))
+    assert list(wheels._paths(wheel_with(tmp_path, "compiled in tsnet_go"), "/a/folder")) == []
+
+
+def test_other_bytes_of_a_second_build_are_found(tmp_path: Path) -> None:
+    """A file that was built once is not compared."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_bytes(b"1")
+    assert list(wheels._differences(first, second)) == []
+    second.write_bytes(b"1")
+    assert list(wheels._differences(first, second)) == []
+    second.write_bytes(b"2")
+    assert list(wheels._differences(first, second)) == [
+        "a: another build of the same sources has other bytes"
+    ]
