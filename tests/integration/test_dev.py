@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -113,7 +114,11 @@ def test_it_listens_on_loopback_alone(shared: Dev) -> None:
 
 def listening(pid: int) -> list[IPv4Address | IPv6Address]:
     """Return the addresses on which a process accepts TCP connections (proc(5), /proc/net/tcp)."""
-    sockets = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    sockets = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        # A connection may end meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            sockets.add(str(fd.readlink()))
     found = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install ."
 GROUP = f"{ROOT / 'pyproject.toml'}:integration"
-PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile")
+PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
 VERSIONS = ("3.11", "3.12", "3.13")
 # What fails first if the library or a dependency does not suit a version of Python.
 REPRESENTATIVE = [
