@@ -254,7 +254,7 @@ class BuildExt(build_ext):
         version, machine = header.parent.name, architecture.zig.partition("-")[0]
         own = header.parents[1] / str(sysconfig.get_config_var("MULTIARCH")) / version / header.name
         target = include / f"{machine}-linux-gnu" / version
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)
         shutil.copy(own if own.exists() else header, target)
         command = [*zig_command(architecture), "-O2", "-fPIC", "-DNDEBUG", "-g0", f"-I{include}"]
         self.compiler.set_executables(compiler_so=command, linker_so=[*command, "-shared", "-s"])
