@@ -343,6 +343,11 @@ func (n *Node) closeServer() error {
 		return closeUnstarted(sys, extensionOf(n.srv))
 	}
 	n.disconnectControl()
+	// tailscale can still be processing a netmap. Without a self node, magicsock's
+	// updateRelayServersSet would end the process when that netmap meets the closed engine.
+	if conn, ok := sys.MagicSock.GetOK(); ok {
+		conn.SetNetworkMap((&tailcfg.Node{}).View(), nil)
+	}
 	if n.localAPI != nil {
 		n.localAPI.CloseIdleConnections()
 	}
@@ -353,9 +358,7 @@ func (n *Node) closeServer() error {
 }
 
 // disconnectControl disconnects from the control server, and first logs an ephemeral
-// node out. tsnet's Close does both, but does not wait for a netmap that is being
-// processed: one that meets the closed engine ends the process (magicsock's
-// updateRelayServersSet without a self node).
+// node out. tsnet's Close does both, but only after it has begun to close the rest.
 func (n *Node) disconnectControl() {
 	client, err := n.srv.LocalClient()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tailscale.com/ipn"
+	"tailscale.com/tailcfg"
 
 	"github.com/tailbone/tailbone/tsnet_go/internal/events"
 	"github.com/tailbone/tailbone/tsnet_go/internal/tberr"
@@ -295,8 +296,7 @@ func TestStatus(t *testing.T) {
 }
 
 // disconnectControl disconnects the node from its control server and logs an ephemeral
-// one out. A netmap that arrived later would meet a closed engine, and tailscale would
-// panic.
+// one out.
 func TestDisconnectControl(t *testing.T) {
 	checkNoLeaks(t)
 	for _, ephemeral := range []bool{false, true} {
@@ -344,6 +344,23 @@ func TestCloseAtEveryMomentOfAJoin(t *testing.T) {
 			t.Errorf("moment %d: %v", i, err)
 		}
 	}
+}
+
+// A netmap that tailscale is still processing does not end the process when it meets the
+// closed node, which a logout has left without a self node.
+func TestANetmapMeetsTheClosedNode(t *testing.T) {
+	checkNoLeaks(t)
+	net := startTailnet(t)
+	config := net.config("node", "dev@example.com")
+	config.Ephemeral = true
+	node := newTestNode(t, config)
+	node.mustUp()
+	conn := node.srv.Sys().MagicSock.Get()
+	if err := node.Close(tbtest.Limit); err != nil {
+		t.Fatal(err)
+	}
+	conn.SetNetworkMap((&tailcfg.Node{ID: 1}).View(), nil)
+	conn.SetFilter(nil)
 }
 
 // Closing a node waits only a moment for an unreachable control server.
