@@ -1,7 +1,7 @@
 """Build what a release uploads, and check it: ``.ci/wheels [DIR]``.
 
 DIR gets the source distribution, tailbone's wheels, tailbone-verify's wheel, and the bill of materials. All
-except the wheel for aarch64 are built twice, in different folders, and must have the same bytes. Zig compiles
+are built twice, in different folders, and must have the same bytes. Zig compiles
 the C parts, so no other compiler is needed.
 """
 
@@ -24,10 +24,10 @@ from elftools.elf.elffile import ELFFile
 import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _VERIFIER = ("__init__.py", "algorithms.py", "base64url.py", "errors.py", "py.typed", "text.py", "verify")
-_TWICE = ("manylinux_2_28_x86_64", "any")
+_WHEELS = (*build.RELEASED, "any")
 
 
 def main() -> None:
@@ -38,10 +38,10 @@ def main() -> None:
     os.environ.setdefault("SOURCE_DATE_EPOCH", _time_of_the_commit())
     with tempfile.TemporaryDirectory(prefix="tailbone-wheels-") as folder:
         first, second = Path(folder, "first"), Path(folder, "another", "folder")
-        unpacked = _build_all(build.ROOT, first, [*build.RELEASED, "any"])
+        unpacked = _build_all(build.ROOT, first)
         # setuptools adds it to a source distribution, and would list it as a source in the next one.
         (unpacked / "setup.cfg").unlink()
-        _build_all(unpacked, second, _TWICE)
+        _build_all(unpacked, second)
         built = sorted(first.glob("tailbone*"))
         faults = [fault for path in built for fault in _differences(path, second / path.name)]
         faults += [fault for wheel in first.glob("*.whl") for fault in _paths(wheel, folder)]
@@ -63,11 +63,11 @@ def _time_of_the_commit() -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
-def _build_all(source: Path, target: Path, wheels: Iterable[str]) -> Path:
+def _build_all(source: Path, target: Path) -> Path:
     """Build a source distribution from a source tree, and all wheels from it; return where it is unpacked."""
     _uv_build(source, target, "--sdist")
     [made] = target.glob("*.tar.gz")
-    for name in wheels:
+    for name in _WHEELS:
         _uv_build(made, target, "--wheel", "--config-setting", f"wheel={name}")
     shutil.unpack_archive(made, target / "unpacked")
     [unpacked] = (target / "unpacked").iterdir()
@@ -97,7 +97,7 @@ def _copy_verifier(source: Path, target: Path) -> None:
 
 
 def _differences(path: Path, again: Path) -> Iterator[str]:
-    if again.exists() and path.read_bytes() != again.read_bytes():
+    if path.read_bytes() != again.read_bytes():
         yield f"{path.name}: another build of the same sources has other bytes"
 
 

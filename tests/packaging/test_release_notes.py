@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / ".ci" / "release_notes.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / ".ci" / "release_notes.py"
 CHANGELOG = """# Changelog
 
 ## [Unreleased]
@@ -64,3 +67,15 @@ def test_a_version_without_a_section_is_refused(script: Path) -> None:
     script.parents[1].joinpath("CHANGELOG.md").write_text(CHANGELOG.replace("[1.2.3]", "[1.3.0]"))
     done = notes(script, "v1.2.3")
     assert (done.returncode, done.stderr) == (1, "CHANGELOG.md has no section [1.2.3]\n")
+
+
+def test_this_version_can_be_released() -> None:
+    """CHANGELOG.md has its notes, and the examples deploy its image."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    done = subprocess.run(
+        [sys.executable, SCRIPT, f"v{version}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("deploy/compose.yaml", "deploy/kubernetes/deployment.yaml", "docs/deploy.md"):
+        tags = re.findall(r"\btailbone:(\d[\w.]*)", (ROOT / name).read_text())
+        assert set(tags) == {version}, name

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import build
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,7 +66,7 @@ def test_the_readme_installs_with_pip_alone(tmp_path: Path) -> None:
     output = subprocess.run(
         [folder / ".venv/bin/tailbone", "version"], capture_output=True, text=True, check=True
     )
-    assert output.stdout == "tailbone 0.1.0 (commit 0123456789ab)\n"
+    assert output.stdout == f"tailbone {build.version()} (commit 0123456789ab)\n"
 
 
 def copy_of_the_tests(folder: Path) -> None:
