@@ -1,17 +1,22 @@
-"""Generate the tables of docs/errors.md from the classes of errors; as a script, this writes them."""
+"""Generate the tables of docs/errors.md from the errors; ``python -m tests.docs.errors_table`` writes it."""
 
 from __future__ import annotations
 
 import ast
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tailbone import errors
 from tailbone.admin.interceptor import STATUSES as ADMIN_STATUSES
 from tailbone.errors import TailboneError, status_in
 from tailbone.server.refusals import STATUSES
 from tailbone.verify.errors import KeysUnavailableError, NotPermittedError, VerificationError
+
+from .pages import replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "errors.md"
@@ -197,38 +202,17 @@ def tables() -> str:
 
 They are `{{"error": code, "message": text}}`. The codes are stable.
 
-{
-        _table(
-            "| status | `error` | what happened | what to do |",
-            [
-                (str(status_in(STATUSES, kind)), f"`{kind.code}`", meaning(kind), ADVICE[kind.code])
-                for kind in http
-            ],
-        )
-    }
+{_errors(http, "`error`", lambda kind: str(status_in(STATUSES, kind)))}
 ## Why a token does not verify
 
 `tailbone.verify` raises an error with this `code`, and services answer with the status.
 
-{
-        _table(
-            "| status | code | what happened | what to do |",
-            [
-                (str(_verifier_status(kind)), f"`{kind.code}`", meaning(kind), ADVICE[kind.code])
-                for kind in verifying
-            ],
-        )
-    }
+{_errors(verifying, "code", _verifier_status)}
 ## Start, commands and the admin API
 
 Commands print the message, and the log has the code. The status is gRPC's, of answers of the admin API.
 
-{
-        _table(
-            "| status | code | what happened | what to do |",
-            [(_admin_status(kind), f"`{kind.code}`", meaning(kind), ADVICE[kind.code]) for kind in others],
-        )
-    }
+{_errors(others, "code", _admin_status)}
 ## Reasons and notes of readiness
 
 While no token can be issued, `/_readyz` answers 503 with `reasons`. `notes` do not stop tokens. Both may also
@@ -237,8 +221,15 @@ have the code of an error above, such as `store_denied`. `tailbone keys status` 
 {_table("| code | what it means | what to do |", [(f"`{code}`", *row) for code, row in READINESS.items()])}"""
 
 
-def _verifier_status(kind: type[VerificationError]) -> int:
-    return {NotPermittedError: 403, KeysUnavailableError: 503}.get(kind, 401)
+def _errors(
+    kinds: Sequence[type[TailboneError]], code: str, status: Callable[[type[TailboneError]], str]
+) -> str:
+    rows = [(status(kind), f"`{kind.code}`", meaning(kind), ADVICE[kind.code]) for kind in kinds]
+    return _table(f"| status | {code} | what happened | what to do |", rows)
+
+
+def _verifier_status(kind: type[TailboneError]) -> str:
+    return {NotPermittedError: "403", KeysUnavailableError: "503"}.get(kind, "401")
 
 
 def _admin_status(kind: type[TailboneError]) -> str:
@@ -248,9 +239,7 @@ def _admin_status(kind: type[TailboneError]) -> str:
 
 def refresh(text: str) -> str:
     """Return the page's *text* with the current tables."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+    return replaced(text, BEGIN, END, f"\n{tables()}\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Generate the table of metrics in docs/metrics.md; as a script, this writes it."""
+"""Generate the table of metrics in docs/metrics.md; ``python -m tests.docs.metrics_table`` writes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tailbone.daemon.metrics import METRICS
+
+from .pages import replaced
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 BEGIN = "<!-- metrics: made by tests/docs/metrics_table.py from tailbone/daemon/metrics.py -->\n"
@@ -24,9 +26,7 @@ def metrics_table() -> str:
 
 def refresh(text: str) -> str:
     """Return the page's *text* with the current table."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{metrics_table()}{END}{after}"
+    return replaced(text, BEGIN, END, metrics_table())
 
 
 if __name__ == "__main__":

@@ -60,6 +60,13 @@ def read(path: Path) -> str:
     return included(path.read_text())
 
 
+def replaced(text: str, begin: str, end: str, part: str) -> str:
+    """Return a page's *text* with another part between two comments."""
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}{part}{end}{after}"
+
+
 def blocks(path: Path, section: str = "") -> list[Block]:
     """Return the blocks of code of a page, or of the section with that heading."""
     name = str(path.relative_to(ROOT))

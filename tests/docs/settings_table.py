@@ -1,10 +1,12 @@
-"""Generate the table of settings in docs/settings.md; as a script, this writes it."""
+"""Generate the table of settings in docs/settings.md; ``python -m tests.docs.settings_table`` writes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tailbone.config.table import GROUPS, SETTINGS, Setting
+
+from .pages import replaced
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN = "<!-- settings: made by tests/docs/settings_table.py from tailbone/config/table.py -->\n"
@@ -29,9 +31,7 @@ def _row(setting: Setting) -> str:
 
 def refresh(text: str) -> str:
     """Return the page's *text* with the current table."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{settings_table()}{END}{after}"
+    return replaced(text, BEGIN, END, settings_table())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ CODES = {kind.code for kind in kinds()}
 
 def test_the_tables_are_current() -> None:
     """They are made from the classes of errors and the servers' tables of statuses."""
-    assert refresh(PAGE.read_text()) == PAGE.read_text(), "run: uv run python tests/docs/errors_table.py"
+    assert refresh(PAGE.read_text()) == PAGE.read_text(), "run: uv run python -m tests.docs.errors_table"
 
 
 def test_every_code_has_its_row() -> None:

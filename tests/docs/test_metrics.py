@@ -7,4 +7,4 @@ from docs.metrics_table import PAGE, refresh
 
 def test_the_table_of_metrics_is_current() -> None:
     """docs/metrics.md has the table from which the metrics are made."""
-    assert refresh(PAGE.read_text()) == PAGE.read_text(), "run: uv run python tests/docs/metrics_table.py"
+    assert refresh(PAGE.read_text()) == PAGE.read_text(), "run: uv run python -m tests.docs.metrics_table"

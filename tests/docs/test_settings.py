@@ -10,7 +10,7 @@ from tailbone.config.table import SETTINGS
 
 def test_the_settings_table_is_current() -> None:
     """The page contains the table from which flags, variables and the file are generated."""
-    assert refresh(PAGE.read_text()) == PAGE.read_text(), "run: uv run python tests/docs/settings_table.py"
+    assert refresh(PAGE.read_text()) == PAGE.read_text(), "run: uv run python -m tests.docs.settings_table"
 
 
 def test_the_settings_table_has_every_setting_once() -> None:

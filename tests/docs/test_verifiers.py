@@ -15,7 +15,7 @@ def test_the_page_has_doctors_texts(name: str) -> None:
     page = (DOCS / f"{name}.md").read_text()
     assert BEGIN in page
     assert f"tailbone doctor --for {name}\n" in page
-    assert refresh(name, page) == page, "run: uv run python tests/docs/verifiers.py"
+    assert refresh(name, page) == page, "run: uv run python -m tests.docs.verifiers"
 
 
 @pytest.mark.parametrize("name", TARGETS)

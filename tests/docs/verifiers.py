@@ -1,10 +1,12 @@
-"""Generate what the pages of the verifiers let readers paste; as a script, this writes it into the pages."""
+"""Generate what the verifiers' pages let readers paste; ``python -m tests.docs.verifiers`` writes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tailbone.doctor.targets import TARGETS, Snippet, SnippetValues, placeholders_in, snippets_for
+
+from .pages import replaced
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN = "<!-- made by tests/docs/verifiers.py from tailbone/doctor/targets.py -->\n"
@@ -26,9 +28,7 @@ def _block(snippet: Snippet) -> str:
 
 def refresh(name: str, page: str) -> str:
     """Return a verifier's page with the current texts."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{texts(name)}{END}{after}"
+    return replaced(page, BEGIN, END, texts(name))
 
 
 if __name__ == "__main__":
