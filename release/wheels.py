@@ -1,8 +1,8 @@
 """Build what a release uploads, and check it: ``.ci/wheels [DIR]``.
 
 DIR gets the source distribution, tailbone's wheels, tailbone-verify's wheel, and the bill of materials. All
-are built twice, in different folders, and must have the same bytes. Zig compiles
-the C parts, so no other compiler is needed.
+are built twice, in different folders, and must have the same bytes. Zig compiles the C parts, so no other
+compiler is needed.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.wheels import Wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,42 +22,19 @@ ROOT = Path(__file__).parents[2]
 def dist() -> Path:
     """The folder that ``.ci/wheels`` fills, if it did so for this commit."""
     folder = ROOT / "dist"
-    wheel = next(folder.glob("*-py3-none-any.whl"), None)
-    if wheel is None:
+    if not folder.exists():
         pytest.skip("there are no wheels: .ci/wheels builds them")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    built = zipfile.ZipFile(next(folder.glob("tailbone-*-any.whl"))).read("tailbone/_commit.txt").decode()
+    built = zipfile.ZipFile(Wheels.of(folder).pure).read("tailbone/_commit.txt").decode()
     if not head.stdout.startswith(built.strip()):
         pytest.skip("dist has the wheels of another commit: .ci/wheels builds those of this one")
     return folder
 
 
 @pytest.fixture(scope="session")
-def native_wheel(dist: Path) -> Path:
-    """The wheel with the library, for x86-64."""
-    [wheel] = dist.glob("*-manylinux_2_28_x86_64.whl")
-    return wheel
-
-
-@pytest.fixture(scope="session")
-def aarch64_wheel(dist: Path) -> Path:
-    """The wheel with the library, for aarch64."""
-    [wheel] = dist.glob("*-manylinux_2_28_aarch64.whl")
-    return wheel
-
-
-@pytest.fixture(scope="session")
-def pure_wheel(dist: Path) -> Path:
-    """The wheel without the library."""
-    [wheel] = dist.glob("tailbone-*-py3-none-any.whl")
-    return wheel
-
-
-@pytest.fixture(scope="session")
-def verifier_wheel(dist: Path) -> Path:
-    """The wheel of tailbone-verify."""
-    [wheel] = dist.glob("tailbone_verify-*.whl")
-    return wheel
+def wheels(dist: Path) -> Wheels:
+    """The wheels of this commit."""
+    return Wheels.of(dist)
 
 
 @pytest.fixture(scope="session")

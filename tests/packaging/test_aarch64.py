@@ -6,10 +6,14 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jwt
 import pytest
 from harness.programs import clean_environment, run
+
+if TYPE_CHECKING:
+    from harness.wheels import Wheels
 
 ROOT = Path(__file__).parents[2] / "build/roots/aarch64"
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
@@ -24,7 +28,7 @@ pytestmark = [
 ]
 
 
-def test_it_issues_a_token(aarch64_wheel: Path, uv: str, tmp_path: Path) -> None:
+def test_it_issues_a_token(wheels: Wheels, uv: str, tmp_path: Path) -> None:
     """Its library and extension, and the dependencies' wheels for aarch64, run on an emulated processor."""
     [python] = ROOT.glob("usr/bin/python3.?*")
     site = tmp_path / "site-packages"
@@ -33,7 +37,7 @@ def test_it_issues_a_token(aarch64_wheel: Path, uv: str, tmp_path: Path) -> None
         "--python-platform=aarch64-manylinux_2_28",
         f"--python-version={python.name.removeprefix('python')}",
     ]
-    subprocess.run([*install, aarch64_wheel], check=True)
+    subprocess.run([*install, wheels.aarch64], check=True)
     variables = clean_environment(tmp_path, QEMU_LD_PREFIX=str(ROOT), PYTHONPATH=str(site))
     emulated = [str(QEMU), str(python)]
     shown = run([*emulated, "-c", "import platform; print(platform.machine())"], env=variables, cwd=tmp_path)

@@ -22,6 +22,8 @@ import build
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harness.wheels import Wheels
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = "tailbone/tsnet/libtsnet.so"
 EXTENSION = "tailbone/tsnet/_ffi.abi3.so"
@@ -69,24 +71,23 @@ def test_a_release_has_these_files(dist: Path) -> None:
     }
 
 
-def test_all_wheels_have_the_same_modules_and_dependencies(
-    native_wheel: Path, aarch64_wheel: Path, pure_wheel: Path
-) -> None:
+def test_all_wheels_have_the_same_modules_and_dependencies(wheels: Wheels) -> None:
     """Only the library differs: installers read the dependencies of one wheel and install another."""
     info = f"tailbone-{build.version()}.dist-info"
     native = {LIBRARY, EXTENSION, f"{info}/sboms/tailbone.cdx.json"}
-    assert names(native_wheel) - native == names(aarch64_wheel) - native == names(pure_wheel)
-    assert native <= names(native_wheel) & names(aarch64_wheel)
+    assert names(wheels.native) - native == names(wheels.aarch64) - native == names(wheels.pure)
+    assert native <= names(wheels.native) & names(wheels.aarch64)
     metadata = {
-        zipfile.ZipFile(wheel).read(f"{info}/METADATA") for wheel in (native_wheel, aarch64_wheel, pure_wheel)
+        zipfile.ZipFile(wheel).read(f"{info}/METADATA")
+        for wheel in (wheels.native, wheels.aarch64, wheels.pure)
     }
     assert len(metadata) == 1
-    assert not [name for name in names(native_wheel) if not name.startswith(("tailbone/", info))]
+    assert not [name for name in names(wheels.native) if not name.startswith(("tailbone/", info))]
 
 
-def test_licences_and_bill_of_materials_are_in_the_wheel(native_wheel: Path) -> None:
+def test_licences_and_bill_of_materials_are_in_the_wheel(wheels: Wheels) -> None:
     """They are those of the repository, where the standards put them (PEP 639, PEP 770)."""
-    archive = zipfile.ZipFile(native_wheel)
+    archive = zipfile.ZipFile(wheels.native)
     info = f"tailbone-{build.version()}.dist-info"
     for name, path in {
         "licenses/LICENSE": "LICENSE",
@@ -126,10 +127,10 @@ def test_the_binaries_are_for_the_platform_of_their_wheel(dist: Path, machine: s
     assert max(needed_glibc(file)) <= (2, 28)
 
 
-def test_aarch64_has_the_same_interface_as_x86_64(native_wheel: Path, aarch64_wheel: Path) -> None:
+def test_aarch64_has_the_same_interface_as_x86_64(wheels: Wheels) -> None:
     """The library exports the functions of _cdef.h, and the extension its one entry, on both."""
     declared = set(re.findall(r"\b(tb_\w+)\(", (ROOT / "tailbone/tsnet/_cdef.h").read_text()))
-    for wheel in (native_wheel, aarch64_wheel):
+    for wheel in (wheels.native, wheels.aarch64):
         assert {name for name in exported(elf(wheel, LIBRARY)) if name.startswith("tb_")} == declared
         assert "PyInit__ffi" in exported(elf(wheel, EXTENSION))
 

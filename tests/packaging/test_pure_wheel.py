@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from harness.wheels import Wheels
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 WHERE = (
@@ -25,9 +27,9 @@ NODES = [("server", "start"), ("dev",), ("token", "--join")]
 
 
 @pytest.fixture(scope="module")
-def bin_(pure_wheel: Path, python_of: Callable[[str], str], environment_with: Callable[..., Path]) -> Path:
+def bin_(wheels: Wheels, python_of: Callable[[str], str], environment_with: Callable[..., Path]) -> Path:
     """The programs of an environment with this wheel alone."""
-    return environment_with(python_of("3.12"), pure_wheel)
+    return environment_with(python_of("3.12"), wheels.pure)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from tailbone.testing import FakeIssuer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.wheels import Wheels
+
 ROOT = Path(__file__).parents[2]
 VERIFY = """
 import sys
@@ -36,11 +38,9 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def bin_(
-    verifier_wheel: Path, python_of: Callable[[str], str], environment_with: Callable[..., Path]
-) -> Path:
+def bin_(wheels: Wheels, python_of: Callable[[str], str], environment_with: Callable[..., Path]) -> Path:
     """The programs of an environment with this wheel alone."""
-    return environment_with(python_of("3.11"), verifier_wheel)
+    return environment_with(python_of("3.11"), wheels.verifier)
 
 
 def output(bin_: Path, outside: dict[str, str], *arguments: str) -> str:
@@ -77,14 +77,14 @@ def test_the_modules_for_frameworks_need_their_framework_alone(bin_: Path, outsi
 
 
 def test_the_modules_for_frameworks_work_beside_their_framework(
-    verifier_wheel: Path,
+    wheels: Wheels,
     python_of: Callable[[str], str],
     environment_with: Callable[..., Path],
     outside: dict[str, str],
 ) -> None:
     """With the frameworks that this project tests with, all modules can be imported."""
     frameworks = f"{ROOT / 'pyproject.toml'}:frameworks"
-    bin_ = environment_with(python_of("3.12"), verifier_wheel, "--group", frameworks, "sanic", "grpcio")
+    bin_ = environment_with(python_of("3.12"), wheels.verifier, "--group", frameworks, "sanic", "grpcio")
     assert json.loads(output(bin_, outside, IMPORT_ALL)) == {}
 
 

@@ -16,6 +16,8 @@ import build
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.wheels import Wheels
+
 ROOT = Path(__file__).parents[2]
 INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install ."
 GROUP = f"{ROOT / 'pyproject.toml'}:integration"
@@ -79,14 +81,14 @@ def copy_of_the_tests(folder: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_integration_tests_pass_with_the_wheel(
     version: str,
-    native_wheel: Path,
+    wheels: Wheels,
     python_of: Callable[[str], str],
     environment_with: Callable[..., Path],
     outside: dict[str, str],
     tmp_path: Path,
 ) -> None:
     """All of them on each Python; `tailbone` is the one that was installed."""
-    bin_ = environment_with(python_of(version), native_wheel, "--group", GROUP)
+    bin_ = environment_with(python_of(version), wheels.native, "--group", GROUP)
     copy_of_the_tests(tmp_path)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -103,7 +105,7 @@ def test_the_integration_tests_pass_with_the_wheel(
 @pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can change its root folder to the one of Python 3.14"
 )
-def test_integration_tests_pass_with_the_wheel_on_3_14(native_wheel: Path, uv: str, tmp_path: Path) -> None:
+def test_integration_tests_pass_with_the_wheel_on_3_14(wheels: Wheels, uv: str, tmp_path: Path) -> None:
     """In the root file system of a newer Debian, as this machine may be too old for its Python."""
     site = tmp_path / "site-packages"
     command = [
@@ -116,7 +118,7 @@ def test_integration_tests_pass_with_the_wheel_on_3_14(native_wheel: Path, uv: s
         "--only-binary=:all:",
         "--python-version=3.14",
     ]
-    subprocess.run([*command, native_wheel, "--group", GROUP], check=True)
+    subprocess.run([*command, wheels.native, "--group", GROUP], check=True)
     copy_of_the_tests(tmp_path)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
