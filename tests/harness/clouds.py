@@ -46,7 +46,6 @@ class Clouds(WebServer):
         self.id_token = id_token
         self.audience = audience
         self.page: Page | None = None
-        self.pages = _Answers(self)
         self.variables = {
             "github": {
                 "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/github?api-version=2.0",
@@ -61,7 +60,7 @@ class Clouds(WebServer):
             },
         }
 
-    def answer(self, request: Mapping[str, str]) -> Page:
+    def answer(self, request: dict[str, str]) -> Page:
         """Return the answer to a request."""
         if self.page is not None:
             return self.page
@@ -83,17 +82,6 @@ class Clouds(WebServer):
 
 
 _FORBIDDEN: Final = Page(b'{"message": "forbidden"}', status=403)
-
-
-class _Answers(dict[str, Page]):
-    """Pages that depend on the whole request."""
-
-    def __init__(self, clouds: Clouds) -> None:
-        super().__init__()
-        self._clouds = clouds
-
-    def get(self, _path: str, _default: object = None) -> Page:  # type: ignore[override]
-        return self._clouds.answer(self._clouds.requests[-1])
 
 
 def _signature(request: Mapping[str, str]) -> str:

@@ -47,8 +47,9 @@ class WebServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-                web.requests.append({"path": self.path, "body": body, **dict(self.headers.items())})
-                page = web.pages.get(self.path, Page(b"", {}, 404))
+                request = {"path": self.path, "body": body, **dict(self.headers.items())}
+                web.requests.append(request)
+                page = web.answer(request)
                 if page.waits is not None:
                     page.waits.wait(30)
                 self.send_response(page.status)
@@ -81,6 +82,10 @@ class WebServer:
             )
         self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+
+    def answer(self, request: dict[str, str]) -> Page:
+        """Return the answer to a request, which is as in ``requests``."""
+        return self.pages.get(request["path"], Page(b"", {}, 404))
 
     def __enter__(self) -> Self:
         self._thread.start()
