@@ -142,6 +142,16 @@ func TestListenerLimitsConnectionsPerPeer(t *testing.T) {
 	tbtest.MustExchange(t, again, "in again")
 }
 
+// awaitStall waits until something has been written, and no more is for a moment.
+func awaitStall(t *testing.T, written *atomic.Int64) {
+	t.Helper()
+	tbtest.Eventually(t, "writes are stalled", func() bool {
+		before := written.Load()
+		time.Sleep(100 * time.Millisecond)
+		return before > 0 && written.Load() == before
+	})
+}
+
 // A peer that requests much and reads nothing holds little in netstack, and is reset.
 func TestListenerResetsAPeerThatReadsNothing(t *testing.T) {
 	checkNoLeaks(t)
@@ -157,11 +167,7 @@ func TestListenerResetsAPeerThatReadsNothing(t *testing.T) {
 		}
 	}), 10)
 	conn := client.mustDial(server.port80())
-	tbtest.Eventually(t, "the server's writes are stalled", func() bool {
-		before := written.Load()
-		time.Sleep(100 * time.Millisecond)
-		return before > 0 && written.Load() == before
-	})
+	awaitStall(t, &written)
 	now := time.Now()
 	listener.sessions.Sweep(now)
 	listener.sessions.Sweep(now.Add(writeTimeout - 1))
@@ -197,11 +203,7 @@ func TestListenerHoldsLittleOfWhatIsNotRead(t *testing.T) {
 			}
 		}
 	}()
-	tbtest.Eventually(t, "the peer's writes are stalled", func() bool {
-		before := written.Load()
-		time.Sleep(100 * time.Millisecond)
-		return before > 0 && written.Load() == before
-	})
+	awaitStall(t, &written)
 	// The peer's own buffer, the accepted connection's, the socket's, and a piece in between.
 	if n := written.Load(); n > sendBuffer+acceptedBuffer+4*unixBuffer {
 		t.Errorf("%d bytes were accepted for a server that reads nothing", n)

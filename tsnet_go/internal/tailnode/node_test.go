@@ -295,15 +295,20 @@ func TestStatus(t *testing.T) {
 	})
 }
 
+func newUserNode(t *testing.T, net *tailnet, ephemeral bool) *testNode {
+	t.Helper()
+	config := net.config("node", "dev@example.com")
+	config.Ephemeral = ephemeral
+	return newTestNode(t, config)
+}
+
 // disconnectControl disconnects the node from its control server and logs an ephemeral
 // one out.
 func TestDisconnectControl(t *testing.T) {
 	checkNoLeaks(t)
 	for _, ephemeral := range []bool{false, true} {
 		net := startTailnet(t)
-		config := net.config("node", "dev@example.com")
-		config.Ephemeral = ephemeral
-		node := newTestNode(t, config)
+		node := newUserNode(t, net, ephemeral)
 		node.mustUp()
 		node.disconnectControl()
 		nodes := net.do("nodes", nil)["nodes"].([]any)
@@ -332,9 +337,7 @@ func TestCloseAtEveryMomentOfAJoin(t *testing.T) {
 	whole := time.Since(begun)
 	const moments = 40
 	for i := range moments {
-		config := net.config("node", "dev@example.com")
-		config.Ephemeral = i%2 == 1
-		node := newTestNode(t, config)
+		node := newUserNode(t, net, i%2 == 1)
 		joined := node.goUp()
 		time.Sleep(whole * time.Duration(i) / moments) // not a wait for a condition: the moment itself
 		if err := node.Close(tbtest.Limit); err != nil {
@@ -351,9 +354,7 @@ func TestCloseAtEveryMomentOfAJoin(t *testing.T) {
 func TestANetmapMeetsTheClosedNode(t *testing.T) {
 	checkNoLeaks(t)
 	net := startTailnet(t)
-	config := net.config("node", "dev@example.com")
-	config.Ephemeral = true
-	node := newTestNode(t, config)
+	node := newUserNode(t, net, true)
 	node.mustUp()
 	conn := node.srv.Sys().MagicSock.Get()
 	if err := node.Close(tbtest.Limit); err != nil {
@@ -369,9 +370,7 @@ func TestCloseWithoutAControlServer(t *testing.T) {
 		t.Run(fmt.Sprintf("ephemeral %v", ephemeral), func(t *testing.T) {
 			checkNoLeaks(t)
 			net := startTailnet(t)
-			config := net.config("node", "dev@example.com")
-			config.Ephemeral = ephemeral
-			node := newTestNode(t, config)
+			node := newUserNode(t, net, ephemeral)
 			node.mustUp()
 			net.do("pause_control", nil)
 			begun := time.Now()
