@@ -5,6 +5,7 @@ Fixtures are created only for tests that use them; unit tests do not load the na
 
 from __future__ import annotations
 
+import logging
 import signal
 from contextlib import ExitStack
 from functools import partial
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness.programs import TAILBONE, Program, clean_environment, run
 from hypothesis import settings
+
+from tailbone.process import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +35,16 @@ def pytest_configure() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Undo what a command that ran in this process set up."""
+    level = logging.getLogger().level
+    yield
+    log.reset()
+    logging.getLogger().setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from harness.admin import (  # noqa: F401  fixtures
 from harness.issuers import LoopbackIssuer
 from harness.web import WebServer
 
-from tailbone.process import log
 from tailbone.testing import FakeIssuer
 
 if TYPE_CHECKING:
@@ -80,4 +79,3 @@ def tailbone(tmp_path: Path) -> Callable[..., Any]:
 def issuer() -> Iterator[LoopbackIssuer]:
     with FakeIssuer(algorithm="ES256") as fake, WebServer() as web:
         yield LoopbackIssuer(web, fake.token(audience="service"))
-    log.reset()

@@ -19,7 +19,6 @@ from tailbone.keys.housekeeping import Housekeeping
 from tailbone.process import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tailbone.config.model import Config
@@ -62,13 +61,12 @@ class Daemon(types.ModuleType):
 
 
 @pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
     fake = Daemon()
     for module in ("daemon", "keys"):
         monkeypatch.setitem(sys.modules, f"tailbone.daemon.{module}", fake)
         monkeypatch.setattr(package, module, fake, raising=False)
-    yield fake
-    log.reset()
+    return fake
 
 
 def invoke(*arguments: str, **environ: str) -> Result:

@@ -8,14 +8,11 @@ import logging
 import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tailbone.process import log
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1c2VyOjEifQ.c2lnbmF0dXJl"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z")
@@ -56,16 +53,6 @@ class Stream(io.TextIOWrapper):
     @property
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines]
-
-
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    """Restore the log for other tests."""
-    level = logging.getLogger().level
-    yield
-    log.reset()
-    logging.getLogger().setLevel(level)
-    logging.captureWarnings(False)
 
 
 @pytest.fixture
