@@ -83,8 +83,11 @@ def exit_on_signals() -> Iterator[None]:
     The first process of a container would not end otherwise: it has no default actions (pid_namespaces(7)).
     """
 
+    stopped = False
+
     def received(_number: int, _frame: object) -> None:
-        get_logger().info("stopped before it was up")
+        nonlocal stopped
+        stopped = True
         raise SystemExit(0)
 
     before = {number: signal.signal(number, received) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -93,6 +96,8 @@ def exit_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if stopped:  # not in the handler: it may have interrupted another line, which holds the log's lock
+            get_logger().info("stopped before it was up")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from tailbone.process import log
 from tailbone.process.signals import Stop, exit_on_signals, stop_on_signals
 
 
@@ -40,6 +41,14 @@ def test_a_signal_before_there_is_an_event_loop(number: signal.Signals) -> None:
         os.kill(os.getpid(), number)
         threading.Event().wait(5)
     assert (ended.value.code, signal.getsignal(number)) == (0, before)
+
+
+def test_a_signal_within_a_line_of_the_log() -> None:
+    """What it logs waits until the other line has ended."""
+    log.set_level("info")
+    with pytest.raises(SystemExit), exit_on_signals(), log._output.sink._lock:
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(5)
 
 
 async def test_nohup_is_respected() -> None:
